@@ -1,0 +1,62 @@
+"""One executable, several roles: `gateway serve` starts the others. Sysadmins use `gatewayctl`."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """`gateway ROLE …`. Roles: serve; control, worker (started by serve); simulate, probe (started by gatewayctl)."""
+    role, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
+    match role:
+        case "serve":
+            return _serve(arguments)
+        case "control":
+            from gateway import control
+
+            return control.main(arguments)
+        case "worker":
+            from gateway import worker
+
+            return worker.main(arguments)
+        case "simulate":
+            from gateway.simulate import app
+
+            return app.main(arguments)
+        case "probe":
+            from gateway.discover import role as probe
+
+            return probe.main(arguments)
+    print("usage: gateway serve [--config FILE] [--resume]   (see gatewayctl --help)", file=sys.stderr)
+    return 2
+
+
+def _serve(arguments: list[str]) -> int:
+    import argparse
+
+    from gateway import supervisor
+
+    parser = argparse.ArgumentParser(prog="gateway serve")
+    parser.add_argument("--config", type=Path, default=Path(os.environ.get("GATEWAY_CONFIG", "/etc/gateway/gateway.yaml")))
+    parser.add_argument("--resume", action="store_true", help="when the file is bad, serve the last good revision")
+    options = parser.parse_args(arguments)
+    missing = _missing_extensions()
+    if missing:
+        print(f"gateway: {missing}", file=sys.stderr)
+        return 1
+    return supervisor.main(options.config.absolute(), options.resume)
+
+
+def _missing_extensions() -> str:
+    """aiohttp's pure-Python parser is slower and has had request smuggling faults: without the C one we do not start."""
+    for module in ("aiohttp._http_parser", "aiohttp._http_writer"):
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            return f"aiohttp was installed without its C extension {module}; install the binary wheel of aiohttp for this platform"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

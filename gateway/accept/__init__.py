@@ -1,0 +1,1 @@
+"""The caller's side: connections, request bodies, answers and their headers."""

@@ -1,0 +1,283 @@
+"""One caller's connection: aiohttp's parser in front, our own request loop and answer writing behind.
+
+aiohttp's `RequestHandler` gives the strict C parser, flow control, pipelining and keep-alive timing; its response
+objects and a task per request are what cost most (facts/performance.md), so `start` is replaced and answers are
+written straight to the transport. This file is the only one that touches aiohttp's internals; aiohttp is pinned
+and tests/test_accept.py walks each of them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.errors import Refusal
+from gateway.wire.answers import CONTINUE, LAST_CHUNK, chunk, error_answer, stream_head, whole_answer
+
+log = logging.getLogger("gateway.accept")
+
+WRITE_HIGH = 64 * 1024
+"""Bytes waiting for a slow caller before its engine is paused."""
+
+LINGER = 5.0
+"""Seconds given to a caller to stop sending a body that was refused, so that it reads our answer instead of a reset."""
+
+
+class Paused(Protocol):
+    """Whoever feeds this caller: told when the caller is too slow, when it can take more, and when it has left."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+Serve = Callable[["Caller", RawRequestMessage, StreamReader], Awaitable[None]]
+RefuseParse = Callable[["Caller", Refusal], Awaitable[None]]
+
+
+class Door(web.Server):
+    """Makes a `Caller` per accepted connection and knows those that are open."""
+
+    def __init__(self, serve: Serve, refused: RefuseParse, *, header: int, keepalive: float, write_idle: float) -> None:
+        super().__init__(serve, handler_cancellation=True)  # type: ignore[arg-type]
+        self.refused = refused
+        self.draining = False
+        self.refuse_late = False
+        self.write_idle = write_idle
+        self._options: dict[str, Any] = {}
+        self.adopt(header=header, keepalive=keepalive, write_idle=write_idle)
+
+    def __call__(self) -> RequestHandler:
+        return Caller(self, loop=self._loop, **self._options)
+
+    def adopt(self, *, header: int, keepalive: float, write_idle: float) -> None:
+        """Limits for connections that come from now on. header: bytes of a line or field; the rest seconds."""
+        self.write_idle = write_idle
+        self._options = {
+            "keepalive_timeout": keepalive,
+            "max_line_size": header,
+            "max_field_size": header,
+            "max_headers": 100,
+            "access_log": None,
+        }
+
+    def drain(self, *, refuse_late: bool) -> None:
+        """Closes idle connections; the others close after their present answer. refuse_late: the whole gateway ends,
+        so connections that come from now on are told so (health is still answered)."""
+        self.draining = True
+        self.refuse_late = refuse_late
+        for connection in self.connections:
+            assert isinstance(connection, Caller)
+            connection.let_go()
+
+    def begun(self) -> int:
+        """Connections whose request is being served."""
+        return sum(1 for connection in self._connections if connection._request_in_progress)
+
+
+class Caller(RequestHandler):
+    """One connection of one caller, serving one request at a time."""
+
+    __slots__ = ("close_after", "door", "feeder", "head_sent", "late", "message", "stalled", "stalled_size", "streaming")
+
+    def __init__(self, door: Door, **options: Any) -> None:
+        super().__init__(door, **options)
+        self.door = door
+        self.feeder: Paused | None = None
+        self.message: RawRequestMessage | None = None
+        self.head_sent = False
+        self.streaming = False
+        self.close_after = False
+        self.late = door.refuse_late
+        self.stalled: asyncio.TimerHandle | None = None
+        self.stalled_size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "set_write_buffer_limits")
+        transport.set_write_buffer_limits(high=WRITE_HIGH)  # type: ignore[attr-defined]
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_stall()
+        super().connection_lost(exc)
+
+    # -- the request loop -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Serves requests one after another until either side wants to close. Replaces aiohttp's own loop."""
+        door = self.door
+        serve: Any = door.request_handler
+        while not self._force_close:
+            if not self._messages:
+                if door.draining and self._request_count > 0:
+                    break
+                try:
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, payload = self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            if not isinstance(message, RawRequestMessage):
+                await self._refuse_parse(message)
+                break
+            self._begin(message)
+            try:
+                await serve(self, message, payload)
+            except asyncio.CancelledError:
+                self.force_close()
+                raise
+            except Exception:
+                log.exception("a request ended in a fault of ours")
+                self.force_close()
+            finally:
+                self._finish()
+            if self.close_after or self._upgraded or not await self._swallow(payload):
+                break
+            self._rearm_keepalive()
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    def _begin(self, message: RawRequestMessage) -> None:
+        self.message = message
+        self.head_sent = self.streaming = False
+        self.close_after = message.should_close or self.door.draining
+        self._request_in_progress = True
+
+    def _finish(self) -> None:
+        self._request_in_progress = False
+        self.feeder = None
+        self.message = None
+        if self._handler_waiter is not None:
+            self._handler_waiter.set_result(None)
+
+    async def _refuse_parse(self, trouble: Any) -> None:
+        """Bytes that are no acceptable HTTP request: 431 when a line or header is too long, else 400. Always closes."""
+        self.message = None
+        self.head_sent = self.streaming = False
+        self.close_after = True
+        if isinstance(trouble.exc, LineTooLong):
+            refusal = Refusal(431, "header_too_large", "a header or the request line is longer than this gateway accepts", close=True)
+        else:
+            refusal = Refusal(400, "bad_request", "this is not a valid HTTP/1.1 request", close=True)
+        await self.door.refused(self, refusal)
+
+    async def _swallow(self, payload: StreamReader) -> bool:
+        """Reads the rest of a body that nobody wanted, for a short while. False: the connection must close."""
+        if payload.is_eof():
+            return True
+        try:
+            async with asyncio.timeout(LINGER):
+                while not payload.is_eof():
+                    await payload.readany()
+        except Exception:  # a broken or endless body: either way this connection is of no more use
+            return False
+        return True
+
+    def _rearm_keepalive(self) -> None:
+        self._next_keepalive_close_time = close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
+    def let_go(self) -> None:
+        """Drain: an idle connection closes now, a busy one after its answer."""
+        self.close_after = True
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and self._request_count > 0:
+            self.force_close()
+
+    # -- answers ------------------------------------------------------------------------------------------------
+
+    @property
+    def modern(self) -> bool:
+        """HTTP/1.1: may be sent chunks and kept alive by default."""
+        return self.message is None or self.message.version >= (1, 1)
+
+    def gone(self) -> bool:
+        return self.transport is None or self.transport.is_closing()
+
+    def send_continue(self) -> None:
+        if self.transport is not None:
+            self.transport.write(CONTINUE)
+
+    def ready(self, status: int, headers: bytes, body: bytes) -> bytes:
+        """A whole answer's bytes. headers: complete lines, each with its CRLF."""
+        self.head_sent = True
+        return whole_answer(status, headers, body, self.close_after, self.message is not None and self.message.method == "HEAD")
+
+    def write(self, data: bytes) -> None:
+        """Bytes that `ready` or `ended` gave, once the record that they end stands in the journal."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def answer(self, status: int, headers: bytes, body: bytes) -> None:
+        """A whole answer that no record waits for."""
+        self.write(self.ready(status, headers, body))
+
+    def refused(self, refusal: Refusal, headers: bytes = b"") -> bytes:
+        """The bytes of a refusal in OpenAI's envelope."""
+        self.close_after = self.close_after or refusal.close
+        extra, body = error_answer(refusal)
+        return self.ready(refusal.status, headers + extra, body)
+
+    def begin_stream(self, headers: bytes) -> None:
+        """The 200 head of an event stream."""
+        self.head_sent = self.streaming = True
+        if not self.modern:
+            self.close_after = True
+        if self.transport is not None:
+            self.transport.write(stream_head(headers, self.close_after, self.modern))
+
+    def send(self, data: bytes) -> None:
+        """Whole events of a begun stream."""
+        if self.transport is not None:
+            self.transport.write(chunk(data) if self.modern else data)
+
+    def ended(self, data: bytes) -> bytes:
+        """The last bytes of a stream with its proper end, for one write."""
+        return (chunk(data) if data else b"") + LAST_CHUNK if self.modern else data
+
+    # -- slow callers -------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.feeder is not None:
+            self.feeder.pause()
+        self._watch_stall()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_stall()
+        if self.feeder is not None:
+            self.feeder.resume()
+
+    def _watch_stall(self) -> None:
+        assert self.transport is not None
+        self.stalled_size = self.transport.get_write_buffer_size()
+        self.stalled = self._loop.call_later(self.door.write_idle, self._stall)
+
+    def _stall(self) -> None:
+        """No byte taken for `http.write_idle`: the caller is as good as gone."""
+        self.stalled = None
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < self.stalled_size:
+            self._watch_stall()
+            return
+        log.info("a caller took no byte for %.0f s and is disconnected", self.door.write_idle)
+        self.transport.abort()
+
+    def _forget_stall(self) -> None:
+        if self.stalled is not None:
+            self.stalled.cancel()
+            self.stalled = None

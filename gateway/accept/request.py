@@ -1,0 +1,168 @@
+"""Reading what a caller sent: identity of the exchange, body within its limits, the JSON of an API call."""
+
+import asyncio
+import random
+import re
+import time
+from typing import Any
+
+import msgspec
+from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from gateway.accept.caller import Caller
+from gateway.errors import Refusal
+from gateway.exchange import Exchange, Facts
+from gateway.wire.openai import MalformedJson, parse_object
+from gateway.words import STREAMING_APIS
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_random = random.Random()  # ids must be unique, not secret
+
+
+class Memory:
+    """The bytes of request bodies that this worker holds now, against its share of `http.body_memory`."""
+
+    def __init__(self) -> None:
+        self.used = 0
+
+
+def uuid7(ts: float) -> str:
+    """A time-ordered UUID (RFC 9562 §5.7). ts: Unix seconds."""
+    bits = (int(ts * 1000) & (1 << 48) - 1) << 80 | 0x7 << 76 | _random.getrandbits(12) << 64 | 0b10 << 62 | _random.getrandbits(62)
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchange:
+    """A new exchange, under the snapshot that will serve it to its end."""
+    ts = time.time()
+    id = uuid7(ts)
+    headers = message.headers
+    wished = headers.get("x-request-id")
+    request_id = wished if wished and _REQUEST_ID.fullmatch(wished) else id
+    peer = caller.peername
+    ip = peer[0] if isinstance(peer, tuple) else ""
+    x = Exchange(id, request_id, snapshot, message.method, message.path, headers, ip, time.monotonic(), ts)
+    trace = headers.get("traceparent")
+    if trace and (found := _TRACE.fullmatch(trace)):
+        x.trace = found[1]
+    elif wished and request_id is wished:
+        x.trace = wished
+    return x
+
+
+async def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory, workers_share: int) -> None:
+    """The whole body into `x.body`. Refuses with 413 (before reading when Content-Length says so), 408 or 503.
+
+    `Expect: 100-continue` is answered only here, when the key and the announced size were accepted.
+    """
+    http = x.snapshot.http
+    announced = x.headers.get("Content-Length")
+    if announced is not None and int(announced) > http.body:
+        raise _too_large(http.body)
+    if x.headers.get("Expect", "").lower() == "100-continue" and caller.modern:
+        caller.send_continue()
+    if payload.is_eof():
+        x.body = payload.read_nowait() if payload.total_bytes else b""
+    else:
+        x.body = await _collect(payload, http.body, http.body_timeout, memory, workers_share)
+    x.body_bytes = len(x.body)
+    if x.body_bytes > http.body:
+        raise _too_large(http.body)
+    x.read = time.monotonic()
+
+
+async def _collect(payload: StreamReader, most: int, patience: float, memory: Memory, share: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while True:
+            async with asyncio.timeout(patience):
+                piece = await payload.readany()
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+            size += len(piece)
+            memory.used += len(piece)
+            if size > most:
+                raise _too_large(most)
+            if memory.used > share:
+                raise Refusal(503, "overloaded", "The gateway holds too many request bodies at the moment.", retry_after=1.0, close=True)
+    except TimeoutError:
+        raise Refusal(408, "request_timeout", f"The request body stalled for {patience:g} s.", close=True) from None
+    except (ContentLengthError, TransferEncodingError) as error:
+        raise Refusal(400, "bad_request", "The request body is not framed as its headers say.", close=True) from error
+    except Exception as error:  # aiohttp's RequestPayloadError: a body that is no valid encoding
+        if isinstance(error, Refusal):
+            raise
+        raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from error
+    finally:
+        memory.used -= size
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, "request_too_large", f"The request body is larger than this gateway accepts ({most} bytes).", close=True)
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+_model_of = msgspec.json.Decoder(str)
+_flag_of = msgspec.json.Decoder(bool | None)
+_options_of = msgspec.json.Decoder(_StreamOptions | None)
+
+
+def read_call(x: Exchange) -> None:
+    """The JSON of an API call, parsed one level deep: model, stream and stream_options are understood, the rest is carried."""
+    try:
+        fields = parse_object(x.body)
+    except MalformedJson as error:
+        raise Refusal(400, "invalid_json", f"The request body cannot be read: {error}", close=False) from None
+    x.fields = fields
+    x.body = b""
+    if "model" not in fields:
+        raise Refusal(400, "missing_required_parameter", "You must provide a model parameter.", param="model")
+    try:
+        x.model = _model_of.decode(fields["model"])
+    except msgspec.MsgspecError:
+        raise Refusal(400, "invalid_type", "`model` must be a string.", param="model") from None
+    if x.api in STREAMING_APIS and "stream" in fields:
+        try:
+            x.stream = bool(_flag_of.decode(fields["stream"]))
+        except msgspec.MsgspecError:
+            raise Refusal(400, "invalid_type", "`stream` must be true or false.", param="stream") from None
+    if x.stream and "stream_options" in fields:
+        try:
+            options = _options_of.decode(fields["stream_options"])
+        except msgspec.MsgspecError:
+            raise Refusal(400, "invalid_type", "`stream_options` must be an object of flags.", param="stream_options") from None
+        if options is not None:
+            x.wants_usage = bool(options.include_usage)
+            x.wants_continuous = x.wants_usage and bool(options.continuous_usage_stats)
+    x.facts = _facts(fields)
+
+
+def _facts(fields: dict[str, msgspec.Raw]) -> Facts | None:
+    """What reports may want to know of the request; None when it asks for nothing special."""
+    limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
+    tools = fields.get("tools")
+    form = fields.get("response_format")
+    many = fields.get("n")
+    if limit is None and tools is None and form is None and many is None:
+        return None
+    return Facts(
+        max_tokens=_whole(limit),
+        tools=1 if tools is not None and len(bytes(tools)) > 2 else 0,
+        format="json" if form is not None else "",
+        n=_whole(many),
+    )
+
+
+def _whole(raw: msgspec.Raw | None) -> int:
+    text = bytes(raw) if raw is not None else b""
+    return int(text) if text.isdigit() and len(text) < 10 else 0

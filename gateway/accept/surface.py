@@ -1,0 +1,102 @@
+"""Which service is asked for: health, the OpenAI surface, or nothing of ours. An allow-list: what is not named here is 404."""
+
+import time
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+from aiohttp import HttpVersion11
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from gateway.accept.caller import Caller
+from gateway.errors import Refusal
+from gateway.exchange import Exchange
+from gateway.wire.answers import cors_lines
+from gateway.words import APIS, End
+
+STARTED = int(time.time())
+
+NO_MESSAGE = RawRequestMessage(
+    "", "", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL()
+)  # fmt: skip
+"""Stands for a request that could not be parsed."""
+
+
+def _path(target: str) -> str:
+    return target.partition("?")[0]
+
+
+def is_health(target: str) -> bool:
+    return target.startswith(("/healthz", "/readyz")) and _path(target) in ("/healthz", "/readyz")
+
+
+def answer_health(caller: Caller, message: RawRequestMessage, draining: bool, configured: bool) -> None:
+    """/healthz: this worker runs. /readyz: it also has a configuration and is not draining. Neither asks for a key nor is recorded."""
+    if not is_health(message.path):
+        caller.write(caller.refused(Refusal(503, "starting", "The gateway is starting.", retry_after=1.0)))
+    elif message.method not in ("GET", "HEAD"):
+        caller.write(caller.refused(Refusal(405, "method_not_allowed", "Use GET.", headers={"Allow": "GET, HEAD"})))
+    elif _path(message.path) == "/readyz" and (draining or not configured):
+        caller.answer(503, b"", b'{"status":"draining"}' if draining else b'{"status":"starting"}')
+    else:
+        caller.answer(200, b"", b'{"status":"ok"}')
+
+
+def shutting_down() -> Refusal:
+    """For connections opened after the drain began."""
+    return Refusal(503, "shutting_down", "The gateway is shutting down.", retry_after=1.0, close=True, phase="A")
+
+
+def is_preflight(x: Exchange) -> bool:
+    return x.method == "OPTIONS" and bool(x.snapshot.cors)
+
+
+def answer_preflight(x: Exchange, caller: Caller) -> None:
+    """A browser asks whether its page may call. Only allowed origins get a yes."""
+    http = x.snapshot.http
+    lines = cors_lines(x)
+    if lines:
+        lines += b"Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: authorization, content-type, x-request-id\r\n"
+        lines += b"Access-Control-Max-Age: %d\r\n" % http.cors.max_age
+    x.status, x.end = 204, End.NORMAL
+    caller.answer(204, lines, b"")
+
+
+def api_of(x: Exchange) -> str:
+    """The API that a path and method mean. Refuses with 404 or 405 in OpenAI's envelope."""
+    path = _path(x.path)
+    api = APIS.get(path)
+    if api is not None:
+        if x.method != "POST":
+            raise _wrong_method(path, "POST")
+        return api
+    if path == "/v1/models" or path.startswith("/v1/models/"):
+        if x.method not in ("GET", "HEAD"):
+            raise _wrong_method(path, "GET, HEAD")
+        return "models"
+    raise Refusal(404, "unknown_url", f"Unknown request URL: {x.method} {_shown(path)}. This gateway serves {', '.join(APIS)}, /v1/models.")
+
+
+def _wrong_method(path: str, allowed: str) -> Refusal:
+    return Refusal(405, "method_not_allowed", f"Not allowed on {path}: use {allowed}.", headers={"Allow": allowed})
+
+
+def _shown(path: str) -> str:
+    return "".join(c if c.isprintable() and ord(c) < 128 else "?" for c in path[:200])
+
+
+def models(x: Exchange) -> bytes:
+    """`/v1/models` and `/v1/models/{id}`: the virtual models that the key may use."""
+    snapshot = x.snapshot
+    wanted = _path(x.path).removeprefix("/v1/models").strip("/")
+    if wanted:
+        model = snapshot.model(x.key, unquote(wanted))
+        return msgspec.json.encode(_entry(model.name))
+    usable = snapshot.usable(x.key)
+    return msgspec.json.encode({"object": "list", "data": [_entry(name) for name in snapshot.models if name in usable]})
+
+
+def _entry(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": STARTED, "owned_by": "gateway"}

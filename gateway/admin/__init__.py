@@ -1,0 +1,1 @@
+"""What gatewayctl talks to: control's versioned HTTP/JSON API on a Unix socket."""

@@ -1,0 +1,67 @@
+"""What the admin API asks of control, as an interface. The API asks, checks who asks, and formats; it decides nothing."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from gateway.config.resolved import Key, Resolved
+
+
+class NoSuch(LookupError):
+    """What was asked for does not exist (a channel, a revision). Its text is the sentence that the operator reads."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else "there is no such thing"
+
+
+class NotReady(Exception):
+    """Nothing is live yet, so there is nothing to say. Its text is the sentence that the operator reads."""
+
+
+class Desk(Protocol):
+    """Control, as the admin API sees it.
+
+    Dictionaries are what goes over the wire: JSON types, msgspec structs and dataclasses. `by` names the caller
+    (`root (uid 0, pid 4711)`), for the log and the history. Any method may raise NoSuch, NotReady or
+    gateway.errors.ConfigError; anything else is our bug and becomes a 500.
+    """
+
+    def status(self) -> dict[str, Any]:
+        """Version, node, state, revision, config, processes, listeners, journal and counts; see docs/cli.md."""
+
+    async def reload(self, *, by: str) -> dict[str, Any]:
+        """Read the files and swap. Returns when every worker swapped, or none did:
+        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [Change]}."""
+
+    def history(self) -> list[dict[str, Any]]:
+        """Revisions, oldest first: {"rev", "ts", "digest", "by", "running", …}."""
+
+    async def rollback(self, rev: int | None, *, by: str) -> dict[str, Any]:
+        """Make `rev` (None: the one before the current) current again. Answers like reload; NoSuch for an unknown one."""
+
+    def running(self) -> tuple[Resolved, list[Key]]:
+        """What is live. The API takes the secrets out before it answers."""
+
+    def channels(self) -> list[dict[str, Any]]:
+        """Channels as they are live: {"name", "engine", "model", "endpoints": [{"url", "state", …}], "in_flight", …}."""
+
+    async def probe(self, name: str) -> dict[str, Any]:
+        """Ask a channel's endpoints who they are: {"name", "endpoints": [probe result]}; NoSuch for an unknown channel."""
+
+    def models(self) -> list[dict[str, Any]]:
+        """Virtual models: {"name", "aliases", "policy", "targets": [{"channel", "model", "weight"}], …}."""
+
+    def health(self) -> dict[str, Any]:
+        """{"endpoints": [{"channel", "url", "state", "since", "why", "in_flight", "ttft", "errors"}]}.
+
+        state: `up`, `down`, `trial` (one request is let through to see), `unknown`. since: Unix seconds. why: a short
+        sentence when it is not up. ttft: milliseconds, recent median, null when there is none.
+        """
+
+    def records(self, *, limit: int, after: str | None = None) -> list[dict[str, Any]]:
+        """The newest `limit` done-records, oldest first; only those after the id `after` when it is given."""
+
+    def record(self, id: str) -> dict[str, Any] | None:
+        """The done-record with this id, id prefix or request id."""
+
+    def follow(self) -> AsyncIterator[dict[str, Any]]:
+        """Done-records as they are written, until the iterator is closed."""

@@ -1,0 +1,227 @@
+"""The admin API, version 1: paths, answers, errors. One JSON shape for all errors; each call that changes something is logged with who."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.admin.desk import Desk, NoSuch, NotReady
+from gateway.admin.peer import Peer, may_ask_at, peer_of
+from gateway.admin.redact import running
+from gateway.errors import ConfigError
+
+log = logging.getLogger("gateway.admin")
+
+API: Final = 1
+SPEAKS: Final = f"this gateway speaks admin API v{API}"
+BODY_MOST: Final = 64 * 1024
+LIMIT_DEFAULT, LIMIT_MOST = 20, 10_000
+STILL_THERE_EVERY: Final = 1.0
+"""Seconds between two looks whether the reader of a stream is still there."""
+
+PEER: Final = web.RequestKey("peer", Peer)
+STREAMS: Final[web.AppKey[set[asyncio.Task[None]]]] = web.AppKey("streams")
+
+
+class Wrong(Exception):
+    """A call that cannot be answered: HTTP status, short code, the sentence for the operator, and more fields of `error`."""
+
+    def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.more = status, code, message, more
+
+
+def application(desk: Desk, socket_path: Path) -> web.Application:
+    """The whole API before one desk."""
+    app = web.Application(middlewares=[_errors, _guarded(socket_path)], client_max_size=BODY_MOST)
+    app[STREAMS] = set()
+    app.on_shutdown.append(_end_streams)
+    calls = Calls(desk)
+    app.add_routes(
+        [
+            web.get("/v1/status", calls.status),
+            web.post("/v1/reload", calls.reload),
+            web.get("/v1/config/history", calls.history),
+            web.post("/v1/config/rollback", calls.rollback),
+            web.get("/v1/config/running", calls.running),
+            web.get("/v1/channels", calls.channels),
+            web.post("/v1/channels/{name}/probe", calls.probe),
+            web.get("/v1/models", calls.models),
+            web.get("/v1/health", calls.health),
+            web.get("/v1/requests", calls.requests),
+            web.get("/v1/requests/follow", calls.follow),
+            web.get("/v1/requests/{id}", calls.request),
+        ]
+    )
+    return app
+
+
+class Calls:
+    """One method per route."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def status(self, request: web.Request) -> web.Response:
+        return _answer(self._desk.status())
+
+    async def reload(self, request: web.Request) -> web.Response:
+        return _answer(await self._desk.reload(by=str(request[PEER])))
+
+    async def history(self, request: web.Request) -> web.Response:
+        return _answer({"revisions": self._desk.history()})
+
+    async def rollback(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        rev = body.get("rev")
+        if rev is not None and (not isinstance(rev, int) or isinstance(rev, bool)):
+            raise Wrong(400, "bad_request", '"rev" must be a revision\'s number, or null for the one before the current')
+        return _answer(await self._desk.rollback(rev, by=str(request[PEER])))
+
+    async def running(self, request: web.Request) -> web.Response:
+        return _answer(running(*self._desk.running()))
+
+    async def channels(self, request: web.Request) -> web.Response:
+        return _answer({"channels": self._desk.channels()})
+
+    async def probe(self, request: web.Request) -> web.Response:
+        return _answer(await self._desk.probe(request.match_info["name"]))
+
+    async def models(self, request: web.Request) -> web.Response:
+        return _answer({"models": self._desk.models()})
+
+    async def health(self, request: web.Request) -> web.Response:
+        return _answer(self._desk.health())
+
+    async def requests(self, request: web.Request) -> web.Response:
+        asked = request.query.get("limit", str(LIMIT_DEFAULT))
+        if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked) <= LIMIT_MOST:
+            raise Wrong(400, "bad_request", f"limit must be a number from 1 to {LIMIT_MOST}, not {asked!r}")
+        return _answer({"requests": self._desk.records(limit=int(asked), after=request.query.get("after"))})
+
+    async def request(self, request: web.Request) -> web.Response:
+        id = request.match_info["id"]
+        found = self._desk.record(id)
+        if found is None:
+            raise Wrong(404, "no_such_request", f"no request {id!r} is known: the id may be wrong, or the record no longer at hand")
+        return _answer({"request": found})
+
+    async def follow(self, request: web.Request) -> web.StreamResponse:
+        """NDJSON, one record a line, until the reader leaves or the gateway stops."""
+        stream = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await stream.prepare(request)
+        await stream.write(b"\n")  # the reader knows that it is connected
+        pump = asyncio.create_task(self._pump(stream))
+        streams = request.app[STREAMS]
+        streams.add(pump)
+        try:
+            while not pump.done() and request.transport is not None:
+                await asyncio.wait({pump}, timeout=STILL_THERE_EVERY)
+        finally:
+            streams.discard(pump)
+            pump.cancel()
+            await asyncio.wait({pump})
+        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+            pump.result()
+        return stream
+
+    async def _pump(self, stream: web.StreamResponse) -> None:
+        records = self._desk.follow()
+        try:
+            async for record in records:
+                await stream.write(_encode(record) + b"\n")
+        finally:
+            close = getattr(records, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def _guarded(socket_path: Path) -> Middleware:
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Who is it, may they, and, when something is about to change, a line in the log."""
+        connection = request.get_extra_info("socket")
+        if connection is None:
+            raise Wrong(403, "forbidden", "the caller is gone")
+        peer = peer_of(connection)
+        if not may_ask_at(peer, socket_path):
+            log.warning("%s may not use the admin socket", peer)
+            group = os.stat(socket_path).st_gid
+            raise Wrong(403, "forbidden", f"{peer} may not: only root, the gateway's user and members of group {group} may")
+        request[PEER] = peer
+        if request.method != "GET":
+            log.info("%s %s by %s", request.method, request.path, peer)
+        return await handler(request)
+
+    return guarded
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Each failure becomes {"api", "error": {"code", "message"}}, here and nowhere else."""
+    try:
+        return await handler(request)
+    except Wrong as wrong:
+        return _refusal(wrong)
+    except NoSuch as no:
+        return _refusal(Wrong(404, "no_such_thing", str(no)))
+    except NotReady as no:
+        return _refusal(Wrong(503, "not_ready", str(no)))
+    except ConfigError as error:
+        return _refusal(Wrong(422, "bad_configuration", str(error), mistakes=error.mistakes))
+    except web.HTTPNotFound:
+        return _refusal(Wrong(404, "no_such_path", f"{request.path} is not known here: {SPEAKS}, and gatewayctl may be older or newer"))
+    except web.HTTPMethodNotAllowed as no:
+        methods = ", ".join(sorted(no.allowed_methods - {"HEAD"}))
+        return _refusal(Wrong(405, "wrong_method", f"{request.path} wants {methods}, not {request.method}"))
+    except web.HTTPException as error:
+        return _refusal(Wrong(error.status, "bad_request", error.reason))
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception as error:
+        log.exception("%s %s failed", request.method, request.path)
+        return _refusal(Wrong(500, "bug", f"{type(error).__name__} inside the gateway; its log says more"))
+
+
+async def _end_streams(app: web.Application) -> None:
+    streams = app[STREAMS]
+    for stream in streams:
+        stream.cancel()
+    if streams:
+        await asyncio.wait(set(streams))
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    data = await request.read()
+    try:
+        found = msgspec.json.decode(data) if data else {}
+    except msgspec.DecodeError as error:
+        raise Wrong(400, "bad_request", f"the body is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Wrong(400, "bad_request", "the body must be a JSON object")
+    return found
+
+
+def _answer(data: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(status=status, body=_encode({"api": API, **data}), content_type="application/json")
+
+
+def _refusal(wrong: Wrong) -> web.Response:
+    return _answer({"error": {"code": wrong.code, "message": wrong.message, **wrong.more}}, wrong.status)
+
+
+def _encode(data: Any) -> bytes:
+    return msgspec.json.encode(data, enc_hook=_otherwise)
+
+
+def _otherwise(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)

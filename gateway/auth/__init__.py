@@ -1,0 +1,1 @@
+"""Who is calling, and which models they may name. Pure."""

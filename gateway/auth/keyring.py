@@ -1,0 +1,51 @@
+"""API keys by the SHA-256 of their secret, and what each may use. The secret itself is never kept."""
+
+import hashlib
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from gateway.config.resolved import Key
+from gateway.errors import Refusal
+
+ANONYMOUS = Key(id="", digest=b"", tenant="", project="", models=("*",))
+"""Who calls when the configuration says `auth: none`."""
+
+
+class Keyring:
+    """All keys of one snapshot. Filled in slices (`add`), so that a hundred thousand keys hold up no loop."""
+
+    __slots__ = ("_by_digest", "_open", "_usable")
+
+    def __init__(self, auth: str) -> None:
+        self._by_digest: dict[bytes, Key] = {}
+        self._open = auth == "none"
+        self._usable: dict[tuple[str, ...], frozenset[str]] = {}
+
+    def add(self, keys: Iterable[Key]) -> None:
+        self._by_digest.update((key.digest, key) for key in keys)
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def identify(self, authorization: str | None) -> Key:
+        """The key of an `Authorization` header. Refuses with 401; wrong and unknown look alike to the caller."""
+        if self._open:
+            return ANONYMOUS
+        if not authorization:
+            raise Refusal(
+                401, "missing_api_key", "You didn't provide an API key. Send it as: Authorization: Bearer YOUR_KEY", phase="K", log="no key"
+            )
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise Refusal(401, "invalid_api_key", "The Authorization header must be: Bearer YOUR_KEY", phase="K", log="not a bearer header")
+        key = self._by_digest.get(hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest())
+        if key is None:
+            raise Refusal(401, "invalid_api_key", "Incorrect API key provided.", phase="K", log="unknown key")
+        return key
+
+    def usable(self, key: Key, models: Iterable[str]) -> frozenset[str]:
+        """The names among `models` (always the same for one snapshot) that `key` may use."""
+        found = self._usable.get(key.models)
+        if found is None:
+            found = self._usable[key.models] = frozenset(name for name in models if any(fnmatchcase(name, glob) for glob in key.models))
+        return found

@@ -1,0 +1,1 @@
+"""The wire between control and workers: one Unix socket, length-prefixed MessagePack frames, versioned."""

@@ -1,0 +1,83 @@
+"""The worker's end of the bus: says who it is, prepares and commits revisions, reports its health. Reconnects for ever."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.bus.frames import VERSION, BusError, Parcel, frame, read_frame
+
+log = logging.getLogger("gateway.bus")
+
+RECONNECT = 0.2
+HEALTH_EVERY = 0.5
+"""Seconds. All workers agree on an endpoint's state within two of these."""
+
+
+class Swapper(Protocol):
+    """The worker, as the bus needs it."""
+
+    @property
+    def rev(self) -> int: ...
+    async def prepare(self, parcel: Parcel) -> None: ...
+    def commit(self, rev: int) -> None: ...
+    def abort(self) -> None: ...
+    def health(self) -> dict[str, Any]: ...
+
+
+class BusClient:
+    """Keeps one connection to control for as long as the worker lives."""
+
+    def __init__(self, path: Path, slot: int, swapper: Swapper) -> None:
+        self._path = path
+        self._slot = slot
+        self._swapper = swapper
+
+    async def run(self) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(str(self._path))
+            except OSError:
+                await asyncio.sleep(RECONNECT)
+                continue
+            report = asyncio.get_running_loop().create_task(self._report(writer))
+            try:
+                writer.write(frame("hello", v=VERSION, slot=self._slot, pid=os.getpid(), rev=self._swapper.rev))
+                await self._listen(reader, writer)
+            except (asyncio.IncompleteReadError, OSError):
+                log.info("control is away; serving on with revision %d", self._swapper.rev)
+            except BusError as error:
+                log.error("bus: %s", error)
+            finally:
+                report.cancel()
+                writer.close()
+            self._swapper.abort()
+            await asyncio.sleep(RECONNECT)
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            message = await read_frame(reader)
+            match message["kind"]:
+                case "prepare":
+                    slices = [(await read_frame(reader))["keys"] for _ in range(message["slices"])]
+                    await self._prepare(Parcel(message["rev"], message["head"], slices), writer)
+                case "commit":
+                    self._swapper.commit(message["rev"])
+                    writer.write(frame("swapped", rev=self._swapper.rev))
+                case "abort":
+                    self._swapper.abort()
+
+    async def _prepare(self, parcel: Parcel, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._swapper.prepare(parcel)
+        except Exception as error:  # whatever is wrong with it: this revision is not served, and control is told why
+            log.error("revision %d cannot be served: %s", parcel.rev, error)
+            writer.write(frame("prepared", rev=parcel.rev, ok=False, error=str(error)))
+        else:
+            writer.write(frame("prepared", rev=parcel.rev, ok=True, error=""))
+
+    async def _report(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_EVERY)
+            writer.write(frame("health", **self._swapper.health()))

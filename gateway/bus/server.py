@@ -1,0 +1,148 @@
+"""Control's end of the bus: the connected workers, and the two phases that change them all or none."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from gateway.bus.frames import VERSION, BusError, Parcel, frame, read_frame
+
+log = logging.getLogger("gateway.bus")
+
+PREPARE_PATIENCE = 5.0
+"""Seconds a worker has to prepare a revision; one that cannot answer in time is killed and replaced."""
+
+
+class Link:
+    """One connected worker."""
+
+    def __init__(self, slot: int, pid: int, rev: int, writer: asyncio.StreamWriter) -> None:
+        self.slot = slot
+        self.pid = pid
+        self.rev = rev
+        self.writer = writer
+        self.health: dict[str, Any] = {}
+        self.answer: asyncio.Future[str] | None = None
+        self.swapped: asyncio.Future[None] | None = None
+
+    def send(self, data: bytes) -> None:
+        if not self.writer.is_closing():
+            self.writer.write(data)
+
+
+class BusServer:
+    """All workers. `current` is what a (re)connecting worker is brought to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self.links: dict[int, Link] = {}
+        self.current: Parcel | None = None
+        self._changing = asyncio.Lock()
+
+    async def open(self) -> None:
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._meet, str(self._path))
+        finally:
+            os.umask(mask)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for link in self.links.values():
+                link.writer.close()
+            await self._server.wait_closed()
+
+    async def prepare(self, parcel: Parcel) -> dict[int, str]:
+        """Phase one: every connected worker builds `parcel` beside what it serves. Returns what went wrong, by slot."""
+        links = list(self.links.values())
+        loop = asyncio.get_running_loop()
+        for link in links:
+            link.answer = loop.create_future()
+            self._ship(link, parcel)
+        trouble: dict[int, str] = {}
+        if links:
+            await asyncio.wait([link.answer for link in links if link.answer is not None], timeout=PREPARE_PATIENCE)
+        for link in links:
+            assert link.answer is not None
+            if not link.answer.done():
+                log.error("worker-%d (pid %d) did not prepare within %.0f s and is replaced", link.slot, link.pid, PREPARE_PATIENCE)
+                self._kill(link)
+            elif link.answer.result():
+                trouble[link.slot] = link.answer.result()
+            link.answer = None
+        return trouble
+
+    async def commit(self, parcel: Parcel) -> None:
+        """Phase two: all swap. Returns when every worker has, or is gone; late ones get `current` when they connect."""
+        self.current = parcel
+        links = list(self.links.values())
+        loop = asyncio.get_running_loop()
+        for link in links:
+            link.swapped = loop.create_future()
+            link.send(frame("commit", rev=parcel.rev))
+        if links:
+            await asyncio.wait([link.swapped for link in links if link.swapped is not None], timeout=PREPARE_PATIENCE)
+        for link in links:
+            if link.rev != parcel.rev and self.links.get(link.slot) is link:
+                self._kill(link)
+
+    def abort(self) -> None:
+        for link in self.links.values():
+            link.send(frame("abort"))
+
+    def _ship(self, link: Link, parcel: Parcel) -> None:
+        link.send(frame("prepare", rev=parcel.rev, head=parcel.head, slices=len(parcel.slices)))
+        for part in parcel.slices:
+            link.send(frame("keys", keys=part))
+
+    def _kill(self, link: Link) -> None:
+        """The supervisor starts a successor, which begins with the current revision."""
+        try:
+            os.kill(link.pid, 9)
+        except ProcessLookupError:
+            return
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link: Link | None = None
+        try:
+            hello = await asyncio.wait_for(read_frame(reader), PREPARE_PATIENCE)
+            if hello["kind"] != "hello" or hello.get("v") != VERSION:
+                raise BusError(f"a worker speaks bus version {hello.get('v')}, this control speaks {VERSION}")
+            link = Link(hello["slot"], hello["pid"], hello["rev"], writer)
+            self.links[link.slot] = link
+            if self.current is not None and link.rev != self.current.rev:
+                self._ship(link, self.current)
+                link.send(frame("commit", rev=self.current.rev))
+            while True:
+                self._heard(link, await read_frame(reader))
+        except (asyncio.IncompleteReadError, OSError, TimeoutError):
+            return
+        except BusError as error:
+            log.error("bus: %s", error)
+        finally:
+            if link is not None:
+                self._lose(link)
+            writer.close()
+
+    def _heard(self, link: Link, message: dict[str, Any]) -> None:
+        match message["kind"]:
+            case "prepared":
+                if link.answer is not None and not link.answer.done():
+                    link.answer.set_result("" if message["ok"] else message["error"] or "unknown")
+            case "swapped":
+                link.rev = message["rev"]
+                if link.swapped is not None and not link.swapped.done():
+                    link.swapped.set_result(None)
+            case "health":
+                link.health = message
+
+    def _lose(self, link: Link) -> None:
+        if self.links.get(link.slot) is link:
+            del self.links[link.slot]
+        for waiting in (link.answer, link.swapped):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None if waiting is link.swapped else "")  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""What the sysadmin wrote: read, checked, compared, and handed on as `resolved` forms."""

@@ -1,0 +1,95 @@
+"""Do certificates and keys exist, parse and fit each other? Each pair is tried once, however many channels name it."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from gateway.config.expand import read_small, why
+from gateway.config.marks import Loc, Marks
+from gateway.config.schema import Config, EngineTls, ListenerTls
+from gateway.errors import Mistake
+
+Answer = tuple[str, str, str | None]
+"""(word, message, hint)."""
+_PEM: Final = b"-----BEGIN "
+
+
+def certificates(config: Config, marks: Marks, files: set[str]) -> Iterator[Mistake]:
+    """A mistake for each TLS part that cannot be used. `files` gets every file that is named."""
+    known: dict[tuple[str | None, ...], list[Answer]] = {}
+    for loc, tls in _all(config):
+        ca = getattr(tls, "ca", None)
+        named = (tls.cert, tls.key, ca)
+        files.update(file for file in named if file)
+        if named not in known:
+            known[named] = list(_tried(tls.cert, tls.key, ca))
+        for word, message, hint in known[named]:
+            yield marks.at((*loc, word), message, hint)
+        if isinstance(tls, EngineTls) and not tls.verify and tls.ca:
+            yield marks.at((*loc, "verify"), "verify: false makes ca pointless", "remove one of them")
+
+
+def _all(config: Config) -> Iterator[tuple[Loc, ListenerTls | EngineTls]]:
+    for name, listener in config.listeners.items():
+        if listener.tls:
+            yield ("listeners", name, "tls"), listener.tls
+    for name, channel in config.channels.items():
+        if channel.tls:
+            yield ("channels", name, "tls"), channel.tls
+        for word, plane in (("management", channel.planes.management), ("metrics", channel.planes.metrics)):
+            if plane and plane.tls:
+                yield ("channels", name, "planes", word, "tls"), plane.tls
+
+
+def _tried(cert: str | None, key: str | None, ca: str | None) -> Iterator[Answer]:
+    bad = [answer for word, file in (("cert", cert), ("key", key), ("ca", ca)) if file and (answer := _unreadable(word, file))]
+    yield from bad
+    unusable = {word for word, _, _ in bad}
+    if key and not cert:
+        yield "key", "a key without its cert", None
+    if cert and not unusable & {"cert", "key"}:
+        yield from _pair(cert, key)
+    if ca and "ca" not in unusable:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca)
+        except (ssl.SSLError, OSError):
+            yield "ca", "this file holds no CA certificate", "it has to be PEM"
+
+
+def _unreadable(word: str, file: str) -> Answer | None:
+    try:
+        data = read_small(Path(file))
+    except OSError as error:
+        return word, f"{file}: {why(error)}", None
+    if _PEM not in data:
+        return word, f"{file} is not a PEM file", "it has to hold a `-----BEGIN …` block"
+    return None
+
+
+def _pair(cert: str, key: str | None) -> Iterator[Answer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key, password=_no_passphrase)
+    except _PassphraseWanted:
+        yield "key", "this key has a passphrase", "write it without one: openssl pkey -in key.pem -out plain.pem"
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            yield ("key" if key else "cert"), "this key does not belong to the certificate", None
+        elif key and b"PRIVATE KEY-----" not in read_small(Path(key)):
+            yield "key", "this file holds no private key", None
+        elif not key:
+            yield "cert", "this file does not hold both a certificate and its private key", "write `key:` as well"
+        else:
+            yield "cert", f"certificate and key cannot be used ({error.reason or 'no certificate'})", None
+    except OSError as error:
+        yield "cert", f"{cert}: {why(error)}", None
+
+
+class _PassphraseWanted(Exception):
+    pass
+
+
+def _no_passphrase() -> str:
+    """OpenSSL asks for a passphrase here instead of on the terminal."""
+    raise _PassphraseWanted

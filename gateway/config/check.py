@@ -1,0 +1,156 @@
+"""What no single field can know: names that lead nowhere, names that mean two things, weights and sizes that cannot be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import translate
+from re import compile as regex
+
+from gateway.config.addresses import listeners
+from gateway.config.certificates import certificates
+from gateway.config.fields import url_of
+from gateway.config.marks import Loc, Marks
+from gateway.config.read import Reading
+from gateway.config.schema import Channel, Config, Key, Model
+from gateway.config.wording import nearest
+from gateway.errors import Mistake
+
+
+@dataclass
+class Facts:
+    """What checking learned besides mistakes. files: the TLS files that are used."""
+
+    files: set[str] = field(default_factory=set)
+
+
+def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
+    """All mistakes beyond single fields. `config` may lack the parts that were wrong; their names still count as known."""
+    marks = reading.marks
+    found = [*listeners(config, marks), *certificates(config, marks, facts.files), *_http(config, marks)]
+    for name, channel in config.channels.items():
+        found += _channel(name, channel, marks)
+    channels = _names(reading, "channels", config.channels)
+    for name, model in config.models.items():
+        found += _model(name, model, channels, reading)
+    found += _aliases(config, marks)
+    found += _keys(config, reading)
+    return found
+
+
+def _names(reading: Reading, section: str, parsed: dict[str, object] | dict[str, Channel]) -> dict[str, None]:
+    written = reading.data.get(section)
+    return dict.fromkeys([*parsed, *(written if isinstance(written, dict) else ())])
+
+
+def _http(config: Config, marks: Marks) -> Iterator[Mistake]:
+    http = config.http
+    if http.body_memory < http.body:
+        loc = ("http", "body_memory") if "body_memory" in http.model_fields_set else ("http", "body")
+        yield marks.at(loc, "body_memory is smaller than body", "one request of the largest size would never be read")
+
+
+def _channel(name: str, channel: Channel, marks: Marks) -> Iterator[Mistake]:
+    at: Loc = ("channels", name)
+    seen: dict[object, int] = {}
+    for number, url in enumerate(channel.endpoints):
+        first = seen.setdefault(url_of(url), number)
+        if first != number:
+            yield marks.at((*at, "endpoints", number), "this endpoint is listed twice", f"first as number {first + 1}")
+    lower: dict[str, str] = {}
+    for header in channel.headers:
+        if lower.setdefault(header.lower(), header) != header:
+            yield marks.at((*at, "headers", header), f'the header "{header}" is written twice', key=True)
+    if channel.credential and "authorization" in lower:
+        yield marks.at((*at, "headers", lower["authorization"]), "both a credential and an Authorization header", "keep one of them", key=True)
+    if channel.tls and not any(url.startswith("https:") for url in (*channel.endpoints, *_plane_urls(channel))):
+        yield marks.at((*at, "tls"), "tls without an https URL", "write https:// in endpoints", key=True)
+    if channel.timeouts.total < channel.timeouts.first_event and {"total", "first_event"} & channel.timeouts.model_fields_set:
+        word = "total" if "total" in channel.timeouts.model_fields_set else "first_event"
+        yield marks.at((*at, "timeouts", word), "total is shorter than first_event")
+
+
+def _plane_urls(channel: Channel) -> list[str]:
+    return [plane.url for plane in (channel.planes.management, channel.planes.metrics) if plane]
+
+
+def _model(name: str, model: Model, channels: dict[str, None], reading: Reading) -> Iterator[Mistake]:
+    marks, seen = reading.marks, set()
+    for number, target in enumerate(model.targets):
+        at: Loc = ("models", name, "targets", number)
+        if target.channel not in channels and not reading.broken:
+            hint = nearest(target.channel, channels) or (f"known are: {', '.join(list(channels)[:12])}" if channels else "no channel is configured")
+            yield marks.at((*at, "channel"), f'there is no channel "{target.channel}"', hint)
+        if (target.channel, target.model) in seen:
+            yield marks.at(at, "this target is listed twice", "give one of them the whole weight")
+        seen.add((target.channel, target.model))
+    if not any(target.weight for target in model.targets):
+        yield marks.at(("models", name, "targets", 0, "weight"), "every weight is 0, so that no target would ever be picked")
+    if len(set(model.retry.on)) != len(model.retry.on):
+        yield marks.at(("models", name, "retry", "on"), "a reason is listed twice")
+
+
+def _aliases(config: Config, marks: Marks) -> Iterator[Mistake]:
+    owners: dict[str, Loc] = {}
+    for name, model in config.models.items():
+        for number, alias in enumerate(model.aliases):
+            at: Loc = ("models", name, "aliases", number)
+            if alias in config.models:
+                yield marks.at(at, f'the alias "{alias}" is the name of a model', f"{marks.place(('models', alias))}")
+            elif alias in owners:
+                yield marks.at(at, f'the alias "{alias}" is given twice', f"first to {owners[alias][1]} at {marks.place(owners[alias])}")
+            else:
+                owners[alias] = at
+
+
+def _keys(config: Config, reading: Reading) -> Iterator[Mistake]:
+    marks = reading.marks
+    tenants = _names(reading, "tenants", {})
+    numbers = _key_numbers(config, reading)
+    ids: dict[str, int] = {}
+    hashes: dict[str, int] = {}
+    globs: dict[str, str | None] = {}
+    names = list(_names(reading, "models", {})) + [alias for model in config.models.values() for alias in model.aliases]
+    for key, number in zip(config.keys, numbers, strict=True):
+        at: Loc = ("keys", number)
+        if ids.setdefault(key.id, number) != number:
+            yield marks.at((*at, "id"), f'the key id "{key.id}" is used twice', f"first at {marks.place(('keys', ids[key.id]))}")
+        if hashes.setdefault(key.hash, number) != number:
+            other = hashes[key.hash]
+            yield marks.at((*at, "hash"), "two keys have the same hash", f"the other one is at {marks.place(('keys', other))}")
+        if not reading.broken:
+            yield from _owner(key, at, config, tenants, marks)
+            for place, glob in enumerate(key.models):
+                if glob not in globs:
+                    globs[glob] = _meaning(glob, names)
+                if globs[glob] is not None:
+                    yield marks.at((*at, "models", place), f'"{glob}" matches nothing', globs[glob])
+
+
+def _key_numbers(config: Config, reading: Reading) -> list[int]:
+    """Where in the file each key stands that is left; with mistakes, some are missing in between."""
+    written = reading.data.get("keys") or []
+    if len(written) == len(config.keys):
+        return list(range(len(written)))
+    left: dict[tuple[str, str], list[int]] = {}
+    for number, item in reversed(list(enumerate(written))):
+        if isinstance(item, dict):
+            left.setdefault((str(item.get("id")), str(item.get("hash"))), []).append(number)
+    return [left[(key.id, key.hash)].pop() for key in config.keys]
+
+
+def _owner(key: Key, at: Loc, config: Config, tenants: dict[str, None], marks: Marks) -> Iterator[Mistake]:
+    if key.tenant not in tenants:
+        hint = nearest(key.tenant, tenants) or ("add it under `tenants`" if len(key.tenant) < 65 else None)
+        yield marks.at((*at, "tenant"), f'there is no tenant "{key.tenant[:64]}"', hint)
+        return
+    tenant = config.tenants.get(key.tenant)
+    if tenant is not None and key.project not in tenant.projects:
+        hint = nearest(key.project, tenant.projects) or f"add it under tenants.{key.tenant}.projects"
+        yield marks.at((*at, "project"), f'the tenant {key.tenant} has no project "{key.project[:64]}"', hint)
+
+
+def _meaning(glob: str, names: list[str]) -> str | None:
+    """None when the pattern means some model; else what to say. A bare `*` always means something."""
+    matches = regex(translate(glob)).match
+    if glob == "*" or any(matches(name) or (name.endswith("*") and glob.startswith(name[:-1])) for name in names):
+        return None
+    return nearest(glob, names) or "no model or alias has such a name"

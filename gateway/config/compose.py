@@ -1,0 +1,158 @@
+"""One YAML file, from its bytes to a tree of nodes with marks. Refuses what is not plain, small, whole YAML 1.2; expands nothing."""
+
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from yaml.cyaml import CParser
+
+from gateway.config.expand import read_small, why
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+MOST_NODES: Final = 1_000_000
+MOST_DEPTH: Final = 32
+_control = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_maybe_anchor = re.compile(r"(?:^|[\s\[{,:-])[&*][^\s,\[\]{}]", re.M)
+
+
+class BadFile(Exception):
+    """One file cannot be used. line and column count from 1, 0 = the file as a whole."""
+
+    def __init__(self, message: str, line: int = 0, column: int = 0, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.line, self.column, self.hint = message, line, column, hint
+
+
+class _Stream(io.BytesIO):
+    name: str
+
+
+class _TooMuch(Exception):
+    pass
+
+
+class _Composer(CParser):
+    """PyYAML's C composer without YAML 1.1's guesses: a node's tag is empty unless one is written."""
+
+    def __init__(self, stream: _Stream) -> None:
+        super().__init__(stream)
+        self._depth = self._nodes = 0
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        return ""
+
+    def descend_resolver(self, parent: Any, index: Any) -> None:
+        self._depth += 1
+        self._nodes += 1
+        if self._depth > MOST_DEPTH:
+            raise _TooMuch(f"is nested more than {MOST_DEPTH} deep")
+        if self._nodes > MOST_NODES:
+            raise _TooMuch(f"has more than {MOST_NODES} values")
+
+    def ascend_resolver(self) -> None:
+        self._depth -= 1
+
+
+def read_text(path: Path, room: int = MOST_BYTES) -> str:
+    """The text of a file of at most `room` bytes. Raises BadFile."""
+    try:
+        data = read_small(path, MOST_BYTES)
+    except OSError as error:
+        raise BadFile(_unreadable(path, error)) from None
+    if len(data) > room:
+        raise BadFile("with this file the configuration is larger than 8 MiB")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        good = data[: error.start].decode("utf-8")
+        raise BadFile("is not UTF-8 text", *_place(good, len(good)), "save it as UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise BadFile("begins with a byte order mark", 1, 1, "save it as UTF-8 without BOM")
+    if bad := _control.search(text):
+        raise BadFile(f"contains the character U+{ord(bad[0]):04X}", *_place(text, bad.start()), "remove it")
+    return text
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return f"is a symbolic link to {os.readlink(path)}, which does not exist"
+    return f"cannot be read: {why(error)}"
+
+
+def compose(path: Path, text: str) -> yaml.Node | None:
+    """The tree of one file; None when it holds only comments. Raises BadFile with the parser's place."""
+    if _maybe_anchor.search(text):
+        _refuse_anchors(text)
+    stream = _Stream(text.encode())
+    stream.name = str(path)
+    loader = _Composer(stream)
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise _translated(error, text) from None
+    except (yaml.YAMLError, _TooMuch) as error:
+        raise BadFile(str(error).split("\n")[0]) from None
+    finally:
+        loader.dispose()
+    return node
+
+
+def _refuse_anchors(text: str) -> None:
+    """Aliases let a small file become a huge one, and a stray & or * swallows text. Errors are left to `compose`."""
+    try:
+        for event in yaml.parse(text, Loader=yaml.CLoader):
+            anchor = getattr(event, "anchor", None)
+            if anchor is not None:
+                sign, kind = ("*", "alias") if isinstance(event, yaml.AliasEvent) else ("&", "anchor")
+                mark = event.start_mark
+                raise BadFile(f"{sign}{anchor[:40]} is an {kind}; they are not used here", mark.line + 1, mark.column + 1, f"quote text that begins with {sign}")
+    except yaml.YAMLError:
+        return
+
+
+def _place(text: str, index: int) -> tuple[int, int]:
+    """Line and column, from 1, of a character."""
+    before = re.split("\r\n|\n|\r", text[:index])
+    return len(before), len(before[-1]) + 1
+
+
+_PROBLEMS: Final = (
+    ("could not find expected ':'", "a key without its colon", "write `key: value`"),
+    ("mapping values are not allowed", 'a ": " that does not belong here', 'check the indentation; quote text that contains ": "'),
+    ("did not find expected key", "this does not fit the lines above", "check the indentation"),
+    ("did not find expected '-' indicator", "this does not fit the list above", "check the indentation"),
+    ("block sequence entries are not allowed", "a list item is not allowed here", "put it on a line of its own"),
+    ("block mapping start", "this does not fit the lines above", "check the indentation"),
+    ("did not find expected alphabetic or numeric character", "a lone & or *", 'quote it: "*"'),
+    ("found undefined alias", "text that begins with *", 'quote it: "*"'),
+    ("found another document", "a second document", "one file is one document: remove the `---`"),
+    ("but found another document", "a second document", "one file is one document: remove the `---`"),
+)
+
+
+def _translated(error: yaml.MarkedYAMLError, text: str) -> BadFile:
+    """The parser's words as an operator's. Of an unclosed bracket or quote, the place where it was opened."""
+    problem, mark, opened = error.problem or "", error.problem_mark or error.context_mark, error.context_mark
+    if mark is None:
+        return BadFile(problem or "is not YAML")
+    line, column = mark.line + 1, mark.column + 1
+    if opened is not None and "expected ',' or" in problem:
+        bracket = text[opened.index : opened.index + 1]
+        hint = 'quote "${…}" inside [ ] and { }' if "${" in text[opened.index : mark.index] else f"it began at line {opened.line + 1}"
+        if not text[mark.index :].strip():
+            return BadFile(f"the file ends inside this {bracket}", opened.line + 1, opened.column + 1, "is it half-written?")
+        return BadFile(f"the {bracket} … is not closed before this, or a comma is missing", line, column, hint)
+    if opened is not None and "unexpected end of stream" in problem:
+        return BadFile("this quote is never closed", opened.line + 1, opened.column + 1, "is the file half-written?")
+    if "cannot start any token" in problem:
+        sign = text[mark.index : mark.index + 1]
+        if sign == "\t":
+            return BadFile("a tab", line, column, "YAML is indented with spaces")
+        return BadFile(f"text cannot begin with {sign}", line, column, "quote it")
+    for words, message, hint in _PROBLEMS:
+        if words in problem or words in (error.context or ""):
+            return BadFile(message, line, column, hint)
+    return BadFile(problem, line, column)

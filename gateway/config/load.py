@@ -1,0 +1,119 @@
+"""From a file's path to a checked configuration, or to every mistake in it at once. Control and gatewayctl share it; workers never do."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.config.check import Facts, check
+from gateway.config.expand import read_small
+from gateway.config.marks import Loc, Marks
+from gateway.config.read import Reading
+from gateway.config.schema import Config
+from gateway.config.wording import worded
+from gateway.errors import ConfigError as ConfigError
+from gateway.errors import Mistake as Mistake
+
+_NAMED = ("listeners", "channels", "models", "tenants")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration without mistakes.
+
+    files: each YAML file's path and text. watch: files and folders whose change matters. digest: SHA-256 over files,
+    references' values and certificates; equal content = equal digest. certificates: SHA-256 of each TLS file's bytes.
+    """
+
+    path: Path
+    config: Config
+    files: dict[str, str]
+    watch: tuple[Path, ...]
+    digest: str
+    certificates: dict[str, str] = field(repr=False)
+    marks: Marks = field(repr=False, compare=False)
+
+
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Loaded:
+    """Reads and checks everything. Raises ConfigError with all mistakes, in the order of the files and lines."""
+    reading = Reading(Path(os.path.abspath(path)), os.environ if environ is None else environ)
+    reading.run()
+    config, mistakes = _validated(reading)
+    facts = Facts()
+    if config is not None:
+        mistakes += check(config, reading, facts)
+    mistakes = _ordered(reading, [*reading.mistakes, *mistakes])
+    if mistakes or config is None:
+        raise ConfigError(mistakes)
+    certificates = {file: _digest_of(file) for file in sorted(facts.files)}
+    watch = tuple(dict.fromkeys([*reading.watch, *(Path(file) for file in certificates)]))
+    return Loaded(reading.path, config, reading.marks.files, watch, _digest(reading, certificates), certificates, reading.marks)
+
+
+def watched(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """What to watch while the configuration is broken: as far as it can be read. Never raises."""
+    reading = Reading(Path(os.path.abspath(path)), os.environ if environ is None else environ)
+    reading.run()
+    return tuple(reading.watch)
+
+
+def _validated(reading: Reading) -> tuple[Config | None, list[Mistake]]:
+    """The configuration; with mistakes, what is left of it without the parts that hold them, so that checking can go on."""
+    if not reading.data:
+        return None, []
+    try:
+        return Config.model_validate(reading.data), []
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_input=False)
+    mistakes = worded(errors, reading)
+    try:
+        return Config.model_validate(_pruned(reading.data, [e["loc"] for e in errors])), mistakes
+    except ValidationError:
+        return None, mistakes
+
+
+def _pruned(data: dict[str, Any], locs: list[Loc]) -> dict[str, Any]:
+    """The data without each section, named part or key that holds a mistake."""
+    left: dict[str, Any] = {"version": 1, **data}
+    bad: dict[str, set[str | int]] = {}
+    for loc in locs:
+        if len(loc) > 1 and (loc[0] in _NAMED or loc[0] == "keys"):
+            bad.setdefault(str(loc[0]), set()).add(loc[1])
+        elif loc:
+            left.pop(str(loc[0]), None)
+    left["version"] = 1
+    for section, names in bad.items():
+        part = left.get(section)
+        if isinstance(part, dict):
+            left[section] = {name: item for name, item in part.items() if name not in names}
+            if section == "listeners" and not left[section]:
+                del left[section]
+        elif isinstance(part, list):
+            left[section] = [item for number, item in enumerate(part) if number not in names]
+    return left
+
+
+def _ordered(reading: Reading, mistakes: list[Mistake]) -> list[Mistake]:
+    order = {file: number for number, file in enumerate(reading.marks.files)}
+    return sorted(dict.fromkeys(mistakes), key=lambda m: (order.get(m.file, -1), m.line, m.column))
+
+
+def _digest_of(file: str) -> str:
+    try:
+        return hashlib.sha256(read_small(Path(file))).hexdigest()
+    except OSError:
+        return ""
+
+
+def _digest(reading: Reading, certificates: dict[str, str]) -> str:
+    total = hashlib.sha256()
+    folder = reading.path.parent
+    names = {os.path.relpath(file, folder): text for file, text in reading.marks.files.items()}
+    for part in (*(piece for name in sorted(names) for piece in (name, names[name])), *reading.expanded, *certificates.values()):
+        encoded = part.encode("utf-8", "surrogateescape")
+        total.update(len(encoded).to_bytes(8, "big") + encoded)
+    return total.hexdigest()

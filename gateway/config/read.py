@@ -1,0 +1,216 @@
+"""The files of a configuration, merged into plain data, with marks: includes, references, duplicates. Knows no field but the few that name files."""
+
+import glob
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from gateway.config.compose import MOST_BYTES, BadFile, compose, read_text
+from gateway.config.expand import ExpandError, expand
+from gateway.config.marks import Loc, Marks, Pair, dotted
+from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
+from gateway.config.scalars import Expanded, plain
+from gateway.errors import Mistake
+
+MERGED: Final = frozenset({"listeners", "channels", "models", "tenants"})
+"""Sections whose names may be spread over files."""
+_TLS_FILES: Final = frozenset({"ca", "cert", "key", "client_ca"})
+_DEEPEST_INCLUDE: Final = 8
+
+
+class Reading:
+    """What reading found. `broken`: some file could not be used, so that absences prove nothing."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.environ = environ
+        self.marks = Marks(str(path))
+        self.data: dict[str, Any] = {}
+        self.mistakes: list[Mistake] = []
+        self.broken = False
+        self.watch: dict[Path, None] = {path: None}
+        self.expanded: list[str] = []
+        self._size = 0
+        self._seen: set[str] = set()
+
+    def run(self) -> None:
+        """Reads everything. Never raises for what the files hold; `mistakes` says it."""
+        pairs: list[Pair] = []
+        self._file(self.path, pairs, None, 0)
+        merged = self._merge(pairs)
+        mark = yaml.Mark(str(self.path), 0, 0, 0, None, None)
+        self.marks.root = yaml.MappingNode("", merged, mark, mark)
+        self.data = {key.value: self._value(value, (key.value,)) for key, value in merged}
+
+    def _file(self, path: Path, pairs: list[Pair], asked: tuple[yaml.Node, str] | None, depth: int) -> None:
+        real = os.path.realpath(path)
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        self.watch[path] = None
+        self.watch[Path(real)] = None
+        try:
+            text = read_text(path, MOST_BYTES - self._size)
+            self._size += len(text.encode())
+            self.marks.files[str(path)] = text
+            if not text.strip():
+                raise BadFile("is empty", hint="a file that says nothing on purpose holds a comment" if asked else "`gatewayctl init` writes a starter")
+            node = compose(path, text)
+        except BadFile as bad:
+            self._bad(path, bad, asked)
+            return
+        if node is None:
+            if asked is None:
+                self._bad(path, BadFile("holds only comments", hint="`gatewayctl init` writes a starter"), None)
+            return
+        if not isinstance(node, yaml.MappingNode):
+            self._bad(path, BadFile("does not begin with a word and a colon", node.start_mark.line + 1, node.start_mark.column + 1), asked)
+            return
+        self._pairs(node, ())
+        pairs += node.value
+        for key, value in node.value:
+            if key.value == "include":
+                self._include(path, value, pairs, depth)
+
+    def _bad(self, path: Path, bad: BadFile, asked: tuple[yaml.Node, str] | None) -> None:
+        self.broken = True
+        if bad.line:
+            message = bad.message if bad.message[:2] not in ("is", "do", "be", "co") else f"the file {bad.message}"
+            self.mistakes.append(self.marks.line(str(path), bad.line, bad.column, "", message, bad.hint))
+        elif asked and str(path) not in self.marks.files:
+            self.mistakes.append(self.marks.on(asked[0], "include", f"{path} {bad.message}", bad.hint))
+        else:
+            self.mistakes.append(Mistake(str(path), 0, 0, "", f"the file {bad.message}", bad.hint))
+
+    def _include(self, path: Path, node: yaml.Node, pairs: list[Pair], depth: int) -> None:
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for item in items:
+            if not isinstance(item, yaml.ScalarNode) or not item.value:
+                continue
+            if depth >= _DEEPEST_INCLUDE:
+                self.mistakes.append(self.marks.on(item, "include", f"files include each other more than {_DEEPEST_INCLUDE} deep"))
+                continue
+            pattern = str(path.parent / item.value)
+            if glob.has_magic(item.value):
+                for folder in glob.glob(os.path.dirname(pattern)) or [os.path.dirname(pattern)]:
+                    self.watch[Path(folder)] = None
+                for found in sorted(glob.glob(pattern)):
+                    self._file(Path(os.path.normpath(found)), pairs, (item, item.value), depth + 1)
+            else:
+                self._file(Path(os.path.normpath(pattern)), pairs, (item, item.value), depth + 1)
+
+    def _merge(self, pairs: list[Pair]) -> list[Pair]:
+        """One mapping out of those of all files; a name written twice is a mistake that names both places."""
+        merged: dict[str, Pair] = {}
+        for key, value in pairs:
+            name = key.value
+            before = merged.get(name)
+            if before is None:
+                copied = value
+                if name in MERGED and isinstance(value, yaml.MappingNode):
+                    copied = yaml.MappingNode("", list(value.value), value.start_mark, value.end_mark, value.flow_style)
+                elif name == "keys" and isinstance(value, yaml.SequenceNode):
+                    copied = yaml.SequenceNode("", list(value.value), value.start_mark, value.end_mark, value.flow_style)
+                merged[name] = (key, copied)
+            elif name in MERGED and _is_map(before[1]) and _is_map(value):
+                self._join(before, value, name)
+                if isinstance(before[1], yaml.ScalarNode):
+                    merged[name] = (key, value)
+            elif name == "keys" and _is_list(before[1]) and _is_list(value):
+                if isinstance(before[1], yaml.ScalarNode):
+                    merged[name] = (key, value)
+                elif isinstance(value, yaml.SequenceNode):
+                    before[1].value.extend(value.value)
+            elif name == "version" and before[1].value == value.value:
+                continue
+            elif name != "include":
+                self._twice(key, before[0], name)
+        return list(merged.values())
+
+    def _join(self, before: Pair, value: yaml.Node, section: str) -> None:
+        if not isinstance(value, yaml.MappingNode) or not isinstance(before[1], yaml.MappingNode):
+            return
+        names = {key.value: key for key, _ in before[1].value}
+        for key, item in value.value:
+            if key.value in names:
+                self._twice(key, names[key.value], f"{section}.{key.value}")
+            else:
+                before[1].value.append((key, item))
+
+    def _twice(self, key: yaml.Node, first: yaml.Node, path: str) -> None:
+        there = first.start_mark
+        where = f"line {there.line + 1}" if there.name == key.start_mark.name else f"{there.name}:{there.line + 1}"
+        self.mistakes.append(self.marks.on(key, path, f'"{key.value}" is written twice', f"first at {where}"))
+
+    def _pairs(self, node: yaml.MappingNode, loc: Loc) -> None:
+        """Drops from a mapping what is no word, and what stands twice; says so."""
+        names: dict[Any, yaml.Node] = {}
+        kept: list[Pair] = []
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag or not key.value:
+                self.mistakes.append(self.marks.on(key, dotted(loc), "this cannot be a name", 'quote "${…}"; a name is a single word'))
+            elif key.value == "<<" and key.style == "":
+                self.mistakes.append(self.marks.on(key, dotted(loc), "merge keys (<<) are not used here"))
+            elif key.value in names:
+                self._twice(key, names[key.value], dotted((*loc, key.value)))
+            else:
+                names[key.value] = key
+                kept.append((key, value))
+        if len(kept) != len(node.value):
+            node.value = kept
+
+    def _value(self, node: yaml.Node, loc: tuple[str | int, ...]) -> Any:
+        """A node as plain data. Places of files (TLS, data_dir) are made absolute here, where their file is known."""
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, loc)
+        if node.tag:
+            self.mistakes.append(self.marks.on(node, dotted(loc), f"the tag {node.tag[:60]} is not used here"))
+            return None
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*loc, number)) for number, item in enumerate(node.value)]
+        if len(loc) > 1 or loc[0] not in MERGED:
+            self._pairs(node, loc)
+        return {key.value: self._value(value, (*loc, key.value)) for key, value in node.value}
+
+    def _scalar(self, node: yaml.ScalarNode, loc: tuple[str | int, ...]) -> Any:
+        text: str = node.value
+        if node.tag:
+            self.mistakes.append(self.marks.on(node, dotted(loc), f"the tag {node.tag[:60]} is not used here", "quote what is meant as text"))
+            return None
+        names_file = loc == ("data_dir",) or (len(loc) > 1 and loc[-1] in _TLS_FILES and loc[-2] == "tls")
+        if "${" in text:
+            return self._expanded(node, loc, names_file)
+        if names_file and text and (node.style != "" or isinstance(plain(text), str)):
+            return os.path.normpath(Path(node.start_mark.name).parent / text)
+        if loc[-1] in SECRET_WORDS or (len(loc) > 1 and loc[-2] in SECRET_MAPS):
+            if loc[0] != "keys":
+                self.marks.secrets.add(text)
+        return plain(text) if node.style == "" else text
+
+    def _expanded(self, node: yaml.ScalarNode, loc: tuple[str | int, ...], names_file: bool) -> Any:
+        folder = Path(node.start_mark.name).parent
+        text: str = node.value
+        if names_file and text.startswith("${file:") and text.endswith("}") and text.count("${") == 1:
+            return os.path.normpath(folder / text[7:-1])
+        try:
+            value = expand(text, self.environ, folder, lambda path: self.watch.setdefault(path))
+        except ExpandError as error:
+            raw = self.marks.files[node.start_mark.name][node.start_mark.index : node.end_mark.index]
+            skip = max(0, raw.find(text[error.at : error.at + 8])) if "\n" not in raw else 0
+            self.mistakes.append(self.marks.on(node, dotted(loc), str(error), error.hint, skip))
+            self.broken = True
+            return Expanded("")
+        self.expanded.append(value)
+        self.marks.secrets.add(value)
+        return os.path.normpath(folder / value) if names_file and value else Expanded(value)
+
+
+def _is_map(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.MappingNode) or (isinstance(node, yaml.ScalarNode) and node.style == "" and plain(node.value) is None)
+
+
+def _is_list(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.SequenceNode) or (isinstance(node, yaml.ScalarNode) and node.style == "" and plain(node.value) is None)

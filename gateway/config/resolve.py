@@ -1,0 +1,124 @@
+"""A checked configuration in the compact form that workers take: defaults filled in, references followed. Decides nothing."""
+
+import hashlib
+import os
+import re
+
+from gateway.config import resolved as form
+from gateway.config.fields import address_of, url_of
+from gateway.config.load import Loaded
+from gateway.config.schema import Channel, Cors, EngineTls, Http, ListenerTls, Model, Plane
+
+USAGE = {"vllm": "continuous", "sglang": "continuous", "auto": "continuous", "openai": "final", "mindie": "final"}
+"""Where token counts come from, by engine, when nothing is written."""
+
+
+def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
+    """The resolved form and the keys, which travel apart from it."""
+    config, certificates = loaded.config, loaded.certificates
+    listeners = []
+    for name, listener in config.listeners.items():
+        at = address_of(listener.bind)
+        tls = _tls(listener.tls, certificates)
+        listeners.append(form.Listener(name=name, host=at.host, port=at.port, serves=listener.serves, tls=tls))
+    journal = config.journal
+    found = form.Resolved(
+        node=config.node or host_name(),
+        workers=config.workers if isinstance(config.workers, int) else cpus(),
+        auth=config.auth,
+        data_dir=config.data_dir,
+        http=_http(config.http),
+        journal=form.Journal(
+            segment=int(journal.segment),
+            every=float(journal.every),
+            sync=journal.sync,
+            reserve=int(journal.reserve),
+            on_failure=journal.on_failure,
+        ),
+        listeners=tuple(listeners),
+        channels={name: _channel(name, channel, certificates) for name, channel in config.channels.items()},
+        models={name: _model(name, model, config.channels) for name, model in config.models.items()},
+        tenants={name: tuple(tenant.projects) for name, tenant in config.tenants.items()},
+    )
+    keys = [form.Key(key.id, bytes.fromhex(key.hash[7:]), key.tenant, key.project, tuple(key.models)) for key in config.keys]
+    return found, keys
+
+
+def host_name() -> str:
+    """The host's name, as far as it can be a node's."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename).lstrip("._-")[:64] or "gateway"
+
+
+def cpus() -> int:
+    """CPUs that this process may use, at most 64: what `workers: auto` means."""
+    return max(1, min(64, len(os.sched_getaffinity(0))))
+
+
+def _http(http: Http) -> form.Http:
+    return form.Http(
+        body=int(http.body),
+        body_memory=int(http.body_memory),
+        header=int(http.header),
+        body_timeout=float(http.body_timeout),
+        write_idle=float(http.write_idle),
+        sse_keepalive=float(http.sse_keepalive),
+        keepalive=float(http.keepalive),
+        drain_timeout=float(http.drain_timeout),
+        trusted_proxies=tuple(http.trusted_proxies),
+        cors=_cors(http.cors),
+    )
+
+
+def _cors(cors: Cors | None) -> form.Cors | None:
+    return None if cors is None else form.Cors(origins=tuple(cors.origins), max_age=int(cors.max_age))
+
+
+def _tls(tls: ListenerTls | EngineTls | None, certificates: dict[str, str]) -> form.Tls | None:
+    if tls is None:
+        return None
+    files = [file for file in (getattr(tls, "ca", None), tls.cert, tls.key) if file]
+    digest = hashlib.sha256("".join(certificates.get(file, "") for file in files).encode()).hexdigest()[:16] if files else ""
+    if isinstance(tls, ListenerTls):
+        return form.Tls(cert=tls.cert, key=tls.key, min_version=tls.min_version, digest=digest)
+    return form.Tls(
+        cert=tls.cert,
+        key=tls.key or (tls.cert if tls.cert else None),
+        ca=tls.ca,
+        verify=tls.verify,
+        server_name=tls.server_name,
+        min_version=tls.min_version,
+        digest=digest,
+    )
+
+
+def _endpoint(url: str) -> form.Endpoint:
+    scheme, host, port, base = url_of(url)
+    return form.Endpoint(url=url, scheme=scheme, host=host, port=port, base=base)
+
+
+def _channel(name: str, channel: Channel, certificates: dict[str, str]) -> form.Channel:
+    planes: dict[str, Plane] = {plane: at for plane, at in (("management", channel.planes.management), ("metrics", channel.planes.metrics)) if at}
+    plane_tls = {plane: _tls(at.tls or channel.tls, certificates) for plane, at in planes.items() if at.url.startswith("https")}
+    times = channel.timeouts
+    return form.Channel(
+        name=name,
+        engine="openai" if channel.engine == "auto" else channel.engine,
+        auto=channel.engine == "auto",
+        model=channel.model,
+        endpoints=tuple(_endpoint(url) for url in channel.endpoints),
+        credential=channel.credential and str(channel.credential),
+        headers={name: str(value) for name, value in channel.headers.items()},
+        tls=_tls(channel.tls, certificates),
+        usage=channel.usage or USAGE[channel.engine],
+        reasoning=channel.reasoning,
+        timeouts=form.Timeouts(connect=float(times.connect), first_event=float(times.first_event), idle=float(times.idle), total=float(times.total)),
+        keepalive=float(channel.keepalive),
+        planes={plane: at.url for plane, at in planes.items()},
+        plane_tls={plane: tls for plane, tls in plane_tls.items() if tls},
+    )
+
+
+def _model(name: str, model: Model, channels: dict[str, Channel]) -> form.Model:
+    targets = tuple(form.Target(channel=t.channel, model=t.model or channels[t.channel].model or name, weight=t.weight) for t in model.targets)
+    retry = form.Retry(on=tuple(model.retry.on), attempts=model.retry.attempts, within=float(model.retry.within))
+    return form.Model(name=name, aliases=tuple(model.aliases), policy=model.policy, targets=targets, retry=retry)

@@ -1,0 +1,62 @@
+"""Bringing old YAML files back without bringing old keys back: a key that was revoked since must stay revoked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config import files
+from gateway.config.surgery import keys_only, with_keys_of
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a rollback did to each file.
+
+    written: as it was. kept: holds only keys, left as it is. mixed: written, but with the keys of today.
+    extra: exists today but was not part of that revision; left as it is, and still read if an include names it.
+    """
+
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    mixed: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        """One line for the operator."""
+        parts = [f"{len(self.written) + len(self.mixed)} file(s) restored"]
+        if self.kept or self.mixed:
+            parts.append(f"keys stay as they are today ({', '.join((*self.kept, *self.mixed))}): a rollback brings no revoked key back")
+        if self.extra:
+            parts.append(f"not part of that revision, left in place: {', '.join(self.extra)}")
+        return "; ".join(parts)
+
+
+def restore(old: Mapping[str, str], now: Mapping[str, str]) -> Restored:
+    """Writes the old files. now: the files in force, to name those that are extra. Raises ConfigError, OSError."""
+    plan: list[tuple[Path, str]] = []
+    written, kept, mixed = [], [], []
+    for name, text in old.items():
+        path = Path(name)
+        today = _text(path)
+        if keys_only(text, path):
+            kept.append(name)
+            if today is None:
+                plan.append((path, "keys: []\n"))
+            continue
+        without = with_keys_of(text, today or "", path)
+        (written if without == text else mixed).append(name)
+        if without != today:
+            plan.append((path, without))
+    for path, text in plan:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(path):
+            files.write(path, text.encode(), 0o640)
+    return Restored(tuple(written), tuple(kept), tuple(mixed), tuple(name for name in now if name not in old and Path(name).exists()))
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,167 @@
+"""Numbered revisions of the configuration under `data_dir/revisions`, and which of them is in force. A damaged one is reported, never fatal.
+
+A file is `GWREV1\\n`, the SHA-256 of the rest, and the rest in MessagePack; 0600, because it holds secrets.
+`current` is a small file that names a revision; replacing it is the commit.
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.config import files
+from gateway.config.resolved import FORMAT, Key, Resolved
+from gateway.config.restore import Restored, restore
+
+KEEP: Final = 50
+_MAGIC: Final = b"GWREV1\n"
+_SUFFIX: Final = ".rev"
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a revision says of itself. ts: seconds since 1970. by: who made it, why: through what."""
+
+    format: int
+    rev: int
+    ts: float
+    digest: str
+    by: str
+    why: str
+
+
+class Revision(Summary, frozen=True, kw_only=True):
+    """A whole revision. files: the YAML files' paths and texts."""
+
+    files: dict[str, str]
+    resolved: Resolved
+    keys: list[Key]
+
+
+class Damaged(Exception):
+    """A revision cannot be used: cut off, changed, missing, or written by a newer gateway."""
+
+
+_revision = msgspec.msgpack.Decoder(Revision)
+_summary = msgspec.msgpack.Decoder(Summary)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Revisions:
+    """The revisions of one data directory. One process writes (control); any may read."""
+
+    def __init__(self, data_dir: str | os.PathLike[str]) -> None:
+        self._folder = Path(data_dir) / "revisions"
+        self.damaged: list[str] = []
+
+    def save(self, *, digest: str, files: Mapping[str, str], resolved: Resolved, keys: Iterable[Key], by: str, why: str) -> int:
+        """Writes the next revision, through to the disk, and forgets the oldest. Not yet in force: `commit` does that. Raises OSError."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rev = max([*self._numbers(), self._current() or 0]) + 1
+        revision = Revision(
+            format=FORMAT,
+            rev=rev,
+            ts=round(time.time(), 3),
+            digest=digest,
+            by=by,
+            why=why,
+            files=dict(files),
+            resolved=resolved,
+            keys=list(keys),
+        )
+        body = _encode(revision)
+        _write(self._path(rev), _MAGIC + hashlib.sha256(body).digest() + body)
+        self._forget()
+        return rev
+
+    def commit(self, rev: int) -> None:
+        """Puts a revision in force: an fsynced rename of `current`. Raises Damaged when there is no such revision, OSError."""
+        if not self._path(rev).exists():
+            raise Damaged(f"there is no revision {rev}")
+        _write(self._folder / "current", f"{rev}\n".encode())
+
+    def current(self) -> Revision | None:
+        """The revision in force; None when there is none, or when it cannot be used (`damaged` then says why)."""
+        rev = self._current()
+        if rev is None:
+            return None
+        try:
+            return self.get(rev)
+        except Damaged as error:
+            self._note(str(error))
+            return None
+
+    def get(self, rev: int) -> Revision:
+        """Raises Damaged."""
+        return self._read(rev, _revision)
+
+    def list(self) -> "list[Summary]":
+        """All usable revisions, the oldest first. `damaged` names the others."""
+        found = []
+        for rev in self._numbers():
+            try:
+                found.append(self._read(rev, _summary))
+            except Damaged as error:
+                self._note(str(error))
+        return found
+
+    def restore(self, rev: int) -> Restored:
+        """Writes a revision's YAML files back to their places, but never a key: see `restore`. Raises Damaged, ConfigError, OSError."""
+        now = self.current()
+        return restore(self.get(rev).files, now.files if now else {})
+
+    def _path(self, rev: int) -> Path:
+        return self._folder / f"{rev:06d}{_SUFFIX}"
+
+    def _numbers(self) -> "list[int]":
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return []
+        return sorted(int(stem) for name in names if name.endswith(_SUFFIX) and (stem := name.removesuffix(_SUFFIX)).isdigit())
+
+    def _current(self) -> int | None:
+        try:
+            text = (self._folder / "current").read_text("ascii", "replace").strip()
+        except OSError:
+            return None
+        if not text.isdigit():
+            self._note(f"{self._folder / 'current'} names no revision")
+            return None
+        return int(text)
+
+    def _read[T: Summary](self, rev: int, decoder: msgspec.msgpack.Decoder[T]) -> T:
+        path = self._path(rev)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise Damaged(f"revision {rev} cannot be read: {error.strerror}") from None
+        body = data[len(_MAGIC) + 32 :]
+        if not data.startswith(_MAGIC) or data[len(_MAGIC) : len(_MAGIC) + 32] != hashlib.sha256(body).digest():
+            raise Damaged(f"revision {rev} is damaged: {path}")
+        try:
+            found = _summary.decode(body)
+            if found.format > FORMAT:
+                raise Damaged(f"revision {rev} was written by a newer gateway (format {found.format}, this one reads {FORMAT})")
+            return found if decoder is _summary else decoder.decode(body)
+        except msgspec.MsgspecError as error:
+            raise Damaged(f"revision {rev} is not understood: {error}") from None
+
+    def _forget(self) -> None:
+        keep = self._current()
+        for rev in self._numbers()[:-KEEP]:
+            if rev != keep:
+                with contextlib.suppress(FileNotFoundError):
+                    self._path(rev).unlink()
+
+    def _note(self, text: str) -> None:
+        if text not in self.damaged:
+            self.damaged.append(text)
+
+
+def _write(path: Path, data: bytes) -> None:
+    files.write(path, data, 0o600)

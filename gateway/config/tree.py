@@ -1,0 +1,77 @@
+"""The schema as a tree of words: which stand where, of which type. For suggestions, `explain`, and the test of the docs."""
+
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from gateway.config.marks import Loc
+from gateway.config.scalars import Duration, Size
+from gateway.config.schema import Config, Part
+
+
+def unwrapped(annotation: Any) -> Any:
+    """The type without Annotated and without `| None`."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        inner = [a for a in get_args(annotation) if a is not NoneType]
+        return unwrapped(inner[0]) if len(inner) == 1 else annotation
+    return annotation
+
+
+def inner(annotation: Any) -> tuple[str, type[Part] | None]:
+    """How the parts below a field are reached (`""`, `.<name>`, `[]`), and their model."""
+    kind = unwrapped(annotation)
+    if isinstance(kind, type) and issubclass(kind, Part):
+        return "", kind
+    if get_origin(kind) in (dict, list):
+        below = unwrapped(get_args(kind)[-1])
+        if isinstance(below, type) and issubclass(below, Part):
+            return (".<name>" if get_origin(kind) is dict else "[]"), below
+    return "", None
+
+
+@cache
+def words() -> dict[str, FieldInfo]:
+    """Every field by its dotted path: `channels.<name>.timeouts.connect`, `models.<name>.targets[].weight`."""
+    found: dict[str, FieldInfo] = {}
+
+    def walk(model: type[Part], prefix: str) -> None:
+        for name, info in model.model_fields.items():
+            found[prefix + name] = info
+            step, below = inner(info.annotation)
+            if below is not None:
+                walk(below, f"{prefix}{name}{step}.")
+
+    walk(Config, "")
+    return found
+
+
+def model_at(loc: Loc) -> list[str]:
+    """The words that may stand in the group at `loc`."""
+    model: type[Part] | None = Config
+    between = False
+    for step in loc:
+        if between:
+            between = False
+            continue
+        if model is None or step not in model.model_fields:
+            return []
+        way, model = inner(model.model_fields[str(step)].annotation)
+        between = bool(way)
+    return list(model.model_fields) if model is not None and not between else []
+
+
+def type_text(annotation: Any) -> str:
+    """A type as a sysadmin reads it."""
+    kind = unwrapped(annotation)
+    if get_origin(kind) is Literal:
+        return " | ".join(str(word) for word in get_args(kind))
+    if get_origin(kind) is list:
+        return f"list of {type_text(get_args(kind)[0])}"
+    if get_origin(kind) is dict:
+        return f"name: {type_text(get_args(kind)[1])}"
+    names: dict[Any, str] = {Duration: "duration", Size: "size", bool: "true | false", int: "number", str: "text", int | str: "number or auto"}
+    return names.get(kind, "group")

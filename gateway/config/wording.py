@@ -1,0 +1,94 @@
+"""What pydantic found, in the operator's words and at the line where it is written."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from gateway.config.fields import PATTERNS
+from gateway.config.marks import Loc, dotted
+from gateway.config.read import Reading
+from gateway.config.tree import model_at
+from gateway.errors import Mistake
+
+_WANTED = {
+    "string_type": ("this is not text", 'quote it: "…"'),
+    "int_type": ("this is not a whole number", None),
+    "int_from_float": ("this is not a whole number", None),
+    "bool_type": ("this is neither true nor false", "YAML's yes, no, on and off are text here"),
+    "list_type": ("this is not a list", "write [ ] around it, or one `- ` line for each"),
+    "dict_type": ("this is not a group of `name: value`", None),
+    "model_type": ("this is not a group of `word: value`", None),
+    "string_too_short": ("this is empty", None),
+}
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """`did you mean "…"?`, when one of the known words is near."""
+    found = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f'did you mean "{found[0]}"?' if found else None
+
+
+def worded(errors: Sequence[ErrorDetails], reading: Reading) -> list[Mistake]:
+    """One mistake for each error; where a reference failed already, nothing more is said."""
+    silent = {mistake.path for mistake in reading.mistakes}
+    made = []
+    for error in errors:
+        loc: Loc = error["loc"]
+        if dotted(loc) not in silent:
+            made.append(_one(error, loc, reading))
+    return made
+
+
+def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
+    marks, kind, context = reading.marks, error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        hint = nearest(str(loc[-1]), known := model_at(loc[:-1]))
+        words = ", ".join(known) if len(known) <= 12 else None
+        mistake = marks.at(loc, f'unknown word "{str(loc[-1])[:80]}"', hint or (f"known are: {words}" if words else None), key=True)
+        return Mistake(mistake.file, mistake.line, mistake.column, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
+    if kind == "missing":
+        mistake = marks.at(loc, f"`{loc[-1]}` is missing", _example(loc))
+        return Mistake(mistake.file, mistake.line or 1, mistake.column or 1, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
+    if loc and loc[-1] == "[key]":
+        message, hint = _said(kind, context)
+        return marks.at(loc[:-1], f'"{str(loc[-2])[:80]}" {message}' if "pattern" in kind else message, hint, key=True)
+    message, hint = _said(kind, context)
+    if kind == "literal_error":
+        message, hint = _choice(loc, context, reading)
+    return marks.at(loc, message, hint)
+
+
+def _said(kind: str, context: dict[str, Any]) -> tuple[str, str | None]:
+    if kind == "wrong":
+        return context["text"], context["hint"]
+    if kind == "string_pattern_mismatch":
+        message, hint = PATTERNS.get(context["pattern"], ("has the wrong form", None))
+        return f"this {message}", hint
+    if kind in ("greater_than_equal", "less_than_equal"):
+        limit = context.get("ge", context.get("le"))
+        return ("this is too small" if "ge" in context else "this is too large"), f"{'at least' if 'ge' in context else 'at most'} {getattr(limit, 'text', limit)}"
+    if kind == "too_short":
+        return "this list is empty", None
+    if kind == "string_too_long":
+        return "this is too long", f"at most {context['max_length']} characters"
+    return _WANTED.get(kind, (f"this is not understood ({kind})", None))
+
+
+def _choice(loc: Loc, context: dict[str, Any], reading: Reading) -> tuple[str, str]:
+    words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+    given: Any = reading.data
+    try:
+        for step in loc:
+            given = given[step]
+    except (KeyError, IndexError, TypeError):
+        given = None
+    near = nearest(given, words) if isinstance(given, str) else None
+    if len(words) == 1:
+        return "this has to be " + words[0], f"write {words[0]}"
+    return "this is none of " + ", ".join(words), near or "write one of them"
+
+
+def _example(loc: Loc) -> str | None:
+    return "add `version: 1`" if loc == ("version",) else None

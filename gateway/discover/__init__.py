@@ -1,0 +1,1 @@
+"""What is out there: asks engines who they are and whether they are well, and notices changed files."""

@@ -1,0 +1,1 @@
+"""The dialects: one file per engine family, each holding only what is different there. Pure; nothing here asks an engine."""

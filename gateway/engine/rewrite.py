@@ -1,0 +1,101 @@
+"""Request rewrites that more than one dialect makes. Each returns the names of what it changed, for the record."""
+
+import re
+from typing import Any
+
+from msgspec import Raw
+
+from gateway.engine.base import Fields
+from gateway.wire.openai import MalformedJson, encode, value_of
+
+GUIDED = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+"""What vLLM's `structured_outputs` and its former `guided_*` parameters can ask for."""
+
+
+def value(fields: Fields, name: str) -> Any:
+    """A field's value; None when it is missing or cannot be read."""
+    raw = fields.get(name)
+    try:
+        return None if raw is None else value_of(raw)
+    except MalformedJson:
+        return None
+
+
+def put(fields: Fields, name: str, value: object) -> None:
+    fields[name] = Raw(encode(value))
+
+
+def drop(fields: Fields, name: str) -> list[str]:
+    return [] if fields.pop(name, None) is None else [f"-{name}"]
+
+
+def rename(fields: Fields, old: str, new: str) -> list[str]:
+    """`null` counts as missing."""
+    raw = fields.pop(old, None)
+    if raw is None:
+        return []
+    if bytes(raw) == b"null":
+        return [f"-{old}"]
+    fields[new] = raw
+    return [f"{old}>{new}"]
+
+
+def empty_tools(fields: Fields) -> list[str]:
+    """`tools: []` means no tools, but engines refuse it; so they do a `tool_choice` without tools."""
+    if "tools" not in fields or value(fields, "tools") != []:
+        return []
+    names = drop(fields, "tools")
+    return names + drop(fields, "tool_choice") if value(fields, "tool_choice") in ("auto", "none", None) else names
+
+
+def take_guided(fields: Fields) -> tuple[dict[str, Any], list[str]]:
+    """Takes vLLM's former `guided_*` out of a request: (what they ask, by the words of GUIDED; the names of the fields taken)."""
+    wants: dict[str, Any] = {}
+    taken = []
+    for name in [name for name in fields if name.startswith("guided_")]:
+        asked = value(fields, name)
+        del fields[name]
+        taken.append(name)
+        kind = name.removeprefix("guided_")
+        if asked is not None and kind in (*GUIDED, "whitespace_pattern"):
+            wants[kind] = asked
+    if isinstance(wants.get("json"), str):
+        wants["json"] = _schema(wants["json"])
+    return wants, taken
+
+
+def _schema(text: str) -> Any:
+    """`guided_json` may be a schema's text."""
+    try:
+        return value_of(text.encode())
+    except (MalformedJson, UnicodeEncodeError):
+        return text
+
+
+def json_schema(schema: Any) -> dict[str, Any]:
+    """A `response_format` that every engine understands."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
+def any_of(choices: Any) -> str | None:
+    """A regular expression for a list of choices."""
+    if not isinstance(choices, list) or not choices:
+        return None
+    return "(" + "|".join(re.escape(str(choice)) for choice in choices) + ")"
+
+
+def roles(fields: Fields, old: str, new: str) -> list[str]:
+    """Renames the role of messages. Requests without it are not parsed."""
+    raw = fields.get("messages")
+    if raw is None or old.encode() not in bytes(raw):
+        return []
+    messages = value(fields, "messages")
+    found = (
+        [message for message in messages if isinstance(message, dict) and message.get("role") == old] if isinstance(messages, list) else []
+    )
+    if not found:
+        return []
+    for message in found:
+        message["role"] = new
+    put(fields, "messages", messages)
+    return [f"role:{old}>{new}"]

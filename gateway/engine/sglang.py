@@ -1,0 +1,118 @@
+"""SGLang 0.4 and 0.5."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from msgspec import Raw
+
+from gateway.engine import rewrite
+from gateway.engine.base import Fields, Planes
+from gateway.engine.openai import OpenAI, chat, listing
+from gateway.wire.openai import encode, value_of
+
+
+class SGLang(OpenAI):
+    """Does not check the model's name; writes nulls where OpenAI writes nothing."""
+
+    name = "sglang"
+    paths: Mapping[str, str] = {**OpenAI.paths, "score": "/v1/score", "tokenize": "/v1/tokenize"}
+    planes = Planes(version="/server_info")
+    continuous_usage = True
+    figures: ClassVar[Mapping[str, str]] = {
+        "sglang:num_running_reqs": "running",
+        "sglang:num_queue_reqs": "waiting",
+        "sglang:token_usage": "kv_use",
+        "sglang:prompt_tokens_total": "prompt_tokens",
+        "sglang:generation_tokens_total": "generation_tokens",
+    }
+
+    def request(self, api: str, fields: Fields) -> list[str]:
+        if api not in ("chat", "completions"):
+            return []
+        return rewrite.empty_tools(fields) + _guided(fields)
+
+    def answer(self, api: str, body: bytes, reasoning: str) -> Fields:
+        if api == "rerank":
+            return _rerank(body)
+        if api == "score" and b'"scores"' in body:  # its own form, for its own requests
+            return value_fields(body)
+        fields = listing(api, body)
+        if api == "chat":
+            chat(fields, reasoning)
+        return fields
+
+    def event(self, event: dict[str, Any], reasoning: str) -> dict[str, Any]:
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if isinstance(delta, dict) and delta.get("tool_calls"):
+                _without_nulls(delta)
+        return event
+
+
+def _without_nulls(delta: dict[str, Any]) -> None:
+    """Later chunks of a tool call repeat `id`, `type`, `name` and `role` as null, on which strict clients trip."""
+    if delta.get("role", "") is None:
+        del delta["role"]
+    calls = delta["tool_calls"]
+    for call in calls if isinstance(calls, list) else ():
+        for where in (call, call.get("function") if isinstance(call, dict) else None):
+            for name in ("id", "type", "name", "arguments"):
+                if isinstance(where, dict) and where.get(name, "") is None:
+                    del where[name]
+
+
+def _guided(fields: Fields) -> list[str]:
+    """vLLM's words for guided output in SGLang's: response_format, regex, ebnf."""
+    wants, taken = rewrite.take_guided(fields)
+    outputs = rewrite.value(fields, "structured_outputs")
+    if isinstance(outputs, dict):
+        del fields["structured_outputs"]
+        wants = {**wants, **outputs}
+        taken.append("structured_outputs")
+    if not taken:
+        return []
+    asked: dict[str, Any] = {}
+    if wants.get("json") is not None:
+        asked["response_format"] = rewrite.json_schema(wants["json"])
+    elif wants.get("json_object"):
+        asked["response_format"] = {"type": "json_object"}
+    if (pattern := wants.get("regex") or rewrite.any_of(wants.get("choice"))) is not None:
+        asked["regex"] = pattern
+    if wants.get("grammar") is not None:
+        asked["ebnf"] = wants["grammar"]
+    for name, value in asked.items():
+        if name not in fields:
+            rewrite.put(fields, name, value)
+    into = "+".join(asked)
+    return [f"{name}>{into}" if into else f"-{name}" for name in taken]
+
+
+def _rerank(body: bytes) -> Fields:
+    """A bare list; our callers see vLLM's form. Errors: ValueError."""
+    items = value_of(body)
+    if not isinstance(items, list) or not all(isinstance(item, dict) and "score" in item for item in items):
+        raise ValueError("no list of scores in the answer")
+    results, tokens, id = [], 0, ""
+    for place, item in enumerate(items):
+        result: dict[str, Any] = {"index": item.get("index", place)}
+        if item.get("document") is not None:
+            document = item["document"]
+            result["document"] = document if isinstance(document, dict) else {"text": document}
+        results.append({**result, "relevance_score": item["score"]})
+        meta = item["meta_info"] if isinstance(item.get("meta_info"), dict) else {}
+        count = meta.get("prompt_tokens")
+        tokens += count if type(count) is int and count > 0 else 0
+        id = id or str(meta.get("id") or "")
+    answer: dict[str, Any] = {"id": f"rerank-{id}", "model": "", "results": results}
+    if tokens:
+        answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {name: Raw(encode(value)) for name, value in answer.items()}
+
+
+def value_fields(body: bytes) -> Fields:
+    """A JSON object as it is. Errors: ValueError."""
+    value = value_of(body)
+    if not isinstance(value, dict):
+        raise ValueError("no object in the answer")
+    return {name: Raw(encode(part)) for name, part in value.items()}

@@ -1,0 +1,73 @@
+"""The three failures of the gateway, each translated at one door: we say no, the engine failed, the file is wrong."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Refusal(Exception):
+    """We say no. Becomes OpenAI's error envelope at the accept door.
+
+    status: HTTP status. code: OpenAI's `code` (`model_not_found`, `context_length_exceeded`, …). type: OpenAI's
+    `type`; None derives it from the status. param: the offending field, if one. retry_after: seconds, for
+    `Retry-After` and `retry-after-ms`. phase: the phase letter of `words.End`. log: what only our log may know.
+    """
+
+    status: int
+    code: str
+    message: str
+    type: str | None = None
+    param: str | None = None
+    retry_after: float | None = None
+    phase: str = "A"
+    log: str | None = None
+    close: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}: {self.message}"
+
+
+@dataclass(slots=True)
+class UpstreamFailure(Exception):
+    """An attempt at an engine failed before commit, or its stream broke after it.
+
+    reason: one short word for the record and metrics (`connect`, `tls`, `timeout_first_event`, `status_503`, …).
+    retryable: whether another target may be tried. status/code/message/type/param: what the caller is told when nobody else can
+    serve; never an engine's name or address. retry_after: the engine's own wish in seconds. blame: `engine` counts
+    against the endpoint, `caller` (its own 4xx) does not.
+    """
+
+    reason: str
+    message: str
+    status: int = 502
+    code: str = "upstream_error"
+    type: str | None = None
+    param: str | None = None
+    retryable: bool = True
+    retry_after: float | None = None
+    blame: str = "engine"
+    upstream_status: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+@dataclass(slots=True, frozen=True)
+class Mistake:
+    """One mistake in a configuration file. line and column count from 1; 0 = the file as a whole."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+    hint: str | None = None
+    source: str | None = None
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. Carries every mistake found, never a secret."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        super().__init__(f"{len(mistakes)} mistake(s) in the configuration")
+        self.mistakes = mistakes

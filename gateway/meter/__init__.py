@@ -1,0 +1,1 @@
+"""What happened, written down once: journal segments, the progress table, metrics."""

@@ -1,0 +1,50 @@
+"""The one place where an exchange becomes a record: opened at dispatch, settled once, whatever happens."""
+
+from gateway.exchange import Exchange, Record, encode_record
+from gateway.meter.journal import Journal, Release
+from gateway.meter.metrics import Metrics
+from gateway.meter.progress import OPEN_MOST
+
+
+class Account:
+    """A worker's book-keeper. Never awaits and never raises for the disk's sake."""
+
+    def __init__(self, journal: Journal, metrics: Metrics, node: str, slot: int) -> None:
+        self.journal = journal
+        self.metrics = metrics
+        self._node = node
+        self._slot = slot
+
+    def open(self, x: Exchange) -> None:
+        """Before the first byte goes to an engine: from here on even a killed worker leaves a trace of `x`."""
+        if x.opened:
+            return
+        x.opened = True
+        record = x.opening(self._node, self._slot, x.snapshot.rev)
+        line = encode_record(record)
+        self.journal.write(line)
+        x.progress = self.journal.progress.take(line if len(line) <= OPEN_MOST else encode_record(_shortened(record)))
+
+    def progress(self, x: Exchange, usage: bytes) -> None:
+        """The running counts of an open stream, as the engine's own JSON."""
+        self.journal.progress.usage(x.progress, usage)
+
+    def settle(self, x: Exchange, now: float, release: Release | None = None) -> None:
+        """Writes the `done` line; the first call counts. `release` lets go of the bytes that end the answer: it is
+        called when the line is in the journal."""
+        if x.settled:
+            return
+        x.settled = True
+        number = x.progress
+        self.journal.write(encode_record(x.closing(self._node, self._slot, x.snapshot.rev, now)), release)
+        if number >= 0:
+            self.journal.after(number)
+        self.metrics.account(x, now)
+
+
+def _shortened(record: Record) -> Record:
+    """What fits into the progress table even when every name has its greatest length."""
+    return Record(
+        record.v, record.kind, record.id, record.node[:64], record.slot, record.rev, record.ts,
+        tenant=record.tenant[:64], project=record.project[:64], key=record.key[:64], api=record.api, model=record.model[:128], stream=record.stream,
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""/metrics: the workers' counts from their shared files, and what control knows itself, as Prometheus text.
+
+prometheus-client's multiprocess mode, keyed by worker slot instead of process id: counters go on when a worker is
+replaced, and a scrape reads one file set per slot however often workers died.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Facts:
+    """What control adds at each scrape: gauges of the processes, of the configuration, of the endpoints."""
+
+    def __init__(self, status: Callable[[], dict[str, Any]], endpoints: Callable[[], list[dict[str, Any]]]) -> None:
+        self._status = status
+        self._endpoints = endpoints
+
+    def collect(self) -> Iterable[Metric]:
+        status = self._status()
+        yield from _configuration(status)
+        yield from _processes(status["processes"])
+        state = GaugeMetricFamily(
+            "gateway_endpoint_up", "1 when the endpoint serves, 0 when it is down or ejected.", labels=["channel", "endpoint"]
+        )
+        for one in self._endpoints():
+            state.add_metric([one["channel"], one["endpoint"]], 1.0 if one["state"] in ("up", "busy", "degraded") else 0.0)
+        yield state
+
+
+def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
+    info = GaugeMetricFamily("gateway_build_info", "Version of this gateway.", labels=["version", "node"])
+    info.add_metric([status["version"], status["node"]], 1)
+    yield info
+    last = status["config"]["last_reload"]
+    yield GaugeMetricFamily(
+        "gateway_config_last_reload_successful", "1 when the last load of the configuration was accepted.", value=float(last["ok"])
+    )
+    yield GaugeMetricFamily(
+        "gateway_config_last_reload_success_timestamp_seconds", "When a configuration was last accepted.", value=status["revision"]["ts"]
+    )
+    reloads = CounterMetricFamily("gateway_config_reloads", "Loads of the configuration, by result.", labels=["result"])
+    for result, count in status["config"]["reloads"].items():
+        reloads.add_metric([result], count)
+    yield reloads
+    digest = GaugeMetricFamily("gateway_config_hash_info", "Digest of the configuration that is served.", labels=["hash", "revision"])
+    digest.add_metric([status["revision"]["digest"][:16], str(status["revision"]["rev"])], 1)
+    yield digest
+
+
+def _processes(processes: list[dict[str, Any]]) -> Iterable[Metric]:
+    restarts = CounterMetricFamily("gateway_process_restarts", "How often a process had to be started again.", labels=["process"])
+    up = GaugeMetricFamily("gateway_process_up", "1 while a process runs and beats.", labels=["process"])
+    memory = GaugeMetricFamily("gateway_process_resident_memory_bytes", "Resident memory.", labels=["process"])
+    cpu = CounterMetricFamily("gateway_process_cpu_seconds", "User and system CPU time.", labels=["process"])
+    files = GaugeMetricFamily("gateway_process_open_fds", "Open file descriptors.", labels=["process"])
+    for one in processes:
+        name = [one["name"]]
+        restarts.add_metric(name, one["restarts"])
+        up.add_metric(name, 1.0 if one["state"] == "up" else 0.0)
+        facts = process_facts(one["pid"])
+        if facts:
+            memory.add_metric(name, facts["rss_bytes"])
+            cpu.add_metric(name, facts["cpu_seconds"])
+            files.add_metric(name, facts["open_fds"])
+    yield from (restarts, up, memory, cpu, files)
+
+
+def process_facts(pid: int) -> dict[str, float]:
+    """Memory, CPU and descriptors of a process from /proc; empty when it is gone."""
+    if not pid:
+        return {}
+    try:
+        statm = Path(f"/proc/{pid}/statm").read_text().split()
+        stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return {
+            "rss_bytes": int(statm[1]) * PAGE,
+            "cpu_seconds": (int(stat[11]) + int(stat[12])) / TICKS,
+            "open_fds": len(os.listdir(f"/proc/{pid}/fd")),
+        }
+    except (OSError, IndexError):
+        return {}
+
+
+class Exposition:
+    """Serves /metrics on the sockets that the supervisor made for it."""
+
+    def __init__(self, directory: Path, facts: Facts) -> None:
+        self._directory = directory
+        self._facts = facts
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        self._runner = web.AppRunner(app, access_log=None)
+        self._sites: list[web.SockSite] = []
+
+    async def open(self) -> None:
+        await self._runner.setup()
+
+    async def listen(self, sock: Any) -> None:
+        site = web.SockSite(self._runner, sock)
+        await site.start()
+        self._sites.append(site)
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    def text(self) -> bytes:
+        """The whole exposition."""
+        registry = CollectorRegistry()
+        registry.register(self._facts)  # type: ignore[arg-type]
+        if self._directory.is_dir():
+            MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

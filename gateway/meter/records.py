@@ -1,0 +1,119 @@
+"""Reading records back from the journal: the newest, one by id, or as they come. Only `done` lines are records."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+FOLLOW_EVERY = 0.2
+BLOCK = 256 * 1024
+Found = dict[str, Any]
+
+
+class Records:
+    """The journal directory as a list of records."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def newest(self, limit: int) -> list[Found]:
+        """Up to `limit` records, the oldest of them first."""
+        if limit <= 0:
+            return []
+        found: list[Found] = []
+        # Segments of several workers overlap by a rotation period: enough are read that the newest are surely among them.
+        for path in reversed(self._segments()):
+            oldest = sorted(found, key=_settled)[-limit] if len(found) >= limit else None
+            if oldest is not None and path.stat().st_mtime < _settled(oldest):
+                break
+            found.extend(_last_of(path, limit))
+        return sorted(found, key=_settled)[-limit:]
+
+    def find(self, id: str) -> Found | None:
+        """By record id, by the beginning of one (8 characters or more), or by the caller's own request id (`trace`)."""
+        wanted = id.encode()
+        for path in reversed(self._segments()):
+            for line in path.read_bytes().splitlines():
+                if wanted in line and (record := _record(line)) is not None:
+                    if record["id"] == id or record.get("trace") == id or (len(id) >= 8 and record["id"].startswith(id)):
+                        return record
+        return None
+
+    async def follow(self) -> AsyncIterator[Found]:
+        """Records that are settled from now on, until the reader stops."""
+        places = {path.stem: path.stat().st_size for path in self._segments()}
+        while True:
+            await asyncio.sleep(FOLLOW_EVERY)
+            for path in self._segments():
+                start = places.get(path.stem, 0)
+                try:
+                    data = _from(path, start)
+                except FileNotFoundError:  # sealed between our two looks: it is found under its other name next time
+                    continue
+                places[path.stem] = start + len(data)
+                for line in data.splitlines():
+                    if (record := _record(line)) is not None:
+                        yield record
+
+    def size(self) -> tuple[int, int]:
+        """Segments and bytes of the journal."""
+        sizes = [path.stat().st_size for path in self._segments()]
+        return len(sizes), sum(sizes)
+
+    def _segments(self) -> list[Path]:
+        """All segments, the least recently written first."""
+        found: list[tuple[int, Path]] = []
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                if entry.name.endswith((".ndjson", ".open")):
+                    try:
+                        found.append((entry.stat().st_mtime_ns, Path(entry.path)))
+                    except FileNotFoundError:
+                        continue
+        return [path for _, path in sorted(found)]
+
+
+def _settled(record: Found) -> float:
+    """Unix seconds at which it was settled."""
+    return float(record.get("ts", 0)) + float(record.get("ms", {}).get("total", 0)) / 1000
+
+
+def _from(path: Path, start: int) -> bytes:
+    """Whole lines from `start` on."""
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _last_of(path: Path, limit: int) -> Iterator[Found]:
+    """Up to `limit` records from the end of a segment, read backwards in blocks."""
+    try:
+        with path.open("rb") as file:
+            at = file.seek(0, os.SEEK_END)
+            rest = b""
+            given = 0
+            while at > 0 and given < limit:
+                start = max(0, at - BLOCK)
+                file.seek(start)
+                lines = (file.read(at - start) + rest).split(b"\n")
+                rest = lines.pop(0) if start > 0 else b""
+                at = start
+                for line in reversed(lines):
+                    if given < limit and (record := _record(line)) is not None:
+                        given += 1
+                        yield record
+    except FileNotFoundError:
+        return
+
+
+def _record(line: bytes) -> Found | None:
+    if b'"kind":"done"' not in line:
+        return None
+    try:
+        record: Found = json.loads(line)
+    except ValueError:
+        return None
+    return record if record.get("kind") == "done" else None

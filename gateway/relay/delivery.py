@@ -1,0 +1,143 @@
+"""One attempt at one engine: its connection, its deadlines, and how it ends. Whole answers and streams build on it.
+
+`done` resolves when the caller has the end of its answer (or is gone); it fails with UpstreamFailure as long as
+another engine may be tried, which is until commit.
+"""
+
+import asyncio
+from time import monotonic
+
+from gateway.errors import UpstreamFailure
+from gateway.exchange import Exchange
+from gateway.relay.connection import Connection
+from gateway.relay.ports import Book, Taker, Way
+
+BODY_MOST = 256 * 1024 * 1024
+"""Bytes of a whole answer that are kept; larger ones are the engine's fault."""
+
+ERROR_MOST = 64 * 1024
+"""Bytes of an engine's error answer that are read."""
+
+
+class Delivery:
+    """The engine's answer to one attempt, on its way to the caller."""
+
+    __slots__ = (
+        "_timer",
+        "account",
+        "caller",
+        "connection",
+        "done",
+        "error_body",
+        "headers",
+        "hop",
+        "last",
+        "loop",
+        "started",
+        "status",
+        "x",
+    )
+
+    def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, loop: asyncio.AbstractEventLoop) -> None:
+        self.x = x
+        self.caller = caller
+        self.hop = hop
+        self.account = account
+        self.loop = loop
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.connection: Connection | None = None
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.error_body = bytearray()
+        self.started = self.last = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- the pipeline's side ------------------------------------------------------------------------------------
+
+    def send(self, connection: Connection, request: bytes, now: float) -> None:
+        """Sends the request and starts the clocks."""
+        self.connection = connection
+        self.started = self.last = now
+        self.caller.feeder = self
+        self._arm(self._deadline())
+        connection.send(request, self)
+
+    def abandon(self) -> None:
+        """The caller is gone or the process must end: the engine is told at once by closing its connection."""
+        self.rest()
+        if self.connection is not None:
+            self.connection.abort()
+
+    # -- the caller's side (accept.caller.Paused) ---------------------------------------------------------------
+
+    def pause(self) -> None:
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        if self.connection is not None:
+            self.connection.resume()
+            self.last = monotonic()
+
+    # -- the engine's side (relay.connection.Sink) --------------------------------------------------------------
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        self.status = status
+        self.headers = headers
+
+    def data(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        raise NotImplementedError
+
+    def lost(self, failure: UpstreamFailure) -> None:
+        raise NotImplementedError
+
+    # -- shared steps -------------------------------------------------------------------------------------------
+
+    def refused(self) -> UpstreamFailure:
+        """The engine's error answer, translated by its dialect."""
+        failure = self.hop.dialect.failure(self.status, bytes(self.error_body), self.headers)
+        failure.upstream_status = self.status
+        return failure
+
+    def fail(self, failure: UpstreamFailure) -> None:
+        """This attempt is over and nothing of it reached the caller: the pipeline decides what comes next."""
+        self.rest()
+        if not self.done.done():
+            self.done.set_exception(failure)
+
+    def finish(self, end: bytes) -> None:
+        """The record stands in the journal: the caller gets the end of its answer."""
+        self.caller.write(end)
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def rest(self) -> None:
+        """No more clocks, no more back-pressure: this attempt waits for nothing any more."""
+        self.caller.feeder = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- clocks: one timer per attempt, re-armed lazily ---------------------------------------------------------
+
+    def _deadline(self) -> float:
+        """The next moment at which something must be looked at."""
+        raise NotImplementedError
+
+    def _overdue(self, now: float) -> None:
+        """That moment has come."""
+        raise NotImplementedError
+
+    def _arm(self, moment: float) -> None:
+        self._timer = self.loop.call_at(moment, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = monotonic()
+        if self._deadline() <= now:
+            self._overdue(now)
+        if self._timer is None and not self.done.done():
+            self._arm(max(self._deadline(), now + 0.001))

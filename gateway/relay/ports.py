@@ -1,0 +1,43 @@
+"""What the relay needs of its neighbours: the caller's connection, the book-keeper, the hop it was sent on."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gateway.config.resolved import Channel
+from gateway.engine.base import Dialect
+from gateway.errors import UpstreamFailure
+from gateway.exchange import Exchange
+
+
+class Taker(Protocol):
+    """The caller's side of an answer (accept.caller.Caller)."""
+
+    feeder: Any
+    head_sent: bool
+    close_after: bool
+
+    @property
+    def writing_paused(self) -> bool: ...
+    def ready(self, status: int, headers: bytes, body: bytes) -> bytes: ...
+    def write(self, data: bytes) -> None: ...
+    def begin_stream(self, headers: bytes) -> None: ...
+    def send(self, data: bytes) -> None: ...
+    def ended(self, data: bytes) -> bytes: ...
+
+
+class Book(Protocol):
+    """The book-keeper (meter.account.Account)."""
+
+    def progress(self, x: Exchange, usage: bytes) -> None: ...
+    def settle(self, x: Exchange, now: float, release: Callable[[], None] | None = None) -> None: ...
+
+
+class Way(Protocol):
+    """The hop of an attempt (snapshot.Hop)."""
+
+    @property
+    def channel(self) -> Channel: ...
+    @property
+    def dialect(self) -> Dialect: ...
+    def served(self) -> None: ...
+    def failed(self, failure: UpstreamFailure) -> None: ...

@@ -1,0 +1,196 @@
+"""A stream: whole events from the engine, transformed, to the caller as they come, by callback.
+
+Until commit (the first event with content) what arrived is held back and another engine may be tried; from then on
+the stream ends in one of two honest ways: settled and `[DONE]`, or an error event and no `[DONE]`.
+"""
+
+import asyncio
+from time import monotonic
+
+from gateway.errors import UpstreamFailure
+from gateway.exchange import Exchange, Tokens
+from gateway.relay.delivery import ERROR_MOST, Delivery
+from gateway.relay.ports import Book, Taker, Way
+from gateway.wire.answers import DONE, KEEP_ALIVE, identity, type_of
+from gateway.wire.openai import error_event
+from gateway.wire.stream import Transform
+from gateway.wire.usage import tokens_of
+from gateway.words import End
+
+
+class StreamDelivery(Delivery):
+    """One attempt at a stream."""
+
+    __slots__ = ("committed", "held", "keepalive", "sent", "transform")
+
+    def __init__(
+        self, x: Exchange, caller: Taker, hop: Way, account: Book, loop: asyncio.AbstractEventLoop, transform: Transform, keepalive: float
+    ) -> None:
+        super().__init__(x, caller, hop, account, loop)
+        self.transform = transform
+        self.keepalive = keepalive
+        self.held: list[bytes] = []
+        self.committed = False
+        self.sent = monotonic()
+
+    # -- the engine's side --------------------------------------------------------------------------------------
+
+    def head(self, status: int, headers: dict[str, str]) -> None:
+        super().head(status, headers)
+        if status == 200 and not headers.get("content-type", "").startswith("text/event-stream"):
+            self.status = -200  # a whole answer where a stream was asked for: its body is read as an error
+
+    def data(self, data: bytes) -> None:
+        if self.status != 200:
+            self.last = monotonic()
+            if len(self.error_body) < ERROR_MOST:
+                self.error_body += data
+            return
+        transform = self.transform
+        out = transform.feed(data)
+        self.last = now = monotonic()
+        if transform.usage:
+            self.account.progress(self.x, transform.usage)
+        if not self.committed:
+            if not transform.committed and not transform.done:
+                if out:
+                    self.held.append(out)
+                if transform.error is not None or transform.broken is not None:
+                    self._engine_failed()
+                return
+            out = self._commit(out, now)
+        if transform.done:
+            self._complete(out, now)
+            return
+        if out:
+            self.sent = now
+            self.x.out_bytes += len(out)
+            self.caller.send(out)
+        if transform.error is not None or transform.broken is not None:
+            self._engine_failed()
+
+    def end(self) -> None:
+        if self.status != 200:
+            if self.status == -200:
+                self.fail(UpstreamFailure("garbage", "the engine did not answer with a stream"))
+            else:
+                self.fail(self.refused())
+            return
+        self._last_words()
+        if self.transform.broken is not None or self.transform.error is not None:
+            self._engine_failed()
+        else:
+            self._break(UpstreamFailure("cut", "the engine ended its stream before it was complete"))
+
+    def lost(self, failure: UpstreamFailure) -> None:
+        if self.status == 200:
+            self._last_words()
+            if self.transform.broken is not None or self.transform.error is not None:
+                self._engine_failed()
+                return
+        self._break(failure)
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def _commit(self, out: bytes, now: float) -> bytes:
+        """The first event with content: from here on this engine's answer is the caller's answer."""
+        self.committed = True
+        x = self.x
+        x.first = now
+        x.status = 200
+        if not self.caller.head_sent:
+            self.caller.begin_stream(identity(x))
+        if self.held:
+            out = b"".join([*self.held, out])
+            self.held.clear()
+        return out
+
+    def _complete(self, out: bytes, now: float) -> None:
+        """`[DONE]` was seen: the record is settled before the bytes that end the answer are released."""
+        x = self.x
+        out += DONE
+        x.out_bytes += len(out)
+        x.status, x.end = 200, End.NORMAL
+        self.count("final")
+        self.hop.served()
+        end = self.caller.ended(out)
+        assert self.connection is not None
+        self.connection.detach()
+        self.rest()
+        self.account.settle(x, now, lambda: self.finish(end))
+
+    def _last_words(self) -> None:
+        """At the end of the engine's bytes: whole events that only now are known to be whole."""
+        out = self.transform.flush()
+        if out and self.committed:
+            self.x.out_bytes += len(out)
+            self.caller.send(out)
+
+    def _engine_failed(self) -> None:
+        """An in-band error event, or bytes that are no stream."""
+        assert self.connection is not None
+        self.connection.abort()
+        transform = self.transform
+        if transform.error is not None:
+            self._break(self.hop.dialect.event_failure(transform.error))
+        else:
+            self._break(UpstreamFailure("garbage", f"the engine broke its stream: {transform.broken}"))
+
+    def _break(self, failure: UpstreamFailure) -> None:
+        if not self.committed:
+            self.fail(failure)
+            return
+        x = self.x
+        x.end, x.error = End.UPSTREAM + End.DATA, failure.reason
+        self.count("continuous")
+        self.hop.failed(failure)
+        x.attempts[-1].reason = failure.reason
+        event = error_event(failure.message, failure.type or type_of(failure.status), failure.param, failure.code)
+        x.out_bytes += len(event)
+        self.caller.close_after = True
+        end = self.caller.ended(event)
+        self.rest()
+        self.account.settle(x, monotonic(), lambda: self.finish(end))
+
+    def count(self, source: str) -> None:
+        """Token counts from the engine's latest usage, else from the events that carried output."""
+        x, transform = self.x, self.transform
+        tokens = tokens_of(transform.usage) if self.hop.channel.usage != "count" else None
+        if tokens is not None:
+            x.tokens, x.source = tokens, source
+        elif transform.content_events:
+            x.source = "counted"
+            x.tokens = Tokens(output=transform.content_events)
+
+    # -- clocks ---------------------------------------------------------------------------------------------------
+
+    def _deadline(self) -> float:
+        timeouts = self.hop.channel.timeouts
+        silent = self.last + timeouts.idle if self.committed else self.started + timeouts.first_event
+        return min(silent, self.started + timeouts.total, self.sent + self.keepalive)
+
+    def _overdue(self, now: float) -> None:
+        timeouts = self.hop.channel.timeouts
+        if self.caller.writing_paused:
+            self.last = now  # the engine is paused because the caller is slow: its silence is not its fault
+        if now >= self.started + timeouts.total:
+            self._give_up("timeout_total", retryable=False)
+        elif not self.committed and now >= self.started + timeouts.first_event:
+            self._give_up("timeout_first_event", retryable=True)
+        elif self.committed and now >= self.last + timeouts.idle:
+            self._give_up("timeout_idle", retryable=False)
+        elif now >= self.sent + self.keepalive:
+            self._keep_alive(now)
+
+    def _give_up(self, reason: str, retryable: bool) -> None:
+        assert self.connection is not None
+        self.connection.abort()
+        self._break(UpstreamFailure(reason, "the engine did not answer in time", 504, "upstream_timeout", retryable=retryable))
+
+    def _keep_alive(self, now: float) -> None:
+        """A comment, so that proxies between us and the caller do not cut a connection that only waits."""
+        self.sent = now
+        if not self.caller.head_sent:
+            self.caller.begin_stream(identity(self.x, channel=False))
+        if not self.caller.writing_paused:
+            self.caller.send(KEEP_ALIVE)

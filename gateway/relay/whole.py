@@ -1,0 +1,77 @@
+"""A whole (non-stream) answer: collected, checked to be what the API answers, renamed, accounted, then sent in one write."""
+
+from time import monotonic
+
+from msgspec import Raw
+
+from gateway.errors import UpstreamFailure
+from gateway.relay.delivery import BODY_MOST, ERROR_MOST, Delivery
+from gateway.wire.answers import identity
+from gateway.wire.openai import encode
+from gateway.wire.usage import tokens_of
+from gateway.words import End
+
+
+class WholeDelivery(Delivery):
+    """Nothing reaches the caller before the engine's answer is complete, so a truncated one can never look whole."""
+
+    __slots__ = ("_size", "pieces")
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.pieces: list[bytes] = []
+        self._size = 0
+
+    def data(self, data: bytes) -> None:
+        self.last = monotonic()
+        if self.status != 200:
+            if len(self.error_body) < ERROR_MOST:
+                self.error_body += data
+            return
+        self.pieces.append(data)
+        self._size += len(data)
+        if self._size > BODY_MOST:
+            assert self.connection is not None
+            self.connection.abort()
+            self.fail(UpstreamFailure("too_large", "the engine's answer is larger than the gateway relays"))
+
+    def end(self) -> None:
+        if self.status != 200:
+            self.fail(self.refused())
+            return
+        body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        x, hop = self.x, self.hop
+        try:
+            fields = hop.dialect.answer(x.api, body, hop.channel.reasoning)
+        except ValueError:
+            self.fail(UpstreamFailure("garbage", "the engine's answer is not what this API answers"))
+            return
+        fields["model"] = Raw(encode(x.virtual.name))
+        tokens = tokens_of(fields.get("usage"))
+        if tokens is not None:
+            x.tokens, x.source = tokens, "final"
+        out = encode(fields)
+        x.first = x.first or monotonic()
+        x.status, x.end, x.out_bytes = 200, End.NORMAL, len(out)
+        hop.served()
+        end = self.caller.ready(200, identity(x), out)
+        self.rest()
+        self.account.settle(x, monotonic(), lambda: self.finish(end))
+
+    def lost(self, failure: UpstreamFailure) -> None:
+        self.fail(failure)
+
+    def _deadline(self) -> float:
+        timeouts = self.hop.channel.timeouts
+        total = self.started + timeouts.total
+        return min(total, self.last + timeouts.idle) if self.status else total
+
+    def _overdue(self, now: float) -> None:
+        assert self.connection is not None
+        self.connection.abort()
+        kind = "idle" if now < self.started + self.hop.channel.timeouts.total else "total"
+        self.fail(
+            UpstreamFailure(
+                f"timeout_{kind}", "the engine did not finish its answer in time", 504, "upstream_timeout", retryable=kind == "idle"
+            )
+        )

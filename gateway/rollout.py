@@ -1,0 +1,239 @@
+"""How a changed file becomes what every worker serves, or changes nothing: read, check, prepare everywhere, commit, swap.
+
+The commit is the fsynced rename of `current` in the data directory; before it any trouble leaves the old revision in
+place everywhere, after it every worker that lives or is started has the new one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from gateway.bus.frames import Parcel
+from gateway.bus.server import BusServer
+from gateway.config.diff import diff
+from gateway.config.load import Loaded, load
+from gateway.config.resolve import resolve
+from gateway.config.resolved import Key, Resolved
+from gateway.config.revisions import Revisions
+from gateway.discover.endpoints import Endpoints
+from gateway.errors import ConfigError, Mistake
+
+log = logging.getLogger("gateway.rollout")
+
+DETECT_PATIENCE = 3.0
+"""Seconds that `engine: auto` channels may hold up a revision; what has not answered by then is detected later."""
+
+
+@dataclass
+class Outcome:
+    """What became of one load of the configuration."""
+
+    ok: bool
+    message: str
+    ts: float = field(default_factory=time.time)
+    changed: bool = False
+    rev: int = 0
+    mistakes: list[Mistake] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        """For the admin API."""
+        return {
+            "ok": self.ok,
+            "message": self.message,
+            "ts": self.ts,
+            "changed": self.changed,
+            "rev": self.rev,
+            "mistakes": [msgspec.to_builtins(mistake) for mistake in self.mistakes],
+            "changes": self.changes,
+        }
+
+
+class Sockets(Protocol):
+    """The supervisor, as far as a change of addresses needs it."""
+
+    async def prepare(self, config: Resolved) -> None:
+        """Makes the sockets that `config` needs. Raises OSError naming the address that cannot be had."""
+        ...
+
+    def commit(self, config: Resolved, parcel: Parcel) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Rollout:
+    """The configuration that is served, and the way to the next one. One change at a time."""
+
+    def __init__(self, path: Path, endpoints: Endpoints) -> None:
+        self.path = path
+        self.endpoints = endpoints
+        self.loaded: Loaded | None = None
+        self.config: Resolved | None = None
+        self.keys: list[Key] = []
+        self.rev = 0
+        self.ts = 0.0
+        self.digest = ""
+        self.last = Outcome(True, "not loaded yet")
+        self.counts = {"accepted": 0, "refused": 0, "unchanged": 0}
+        self._changing = asyncio.Lock()
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[Outcome], None] = lambda outcome: None
+
+    # -- start ------------------------------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """The file as it is now. Raises ConfigError."""
+        loaded = load(self.path)
+        self.config, self.keys = resolve(loaded)
+        self.loaded, self.digest = loaded, loaded.digest
+
+    def recall(self, revisions: Revisions) -> bool:
+        """The last good revision instead of the file; False when there is none."""
+        found = revisions.current()
+        if found is None:
+            return False
+        self.config, self.keys, self.rev, self.ts, self.digest = found.resolved, found.keys, found.rev, found.ts, found.digest
+        return True
+
+    async def settle_in(self, revisions: Revisions) -> Parcel:
+        """At the start: what was read or recalled becomes the current revision. Needs the data directory's lock."""
+        assert self.config is not None
+        self._revisions = revisions
+        current = self._peek(revisions)
+        self.config = await self._with_engines(self.config)
+        if current is None or current.digest != self.digest:
+            assert self.loaded is not None
+            self._save("start", "gateway")
+        else:
+            self.rev, self.ts = current.rev, current.ts
+        self.counts["accepted"] += 1
+        self.last = Outcome(True, "loaded at start", changed=True, rev=self.rev)
+        self.endpoints.adopt(self.config.channels)
+        return self.parcel()
+
+    def parcel(self) -> Parcel:
+        assert self.config is not None
+        return Parcel.pack(self.rev, self.config, self.keys)
+
+    # -- change -----------------------------------------------------------------------------------------------------
+
+    async def reload(self, bus: BusServer, sockets: Sockets, *, by: str, why: str, force: bool = False) -> Outcome:
+        """Reads the file and brings every worker to it, or none. force: even when the text is the same."""
+        async with self._changing:
+            self.before()
+            try:
+                outcome = await self._reload(bus, sockets, by, why, force)
+            except Exception as error:
+                log.exception("a reload ended in a fault of ours")
+                outcome = Outcome(False, f"the gateway made a mistake while reloading: {type(error).__name__}", rev=self.rev)
+            if outcome.ok and not outcome.changed:
+                self.counts["unchanged"] += 1
+            else:
+                self.counts["accepted" if outcome.ok else "refused"] += 1
+            if outcome.changed or not outcome.ok or not self.last.ok:
+                self.last = outcome
+            self.after(outcome)
+            return outcome
+
+    async def _reload(self, bus: BusServer, sockets: Sockets, by: str, why: str, force: bool) -> Outcome:
+        try:
+            loaded = await asyncio.to_thread(load, self.path)
+            config, keys = await asyncio.to_thread(resolve, loaded)
+        except ConfigError as error:
+            first = error.mistakes[0]
+            more = f" (and {len(error.mistakes) - 1} more)" if len(error.mistakes) > 1 else ""
+            where = f"{first.file}:{first.line}:{first.column}"
+            log.error("configuration refused, revision %d stays: %s: %s%s", self.rev, where, first.message, more)
+            return Outcome(False, f"{where}: {first.message}{more}", rev=self.rev, mistakes=error.mistakes)
+        if loaded.digest == self.digest and not force:
+            self.loaded = loaded
+            return Outcome(True, "nothing changed", rev=self.rev)
+        assert self.config is not None
+        if config.data_dir != self.config.data_dir or config.node != self.config.node:
+            return Outcome(False, "data_dir and node cannot change while the gateway runs; restart it", rev=self.rev)
+        config = await self._with_engines(config)
+        return await self._move(bus, sockets, loaded, config, keys, by, why)
+
+    async def _move(
+        self, bus: BusServer, sockets: Sockets, loaded: Loaded, config: Resolved, keys: list[Key], by: str, why: str
+    ) -> Outcome:
+        assert self.config is not None
+        changes = [str(change) for change in diff((self.config, self.keys), (config, keys))]
+        rev = self._revisions.next()
+        parcel = Parcel.pack(rev, config, keys)
+        try:
+            await sockets.prepare(config)
+        except OSError as error:
+            log.error("configuration refused, revision %d stays: %s", self.rev, error)
+            return Outcome(False, str(error), rev=self.rev)
+        trouble = await bus.prepare(parcel)
+        if trouble:
+            bus.abort()
+            sockets.abort()
+            text = "; ".join(f"worker-{slot}: {what}" for slot, what in sorted(trouble.items()))
+            log.error("configuration refused by workers, revision %d stays: %s", self.rev, text)
+            return Outcome(False, f"workers could not prepare it: {text}", rev=self.rev)
+        self.loaded, self.config, self.keys, self.digest = loaded, config, keys, loaded.digest
+        self._save(why, by)
+        bus.current = parcel
+        sockets.commit(config, parcel)
+        await bus.commit(parcel)
+        self.endpoints.adopt(config.channels)
+        for change in changes[:50]:
+            log.info("revision %d: %s", self.rev, change)
+        log.info("revision %d is served by all workers (%d change(s), %s)", self.rev, len(changes), why)
+        return Outcome(True, f"revision {self.rev} is served", changed=True, rev=self.rev, changes=changes)
+
+    def _save(self, why: str, by: str) -> None:
+        assert self.loaded is not None and self.config is not None
+        self.ts = time.time()
+        self.rev = self._revisions.save(
+            files=self.loaded.files, digest=self.digest, resolved=self.config, keys=self.keys, by=by, why=why, ts=self.ts
+        )
+        self._revisions.commit(self.rev)
+
+    async def _with_engines(self, config: Resolved) -> Resolved:
+        """`engine: auto` replaced by what the engines say they are, as far as they answer in time."""
+        auto = {name: channel for name, channel in config.channels.items() if channel.auto}
+        if not auto:
+            return config
+        self.endpoints.adopt(config.channels)
+        with contextlib.suppress(TimeoutError):
+            await self.endpoints.detect_all(DETECT_PATIENCE)
+        found = {name: self.endpoints.engine_of(name) for name in auto}
+        channels = {
+            name: msgspec.structs.replace(channel, engine=found[name]) if found.get(name) else channel
+            for name, channel in config.channels.items()
+        }
+        return msgspec.structs.replace(config, channels=channels)
+
+    @staticmethod
+    def _peek(revisions: Revisions) -> Any:
+        try:
+            return revisions.current()
+        except Exception as error:  # a damaged `current` is replaced by what was just read
+            log.error("the current revision cannot be read: %s", error)
+            return None
+
+    # -- the past -----------------------------------------------------------------------------------------------------
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every revision kept, the newest first."""
+        return [{**told, "current": told["rev"] == self.rev} for told in self._revisions.list()]
+
+    def restore(self, rev: int | None) -> int:
+        """Puts the files of a revision (None: the one before the present) back in place; a reload then serves them.
+        Raises LookupError when there is no such revision."""
+        if rev is None:
+            earlier = [told["rev"] for told in self._revisions.list() if told["rev"] < self.rev]
+            if not earlier:
+                raise LookupError("there is no earlier revision")
+            rev = max(earlier)
+        self._revisions.restore(rev)
+        return rev

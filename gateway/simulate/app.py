@@ -1,0 +1,131 @@
+"""`gatewayctl simulate vllm|sglang|mindie`: arguments, one line when listening, and a stop on SIGINT or SIGTERM."""
+
+import argparse
+import asyncio
+import signal
+import ssl
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from gateway.simulate import script as scripts
+from gateway.simulate.faults import Script
+from gateway.simulate.settings import DEFAULT_PORT, KINDS, Settings
+from gateway.simulate.simulator import Simulator
+
+REMEMBERED = 100
+"""Requests kept by a simulator that nobody asks for them."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run until stopped. Returns the exit status: 0 stopped, 1 could not listen, 2 wrong arguments or script."""
+    arguments = parser().parse_args(argv)
+    try:
+        script = scripts.load(arguments.script) if arguments.script else Script()
+    except OSError as error:
+        return _fail(2, f"cannot read the fault script: {error}")
+    except scripts.ScriptError as error:
+        return _fail(2, *error.mistakes)
+    try:
+        uvloop.run(_run(settings_of(arguments), script))
+    except ssl.SSLError as error:
+        return _fail(1, f"cannot use the certificate: {error}")
+    except OSError as error:
+        return _fail(1, f"cannot listen: {error}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; docs/simulators.md lists it."""
+    found = argparse.ArgumentParser(prog="gatewayctl simulate", description="An engine without accelerators, for drills and tests.")
+    found.add_argument("kind", choices=KINDS)
+    _add_load(found)
+    _add_shape(found)
+    _add_wire(found)
+    _add_mindie(found)
+    return found
+
+
+def _add_load(found: argparse.ArgumentParser) -> None:
+    group = found.add_argument_group("pace and load")
+    group.add_argument("--tps", type=float, default=0.0, help="tokens per second of one request, 0: as fast as possible")
+    group.add_argument("--ttft", type=_duration, default=0.0, help="time before the first token: 200ms, 1s or 0.5")
+    group.add_argument("--burst", type=int, default=1, help="events per write of a stream")
+    group.add_argument("--max-running", type=int, default=0, help="requests that generate at once; others wait (0: all)")
+    group.add_argument("--max-queued", type=int, default=0, help='from this many requests on: "queue full" (0: never)')
+    group.add_argument("--script", default="", help="fault script, YAML")
+    group.add_argument("--seed", type=int, default=0, help="for filler words and for `share` in the fault script")
+
+
+def _add_shape(found: argparse.ArgumentParser) -> None:
+    group = found.add_argument_group("model")
+    group.add_argument("--model", action="append", dest="models", help="served model, may be repeated (qwen3)")
+    group.add_argument("--version", default="", help="engine version, chooses the era of its shapes")
+    group.add_argument("--max-model-len", type=int, default=32768)
+    group.add_argument("--reply-tokens", type=int, default=16, help="length of a reply that ends by itself")
+    group.add_argument(
+        "--reasoning", nargs="?", const="field", default="", choices=("field", "inline"), help="reason first, in a field or as <think>"
+    )
+
+
+def _add_wire(found: argparse.ArgumentParser) -> None:
+    group = found.add_argument_group("wire")
+    group.add_argument("--host", default="127.0.0.1")
+    group.add_argument("--port", type=int, help="0: any free port (vllm 8000, sglang 30000, mindie 1025)")
+    group.add_argument("--keepalive", type=_duration, default=5.0, help="idle connections are closed after this time")
+    group.add_argument("--api-key", default="", help="vllm and sglang only")
+    group.add_argument("--tls-cert", default="")
+    group.add_argument("--tls-key", default="")
+    group.add_argument("--tls-client-ca", default="", help="require client certificates of this CA")
+
+
+def _add_mindie(found: argparse.ArgumentParser) -> None:
+    group = found.add_argument_group("mindie only")
+    group.add_argument("--management-port", type=int, help="default: the business port; 0: any free port")
+    group.add_argument("--metrics-port", type=int, help="default: the business port; 0: any free port")
+    group.add_argument("--max-iter-times", type=int, default=512)
+    group.add_argument("--max-input-len", type=int, default=0)
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """Arguments → Settings: names are the same, defaults that depend on the engine are filled in."""
+    values = {name: value for name, value in vars(arguments).items() if name not in ("script", "models", "port")}
+    port = DEFAULT_PORT[arguments.kind] if arguments.port is None else arguments.port
+    return Settings(models=tuple(arguments.models or ("qwen3",)), port=port, keep=REMEMBERED, **values)
+
+
+def banner(simulator: Simulator) -> str:
+    """The line that says where it listens."""
+    settings = simulator.settings
+    line = f"simulate {settings.kind} model={','.join(settings.models)} listening on {simulator.url}"
+    if settings.kind == "mindie":
+        line += f" management {simulator.management_url} metrics {simulator.metrics_url}"
+    return line
+
+
+async def _run(settings: Settings, script: Script) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    simulator = Simulator(settings, script)
+    await simulator.open()
+    try:
+        print(banner(simulator), flush=True)
+        await stop.wait()
+    finally:
+        await simulator.stop()
+
+
+def _duration(text: str) -> float:
+    try:
+        return scripts.duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _fail(status: int, *lines: str) -> int:
+    for line in lines:
+        print(f"gatewayctl simulate: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,93 @@
+"""The bytes of our answers: status lines, header blocks, error envelopes. Pure."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+
+from gateway.errors import Refusal
+from gateway.exchange import Exchange
+from gateway.wire.openai import error_body
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+DONE: Final = b"data: [DONE]\n\n"
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    408: "timeout_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    431: "invalid_request_error",
+}
+"""OpenAI's `type` by status; anything else is `server_error`."""
+
+
+def type_of(status: int) -> str:
+    """OpenAI's error `type` for a status."""
+    return TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
+@lru_cache(maxsize=128)
+def status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Complete header lines. Values are ours or checked before; control characters would be a fault of ours."""
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1", "replace")
+
+
+def whole_answer(status: int, headers: bytes, body: bytes, close: bool, head_only: bool) -> bytes:
+    """A complete answer. JSON unless `headers` carries its own Content-Type."""
+    kind = b"" if b"ontent-" in headers[:256] and b"ontent-Type:" in headers else b"Content-Type: application/json\r\n"
+    ending = b"Connection: close\r\n" if close else b""
+    return b"%b%b%b%bContent-Length: %d\r\n\r\n%b" % (status_line(status), kind, headers, ending, len(body), b"" if head_only else body)
+
+
+def stream_head(headers: bytes, close: bool, chunked: bool) -> bytes:
+    """The head of an event stream; proxies on the way are told not to buffer it."""
+    ending = b"Connection: close\r\n" if close else b""
+    framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+        b"%b%b%b\r\n" % (headers, ending, framing)
+    )
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def error_answer(refusal: Refusal) -> tuple[bytes, bytes]:
+    """Header lines and body of a refusal. Retry-After in whole seconds (rounded up), retry-after-ms exactly."""
+    headers = dict(refusal.headers)
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(max(0, -int(-refusal.retry_after // 1)))
+        headers["retry-after-ms"] = str(max(0, int(refusal.retry_after * 1000)))
+    body = error_body(refusal.message, refusal.type or type_of(refusal.status), refusal.param, refusal.code)
+    return header_block(headers), body
+
+
+def identity(x: Exchange, channel: bool = True) -> bytes:
+    """The headers that every answer of an exchange carries. channel: who served it is known by now."""
+    lines = b"x-request-id: %b\r\n" % x.request_id.encode()
+    if channel and x.channel:
+        lines += b"x-gateway-channel: %b\r\nx-gateway-attempts: %d\r\n" % (x.channel.encode(), len(x.attempts))
+    return lines + cors_lines(x) if x.snapshot.cors else lines
+
+
+def cors_lines(x: Exchange) -> bytes:
+    """The lines that let a page of the asking origin read our answer; none when it is not allowed."""
+    cors = x.snapshot.cors
+    origin = x.headers.get("Origin", "") if cors else ""
+    found: bytes = cors.get(origin) or cors.get("*", b"") if origin else b""
+    return found

@@ -1,0 +1,138 @@
+"""OpenAI's JSON: a request parsed one level deep, a usage object, an error. Never trusts what it reads."""
+
+import codecs
+import re
+from typing import Any, Final, NoReturn
+
+import msgspec
+from msgspec import Raw, Struct
+
+Fields = dict[str, Raw]
+"""A JSON object parsed one level deep: each value is the JSON text as it came."""
+
+_fields: Final = msgspec.json.Decoder(Fields)
+_anything: Final = msgspec.json.Decoder()
+_encoder: Final = msgspec.json.Encoder()
+_BYTE: Final = re.compile(r"(.*?) ?\(byte (\d+)\)$")
+_KIND: Final = re.compile(r"got `(\w+)`")
+_STEP: Final = 1 << 16
+_MOST: Final = 2**53
+_BOM: Final = b"\xef\xbb\xbf"
+
+encode = _encoder.encode
+"""Fields (or anything JSON) as bytes."""
+
+
+def json_string(text: str) -> Raw:
+    """A string as a field's value."""
+    return Raw(_encoder.encode(text))
+
+
+class MalformedJson(ValueError):
+    """The bytes are no JSON object. line and column count from 1 (columns in characters), position in bytes from 0."""
+
+    def __init__(self, body: bytes, position: int, what: str) -> None:
+        before = body[:position]
+        self.position = position
+        self.line = before.count(b"\n") + 1
+        self.column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
+        self.what = what
+        super().__init__(f"invalid JSON at line {self.line} column {self.column}: {what}")
+
+
+def parse_object(body: bytes) -> Fields:
+    """A JSON object, one level deep. A repeated name keeps its last value. Errors: MalformedJson.
+
+    msgspec checks the syntax of what it leaves unparsed, but not its UTF-8; that is done here.
+    """
+    try:
+        fields = _fields.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as why:
+        _refuse(body, why)
+    if not body.isascii():
+        _check_utf8(body)
+    return fields
+
+
+def value_of(raw: Raw | bytes) -> Any:
+    """A value as Python objects. Errors: MalformedJson (also for what is syntactically right but no text, as a lone surrogate)."""
+    try:
+        return _anything.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as why:
+        _refuse(bytes(raw), why)
+
+
+def _refuse(body: bytes, why: Exception) -> NoReturn:
+    if body.startswith(_BOM):
+        raise MalformedJson(body, 0, "it starts with a byte order mark") from None
+    if not body.strip():
+        raise MalformedJson(body, 0, "it is empty") from None
+    if isinstance(why, RecursionError):
+        raise MalformedJson(body, 0, "it is nested too deeply") from None
+    _check_utf8(body)
+    if isinstance(why, UnicodeDecodeError):
+        raise MalformedJson(body, 0, "a name is not UTF-8") from None
+    text = str(why)
+    if kind := _KIND.search(text):
+        start = len(body) - len(body.lstrip())
+        raise MalformedJson(body, start, f"an object is expected, not {kind[1]}") from None
+    if found := _BYTE.match(text):
+        what = found[1].removeprefix("JSON is malformed: ")
+        raise MalformedJson(body, int(found[2]) - (what == "trailing characters"), what) from None  # there it has read one on
+    raise MalformedJson(body, len(body), "it ends too early" if "truncated" in text else text) from None
+
+
+def _check_utf8(body: bytes) -> None:
+    """In steps, so that a large body never exists a second time as text. Errors: MalformedJson."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, max(len(body), 1), _STEP):
+        held = len(decoder.getstate()[0])
+        try:
+            decoder.decode(body[start : start + _STEP], start + _STEP >= len(body))
+        except UnicodeDecodeError as why:
+            raise MalformedJson(body, start - held + why.start, "it is not UTF-8") from None
+
+
+class Usage(Struct, frozen=True):
+    """What an engine says it used, in tokens. None: it does not say. cached is part of prompt, reasoning part of completion."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached: int | None = None
+    reasoning: int | None = None
+
+
+def usage_of(raw: bytes | Raw) -> Usage:
+    """Reads a usage object. Errors: none; what is missing or is no count of tokens is None, an explicit 0 stays 0."""
+    try:
+        usage = _anything.decode(raw) if raw else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Usage()
+    if not isinstance(usage, dict):
+        return Usage()
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    cached = _count(prompt, "cached_tokens")
+    reasoning = _count(completion, "reasoning_tokens")
+    return Usage(
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+        _count(usage, "total_tokens"),
+        cached,
+        _count(usage, "reasoning_tokens") if reasoning is None else reasoning,  # SGLang has it at the top
+    )
+
+
+def _count(where: object, name: str) -> int | None:
+    value = where.get(name) if isinstance(where, dict) else None
+    return value if type(value) is int and 0 <= value <= _MOST else None
+
+
+def error_body(message: str, type: str, param: str | None, code: str | None) -> bytes:
+    """OpenAI's error envelope: always its four fields."""
+    return encode({"error": {"message": message, "type": type, "param": param, "code": code}})
+
+
+def error_event(message: str, type: str, param: str | None, code: str | None) -> bytes:
+    """The same as a server-sent event, for an answer that has begun. No `[DONE]` follows it."""
+    return b"data: " + error_body(message, type, param, code) + b"\n\n"

@@ -1,0 +1,145 @@
+"""The entry point: the list of commands, and the one place where failures become messages and exit codes.
+
+A command's module is imported when it is called, so that `--help` and completion stay quick.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+from typing import Any, Final, NoReturn
+
+import typer
+from typer.core import TyperCommand
+from typer.main import get_command
+
+from gatewayctl.command import SETTINGS, Command, Group, noun
+from gatewayctl.trouble import BAD_CONFIG, FAILED, INTERRUPTED, READER_GONE, Done, Trouble
+
+COMMANDS: Final = {
+    "serve": ("serve:app", "Run the gateway in the foreground."),
+    "init": ("init:app", "Write a first configuration and a first key."),
+    "demo": ("demonstration:app", "Show the gateway at work before simulated engines."),
+    "simulate": ("simulate:app", "Run an engine without accelerators: vllm, sglang or mindie."),
+    "status": ("status:app", "How the gateway is: revision, processes, listeners, journal."),
+    "reload": ("reload:app", "Make the files on disk live, in all workers or in none."),
+    "config": ("config:app", "Check, show, compare and roll back the configuration."),
+    "keys": ("keys:app", "Create, list and revoke API keys."),
+    "channels": ("channels:app", "The channels, and what their engines say of themselves."),
+    "models": ("models:app", "The virtual models, and where their requests go."),
+    "requests": ("requests:app", "What happened to requests: the newest, as they come, or one in full."),
+    "health": ("health:app", "Which endpoints are up, and why the others are not."),
+    "version": ("version:app", "Versions of the program and its libraries."),
+    "completion": ("completion:app", "Print the completion script of a shell."),
+}
+"""name → (module under gatewayctl.commands : attribute, summary). A new noun is one file and one line here."""
+
+EXAMPLES: Final = """
+    gatewayctl init --engine mindie=https://10.0.0.5:1025   write a first configuration
+    gatewayctl config check                                 is it right?
+    gatewayctl serve                                        run it
+    gatewayctl status                                       how is it?
+    gatewayctl keys create --tenant retail                  let somebody in
+    gatewayctl requests tail -f                             watch what happens
+"""
+
+
+class Root(Group):
+    """Lists all commands without loading one of them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: Command(name, help=summary) for name, (_, summary) in COMMANDS.items()}
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:  # type: ignore[override]
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else found, rest
+
+
+def load(name: str) -> TyperCommand:
+    """The command itself, its module imported."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    app = getattr(importlib.import_module(f"gatewayctl.commands.{module}"), attribute)
+    found: Any = get_command(app)
+    found.name = name
+    return found  # type: ignore[no-any-return]
+
+
+def root() -> Any:
+    """The whole command line."""
+    app = noun("gatewayctl", "The command line of the gateway: one OpenAI-compatible address before your own engines.", EXAMPLES)
+    app.info.cls = Root
+    app.info.context_settings = SETTINGS
+    return get_command(app)
+
+
+def main() -> NoReturn:
+    """Run, and exit with a code of docs/cli.md."""
+    code = _run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = READER_GONE
+    if code == READER_GONE:
+        with contextlib.suppress(OSError):  # the interpreter flushes once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        return _invoke(arguments)
+    except Done as done:
+        return done.code
+    except Trouble as trouble:
+        return _tell(trouble.message, trouble.hint, trouble.code)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return READER_GONE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _tell(f"{where}{error.strerror or error}", "", FAILED)
+    except Exception as error:
+        if _is_config_error(error):
+            return _tell_mistakes(error)
+        if os.environ.get("GATEWAY_DEBUG"):
+            raise
+        return _tell(f"{type(error).__name__}: {error}", "This is a bug of gatewayctl. GATEWAY_DEBUG=1 shows where.", FAILED)
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        found = root().main(arguments, prog_name="gatewayctl", standalone_mode=False)
+    except typer.Abort:
+        return INTERRUPTED
+    except Exception as error:
+        show = getattr(error, "show", None)  # a wrong option or argument, as typer reports it
+        if show is None or not hasattr(error, "exit_code"):
+            raise
+        show()
+        return int(error.exit_code)
+    return found if isinstance(found, int) else 0
+
+
+def _tell(message: str, hint: str, code: int) -> int:
+    from gateway.config.report import clean
+
+    print(f"gatewayctl: {clean(message)}", file=sys.stderr)
+    if hint:
+        print(f"  {clean(hint)}", file=sys.stderr)
+    return code
+
+
+def _is_config_error(error: Exception) -> bool:
+    """By name first, so that nothing of the configuration is loaded for other failures."""
+    return type(error).__name__ == "ConfigError" and hasattr(error, "mistakes")
+
+
+def _tell_mistakes(error: Any) -> int:
+    from gateway.config.report import render
+
+    colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    print(render(error.mistakes, color=colored), end="", file=sys.stderr)
+    return BAD_CONFIG

@@ -1,0 +1,164 @@
+"""Asks control over its Unix socket: HTTP/JSON, admin API version 1. Blocking; every failure becomes a sentence and an exit code."""
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from gatewayctl.trouble import FAILED, FORBIDDEN, UNREACHABLE, Trouble
+
+API: Final = 1
+LONGEST_PATH: Final = 107
+PATIENCE: Final = 30.0
+"""Seconds that an answer may take; reloading and probing take as long as the engines do."""
+
+
+class Client:
+    """One gateway's control."""
+
+    def __init__(self, path: Path, config: Path) -> None:
+        self._path = path
+        self._config = config
+
+    def get(self, path: str, timeout: float = PATIENCE) -> dict[str, Any]:
+        return self._call("GET", path, None, timeout)
+
+    def post(self, path: str, body: dict[str, Any] | None = None, timeout: float = PATIENCE) -> dict[str, Any]:
+        return self._call("POST", path, body, timeout)
+
+    def running(self) -> bool:
+        """Whether anybody listens. A socket that may not be used is somebody."""
+        try:
+            self._connect(1.0).close()
+        except Trouble as trouble:
+            return trouble.code != UNREACHABLE
+        return True
+
+    def lines(self, path: str) -> Iterator[dict[str, Any]]:
+        """The objects of an NDJSON stream, as they come. Begins when the gateway has accepted the call."""
+        connection, answer = self._send("GET", path, None, None)
+        try:
+            if answer.status != http.client.OK:
+                self._understand(answer.status, answer.read())
+            answer.readline()  # an empty line: from here on nothing is missed
+            return self._objects(connection, answer)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _objects(self, connection: "Connection", answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+        try:
+            while line := answer.readline():
+                if line.strip():
+                    yield json.loads(line)
+        except (http.client.HTTPException, OSError, ValueError):
+            pass
+        finally:
+            connection.close()
+        raise Trouble("the gateway stopped, so nothing more will come", code=UNREACHABLE)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
+        connection, answer = self._send(method, path, body, timeout)
+        try:
+            return self._understand(answer.status, answer.read())
+        except (http.client.HTTPException, OSError) as error:
+            raise self._broke(error, timeout) from error
+        finally:
+            connection.close()
+
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: float | None
+    ) -> tuple["Connection", http.client.HTTPResponse]:
+        connection = self._connect(timeout)
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+            return connection, connection.getresponse()
+        except (http.client.HTTPException, OSError) as error:
+            connection.close()
+            raise self._broke(error, timeout) from error
+
+    def _connect(self, timeout: float | None) -> "Connection":
+        if len(os.fsencode(self._path)) > LONGEST_PATH:
+            raise Trouble(
+                f"the socket's path has more than {LONGEST_PATH} bytes, which no Unix socket can have: {self._path}",
+                "Choose a shorter data_dir.",
+            )
+        connection = Connection(self._path, timeout)
+        try:
+            connection.connect()
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+            raise Trouble(
+                f"the gateway is not running: nobody listens on {self._path}",
+                f"Start it: systemctl start gateway, or: gatewayctl serve --config {self._config}",
+                UNREACHABLE,
+            ) from error
+        except PermissionError as error:
+            raise self._forbidden() from error
+        except OSError as error:
+            raise Trouble(f"cannot reach the gateway on {self._path}: {error.strerror or error}", code=UNREACHABLE) from error
+        return connection
+
+    def _understand(self, status: int, data: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(data)
+        except ValueError as error:
+            raise Trouble(f"what listens on {self._path} is not a gateway: its answer is not JSON") from error
+        if not isinstance(answer, dict) or answer.get("api") != API:
+            raise Trouble(f"the gateway speaks another admin API than this gatewayctl (v{API})", "Use the gatewayctl of the same version.")
+        if status < 300:
+            return answer
+        error = answer.get("error") or {}
+        if error.get("mistakes"):
+            raise config_error(error["mistakes"])
+        codes = {403: FORBIDDEN, 503: UNREACHABLE}
+        raise Trouble(error.get("message") or f"the gateway answered {status}", code=codes.get(status, FAILED))
+
+    def _broke(self, error: Exception, timeout: float | None) -> Trouble:
+        if isinstance(error, TimeoutError):
+            return Trouble(f"the gateway did not answer within {timeout:.0f} s", "`gatewayctl status` and its log may say why.")
+        return Trouble("the gateway broke off while answering", "`gatewayctl status` and its log may say why.")
+
+    def _forbidden(self) -> Trouble:
+        hint = "Use sudo, or become a member of the socket's group."
+        try:
+            import grp
+
+            hint = f"Use sudo, or become a member of group {grp.getgrgid(os.stat(self._path).st_gid).gr_name}."
+        except (OSError, KeyError):
+            pass
+        return Trouble(f"you may not use the admin socket {self._path}", hint, FORBIDDEN)
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.sock.close()
+            raise
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path."""
+    return quote(name, safe="")
+
+
+def config_error(mistakes: list[dict[str, Any]]) -> Exception:
+    """Mistakes as they came over the wire, as the exception that app.main prints."""
+    from gateway.config.report import ConfigError, Mistake
+
+    names = ("file", "line", "column", "path", "message", "hint", "source")
+    return ConfigError([Mistake(**{name: mistake.get(name) for name in names}) for mistake in mistakes])

@@ -1,0 +1,1 @@
+"""One file per noun; each is imported only when its command is called (gatewayctl/app.py lists them)."""

@@ -1,0 +1,93 @@
+"""`gatewayctl status`: one look says whether all is well. Exit code 6 when it is not."""
+
+from typing import Any
+
+from gatewayctl import show
+from gatewayctl.command import alone, command
+from gatewayctl.session import Session
+from gatewayctl.show import Column
+from gatewayctl.trouble import DEGRADED, Done
+from gatewayctl.words import ago, plural, size
+
+app = alone()
+WELL = ("up", "starting", "draining")
+
+PROCESSES = [
+    Column("process", lambda p: p.get("name")),
+    Column("pid", lambda p: p.get("pid"), "right"),
+    Column("state", lambda p: p.get("state"), colored=True),
+    Column("since", lambda p: ago(p.get("since"))),
+    Column("restarts", lambda p: p.get("restarts", 0), "right"),
+    Column("revision", lambda p: p.get("rev"), "right"),
+    Column("memory", lambda p: size(p.get("rss_bytes")), "right"),
+]
+LISTENERS = [
+    Column("listener", lambda item: item.get("name")),
+    Column("bind", lambda item: item.get("bind")),
+    Column("serves", lambda item: item.get("serves")),
+    Column("tls", lambda item: bool(item.get("tls"))),
+]
+
+
+@command(
+    app,
+    "status",
+    """
+    gatewayctl status
+    gatewayctl status -o json
+    gatewayctl status -q || echo "not well"
+    """,
+)
+def status(session: Session) -> None:
+    """How the gateway is: revision, processes, listeners, journal. Exits with 6 when something is wrong, with 5 when it is not running."""
+    found = session.client().get("/v1/status")
+    wrong = complaints(found)
+    if session.output == "csv":
+        show.items(session, found.get("processes", []), PROCESSES)
+    elif session.machine:
+        show.data(session, found)
+    else:
+        _print(session, found)
+    for sentence in wrong:
+        session.warn(f"gatewayctl: {sentence}")
+    if wrong:
+        raise Done(DEGRADED)
+
+
+def complaints(found: dict[str, Any]) -> list[str]:
+    """What is wrong, one sentence each."""
+    wrong = []
+    last = found.get("config", {}).get("last_reload") or {}
+    if last.get("ok") is False:
+        wrong.append(f"the last reload was refused {ago(last.get('ts')) or ''}: {last.get('message') or 'see gatewayctl config check'}")
+    for process in found.get("processes", []):
+        if process.get("state") not in WELL:
+            wrong.append(f"{process.get('name')} is {process.get('state')} since {ago(process.get('since')) or 'its start'}")
+    if found.get("journal", {}).get("failing"):
+        wrong.append("the journal cannot be written, so requests are not accounted")
+    return wrong
+
+
+def _print(session: Session, found: dict[str, Any]) -> None:
+    revision, config = found.get("revision") or {}, found.get("config") or {}
+    journal, last = found.get("journal") or {}, config.get("last_reload") or {}
+    state = str(found.get("state"))
+    head = f"gateway {found.get('version')} on {found.get('node')}"
+    print(f"{show.paint(session, head, 'bold')}: {show.paint(session, state, show.style_of(state))}")
+    outcome = {True: "", False: ", last reload REFUSED"}.get(last.get("ok"), "")
+    lost = f", {plural(journal['lost'], 'record')} lost" if journal.get("lost") else ""
+    show.facts(
+        session,
+        [
+            ("running", f"pid {found.get('pid')}, started {ago(found.get('started')) or '-'}"),
+            ("config", f"{config.get('path')}{outcome}"),
+            ("revision", f"{revision.get('rev')} ({str(revision.get('digest', ''))[:12]}), live {ago(revision.get('ts')) or '-'}"),
+            ("serves", ", ".join(plural(found.get(noun, 0), noun[:-1]) for noun in ("channels", "models", "keys"))),
+            ("in flight", plural(found.get("in_flight", 0), "request")),
+            ("journal", f"{plural(journal.get('segments', 0), 'segment')}, {size(journal.get('bytes', 0))}{lost}"),
+        ],
+        indent=2,
+    )
+    for title, columns in (("processes", PROCESSES), ("listeners", LISTENERS)):
+        if found.get(title):
+            print("\n" + show.table(session, found[title], columns))

@@ -1,0 +1,168 @@
+"""Prints data on stdout: tables for people, JSON, YAML and CSV for programs. The only module that knows rich, and only for tables."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from gateway.config.report import clean
+from gatewayctl.session import Session
+
+STYLES: Final = {
+    "green": "up serving ok closed yes true running".split(),
+    "yellow": "starting draining trial half-open unknown degraded".split(),
+    "bold red": "down hung open failed refused no lost false unreachable".split(),
+}
+_style_of: Final = {word: style for style, words in STYLES.items() for word in words}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """title: the heading, and the name in CSV. of: the cell of an item, as text, number or None. wide: width when rows come one by one."""
+
+    title: str
+    of: Callable[[Mapping[str, Any]], Any]
+    align: Literal["left", "right"] = "left"
+    wide: int = 12
+    colored: bool = False
+
+
+def items(session: Session, found: Sequence[Mapping[str, Any]], columns: Sequence[Column], empty: str = "") -> None:
+    """A list. Programs get everything that is known of each item, people the columns; an empty list is `[]`, never nothing."""
+    if session.output == "csv":
+        _csv([column.title for column in columns], ([column.of(item) for column in columns] for item in found))
+    elif session.machine:
+        data(session, list(found))
+    elif found:
+        print(table(session, found, columns))
+    elif empty:
+        session.say(empty)
+
+
+def data(session: Session, value: Any) -> None:
+    """Any value as JSON or YAML; as CSV with one column per field."""
+    if session.output == "yaml":
+        sys.stdout.write(as_yaml(value))
+    elif session.output == "csv":
+        rows = value if isinstance(value, list) else [value]
+        flat = [dict(_flat(row)) for row in rows]
+        titles = list(dict.fromkeys(name for row in flat for name in row))
+        _csv(titles, ([row.get(title) for title in titles] for row in flat))
+    else:
+        print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def as_yaml(value: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
+
+
+def table(session: Session, found: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> str:
+    """The lines of a table. Into a pipe it is as wide as it needs to be."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colored = session.colored(sys.stdout)
+    on_terminal = sys.stdout.isatty()
+    console = Console(
+        color_system="standard" if colored else None,
+        no_color=not colored,
+        force_terminal=colored,
+        width=None if on_terminal else 10_000,
+        highlight=False,
+    )
+    drawn = Table(box=None, pad_edge=False, header_style="bold" if colored else "")
+    for column in columns:
+        drawn.add_column(column.title.upper(), justify=column.align, no_wrap=not on_terminal, overflow="fold")
+    for item in found:
+        texts = [(text_of(column.of(item)), column.colored) for column in columns]
+        drawn.add_row(*[Text(text, style=style_of(text) if styled else "") for text, styled in texts])
+    with console.capture() as captured:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
+
+
+def facts(session: Session, pairs: Iterable[tuple[str, Any]], indent: int = 0) -> None:
+    """Name and value, one a line; None is left out."""
+    shown = [(name, text_of(value)) for name, value in pairs if value is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, text in shown:
+        print(f"{' ' * indent}{paint(session, name.ljust(width), 'dim')}  {text}".rstrip())
+
+
+class Rows:
+    """Items one by one, as they come: lines of fixed width for people, one object a line for programs."""
+
+    def __init__(self, session: Session, columns: Sequence[Column]) -> None:
+        self._session = session
+        self._columns = columns
+        self._headed = False
+
+    def add(self, item: Mapping[str, Any]) -> None:
+        if self._session.output == "json":
+            print(json.dumps(item, ensure_ascii=False), flush=True)
+        elif self._session.output == "yaml":
+            print("---\n" + as_yaml(dict(item)), end="", flush=True)
+        else:
+            self._line([column.of(item) for column in self._columns])
+
+    def _line(self, cells: list[Any]) -> None:
+        titles = [column.title for column in self._columns]
+        if self._session.output == "csv":
+            _csv([] if self._headed else titles, [cells])
+        else:
+            if not self._headed:
+                print(paint(self._session, self._padded([title.upper() for title in titles]), "bold"))
+            print(self._padded([text_of(cell) for cell in cells]), flush=True)
+        self._headed = True
+
+    def _padded(self, texts: list[str]) -> str:
+        pairs = zip(texts, self._columns, strict=True)
+        return "  ".join(text.rjust(column.wide) if column.align == "right" else text.ljust(column.wide) for text, column in pairs).rstrip()
+
+
+def text_of(value: Any) -> str:
+    """A cell: `-` for nothing, words for truth, nothing that could steer a terminal."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(text_of(part) for part in value) or "-"
+    return clean(str(value))
+
+
+def style_of(text: str) -> str:
+    return _style_of.get(text.split(" ")[0].lower(), "")
+
+
+_CODES: Final = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "bold red": "1;31", "": "0"}
+
+
+def paint(session: Session, text: str, style: str) -> str:
+    """Text in a colour, if stdout shall have any."""
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style and session.colored(sys.stdout) else text
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, part in value.items():
+        if isinstance(part, Mapping):
+            yield from _flat(part, f"{prefix}{name}.")
+        elif isinstance(part, list):
+            yield f"{prefix}{name}", json.dumps(part, ensure_ascii=False)
+        else:
+            yield f"{prefix}{name}", part
+
+
+def _csv(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    import csv
+
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    if titles:
+        out.writerow(titles)
+    for row in rows:
+        out.writerow([";".join(map(str, cell)) if isinstance(cell, list | tuple) else cell for cell in row])
+    sys.stdout.flush()

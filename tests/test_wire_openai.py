@@ -1,0 +1,95 @@
+"""JSON as callers and engines send it: parsed one level deep, refused with a place, counted without trust."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from gateway.wire.openai import MalformedJson, Usage, encode, error_body, error_event, json_string, parse_object, usage_of, value_of
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "column", "position", "what"),
+    [
+        (b'{"a":1,\n "b": x}', 2, 7, 14, "invalid character"),
+        (b'{\n"a":1,\n  }', 3, 3, 11, "object keys must be strings"),
+        (b'{"a":[1,]}', 1, 9, 8, "trailing comma in array"),
+        (b'{"a":1} x', 1, 9, 8, "trailing characters"),
+        (b'{"a":1}{"b":2}', 1, 8, 7, "trailing characters"),
+        (b'{"a": "\xe4\xbd\xa0" x}', 1, 11, 12, ""),
+        (b'{"a":', 1, 6, 5, "it ends too early"),
+        (b"", 1, 1, 0, "it is empty"),
+        (b" \n ", 1, 1, 0, "it is empty"),
+        (b"[]", 1, 1, 0, "an object is expected, not array"),
+        (b'\n "x"', 2, 2, 2, "an object is expected, not str"),
+        (b"null", 1, 1, 0, "an object is expected, not null"),
+        (b'\xef\xbb\xbf{"a":1}', 1, 1, 0, "it starts with a byte order mark"),
+        (b'{"a":"\xff"}', 1, 7, 6, "it is not UTF-8"),
+        (b'{"\xff":1}', 1, 3, 2, "it is not UTF-8"),
+        (b'{"a":"\xed\xa0\x80"}', 1, 7, 6, "it is not UTF-8"),
+        (b'{"a":"\xe4\xbd"}', 1, 7, 6, "it is not UTF-8"),
+        (b'{"a":"' + b"x" * 70000 + b'\xff"}', 1, 70007, 70006, "it is not UTF-8"),
+        (b'{"a":"' + b"x" * 65529 + b'\xe4\xbd"}', 1, 65536, 65535, "it is not UTF-8"),
+        (b'{"a":' + b"[" * DEEP + b"]" * DEEP + b"}", 1, 1, 0, "it is nested too deeply"),
+        (b'{"a":' * DEEP, 1, 1, 0, "it is nested too deeply"),
+        (b'{"a":"\x01"}', 1, 7, 6, "invalid character"),
+        (b'{"a":01}', 1, 7, 6, "invalid number"),
+        (b"{'a':1}", 1, 2, 1, ""),
+    ],
+)
+def test_what_is_no_object_is_refused_with_its_place(body, line, column, position, what):
+    with pytest.raises(MalformedJson) as caught:
+        parse_object(body)
+    no = caught.value
+    assert (no.line, no.column, no.position) == (line, column, position)
+    assert what in no.what and str(no) == f"invalid JSON at line {line} column {column}: {no.what}"
+
+
+def test_an_object_is_parsed_one_level_deep_and_its_last_duplicate_wins():
+    fields = parse_object(' {"model":"a","x":{"b": [1, 2]},"model":"你"}\n'.encode())
+    assert {name: bytes(raw) for name, raw in fields.items()} == {"model": '"你"'.encode(), "x": b'{"b": [1, 2]}'}
+    fields["model"] = json_string('v"')
+    assert encode(fields) == b'{"model":"v\\"","x":{"b": [1, 2]}}'
+    assert value_of(fields["x"]) == {"b": [1, 2]}
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_are_parsed_or_refused(body):
+    try:
+        fields = parse_object(body)
+    except MalformedJson:
+        return
+    assert isinstance(json.loads(body), dict) and encode(fields).decode()
+
+
+def test_a_value_that_is_no_text_is_refused():
+    with pytest.raises(MalformedJson):
+        value_of(Raw(b'"\\ud800"'))
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        (b'{"prompt_tokens":5,"total_tokens":8,"completion_tokens":3}', Usage(5, 3, 8)),
+        (b'{"prompt_tokens":0,"completion_tokens":0}', Usage(0, 0)),
+        (b'{"prompt_tokens":5,"prompt_tokens_details":null,"completion_tokens_details":null,"reasoning_tokens":2}', Usage(5, reasoning=2)),
+        (b'{"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":0},"reasoning_tokens":9}', Usage(None, None, None, 4, 0)),
+        (b'{"prompt_tokens":-1,"completion_tokens":1.5,"total_tokens":"7"}', Usage()),
+        (b'{"prompt_tokens":1e300,"completion_tokens":true,"total_tokens":99999999999999999999999}', Usage()),
+        (b'{"prompt_tokens":1e999}', Usage()),
+        (b'{"prompt_tokens":7,"prompt_tokens_details":[1]}', Usage(7)),
+        (b"null", Usage()), (b"[]", Usage()), (b"{", Usage()), (b"", Usage()), (b"\xff", Usage()), (b'{"a":' * DEEP, Usage()),
+    ],
+)  # fmt: skip
+def test_usage(raw, usage):
+    assert usage_of(raw) == usage and usage_of(Raw(raw)) == usage
+
+
+def test_errors_always_have_their_four_fields():
+    assert json.loads(error_body("m", "t", None, None)) == {"error": {"message": "m", "type": "t", "param": None, "code": None}}
+    assert error_event("m", "t", "p", "c") == b'data: {"error":{"message":"m","type":"t","param":"p","code":"c"}}\n\n'

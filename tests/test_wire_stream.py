@@ -1,0 +1,342 @@
+"""The three transforms on what engines really send, at every split; splice must say what decode says."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.engine.family import DIALECTS
+from gateway.wire.openai import usage_of
+from gateway.wire.sse import LIMIT
+from gateway.wire.stream import KINDS, transform, transform_for
+from tests.fixtures.engines import ERROR_EVENTS, LLAMA, MINDIE, MINDIE_CUT, MINDIE_TWO, OPENAI, SGLANG, STREAMS, VLLM_033, VLLM_CONTINUOUS
+from tests.fixtures.engines import VLLM_013_BOTH, VLLM_TOOLS, VLLM_TWO
+
+WANTS = [(False, False), (True, False), (True, True)]
+REASONING = ["reasoning_content", "reasoning", "thinking"]
+
+
+def make(kind="splice", dialect="vllm", usage=False, continuous=False, reasoning="reasoning_content", model="virtual", rename=True):
+    return transform(
+        kind, model=model, wants_usage=usage, wants_continuous=continuous, reasoning=reasoning, event=DIALECTS[dialect].event, rename=rename
+    )
+
+
+def run(stream, text, per=1):
+    """All that the caller gets, event by event, when `per` events arrive at once."""
+    data = text.encode() if isinstance(text, str) else text
+    events = [event + b"\n\n" for event in data.split(b"\n\n")]
+    events[-1] = events[-1][:-2]
+    feeds = [b"".join(events[at : at + per]) for at in range(0, len(events), per)]
+    return b"".join([*map(stream.feed, feeds), stream.flush()])
+
+
+def messages(out):
+    assert out == b"" or out.endswith(b"\n\n")
+    found = [event for event in out.decode().split("\n\n") if event]
+    assert all(event.startswith("data: ") for event in found)
+    return [json.loads(event[6:]) for event in found]
+
+
+def state(stream):
+    error = stream.error
+    counts = json.loads(stream.usage or b"null")
+    return stream.committed, stream.done, stream.finished, error, stream.broken, stream.broken_text, counts, stream.content_events
+
+
+def deltas(shown):
+    return [choice["delta"] for message in shown for choice in message["choices"]]
+
+
+@pytest.mark.parametrize("reasoning", REASONING)
+@pytest.mark.parametrize(("usage", "continuous"), WANTS)
+@pytest.mark.parametrize("name", STREAMS)
+def test_splice_says_what_decode_says_and_nothing_of_the_engine_leaks(name, usage, continuous, reasoning):
+    dialect, text = STREAMS[name]
+    slow = make("decode", dialect, usage, continuous, reasoning)
+    expected = messages(run(slow, text))
+    for per in (1, 3, 1000):
+        quick = make("splice", dialect, usage, continuous, reasoning)
+        assert messages(run(quick, text, per)) == expected
+        assert state(quick) == state(slow)
+    assert all(message["model"] == "virtual" for message in expected)
+    assert "qwen3" not in json.dumps(expected)
+    if not usage:
+        assert all(message["choices"] and "usage" not in message for message in expected)
+    elif slow.done and slow.usage:
+        assert expected[-1]["choices"] == [] and expected[-1]["usage"] == json.loads(slow.usage)
+        assert sum(not message["choices"] for message in expected) == 1
+    if not continuous:
+        assert all("usage" not in message for message in expected if message["choices"])
+    for delta in deltas([message for message in expected if "delta" in (message["choices"] or [{}])[0]]):
+        assert not {"reasoning", "reasoning_content", "thinking"} - {reasoning} & delta.keys()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_split_gives_the_same_output(name, kind):
+    dialect, text = STREAMS[name]
+    data = text.encode()
+    whole = make(kind, dialect, usage=True)
+    expected = whole.feed(data) + whole.flush()
+    single = make(kind, dialect, usage=True)
+    assert b"".join(single.feed(data[at : at + 1]) for at in range(len(data))) + single.flush() == expected
+    assert state(single) == state(whole)
+    for at in range(0, len(data), 7):
+        halves = make(kind, dialect, usage=True)
+        assert halves.feed(data[:at]) + halves.feed(data[at:]) + halves.flush() == expected
+    crlf = make(kind, dialect, usage=True)
+    assert crlf.feed(data.replace(b"\n", b"\r\n")) + crlf.flush() == expected
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_none_gives_events_as_they_came(name):
+    dialect, text = STREAMS[name]
+    stream, judge = make("none", dialect), make("decode", dialect)
+    out = run(stream, text)
+    run(judge, text)
+    whole = text.encode().partition(b"data: [DONE]")[0]
+    assert whole.startswith(out) and (out == whole or stream.broken)
+    told = usage_of(stream.usage), stream.committed, stream.finished, stream.done, stream.content_events
+    assert told == (usage_of(judge.usage), judge.committed, judge.finished, judge.done, judge.content_events)
+
+
+TEXTS = st.one_of(
+    st.text(max_size=30),
+    st.lists(
+        st.sampled_from(
+            ['"usage":{"x', '"model":"qwen3"', "\\", '"', "}]}", '"},"logprobs":null', "\n\n", "data: [DONE]", "\u2028", "é", "你", "😀", "\ue000text\ue000"]
+        ),
+        max_size=5,
+    ).map("".join),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["content", "reasoning", "reasoning_content", "arguments", "text"]), TEXTS, st.integers(0, 2)), max_size=14),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(WANTS),
+    st.sampled_from(["vllm", "sglang", "mindie", "openai"]),
+    st.integers(1, 4),
+)
+def test_splice_equals_decode_whatever_the_text(parts, ascii, spaced, with_usage, wants, dialect, per):
+    lines = []
+    for number, (field, text, index) in enumerate(parts):
+        holder = {"tool_calls": [{"index": 0, "id": None, "function": {"name": None, "arguments": text}}]} if field == "arguments" else {field: text}
+        choice = {"index": index, "finish_reason": None}
+        choice |= holder if field == "text" else {"delta": holder}
+        event = {"id": "x", "created": 5 + number // 5, "model": "qwen3", "choices": [choice], "metadata": {"model": "m", "usage": {"a": 1}}}
+        if with_usage:
+            event["usage"] = {"prompt_tokens": 3, "completion_tokens": number, "prompt_tokens_details": {"cached_tokens": number * 7}}
+        if number % 7 == 6:
+            event["kv_transfer_params"] = None
+        lines.append(json.dumps(event, ensure_ascii=ascii, separators=(", ", ": ") if spaced else (",", ":")))
+    data = "".join(f"data: {line}\n\n" for line in lines).encode()
+    slow, quick = make("decode", dialect, *wants), make("splice", dialect, *wants)
+    assert messages(run(quick, data, per)) == messages(run(slow, data, per))
+    assert state(quick) == state(slow)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=3))
+def test_splice_equals_decode_on_damaged_events(at, damage):
+    events = VLLM_CONTINUOUS.encode().split(b"\n\n")
+    hurt = events[6]
+    events[6] = hurt[:at] + damage + hurt[at + len(damage) :]
+    data = b"\n\n".join(events)
+    slow, quick = make("decode"), make("splice")
+    assert messages(run(quick, data)) == messages(run(slow, data))
+    assert state(quick) == state(slow)
+
+
+def test_splice_learns_each_form_once_and_then_pastes():
+    stream = make()
+    run(stream, VLLM_CONTINUOUS)
+    assert len(stream._templates) == 2  # reasoning and content
+    assert stream._tried == 2
+
+
+def test_a_form_is_not_searched_for_for_ever():
+    stream = make()
+    for number in range(400):
+        stream.feed(b'data: {"id":"%d","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n' % number)
+    assert stream.content_events == 400 and stream._tried <= 8
+
+
+@pytest.mark.parametrize(
+    ("event", "commits"),
+    [
+        ('{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}', False),
+        ('{"choices":[{"index":0,"delta":{"role":"assistant","content":null,"tool_calls":[]},"finish_reason":null}]}', False),
+        ('{"choices":[],"usage":{"prompt_tokens":1}}', False),
+        ('{"choices":[{"index":0,"delta":{"reasoning_content":null},"finish_reason":""}]}', False),
+        ('{"choices":[{"index":0,"text":"","finish_reason":null}]}', False),
+        ('{"choices":[{"index":0,"delta":{"content":"x"}}]}', True),
+        ('{"choices":[{"index":0,"delta":{"reasoning":"x"}}]}', True),
+        ('{"choices":[{"index":0,"delta":{"reasoning_content":"x"}}]}', True),
+        ('{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0}]}}]}', True),
+        ('{"choices":[{"index":0,"delta":{"function_call":{"name":"f"}}}]}', True),
+        ('{"choices":[{"index":0,"delta":{"refusal":"no"}}]}', True),
+        ('{"choices":[{"index":0,"delta":{"audio":{"data":"x"}}}]}', True),
+        ('{"choices":[{"index":0,"text":"x"}]}', True),
+        ('{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}', True),
+        ('{"choices":[{"index":0,"delta":{}},{"index":1,"delta":{"content":"x"}}]}', True),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_commits(event, commits, kind):
+    stream = make(kind)
+    stream.feed(f": comment\n\ndata: {event}\n\n".encode())
+    assert stream.committed is commits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ERROR_EVENTS)
+def test_an_error_in_band_ends_the_stream_after_what_came_before_it(name, kind):
+    before = VLLM_033.partition("data: [DONE]")[0]
+    stream = make(kind)
+    out = stream.feed(f"{before}data: {ERROR_EVENTS[name]}\n\ndata: [DONE]\n\n".encode())
+    assert out and b"error" not in out and stream.feed(b"data: {}\n\n") == b"" and stream.flush() == b""
+    assert stream.error is not None and "error" in stream.error and not stream.done and stream.broken is None
+    assert DIALECTS["vllm"].event_failure(stream.error).message
+
+
+@pytest.mark.parametrize(
+    "event",
+    ['error: {"code":500,"message":"bad"}', 'event: error\ndata: {"message":"bad"}', 'data: {"detail":"bad"}', 'data: {"error":"bad","error_type":"x"}'],
+)
+def test_other_forms_of_errors(event):
+    stream = make(dialect="openai")
+    assert stream.feed(f"{event}\n\n".encode()) == b""
+    assert stream.error is not None and DIALECTS["openai"].event_failure(stream.error).message == "bad"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("tail", "what", "text"),
+    [
+        ("Engine callback timeout: server tokenTimeout", "text that is no event", b"Engine callback timeout: server tokenTimeout"),
+        ("Engine callback timeout.\n\n", "text that is no event", b"Engine callback timeout."),
+        ("Failed to get engine response\ndata: {}\n\n", "text that is no event", b"Failed to get engine response\ndata: {}"),
+        ('data: {"choices":[{"delta":{"content":"cut', "the stream ended within an event", b'data: {"choices":[{"delta":{"content":"cut'),
+        ("data: {garbage}\n\n", "data that is no JSON object", b"{garbage}"),
+        ("data: [1]\n\n", "data that is no JSON object", b"[1]"),
+        ('data: {"a":"\\x"}\n\n', "data that is no JSON object", b'{"a":"\\x"}'),
+        ("<html>" + "x" * 600, "text that is no event", b"<html>" + b"x" * 494),
+    ],
+)
+def test_bytes_that_are_no_events(tail, what, text, kind):
+    before = VLLM_CONTINUOUS.partition("data: [DONE]")[0]
+    clean, stream = make(kind), make(kind)
+    expected = clean.feed(before.encode())
+    out = stream.feed((before + tail).encode()) + stream.flush()
+    assert out == expected and stream.broken == what and stream.broken_text == text and not stream.done and stream.error is None
+
+
+def test_an_end_without_done_is_seen():
+    stream = make()
+    stream.feed(VLLM_033.partition("data: [DONE]")[0].encode())
+    assert stream.flush() == b"" and not stream.done and stream.broken is None and stream.finished
+    stream = make()
+    stream.feed(b"data: {}\n\n \n")
+    assert stream.flush() == b"" and stream.broken is None
+    stream = make()
+    stream.feed(b": keep-al")
+    assert stream.flush() == b"" and stream.broken is None
+
+
+def test_done_without_its_blank_line_is_done():
+    stream = make(dialect="mindie", usage=True)
+    out = stream.feed(MINDIE.encode().rstrip()) + stream.flush()
+    assert stream.done and messages(out)[-1]["choices"] == []
+
+
+def test_an_error_object_without_its_blank_line_is_an_error():
+    stream = make()
+    stream.feed(b'data: {"error":{"message":"x","code":500}}')
+    assert stream.flush() == b"" and stream.error == {"error": {"message": "x", "code": 500}}
+
+
+def test_an_event_beyond_the_limit_breaks_the_stream():
+    stream = make()
+    stream.feed(b"data: {}\n\ndata: " + b"x" * LIMIT)
+    assert stream.broken == f"an event is longer than {LIMIT} bytes"
+
+
+def test_a_megabyte_in_one_event():
+    stream = make()
+    text = "x" * 1_000_000
+    for _ in range(4):
+        out = stream.feed(f'data: {{"model":"qwen3","choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}\n\n'.encode())
+        assert messages(out)[0]["choices"][0]["delta"]["content"] == text
+    assert stream.content_events == 4 and stream._templates
+
+
+def test_mindie_usage_is_split_hidden_and_summed():
+    stream = make("decode", "mindie", usage=True)
+    shown = messages(run(stream, MINDIE))
+    assert [message["choices"][0]["delta"].get("content") for message in shown[:-1]] == ["", "Hel", "l", "lo"]
+    assert shown[-2]["choices"][0]["finish_reason"] == "length" and "full_text" not in shown[-2]
+    assert shown[-1] == {
+        "id": "endpoint_common_10", "object": "chat.completion.chunk", "created": 1775112197, "model": "virtual", "choices": [],
+        "usage": {"prompt_tokens": 24, "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens": 5, "total_tokens": 29},
+    }  # fmt: skip
+    stream = make("decode", "mindie", usage=True)
+    shown = messages(run(stream, MINDIE_TWO))
+    usage = {"prompt_tokens": 24, "prompt_tokens_details": {"cached_tokens": 8}, "completion_tokens": 12, "total_tokens": 36}
+    assert json.loads(stream.usage) == usage and shown[-1]["usage"] == usage and len(shown) == 5
+    stream = make("decode", "mindie")
+    run(stream, MINDIE_CUT)
+    assert stream.broken_text == b"Engine callback timeout: server tokenTimeout" and not stream.done
+
+
+def test_continuous_usage_of_several_choices_is_summed_until_the_total_comes():
+    stream = make()
+    run(stream, VLLM_TWO)
+    assert usage_of(stream.usage).completion_tokens == 9 and usage_of(stream.usage).prompt_tokens == 5
+    stream.feed(b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":10}}\n\n')
+    assert usage_of(stream.usage).completion_tokens == 9  # after [DONE] nothing counts
+
+
+def test_sglang_nulls_in_tool_calls_are_dropped_and_named_events_too():
+    shown = messages(run(make("splice", "sglang"), SGLANG))
+    assert "output_ids" not in json.dumps(shown)
+    calls = [delta for delta in deltas(shown) if "tool_calls" in delta]
+    assert calls[1] == {"content": None, "reasoning_content": None, "tool_calls": [{"index": 0, "function": {"arguments": '{"a": '}}]}
+
+
+def test_both_reasoning_fields_become_one():
+    shown = deltas(messages(run(make(), VLLM_013_BOTH)))
+    assert [delta.get("reasoning_content") for delta in shown[1:5]] == [f"thought {number}" for number in range(1, 5)]
+    assert not any("reasoning" in delta for delta in shown)
+
+
+def test_tool_arguments_that_look_like_our_patterns_pass_whole():
+    shown = deltas(messages(run(make(), VLLM_TOOLS)))
+    text = "".join(call["function"].get("arguments", "") for delta in shown for call in delta.get("tool_calls", []))
+    assert text == '{"usage":{"model": "x", "finish_reason": {}}}'
+
+
+def test_a_lone_surrogate_passes():
+    stream = make()
+    event = b'data: {"model":"qwen3","choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\n'
+    for _ in range(4):
+        assert messages(stream.feed(event)) == [{"model": "virtual", "choices": [{"index": 0, "delta": {"content": "\ud83d"}}]}]
+
+
+def test_a_model_is_not_renamed_when_it_need_not_be():
+    for text in (OPENAI, LLAMA):
+        shown = messages(run(make(dialect="openai", rename=False), text))
+        assert all(message["model"] == "qwen3" for message in shown)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_dialect_chooses_its_transform(name):
+    stream = transform_for(DIALECTS[name], model="virtual", wants_usage=False, wants_continuous=False, reasoning="reasoning_content")
+    assert stream.feed(VLLM_CONTINUOUS.encode()) and stream.done
+    with pytest.raises(ValueError):
+        make("sideways")
