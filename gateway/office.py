@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway import __version__
+from gateway.admin.desk import NoSuch
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Key, Resolved
 from gateway.discover.endpoints import Endpoints
@@ -127,7 +128,7 @@ class Office:
 
     async def probe(self, name: str) -> dict[str, Any]:
         if name not in self._config().channels:
-            raise KeyError(name)
+            raise NoSuch(f"there is no channel {name!r}")
         return await self._control.endpoints.probe_channel(name)
 
     def models(self) -> list[dict[str, Any]]:

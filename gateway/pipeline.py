@@ -153,8 +153,6 @@ class Pipeline:
                 if not (connection is not None and connection.reused and connection.untouched and failure.reason == "reset"):
                     raise
                 await self._exchange(x, caller, hop, await self._connect(x, hop), request)
-            attempt.reason = attempt.reason or "ok"
-            attempt.status = 200
         except UpstreamFailure as failure:
             attempt.reason = failure.reason
             attempt.status = failure.upstream_status or 0
@@ -166,7 +164,7 @@ class Pipeline:
             raise
         finally:
             hop.at.in_flight -= 1
-            attempt.ms = round((monotonic() - begun) * 1000, 3)
+            attempt.ms = attempt.ms or int((monotonic() - begun) * 1_000_000) / 1000
 
     async def _connect(self, x: Exchange, hop: Hop) -> Connection:
         self._account.metrics.connected(hop.name, 1)

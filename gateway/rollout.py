@@ -21,7 +21,8 @@ from gateway.config.diff import diff
 from gateway.config.load import Loaded, load
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key, Resolved
-from gateway.config.revisions import Revisions
+from gateway.admin.desk import NoSuch
+from gateway.config.revisions import Damaged, Revisions
 from gateway.discover.endpoints import Endpoints
 from gateway.errors import ConfigError, Mistake
 
@@ -165,7 +166,7 @@ class Rollout:
     ) -> Outcome:
         assert self.config is not None
         changes = [str(change) for change in diff((self.config, self.keys), (config, keys))]
-        rev = self._revisions.next()
+        rev = self._revisions.upcoming()
         parcel = Parcel.pack(rev, config, keys)
         try:
             await sockets.prepare(config)
@@ -193,9 +194,7 @@ class Rollout:
     def _save(self, why: str, by: str) -> None:
         assert self.loaded is not None and self.config is not None
         self.ts = time.time()
-        self.rev = self._revisions.save(
-            files=self.loaded.files, digest=self.digest, resolved=self.config, keys=self.keys, by=by, why=why, ts=self.ts
-        )
+        self.rev = self._revisions.save(files=self.loaded.files, digest=self.digest, resolved=self.config, keys=self.keys, by=by, why=why)
         self._revisions.commit(self.rev)
 
     async def _with_engines(self, config: Resolved) -> Resolved:
@@ -224,16 +223,19 @@ class Rollout:
     # -- the past -----------------------------------------------------------------------------------------------------
 
     def history(self) -> list[dict[str, Any]]:
-        """Every revision kept, the newest first."""
-        return [{**told, "current": told["rev"] == self.rev} for told in self._revisions.list()]
+        """Every revision kept, the oldest first."""
+        return [{**msgspec.to_builtins(told), "running": told.rev == self.rev} for told in self._revisions.list()]
 
     def restore(self, rev: int | None) -> int:
         """Puts the files of a revision (None: the one before the present) back in place; a reload then serves them.
-        Raises LookupError when there is no such revision."""
+        Raises NoSuch when there is no such revision."""
         if rev is None:
-            earlier = [told["rev"] for told in self._revisions.list() if told["rev"] < self.rev]
+            earlier = [told.rev for told in self._revisions.list() if told.rev < self.rev]
             if not earlier:
-                raise LookupError("there is no earlier revision")
+                raise NoSuch("there is no earlier revision to go back to")
             rev = max(earlier)
-        self._revisions.restore(rev)
+        try:
+            self._revisions.restore(rev)
+        except Damaged as error:
+            raise NoSuch(str(error)) from None
         return rev

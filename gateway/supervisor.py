@@ -285,7 +285,7 @@ class Supervisor:
                 leash.say({"say": "unlisten", "addresses": addresses})
         self._fill_slots()
         if doomed:
-            asyncio.get_running_loop().call_later(2.0, lambda: [sock.close() for sock in doomed])
+            asyncio.get_running_loop().call_later(2.0, _close, doomed)
         self._tell_processes()
 
     # -- what workers say -----------------------------------------------------------------------------------------
@@ -407,6 +407,11 @@ def claim(data_dir: Path) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def main(config: Path, resume: bool) -> int:

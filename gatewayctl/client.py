@@ -44,17 +44,18 @@ class Client:
         try:
             if answer.status != http.client.OK:
                 self._understand(answer.status, answer.read())
-            answer.readline()  # an empty line: from here on nothing is missed
-            return self._objects(connection, answer)
+            begun = answer.readline()  # usually an empty line: from here on nothing is missed
+            return self._objects(connection, answer, begun)
         except BaseException:
             connection.close()
             raise
 
-    def _objects(self, connection: "Connection", answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    def _objects(self, connection: "Connection", answer: http.client.HTTPResponse, line: bytes) -> Iterator[dict[str, Any]]:
         try:
-            while line := answer.readline():
+            while line:
                 if line.strip():
                     yield json.loads(line)
+                line = answer.readline()
         except (http.client.HTTPException, OSError, ValueError):
             pass
         finally:
@@ -85,7 +86,7 @@ class Client:
     def _connect(self, timeout: float | None) -> "Connection":
         if len(os.fsencode(self._path)) > LONGEST_PATH:
             raise Trouble(
-                f"the socket's path has more than {LONGEST_PATH} bytes, which no Unix socket can have: {self._path}",
+                f"no Unix socket's path can have more than {LONGEST_PATH} bytes: {self._path}",
                 "Choose a shorter data_dir.",
             )
         connection = Connection(self._path, timeout)
@@ -112,11 +113,11 @@ class Client:
             raise Trouble(f"the gateway speaks another admin API than this gatewayctl (v{API})", "Use the gatewayctl of the same version.")
         if status < 300:
             return answer
-        error = answer.get("error") or {}
-        if error.get("mistakes"):
-            raise config_error(error["mistakes"])
+        said = answer.get("error") or {}
+        if said.get("mistakes"):
+            raise config_error(said["mistakes"])
         codes = {403: FORBIDDEN, 503: UNREACHABLE}
-        raise Trouble(error.get("message") or f"the gateway answered {status}", code=codes.get(status, FAILED))
+        raise Trouble(said.get("message") or f"the gateway answered {status}", code=codes.get(status, FAILED))
 
     def _broke(self, error: Exception, timeout: float | None) -> Trouble:
         if isinstance(error, TimeoutError):
@@ -160,5 +161,17 @@ def config_error(mistakes: list[dict[str, Any]]) -> Exception:
     """Mistakes as they came over the wire, as the exception that app.main prints."""
     from gateway.config.report import ConfigError, Mistake
 
-    names = ("file", "line", "column", "path", "message", "hint", "source")
-    return ConfigError([Mistake(**{name: mistake.get(name) for name in names}) for mistake in mistakes])
+    return ConfigError(
+        [
+            Mistake(
+                file=str(mistake.get("file") or ""),
+                line=int(mistake.get("line") or 0),
+                column=int(mistake.get("column") or 0),
+                path=str(mistake.get("path") or ""),
+                message=str(mistake.get("message")),
+                hint=mistake.get("hint"),
+                source=mistake.get("source"),
+            )
+            for mistake in mistakes
+        ]
+    )

@@ -23,7 +23,7 @@ def everywhere(
     ] = None,
     socket: Annotated[
         Path | None,
-        typer.Option("--socket", metavar="FILE", help="The admin socket. [env: GATEWAY_SOCKET; default: <data_dir>/admin.sock]"),
+        typer.Option("--socket", metavar="FILE", help="Control's socket. [env: GATEWAY_SOCKET; default: <data_dir>/admin.sock]"),
     ] = None,
     output: Annotated[Output | None, typer.Option("--output", "-o", help="How data is printed. [default: table]")] = None,
     color: Annotated[Color | None, typer.Option("--color", help="[default: auto, so not into a pipe and not with NO_COLOR]")] = None,

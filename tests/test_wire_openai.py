@@ -1,4 +1,5 @@
 """JSON as callers and engines send it: parsed one level deep, refused with a place, counted without trust."""
+# ruff: noqa: E501 - an engine's words are one line
 
 import json
 
@@ -16,7 +17,7 @@ DEEP = 100_000
     ("body", "line", "column", "position", "what"),
     [
         (b'{"a":1,\n "b": x}', 2, 7, 14, "invalid character"),
-        (b'{\n"a":1,\n  }', 3, 3, 11, "object keys must be strings"),
+        (b'{\n"a":1,\n  }', 3, 3, 11, "trailing comma in object"),
         (b'{"a":[1,]}', 1, 9, 8, "trailing comma in array"),
         (b'{"a":1} x', 1, 9, 8, "trailing characters"),
         (b'{"a":1}{"b":2}', 1, 8, 7, "trailing characters"),

@@ -56,7 +56,11 @@ def test_a_megabyte_byte_by_byte_is_linear():
 
 
 def test_too_long_is_refused_and_what_was_whole_before_it_is_kept():
-    for pieces in ([b"data: 1\n\ndata: " + b"x" * 100], [b"data: 1\n\n", b"data: ", b"x" * 50, b"x" * 50], [b"data: 1\n\ndata: " + b"x" * 90 + b"\n\n"]):
+    for pieces in (
+        [b"data: 1\n\ndata: " + b"x" * 100],
+        [b"data: 1\n\n", b"data: ", b"x" * 50, b"x" * 50],
+        [b"data: 1\n\ndata: " + b"x" * 90 + b"\n\n"],
+    ):
         splitter, seen = Splitter(64), []
         with pytest.raises(EventTooLong, match="64 bytes") as caught:
             for piece in pieces:

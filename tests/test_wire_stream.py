@@ -10,8 +10,21 @@ from gateway.engine.family import DIALECTS
 from gateway.wire.openai import usage_of
 from gateway.wire.sse import LIMIT
 from gateway.wire.stream import KINDS, transform, transform_for
-from tests.fixtures.engines import ERROR_EVENTS, LLAMA, MINDIE, MINDIE_CUT, MINDIE_TWO, OPENAI, SGLANG, STREAMS, VLLM_033, VLLM_CONTINUOUS
-from tests.fixtures.engines import VLLM_013_BOTH, VLLM_TOOLS, VLLM_TWO
+from tests.fixtures.engines import (
+    ERROR_EVENTS,
+    LLAMA,
+    MINDIE,
+    MINDIE_CUT,
+    MINDIE_TWO,
+    OPENAI,
+    SGLANG,
+    STREAMS,
+    VLLM_013_BOTH,
+    VLLM_033,
+    VLLM_CONTINUOUS,
+    VLLM_TOOLS,
+    VLLM_TWO,
+)
 
 WANTS = [(False, False), (True, False), (True, True)]
 REASONING = ["reasoning_content", "reasoning", "thinking"]
@@ -106,7 +119,21 @@ TEXTS = st.one_of(
     st.text(max_size=30),
     st.lists(
         st.sampled_from(
-            ['"usage":{"x', '"model":"qwen3"', "\\", '"', "}]}", '"},"logprobs":null', "\n\n", "data: [DONE]", "\u2028", "é", "你", "😀", "\ue000text\ue000"]
+            [
+                '"usage":{"x',
+                '"model":"qwen3"',
+                "\\",
+                '"',
+                "}]}",
+                '"},"logprobs":null',
+                "\n\n",
+                "data: [DONE]",
+                "\u2028",
+                "é",
+                "你",
+                "😀",
+                "\ue000text\ue000",
+            ]
         ),
         max_size=5,
     ).map("".join),
@@ -115,7 +142,10 @@ TEXTS = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(["content", "reasoning", "reasoning_content", "arguments", "text"]), TEXTS, st.integers(0, 2)), max_size=14),
+    st.lists(
+        st.tuples(st.sampled_from(["content", "reasoning", "reasoning_content", "arguments", "text"]), TEXTS, st.integers(0, 2)),
+        max_size=14,
+    ),
     st.booleans(),
     st.booleans(),
     st.booleans(),
@@ -126,10 +156,20 @@ TEXTS = st.one_of(
 def test_splice_equals_decode_whatever_the_text(parts, ascii, spaced, with_usage, wants, dialect, per):
     lines = []
     for number, (field, text, index) in enumerate(parts):
-        holder = {"tool_calls": [{"index": 0, "id": None, "function": {"name": None, "arguments": text}}]} if field == "arguments" else {field: text}
+        holder = (
+            {"tool_calls": [{"index": 0, "id": None, "function": {"name": None, "arguments": text}}]}
+            if field == "arguments"
+            else {field: text}
+        )
         choice = {"index": index, "finish_reason": None}
         choice |= holder if field == "text" else {"delta": holder}
-        event = {"id": "x", "created": 5 + number // 5, "model": "qwen3", "choices": [choice], "metadata": {"model": "m", "usage": {"a": 1}}}
+        event = {
+            "id": "x",
+            "created": 5 + number // 5,
+            "model": "qwen3",
+            "choices": [choice],
+            "metadata": {"model": "m", "usage": {"a": 1}},
+        }
         if with_usage:
             event["usage"] = {"prompt_tokens": 3, "completion_tokens": number, "prompt_tokens_details": {"cached_tokens": number * 7}}
         if number % 7 == 6:
@@ -207,7 +247,12 @@ def test_an_error_in_band_ends_the_stream_after_what_came_before_it(name, kind):
 
 @pytest.mark.parametrize(
     "event",
-    ['error: {"code":500,"message":"bad"}', 'event: error\ndata: {"message":"bad"}', 'data: {"detail":"bad"}', 'data: {"error":"bad","error_type":"x"}'],
+    [
+        'error: {"code":500,"message":"bad"}',
+        'event: error\ndata: {"message":"bad"}',
+        'data: {"detail":"bad"}',
+        'data: {"error":"bad","error_type":"x"}',
+    ],
 )
 def test_other_forms_of_errors(event):
     stream = make(dialect="openai")
@@ -306,7 +351,11 @@ def test_sglang_nulls_in_tool_calls_are_dropped_and_named_events_too():
     shown = messages(run(make("splice", "sglang"), SGLANG))
     assert "output_ids" not in json.dumps(shown)
     calls = [delta for delta in deltas(shown) if "tool_calls" in delta]
-    assert calls[1] == {"content": None, "reasoning_content": None, "tool_calls": [{"index": 0, "function": {"arguments": '{"a": '}}]}
+    assert calls[1] == {
+        "content": None,
+        "reasoning_content": None,
+        "tool_calls": [{"index": 0, "type": "function", "function": {"arguments": '{"a": '}}],
+    }
 
 
 def test_both_reasoning_fields_become_one():

@@ -100,7 +100,7 @@ class Caller(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "set_write_buffer_limits")
-        transport.set_write_buffer_limits(high=WRITE_HIGH)  # type: ignore[attr-defined]
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_stall()

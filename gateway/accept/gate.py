@@ -108,8 +108,13 @@ class TlsGate:
     async def _readable(self, sock: socket.socket) -> None:
         ready = self._loop.create_future()
         fd = sock.fileno()
-        self._loop.add_reader(fd, lambda: ready.done() or ready.set_result(None))
+        self._loop.add_reader(fd, _set, ready)
         try:
             await ready
         finally:
             self._loop.remove_reader(fd)
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

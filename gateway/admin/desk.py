@@ -53,8 +53,8 @@ class Desk(Protocol):
     def health(self) -> dict[str, Any]:
         """{"endpoints": [{"channel", "url", "state", "since", "why", "in_flight", "ttft", "errors"}]}.
 
-        state: `up`, `down`, `trial` (one request is let through to see), `unknown`. since: Unix seconds. why: a short
-        sentence when it is not up. ttft: milliseconds, recent median, null when there is none.
+        state: `up`, `busy`, `half-open`, `degraded`, `ejected`, `down`. since: Unix seconds. why: a short sentence when it
+        is not up. ttft: milliseconds, recent median. What is not known is left out.
         """
 
     def records(self, *, limit: int, after: str | None = None) -> list[dict[str, Any]]:

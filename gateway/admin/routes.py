@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from gateway.admin.compare import pending
 from gateway.admin.desk import Desk, NoSuch, NotReady
 from gateway.admin.peer import Peer, may_ask_at, peer_of
 from gateway.admin.redact import running
@@ -51,6 +52,7 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/config/history", calls.history),
             web.post("/v1/config/rollback", calls.rollback),
             web.get("/v1/config/running", calls.running),
+            web.get("/v1/config/diff", calls.diff),
             web.get("/v1/channels", calls.channels),
             web.post("/v1/channels/{name}/probe", calls.probe),
             web.get("/v1/models", calls.models),
@@ -88,6 +90,12 @@ class Calls:
     async def running(self, request: web.Request) -> web.Response:
         return _answer(running(*self._desk.running()))
 
+    async def diff(self, request: web.Request) -> web.Response:
+        """Reading a large configuration takes a second, so a thread does it."""
+        path = self._desk.status()["config"]["path"]
+        changes = await asyncio.to_thread(pending, path, self._desk.running())
+        return _answer({"path": path, "changes": changes})
+
     async def channels(self, request: web.Request) -> web.Response:
         return _answer({"channels": self._desk.channels()})
 
@@ -117,8 +125,9 @@ class Calls:
         """NDJSON, one record a line, until the reader leaves or the gateway stops."""
         stream = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await stream.prepare(request)
-        await stream.write(b"\n")  # the reader knows that it is connected
         pump = asyncio.create_task(self._pump(stream))
+        await asyncio.sleep(0)  # it looks now; what is settled from here on will come
+        await stream.write(b"\n")
         streams = request.app[STREAMS]
         streams.add(pump)
         try:

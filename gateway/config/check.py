@@ -108,7 +108,8 @@ def _keys(config: Config, reading: Reading) -> Iterator[Mistake]:
     ids: dict[str, int] = {}
     hashes: dict[str, int] = {}
     globs: dict[str, str | None] = {}
-    names = list(_names(reading, "models", {})) + [alias for model in config.models.values() for alias in model.aliases]
+    names = dict.fromkeys([*_names(reading, "models", {}), *(alias for model in config.models.values() for alias in model.aliases)])
+    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
     for key, number in zip(config.keys, numbers, strict=True):
         at: Loc = ("keys", number)
         if ids.setdefault(key.id, number) != number:
@@ -120,7 +121,7 @@ def _keys(config: Config, reading: Reading) -> Iterator[Mistake]:
             yield from _owner(key, at, config, tenants, marks)
             for place, glob in enumerate(key.models):
                 if glob not in globs:
-                    globs[glob] = _meaning(glob, names)
+                    globs[glob] = _meaning(glob, names, prefixes)
                 if globs[glob] is not None:
                     yield marks.at((*at, "models", place), f'"{glob}" matches nothing', globs[glob])
 
@@ -148,9 +149,11 @@ def _owner(key: Key, at: Loc, config: Config, tenants: dict[str, None], marks: M
         yield marks.at((*at, "project"), f'the tenant {key.tenant} has no project "{key.project[:64]}"', hint)
 
 
-def _meaning(glob: str, names: list[str]) -> str | None:
-    """None when the pattern means some model; else what to say. A bare `*` always means something."""
+def _meaning(glob: str, names: dict[str, None], prefixes: tuple[str, ...]) -> str | None:
+    """None when the pattern means some model or alias; else what to say. A bare `*` always means something."""
+    if glob == "*" or glob in names or glob.startswith(prefixes):
+        return None
     matches = regex(translate(glob)).match
-    if glob == "*" or any(matches(name) or (name.endswith("*") and glob.startswith(name[:-1])) for name in names):
+    if any(sign in glob for sign in "*?[") and any(map(matches, names)):
         return None
     return nearest(glob, names) or "no model or alias has such a name"

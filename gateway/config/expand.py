@@ -91,5 +91,5 @@ def why(error: OSError) -> str:
 
 def _shown(text: str) -> str:
     """A reference as written is no secret, but a slip may have put one inside: at most its first word."""
-    word = re.match(r"[A-Za-z_]{0,24}", text)
-    return f"{word[0] if word else ''}…" if word and word[0] != text else text
+    word = re.split(r"[^A-Za-z_]", text[:24])[0]
+    return text if word == text else f"{word}…"

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -94,7 +95,9 @@ def _unexpanded(value: Any) -> Any:
 
 def _workers(value: Any) -> int | str:
     value = _unexpanded(value)
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 64):
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 64:
         return value
     raise wrong(f"{quoted(value)} is not a number of workers", "1 to 64, or auto")
 
@@ -125,6 +128,7 @@ def _why(error: ValueError) -> str:
     return "is not host:port" if isinstance(error, ipaddress.AddressValueError) else str(error)
 
 
+@lru_cache(16_384)
 def url_of(text: str) -> Url:
     """Raises ValueError with what is wrong, never repeating the URL."""
     if re.search(r"[\s\\<>\"^`{|}]|[^\x21-\x7e]", text):

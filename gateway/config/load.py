@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.check import Facts, check
+from gateway.config.compose import no_collecting
 from gateway.config.expand import read_small
 from gateway.config.marks import Loc, Marks
 from gateway.config.read import Reading
@@ -30,8 +31,8 @@ class Loaded:
     """
 
     path: Path
-    config: Config
-    files: dict[str, str]
+    config: Config = field(repr=False)
+    files: dict[str, str] = field(repr=False)
     watch: tuple[Path, ...]
     digest: str
     certificates: dict[str, str] = field(repr=False)
@@ -40,7 +41,11 @@ class Loaded:
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Loaded:
     """Reads and checks everything. Raises ConfigError with all mistakes, in the order of the files and lines."""
-    reading = Reading(Path(os.path.abspath(path)), os.environ if environ is None else environ)
+    with no_collecting():
+        return _loaded(Reading(Path(os.path.abspath(path)), os.environ if environ is None else environ))
+
+
+def _loaded(reading: Reading) -> Loaded:
     reading.run()
     config, mistakes = _validated(reading)
     facts = Facts()

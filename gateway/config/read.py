@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.config.compose import MOST_BYTES, BadFile, compose, read_text
+from gateway.config.compose import MOST_BYTES, BadFile, compose, empty, is_null, position, read_text
 from gateway.config.expand import ExpandError, expand
 from gateway.config.marks import Loc, Marks, Pair, dotted
 from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
@@ -41,8 +41,8 @@ class Reading:
         pairs: list[Pair] = []
         self._file(self.path, pairs, None, 0)
         merged = self._merge(pairs)
-        mark = yaml.Mark(str(self.path), 0, 0, 0, None, None)
-        self.marks.root = yaml.MappingNode("", merged, mark, mark)
+        self.marks.root = empty(self.path)
+        self.marks.root.value = merged
         self.data = {key.value: self._value(value, (key.value,)) for key, value in merged}
 
     def _file(self, path: Path, pairs: list[Pair], asked: tuple[yaml.Node, str] | None, depth: int) -> None:
@@ -67,7 +67,7 @@ class Reading:
                 self._bad(path, BadFile("holds only comments", hint="`gatewayctl init` writes a starter"), None)
             return
         if not isinstance(node, yaml.MappingNode):
-            self._bad(path, BadFile("does not begin with a word and a colon", node.start_mark.line + 1, node.start_mark.column + 1), asked)
+            self._bad(path, BadFile("does not begin with a word and a colon", *position(node)), asked)
             return
         self._pairs(node, ())
         pairs += node.value
@@ -171,6 +171,7 @@ class Reading:
             return None
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*loc, number)) for number, item in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode)
         if len(loc) > 1 or loc[0] not in MERGED:
             self._pairs(node, loc)
         return {key.value: self._value(value, (*loc, key.value)) for key, value in node.value}
@@ -209,8 +210,8 @@ class Reading:
 
 
 def _is_map(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.MappingNode) or (isinstance(node, yaml.ScalarNode) and node.style == "" and plain(node.value) is None)
+    return isinstance(node, yaml.MappingNode) or is_null(node)
 
 
 def _is_list(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.SequenceNode) or (isinstance(node, yaml.ScalarNode) and node.style == "" and plain(node.value) is None)
+    return isinstance(node, yaml.SequenceNode) or is_null(node)

@@ -35,7 +35,9 @@ class Restored:
 def restore(old: Mapping[str, str], now: Mapping[str, str]) -> Restored:
     """Writes the old files. now: the files in force, to name those that are extra. Raises ConfigError, OSError."""
     plan: list[tuple[Path, str]] = []
-    written, kept, mixed = [], [], []
+    written: list[str] = []
+    kept: list[str] = []
+    mixed: list[str] = []
     for name, text in old.items():
         path = Path(name)
         today = _text(path)

@@ -8,9 +8,9 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -42,6 +42,9 @@ class Revision(Summary, frozen=True, kw_only=True):
     keys: list[Key]
 
 
+Kind = TypeVar("Kind", bound=Summary)
+
+
 class Damaged(Exception):
     """A revision cannot be used: cut off, changed, missing, or written by a newer gateway."""
 
@@ -56,12 +59,12 @@ class Revisions:
 
     def __init__(self, data_dir: str | os.PathLike[str]) -> None:
         self._folder = Path(data_dir) / "revisions"
-        self.damaged: list[str] = []
+        self.damaged: tuple[str, ...] = ()
 
     def save(self, *, digest: str, files: Mapping[str, str], resolved: Resolved, keys: Iterable[Key], by: str, why: str) -> int:
         """Writes the next revision, through to the disk, and forgets the oldest. Not yet in force: `commit` does that. Raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        rev = max([*self._numbers(), self._current() or 0]) + 1
+        rev = self.upcoming()
         revision = Revision(
             format=FORMAT,
             rev=rev,
@@ -71,12 +74,20 @@ class Revisions:
             why=why,
             files=dict(files),
             resolved=resolved,
-            keys=list(keys),
+            keys=[*keys],
         )
         body = _encode(revision)
         _write(self._path(rev), _MAGIC + hashlib.sha256(body).digest() + body)
         self._forget()
         return rev
+
+    def upcoming(self) -> int:
+        """The number that `save` will give next."""
+        return max([*self._numbers(), self._current() or 0]) + 1
+
+    def upcoming(self) -> int:
+        """The number that the next `save` will give. Numbers are never used twice, not even after `current` alone is left."""
+        return max([*self._numbers(), self._current() or 0]) + 1
 
     def commit(self, rev: int) -> None:
         """Puts a revision in force: an fsynced rename of `current`. Raises Damaged when there is no such revision, OSError."""
@@ -99,7 +110,7 @@ class Revisions:
         """Raises Damaged."""
         return self._read(rev, _revision)
 
-    def list(self) -> "list[Summary]":
+    def list(self) -> Sequence[Summary]:
         """All usable revisions, the oldest first. `damaged` names the others."""
         found = []
         for rev in self._numbers():
@@ -117,7 +128,7 @@ class Revisions:
     def _path(self, rev: int) -> Path:
         return self._folder / f"{rev:06d}{_SUFFIX}"
 
-    def _numbers(self) -> "list[int]":
+    def _numbers(self) -> Sequence[int]:
         try:
             names = os.listdir(self._folder)
         except FileNotFoundError:
@@ -134,7 +145,7 @@ class Revisions:
             return None
         return int(text)
 
-    def _read[T: Summary](self, rev: int, decoder: msgspec.msgpack.Decoder[T]) -> T:
+    def _read(self, rev: int, decoder: msgspec.msgpack.Decoder[Kind]) -> Kind:
         path = self._path(rev)
         try:
             data = path.read_bytes()
@@ -147,7 +158,7 @@ class Revisions:
             found = _summary.decode(body)
             if found.format > FORMAT:
                 raise Damaged(f"revision {rev} was written by a newer gateway (format {found.format}, this one reads {FORMAT})")
-            return found if decoder is _summary else decoder.decode(body)
+            return decoder.decode(body)
         except msgspec.MsgspecError as error:
             raise Damaged(f"revision {rev} is not understood: {error}") from None
 
@@ -160,7 +171,7 @@ class Revisions:
 
     def _note(self, text: str) -> None:
         if text not in self.damaged:
-            self.damaged.append(text)
+            self.damaged = (*self.damaged, text)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -56,6 +56,12 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, protected_namespaces=())
 
 
+def group(model: type[Part], description: str, example: Any) -> Any:
+    """A group of words that need not be written: then each has its own default."""
+    made = model.model_construct()
+    return Field(default_factory=lambda: made, description=description, examples=[example])
+
+
 class ListenerTls(Part):
     """TLS of a listener."""
 
@@ -155,11 +161,11 @@ class Channel(Part):
     engine: Literal["vllm", "sglang", "mindie", "openai", "auto"] = field("Which engine it is. `auto` finds out by asking it.", "vllm")
     model: str | None = field("The engine's own name for the model. Default: the virtual model's name.", "qwen3-32b", None, min_length=1, max_length=256)
     endpoints: Endpoints = field("The engine's addresses, without /v1. Requests take turns over them.", ["http://10.0.0.6:8000"])
-    credential: Credential | None = field("Sent to the engine as `Authorization: Bearer …`.", "${env:GPU_KEY}", None)
-    headers: Annotated[dict[HeaderName, HeaderValue], Empty] = field("Further headers sent to the engine.", {"X-Team": "search"}, {})
+    credential: Credential | None = field("Sent to the engine as `Authorization: Bearer …`.", "${env:GPU_KEY}", None, repr=False)
+    headers: Annotated[dict[HeaderName, HeaderValue], Empty] = field("Further headers sent to the engine.", {"X-Team": "search"}, {}, repr=False)
     tls: EngineTls | None = field("TLS of https endpoints. Default: checked with the system's CA certificates.", {"ca": "ca.pem"}, None)
-    planes: Annotated[Planes, Empty] = field("Addresses beside the inference one.", {"management": "https://10.0.0.5:1026"}, Planes.model_construct())
-    timeouts: Annotated[Timeouts, Empty] = field("How long the engine may take.", {"first_event": "2m"}, Timeouts.model_construct())
+    planes: Annotated[Planes, Empty] = group(Planes, "Addresses beside the inference one.", {"management": "https://10.0.0.5:1026"})
+    timeouts: Annotated[Timeouts, Empty] = group(Timeouts, "How long the engine may take.", {"first_event": "2m"})
     keepalive: DurationField = duration("4s", "How long an idle connection is kept for the next request. Must be below the engine's own.", "20s", "0s", "1h")
     usage: Literal["continuous", "final", "count"] | None = field(
         "Where token counts come from. `continuous`: with each event (exact even when a stream is cut off). `final`: at the end. "
@@ -199,7 +205,7 @@ class Model(Part):
     aliases: list[Alias] = field("Further names for it: exact, or a beginning followed by `*`.", ["gpt-4o*"], [])
     policy: Literal["proportional"] = field("How a target is picked. `proportional`: by weight, exactly over time.", "proportional", "proportional")
     targets: list[Target] = field("Where its requests may go.", [{"channel": "gpu", "weight": 3}], min_length=1)
-    retry: Annotated[Retry, Empty] = field("When another attempt is made.", {"attempts": 2}, Retry.model_construct())
+    retry: Annotated[Retry, Empty] = group(Retry, "When another attempt is made.", {"attempts": 2})
 
 
 class Project(Part):
@@ -241,8 +247,8 @@ class Config(Part):
         {"api": {"bind": "0.0.0.0:8080"}},
         {"api": Listener.model_construct(bind="127.0.0.1:8080")},
     )
-    http: Annotated[Http, Empty] = field("Limits of the callers' side.", {"body": "20MiB"}, Http.model_construct())
-    journal: Annotated[Journal, Empty] = field("How the records of requests are kept.", {"sync": "group"}, Journal.model_construct())
+    http: Annotated[Http, Empty] = group(Http, "Limits of the callers' side.", {"body": "20MiB"})
+    journal: Annotated[Journal, Empty] = group(Journal, "How the records of requests are kept.", {"sync": "group"})
     channels: Annotated[dict[Name, Channel], Empty] = field("Ways to reach engines, by name.", {"gpu": {"engine": "vllm", "endpoints": ["http://10.0.0.6:8000"]}}, {})
     models: Annotated[dict[ModelName, Model], Empty] = field("Virtual models, by the name that callers use.", {"qwen": {"targets": [{"channel": "gpu"}]}}, {})
     tenants: Annotated[dict[Name, Annotated[Tenant, Empty]], Empty] = field("Who uses the gateway.", {"retail": {"projects": {"chatbot": {}}}}, {})

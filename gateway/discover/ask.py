@@ -79,7 +79,7 @@ class Asker:
             limit = self._total if self.connected else min(CONNECT, self._total)
             return explain(error, f"{at.host}:{at.port}", connected=self.connected, secure=secure, limit=limit)
         if body is None:
-            return Trouble("protocol", f"{path}: the answer is larger than {LARGEST >> 20} MiB")
+            return Trouble("large", f"the answer to {path} is larger than {LARGEST >> 20} MiB")
         return response.status, {name.lower(): value for name, value in response.headers.items()}, body
 
     def established(self, transport: Any) -> None:

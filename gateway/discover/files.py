@@ -30,16 +30,16 @@ CLOCK: Final = 10_000_000
 """Nanoseconds by which a file system's clock may be behind."""
 
 Mark = tuple[int, ...] | tuple[str, ...] | None
-"""Of a file: inode, size, modified and changed in ns. Of a directory: names in it. None: there is nothing."""
+"""Of a file: inode, size, modified and changed in ns. Of a directory: the names in it. None: there is nothing."""
 Marks = dict[Path, Mark]
 Folders = dict[Path, tuple[int, int]]
 """Directories that exist, and who they are (device, inode)."""
 
 
 async def changes(watch: Callable[[], Iterable[Path]], *, poll: float = 30.0, since: float | None = None) -> AsyncIterator[str]:
-    """Yields `watch` or `poll` (how it was noticed) whenever a watched file is another one, appeared or went, or a file of its
-    kind appeared beside it. A directory that is watched stands for all names in it.
+    """Yields `watch` or `poll` (how it was noticed) whenever a watched file is another one, appeared or went.
 
+    A directory among them stands for the visible names in it.
     watch: the files; asked anew after each change. poll: seconds between looks that need no event. since: when the files were
     read, wall clock; what changed after that is reported at once. Errors: none; trouble is logged.
     """
@@ -47,7 +47,7 @@ async def changes(watch: Callable[[], Iterable[Path]], *, poll: float = 30.0, si
     given = None if since is None else int(since * 1e9)
     complaints: set[str] = set()
     while True:
-        paths = sorted({Path(path).absolute() for path in watch()})
+        paths = _absolute(watch())
         now = await asyncio.to_thread(marks, paths)
         if given is not None and _moved_on(known, now, given):
             why = "poll"  # while the caller was busy
@@ -57,33 +57,23 @@ async def changes(watch: Callable[[], Iterable[Path]], *, poll: float = 30.0, si
         yield why
 
 
+def _absolute(paths: Iterable[Path]) -> list[Path]:
+    return sorted({Path(os.path.abspath(path)) for path in paths})
+
+
 def marks(paths: Iterable[Path]) -> Marks:
-    """What is there now: each path, and each directory that holds one."""
-    found: Marks = {}
-    kinds: dict[Path, set[str]] = {}
-    for path in paths:
-        found[path] = _mark(path)
-        kinds.setdefault(path.parent, set()).update({path.suffix} - {""})
-    for folder, suffixes in kinds.items():
-        found.setdefault(folder, _names(folder, suffixes))
-    return found
+    """What is there now. A symlink's mark is its target's."""
+    return {path: _mark(path) for path in paths}
 
 
 def _mark(path: Path) -> Mark:
     try:
         if path.is_dir():
-            return _names(path, None)
+            return tuple(sorted(name for name in os.listdir(path) if name[:1] != "."))
         facts = path.stat()
     except OSError:
         return None
     return (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-
-
-def _names(folder: Path, suffixes: set[str] | None) -> Mark:
-    """Visible names in a directory; of these suffixes, or all."""
-    with contextlib.suppress(OSError):
-        return tuple(sorted(n for n in os.listdir(folder) if n[:1] != "." and (suffixes is None or Path(n).suffix in suffixes)))
-    return None
 
 
 def _moved_on(known: Marks, now: Marks, given: int) -> bool:

@@ -10,7 +10,7 @@ import aiohttp
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """kind: `refused`, `timeout`, `dns`, `network`, `certificate` (theirs), `tls`, `closed`, `protocol`. text: for people."""
+    """kind: `refused`, `timeout`, `dns`, `network`, `certificate` (theirs), `tls`, `closed`, `protocol`, `large`. text: for people."""
 
     kind: str
     text: str

@@ -159,5 +159,5 @@ def slot_metrics(directory: Path, slot: int) -> Metrics:
     for gauge in directory.glob(f"gauge_*_{slot}.db"):
         gauge.unlink()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)  # type: ignore[no-untyped-call]
     return Metrics()

@@ -102,6 +102,12 @@ class Delivery:
         failure.upstream_status = self.status
         return failure
 
+    def succeed(self, now: float) -> None:
+        """This attempt served: so it stands in the record, and the endpoint is well."""
+        attempt = self.x.attempts[-1]
+        attempt.reason, attempt.status, attempt.ms = "ok", 200, int((now - self.started) * 1_000_000) / 1000
+        self.hop.served()
+
     def fail(self, failure: UpstreamFailure) -> None:
         """This attempt is over and nothing of it reached the caller: the pipeline decides what comes next."""
         self.rest()

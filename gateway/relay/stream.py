@@ -112,7 +112,7 @@ class StreamDelivery(Delivery):
         x.out_bytes += len(out)
         x.status, x.end = 200, End.NORMAL
         self.count("final")
-        self.hop.served()
+        self.succeed(now)
         end = self.caller.ended(out)
         assert self.connection is not None
         self.connection.detach()
@@ -144,7 +144,8 @@ class StreamDelivery(Delivery):
         x.end, x.error = End.UPSTREAM + End.DATA, failure.reason
         self.count("continuous")
         self.hop.failed(failure)
-        x.attempts[-1].reason = failure.reason
+        attempt = x.attempts[-1]
+        attempt.reason, attempt.ms = failure.reason, int((monotonic() - self.started) * 1_000_000) / 1000
         event = error_event(failure.message, failure.type or type_of(failure.status), failure.param, failure.code)
         x.out_bytes += len(event)
         self.caller.close_after = True

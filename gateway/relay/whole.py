@@ -51,12 +51,12 @@ class WholeDelivery(Delivery):
         if tokens is not None:
             x.tokens, x.source = tokens, "final"
         out = encode(fields)
-        x.first = x.first or monotonic()
+        x.first = now = monotonic()
         x.status, x.end, x.out_bytes = 200, End.NORMAL, len(out)
-        hop.served()
+        self.succeed(now)
         end = self.caller.ready(200, identity(x), out)
         self.rest()
-        self.account.settle(x, monotonic(), lambda: self.finish(end))
+        self.account.settle(x, now, lambda: self.finish(end))
 
     def lost(self, failure: UpstreamFailure) -> None:
         self.fail(failure)

@@ -243,7 +243,9 @@ class Stream:
             for choice in choices:
                 if isinstance(choice, dict):
                     output |= self._choice(choice)
-                    index = choice.get("index", 0)
+                    index = choice.get("index")
+            if not isinstance(index, int):
+                index = 0
             if output:
                 self.committed = True
                 self.content_events += 1

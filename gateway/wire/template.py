@@ -132,6 +132,8 @@ def learn(event: bytes, show: Callable[[Json], Json]) -> Template | None:
         shape = _shape(usage)
         value["usage"] = _USAGE_MARK
     index = value["choices"][0].get("index")
+    if not isinstance(index, int):
+        index = 0
     holder[name] = _MARK
     marked = before + _MARK_BYTES + between + (_USAGE_BYTES if shape else b"") + after
     if decode(marked[5:-2]) != value:

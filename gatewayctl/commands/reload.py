@@ -9,7 +9,6 @@ from gatewayctl.client import config_error
 from gatewayctl.command import alone, command
 from gatewayctl.session import Session
 from gatewayctl.trouble import FAILED, Trouble
-from gatewayctl.words import plural
 
 app = alone()
 PATIENCE = 120.0
@@ -66,8 +65,6 @@ def sentence(change: Any) -> str:
     if change.get("text"):
         return str(change["text"])
     before, after = change.get("before"), change.get("after")
-    return f"{change.get('kind', 'changed')} {change.get('path')}" + (f": {before} → {after}" if before is not None or after is not None else "")
-
-
-def count(changes: list[Any]) -> str:
-    return plural(len(changes), "change")
+    return f"{change.get('kind', 'changed')} {change.get('path')}" + (
+        f": {before} → {after}" if before is not None or after is not None else ""
+    )

@@ -74,7 +74,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
     state = str(found.get("state"))
     head = f"gateway {found.get('version')} on {found.get('node')}"
     print(f"{show.paint(session, head, 'bold')}: {show.paint(session, state, show.style_of(state))}")
-    outcome = {True: "", False: ", last reload REFUSED"}.get(last.get("ok"), "")
+    outcome = ", last reload REFUSED" if last.get("ok") is False else ""
     lost = f", {plural(journal['lost'], 'record')} lost" if journal.get("lost") else ""
     show.facts(
         session,

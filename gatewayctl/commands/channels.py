@@ -1,0 +1,98 @@
+"""`gatewayctl channels`: the channels as they are live, and what their engines say of themselves."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gatewayctl import show
+from gatewayctl.client import segment
+from gatewayctl.command import command, noun
+from gatewayctl.commands.probed import print_probe
+from gatewayctl.programs import probe
+from gatewayctl.session import Session
+from gatewayctl.show import Column
+from gatewayctl.trouble import DEGRADED, UNREACHABLE, Done, Trouble
+
+app = noun(
+    "channels",
+    "The channels, and what their engines say of themselves.",
+    """
+    gatewayctl channels                             what is live
+    gatewayctl channels probe ascend                ask its engines who they are
+    gatewayctl channels probe http://10.0.0.6:8000  ask an engine that is not configured yet
+    """,
+    default="list",
+)
+PATIENCE = 60.0
+
+
+def _up(channel: Any) -> str:
+    endpoints = channel.get("endpoints") or []
+    return f"{sum(1 for endpoint in endpoints if endpoint.get('state') not in ('down', 'open'))}/{len(endpoints)}"
+
+
+COLUMNS = [
+    Column("channel", lambda c: c.get("name")),
+    Column("engine", lambda c: c.get("engine")),
+    Column("model", lambda c: c.get("model")),
+    Column("up", _up, "right"),
+    Column("in flight", lambda c: c.get("in_flight"), "right"),
+    Column("endpoints", lambda c: [endpoint.get("url") for endpoint in c.get("endpoints") or []]),
+]
+
+
+@command(
+    app,
+    "list",
+    """
+    gatewayctl channels
+    gatewayctl channels list -o json
+    """,
+)
+def list_channels(session: Session) -> None:
+    """The channels as they are live, with how many of their endpoints are up."""
+    show.items(session, session.client().get("/v1/channels")["channels"], COLUMNS, "no channels")
+
+
+@command(
+    app,
+    "probe",
+    """
+    gatewayctl channels probe ascend
+    gatewayctl channels probe https://10.0.0.5:1025      works without a running gateway
+    gatewayctl channels probe http://10.0.0.6:8000 -o yaml
+    """,
+)
+def probe_channel(
+    session: Session,
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL|URL", help="A channel's name, or any engine's address.")],
+    engine: Annotated[str | None, typer.Option("--engine", help="With a URL: which engine it should be. [default: found out]")] = None,
+) -> None:
+    """Ask engines who they are: version, models, context length, TLS, and what would be configured.
+
+    Exits with 6 when an endpoint does not answer.
+    """
+    if "://" in channel:
+        found = [probe(channel, engine)]
+    else:
+        found = _ask(session, channel)
+    if session.machine:
+        show.data(session, found)
+    else:
+        for number, result in enumerate(found):
+            if number:
+                print()
+            print_probe(session, result)
+    if not all(result.get("reachable") for result in found):
+        raise Done(DEGRADED)
+
+
+def _ask(session: Session, channel: str) -> list[dict[str, Any]]:
+    try:
+        found = session.client().post(f"/v1/channels/{segment(channel)}/probe", timeout=PATIENCE)
+    except Trouble as trouble:
+        if trouble.code == UNREACHABLE:
+            trouble.hint += "\n  An engine's address can be probed without it: gatewayctl channels probe http://…"
+        raise
+    endpoints: list[dict[str, Any]] = found.get("endpoints", [found])
+    return endpoints

@@ -1,0 +1,205 @@
+"""`gatewayctl config`: check, show, explain and compare the configuration, and go back to an earlier one."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatewayctl import show
+from gatewayctl.command import command, noun
+from gatewayctl.commands.reload import PATIENCE, told
+from gatewayctl.session import Session
+from gatewayctl.show import Column
+from gatewayctl.trouble import BAD_CONFIG, FAILED, USAGE, Done, Trouble
+from gatewayctl.words import moment, plural
+
+app = noun(
+    "config",
+    "Check, show, compare and roll back the configuration.",
+    """
+    gatewayctl config check                  is it right?
+    gatewayctl config diff                   what would a reload change?
+    gatewayctl config explain channels.tls   what does this key mean?
+    gatewayctl config rollback               the revision before this one
+    """,
+)
+DIFFERENT = 1
+NOT_COMPARED = 3
+"""`config diff` says 1 for a difference, so a failure must be something else."""
+REVISIONS = [
+    Column("revision", lambda r: r.get("rev"), "right"),
+    Column("time", lambda r: moment(r.get("ts"))),
+    Column("by", lambda r: r.get("by")),
+    Column("why", lambda r: r.get("why")),
+    Column("digest", lambda r: str(r.get("digest") or "")[:12]),
+    Column("live", lambda r: "yes" if r.get("running") else None, colored=True),
+]
+
+
+@command(
+    app,
+    "check",
+    """
+    gatewayctl config check
+    gatewayctl config check ./gateway.yaml
+    gatewayctl config check -o json
+    """,
+)
+def check(session: Session, path: Annotated[Path | None, typer.Argument(help="The main file. [default: --config]")] = None) -> None:
+    """Read the files and say what is wrong with them, all at once. Changes nothing, needs no running gateway. Exits with 78 for mistakes."""
+    from gateway.config.load import load
+    from gateway.config.report import ConfigError
+
+    file = path or session.config
+    try:
+        loaded = load(file)
+    except ConfigError as error:
+        if not session.machine:
+            raise
+        _print_mistakes(session, file, error.mistakes)
+        raise Done(BAD_CONFIG) from error
+    config = loaded.config
+    counts = {noun: len(getattr(config, noun)) for noun in ("listeners", "channels", "models", "tenants", "keys")}
+    if session.machine:
+        show.data(session, {"ok": True, "path": str(loaded.path), "files": list(loaded.files), **counts, "mistakes": []})
+    else:
+        print(f"{loaded.path} is right: {', '.join(plural(number, noun[:-1]) for noun, number in counts.items())}")
+
+
+def _print_mistakes(session: Session, file: Path, mistakes: list[Any]) -> None:
+    found = [dataclasses.asdict(mistake) for mistake in mistakes]
+    show.data(session, found if session.output == "csv" else {"ok": False, "path": str(file), "mistakes": found})
+
+
+@command(
+    app,
+    "show",
+    """
+    gatewayctl config show                the files as they are written
+    gatewayctl config show --effective    with every default filled in
+    gatewayctl config show --running      what the workers have
+    """,
+)
+def show_config(
+    session: Session,
+    effective: Annotated[bool, typer.Option("--effective", help="With every default filled in, includes merged.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="What the running gateway has, in its own form.")] = False,
+) -> None:
+    """The configuration, secrets covered."""
+    if effective and running:
+        raise Trouble("--effective is about the files, --running about the gateway: say one of them", code=USAGE)
+    if running:
+        found = session.client().get("/v1/config/running")
+        _print(session, {"config": found["config"], "keys": found["keys"]})
+        return
+    from gateway.config.load import load
+
+    loaded = load(session.config)
+    if effective:
+        from gateway.config.show import effective as filled_in
+
+        _print(session, filled_in(loaded))
+        return
+    files = {file: _covered(text) for file, text in loaded.files.items()}
+    if session.machine:
+        show.data(session, {"files": files})
+    else:
+        print("\n".join(f"# {file}\n{text}" for file, text in files.items()), end="")
+
+
+def _print(session: Session, value: Any) -> None:
+    """A tree: people read YAML."""
+    if session.machine:
+        show.data(session, value)
+    else:
+        sys.stdout.write(show.as_yaml(value))
+
+
+def _covered(text: str) -> str:
+    from gateway.config.redact import redact
+
+    lines = text.splitlines()
+    return "".join(redact(lines, number) + "\n" for number in range(1, len(lines) + 1))
+
+
+@command(
+    app,
+    "schema",
+    """
+    gatewayctl config schema > gateway.schema.json
+    # and in gateway.yaml:  # yaml-language-server: $schema=gateway.schema.json
+    """,
+)
+def schema(session: Session) -> None:
+    """The JSON Schema of the configuration, for editors that complete and check as one types."""
+    import json
+
+    from gateway.config.jsonschema import schema as found
+
+    if session.output == "yaml":
+        show.data(session, found())
+    else:
+        print(json.dumps(found(), indent=2, ensure_ascii=False))
+
+
+@command(
+    app,
+    "diff",
+    """
+    gatewayctl config diff
+    gatewayctl config diff -q && echo "nothing to reload"
+    """,
+)
+def diff(session: Session) -> None:
+    """What a reload would change: the files on disk against what is live. Exits with 0 for nothing, 1 for something, more for a failure."""
+    try:
+        changes = session.client().get("/v1/config/diff", PATIENCE)["changes"]
+    except Trouble as trouble:
+        trouble.code = NOT_COMPARED if trouble.code == FAILED else trouble.code
+        raise
+    if session.machine:
+        show.data(session, [{"change": change} for change in changes] if session.output == "csv" else changes)
+    else:
+        for change in changes:
+            print(show.text_of(change))
+    if changes:
+        raise Done(DIFFERENT)
+    session.say("the files are what is live")
+
+
+@command(
+    app,
+    "history",
+    """
+    gatewayctl config history
+    gatewayctl config history -o json
+    """,
+)
+def history(session: Session) -> None:
+    """The revisions that were live, oldest first: when, by whom, through what."""
+    show.items(session, session.client().get("/v1/config/history")["revisions"], REVISIONS, "no revisions yet")
+
+
+@command(
+    app,
+    "rollback",
+    """
+    gatewayctl config rollback            the revision before this one
+    gatewayctl config rollback 12 --yes
+    """,
+)
+def rollback(
+    session: Session,
+    rev: Annotated[
+        int | None, typer.Argument(metavar="[REV]", help="Which one: gatewayctl config history. [default: the one before]")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Put the files of an earlier revision back in place and make them live, in all workers or in none.
+
+    Keys stay as they are today: a rollback brings no revoked key back.
+    """
+    session.confirm(f"Go back to {f'revision {rev}' if rev is not None else 'the revision before this one'}?", yes)
+    told(session, session.client().post("/v1/config/rollback", {"rev": rev}, PATIENCE))

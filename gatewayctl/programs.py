@@ -1,0 +1,42 @@
+"""Starts the gateway's own programs: commands that need the server's code hand over to them instead of importing it."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any, Final, NoReturn
+
+from gatewayctl.trouble import FAILED, Trouble
+
+PROBE_PATIENCE: Final = 60.0
+"""Seconds."""
+
+
+def gateway_command(role: str, *args: str) -> list[str]:
+    """The command line of one of the gateway's programs: serve, simulate, probe."""
+    return [sys.executable, "-m", "gateway", role, *args]
+
+
+def become(role: str, *args: str) -> NoReturn:
+    """Replace this process, so that signals and exit codes are the program's own."""
+    argv = gateway_command(role, *args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(argv[0], argv)
+
+
+def probe(url: str) -> dict[str, Any]:
+    """What answers at `url`, found out by a child. Raises Trouble when the child itself fails, not when nothing answers."""
+    argv = gateway_command("probe", "--json", url)
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_PATIENCE, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Trouble(f"{url} did not let itself be probed within {PROBE_PATIENCE:.0f} s") from error
+    try:
+        found = json.loads(done.stdout)
+    except ValueError as error:
+        said = done.stderr.strip().splitlines()
+        raise Trouble(f"cannot probe {url}: {said[-1] if said else f'exit code {done.returncode}'}", code=FAILED) from error
+    if not isinstance(found, dict):
+        raise Trouble(f"cannot probe {url}: the answer makes no sense")
+    return found

@@ -1,0 +1,268 @@
+"""Each dialect: what it rewrites in a request, how it reads answers, model lists and metrics."""
+# ruff: noqa: E501 - an engine's words are one line
+
+import json
+
+import pytest
+from msgspec import Raw
+
+from gateway.engine.base import Load, ModelFacts
+from gateway.engine.family import DIALECTS
+from gateway.engine.prepare import prepare
+from gateway.errors import Refusal
+from gateway.wire.openai import encode, parse_object, usage_of
+from gateway.words import APIS, ENGINES
+from tests.fixtures import engines as said
+
+PROMPT = [{"role": "user", "content": "hi"}]
+SCHEMA = {"type": "object"}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+
+
+def send(engine, request, *, stream=False, usage="continuous", api="chat"):
+    """(what the engine gets, the rewrites' names)."""
+    fields = parse_object(json.dumps(request).encode())
+    names = prepare(fields, model="qwen3", stream=stream, usage=usage, dialect=DIALECTS[engine], api=api)
+    sent = json.loads(encode(fields))
+    assert api == "tokenize" or sent.pop("model") == "qwen3"
+    return sent, names
+
+
+def answer(engine, api, body, reasoning="reasoning_content"):
+    return json.loads(encode(DIALECTS[engine].answer(api, body.encode(), reasoning)))
+
+
+def test_every_engine_has_its_dialect_and_every_dialect_only_known_apis():
+    assert tuple(DIALECTS) == ENGINES
+    for name, dialect in DIALECTS.items():
+        assert dialect.name == name and dialect.paths.keys() <= set(APIS.values())
+        assert dialect.transform in ("splice", "decode")
+
+
+@pytest.mark.parametrize(
+    ("engine", "usage", "asked", "sent"),
+    [
+        ("vllm", "continuous", None, {"include_usage": True, "continuous_usage_stats": True}),
+        ("vllm", "final", None, {"include_usage": True, "continuous_usage_stats": False}),
+        ("vllm", "count", None, None),
+        ("vllm", "final", {"continuous_usage_stats": True, "x": 1}, {"continuous_usage_stats": False, "x": 1, "include_usage": True}),
+        ("vllm", "count", {"include_usage": True}, {"include_usage": True}),
+        ("sglang", "continuous", {"include_usage": False}, {"include_usage": True, "continuous_usage_stats": True}),
+        ("openai", "continuous", {"continuous_usage_stats": True}, {"include_usage": True}),
+        ("openai", "count", {"include_obfuscation": False}, {"include_obfuscation": False}),
+        ("openai", "final", "nonsense", {"include_usage": True}),
+        ("mindie", "continuous", None, None),
+        ("mindie", "continuous", {"include_usage": True}, None),
+    ],
+)
+def test_streams_are_asked_for_usage_as_the_channel_says(engine, usage, asked, sent):
+    request = {"messages": PROMPT, "stream": True} | ({"stream_options": asked} if asked else {})
+    got, names = send(engine, request, stream=True, usage=usage)
+    assert got.get("stream_options") == sent
+    assert names == (["-stream_options"] if engine == "mindie" and asked else [])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stream_options_without_a_stream_are_dropped(engine):
+    assert send(engine, {"messages": PROMPT, "stream_options": {"include_usage": True}}) == ({"messages": PROMPT}, ["-stream_options"])
+
+
+@pytest.mark.parametrize(
+    ("engine", "request_", "sent", "names"),
+    [
+        ("vllm", {"temperature": 0.5, "max_completion_tokens": 5}, {"temperature": 0.5, "max_completion_tokens": 5}, []),
+        ("vllm", {"tools": []}, {}, ["-tools"]),
+        ("vllm", {"tools": [], "tool_choice": "auto"}, {}, ["-tools", "-tool_choice"]),
+        ("vllm", {"tools": [], "tool_choice": "required"}, {"tool_choice": "required"}, ["-tools"]),
+        ("vllm", {"guided_json": SCHEMA}, {"response_format": FORMAT}, ["guided_json>response_format"]),
+        ("vllm", {"guided_json": json.dumps(SCHEMA)}, {"response_format": FORMAT}, ["guided_json>response_format"]),
+        ("vllm", {"guided_regex": "a+"}, {"structured_outputs": {"regex": "a+"}}, ["guided_regex>structured_outputs"]),
+        (
+            "vllm",
+            {"guided_choice": ["a"], "structured_outputs": {"whitespace_pattern": " "}},
+            {"structured_outputs": {"choice": ["a"], "whitespace_pattern": " "}},
+            ["guided_choice>structured_outputs"],
+        ),
+        ("vllm", {"guided_decoding_backend": "xgrammar"}, {}, ["-guided_decoding_backend"]),
+        (
+            "vllm",
+            {"guided_json": SCHEMA, "response_format": {"type": "text"}},
+            {"response_format": {"type": "text"}, "structured_outputs": {"json": SCHEMA}},
+            ["guided_json>structured_outputs"],
+        ),
+        ("sglang", {"guided_json": SCHEMA}, {"response_format": FORMAT}, ["guided_json>response_format"]),
+        ("sglang", {"guided_regex": "a+"}, {"regex": "a+"}, ["guided_regex>regex"]),
+        ("sglang", {"guided_choice": ["a.", "b"]}, {"regex": r"(a\.|b)"}, ["guided_choice>regex"]),
+        ("sglang", {"structured_outputs": {"grammar": "root ::= x"}}, {"ebnf": "root ::= x"}, ["structured_outputs>ebnf"]),
+        (
+            "sglang",
+            {"structured_outputs": {"json_object": True}},
+            {"response_format": {"type": "json_object"}},
+            ["structured_outputs>response_format"],
+        ),
+        ("sglang", {"guided_grammar": None}, {}, ["-guided_grammar"]),
+        ("sglang", {"tools": []}, {}, ["-tools"]),
+        ("mindie", {"max_completion_tokens": 5}, {"max_tokens": 5}, ["max_completion_tokens>max_tokens"]),
+        ("mindie", {"max_completion_tokens": 5, "max_tokens": 9}, {"max_tokens": 5}, ["max_completion_tokens>max_tokens"]),
+        ("mindie", {"max_completion_tokens": None, "max_tokens": 9}, {"max_tokens": 9}, ["-max_completion_tokens"]),
+        ("mindie", {"chat_template": "/etc/x.jinja"}, {}, ["-chat_template"]),
+        ("mindie", {"top_k": 0}, {}, ["-top_k"]),
+        ("mindie", {"top_k": 5}, {"top_k": 5}, []),
+        ("mindie", {"seed": -1}, {}, ["-seed"]),
+        ("mindie", {"seed": 1}, {"seed": 1}, []),
+        ("mindie", {"stop": ""}, {}, ["-stop"]),
+        ("mindie", {"stop": ["", "x"]}, {"stop": ["x"]}, ["stop"]),
+        ("mindie", {"stop": [""]}, {}, ["stop"]),
+        ("mindie", {"stop": "x"}, {"stop": "x"}, []),
+        (
+            "mindie",
+            {"guided_json": SCHEMA, "guided_decoding_backend": "x"},
+            {"response_format": FORMAT},
+            ["guided_json>response_format", "-guided_decoding_backend"],
+        ),
+        ("mindie", {"structured_outputs": {"json": SCHEMA}}, {"response_format": FORMAT}, ["structured_outputs>response_format"]),
+        ("mindie", {"guided_regex": "a"}, {}, ["-guided_regex"]),
+        (
+            "openai",
+            {"tools": [], "guided_json": {}, "max_completion_tokens": 1},
+            {"tools": [], "guided_json": {}, "max_completion_tokens": 1},
+            [],
+        ),
+    ],
+)
+def test_requests_are_rewritten_and_each_rewrite_is_named(engine, request_, sent, names):
+    assert send(engine, {"messages": PROMPT, **request_}) == ({"messages": PROMPT, **sent}, names)
+
+
+def test_mindie_has_no_developer():
+    messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "who is the developer?"}]
+    sent, names = send("mindie", {"messages": messages})
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"] and names == ["role:developer>system"]
+    assert send("mindie", {"messages": messages[1:]}) == ({"messages": messages[1:]}, [])
+    assert send("mindie", {"messages": "developer"}) == ({"messages": "developer"}, [])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_hostile_values_are_left_to_the_engine(engine):
+    fields = {
+        "messages": Raw(b'"\\ud800 developer"'),
+        "tools": Raw(b'["\\ud800"]'),
+        "guided_json": Raw(b'"\\ud800"'),
+        "stop": Raw(b"1e999"),
+    }
+    prepare(fields, model="m", stream=False, usage="final", dialect=DIALECTS[engine], api="chat")
+    assert bytes(fields["messages"]) == b'"\\ud800 developer"'
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_need_not_change_is_not_encoded_again(engine):
+    raw = Raw(b'[ {"role": "user",  "content": "hi"} ]')
+    fields = {"model": Raw(b'"v"'), "messages": raw}
+    assert prepare(fields, model="qwen3", stream=False, usage="final", dialect=DIALECTS[engine], api="chat") == []
+    assert fields["messages"] is raw and bytes(fields["model"]) == b'"qwen3"'
+
+
+def test_tokenize_is_asked_in_each_engines_words():
+    ask = {"prompt": "hi", "add_special_tokens": False}
+    assert send("vllm", ask, api="tokenize") == ({**ask, "model": "qwen3"}, [])
+    assert send("sglang", ask, api="tokenize") == ({**ask, "model": "qwen3"}, [])
+    assert send("mindie", ask, api="tokenize") == ({"inputs": "hi", "do_decode": True}, ["prompt>inputs"])
+    assert send("openai", ask, api="tokenize") == ({"content": "hi", "add_special": False}, ["prompt>content"])
+    for engine in ("mindie", "openai"):
+        with pytest.raises(Refusal) as caught:
+            send(engine, {"messages": PROMPT}, api="tokenize")
+        assert (caught.value.status, caught.value.param) == (400, "messages")
+
+
+def test_tokenize_is_answered_in_vllms_words():
+    vllm = '{"count":2,"max_model_len":4096,"tokens":[1,2],"token_strs":null}'
+    assert answer("vllm", "tokenize", vllm) == json.loads(vllm)
+    assert answer("sglang", "tokenize", '{"tokens":[1,2],"count":2,"max_model_len":4096}')["count"] == 2
+    unknown = {"max_model_len": None}
+    assert answer("openai", "tokenize", '{"tokens":[5,6,7]}') == {"count": 3, "tokens": [5, 6, 7], "token_strs": None, **unknown}
+    pieces = answer("openai", "tokenize", '{"tokens":[{"id":5,"piece":"h"}]}')
+    assert pieces == {"count": 1, "tokens": [5], "token_strs": ["h"], **unknown}
+    mindie = answer("mindie", "tokenize", '{"token_number":2,"tokens":["My"," name"]}')
+    assert mindie == {"count": 2, "tokens": [], "token_strs": ["My", " name"], **unknown}
+
+
+def test_whole_answers_have_one_reasoning_field_and_no_hosts():
+    vllm = answer("vllm", "chat", said.VLLM_CHAT)
+    assert vllm["choices"][0]["message"]["reasoning_content"] == "hm" and "reasoning" not in vllm["choices"][0]["message"]
+    assert "kv_transfer_params" not in vllm
+    assert answer("vllm", "chat", said.VLLM_CHAT, "reasoning")["choices"][0]["message"]["reasoning"] == "hm"
+    assert answer("vllm", "chat", said.VLLM_CHAT, "thinking")["choices"][0]["message"]["thinking"] == "hm"
+    sglang = answer("sglang", "chat", said.SGLANG_CHAT)
+    assert sglang == json.loads(said.SGLANG_CHAT)
+    assert "reasoning_content" not in answer("sglang", "chat", said.SGLANG_CHAT, "reasoning")["choices"][0]["message"]
+
+
+def test_mindie_answers_lose_their_timings():
+    mindie = answer("mindie", "chat", said.MINDIE_CHAT)
+    assert not {"prefill_time", "decode_time_arr"} & mindie.keys() and "batch_size" not in mindie["usage"]
+    assert usage_of(encode(mindie["usage"])).completion_tokens == 35
+
+
+def test_sglang_rerank_becomes_vllms():
+    body = '[{"score":0.98,"document":"a","index":1,"meta_info":{"id":"r1","prompt_tokens":12}},{"score":0.1,"index":0,"meta_info":{"prompt_tokens":8}}]'
+    assert answer("sglang", "rerank", body) == {
+        "id": "rerank-r1",
+        "model": "",
+        "results": [{"index": 1, "document": {"text": "a"}, "relevance_score": 0.98}, {"index": 0, "relevance_score": 0.1}],
+        "usage": {"prompt_tokens": 20, "total_tokens": 20},
+    }
+    assert "usage" not in answer("sglang", "rerank", '[{"score":1}]')
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("body", ["", "garbage", "[]", "{}", '{"choices":null}', '{"error":"x"}', "null", '{"choices":{}}', "<html>"])
+def test_an_answer_that_is_none_is_a_value_error(engine, body):
+    for api in DIALECTS[engine].paths:
+        if not (engine == "sglang" and api == "rerank" and body == "[]"):  # an empty list of results
+            with pytest.raises(ValueError):
+                DIALECTS[engine].answer(api, body.encode(), "reasoning_content")
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "facts"),
+    [
+        ("vllm", "vllm", [ModelFacts("qwen3", "vllm", 40960)]),
+        ("sglang", "sglang", [ModelFacts("qwen3", "sglang", 40960)]),
+        ("mindie", "mindie", [ModelFacts("qwen3-32b", "MindIE Server")]),
+        ("vllm", "motor", [ModelFacts("ds", "motor", 32768)]),
+        ("openai", "llama.cpp", [ModelFacts("tiny-llama", "llamacpp", 32768)]),
+    ],
+)
+def test_model_lists(engine, name, facts):
+    assert DIALECTS[engine].models(said.MODELS[name].encode()) == facts
+    for body in (b"", b"{}", b'{"data":null}', b"[]"):
+        with pytest.raises(ValueError):
+            DIALECTS[engine].models(body)
+
+
+def test_the_context_length_where_the_model_list_has_none():
+    read = DIALECTS["mindie"].context
+    assert read(said.MINDIE_CONFIG.encode()) == 2560 and read(said.MINDIE_INFO.encode()) == 2560
+    assert read(b"") is None and read(b"[]") is None and read(b'{"max_seq_len":"x"}') is None
+    assert DIALECTS["vllm"].context(b"{}") is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "text", "load"),
+    [
+        ("mindie", said.MINDIE_METRICS, Load(3.0, 0.0, 0.25, 5120.0, 2048.0)),
+        ("vllm", said.VLLM_METRICS, Load(5.0, 1.0, 0.7, 1_500_000.0)),
+        ("vllm", 'vllm:gpu_cache_usage_perc{a="b"} 0.3\n', Load(kv_use=0.3)),
+        ("vllm", "vllm:kv_cache_usage_perc 0.3\nvllm:gpu_cache_usage_perc 0.9\n", Load(kv_use=0.3)),
+        ("sglang", said.SGLANG_METRICS, Load(4.0, 2.0, 0.5)),
+        ("openai", "llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\n", Load(1.0, 0.0)),
+        ("openai", "", Load()),
+        (
+            "vllm",
+            "vllm:num_requests_running\nvllm:num_requests_running{\nvllm:num_requests_running x\n# vllm:num_requests_running 1",
+            Load(),
+        ),
+    ],
+)
+def test_metrics(engine, text, load):
+    assert DIALECTS[engine].load(text) == load
