@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 
 # What the locks are made with. Installed by `make lock` alone.
 UV_VERSION := 0.13.9
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --only-binary :all: --no-binary sdnotify \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --only-binary :all: \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header $(if $(filter 1,$(UPGRADE)),--upgrade)
 
 .PHONY: help demo test test-hard test-vllm lint types bench lock clean

@@ -39,7 +39,9 @@ def write(folder: Path, channels: int, keys: int) -> Path:
     rows = ["keys:"]
     for n in range(keys):
         digest = hashlib.sha256(str(n).encode()).hexdigest()
-        rows.append(f'  - {{id: k{n}, hash: "sha256:{digest}", tenant: tenant-{n % 100}, project: chat, models: ["model-{n % channels}", "model-1*"]}}')
+        rows.append(
+            f'  - {{id: k{n}, hash: "sha256:{digest}", tenant: tenant-{n % 100}, project: chat, models: ["model-{n % channels}", "model-1*"]}}'
+        )
     (folder / "keys.yaml").write_text("\n".join(rows) + "\n")
     return main
 

@@ -111,112 +111,74 @@ def decode_record(line: bytes) -> Record:
     return _decoder.decode(line)
 
 
-class Exchange:
-    """The working state of one request. Times are monotonic seconds; 0.0 = has not happened."""
+class Exchange(Struct, eq=False):
+    """The working state of one request. Times are monotonic seconds; 0.0 = has not happened.
 
-    __slots__ = (
-        "accepted",
-        "api",
-        "attempts",
-        "body",
-        "body_bytes",
-        "channel",
-        "connected",
-        "end",
-        "endpoint",
-        "error",
-        "facts",
-        "fields",
-        "first",
-        "headers",
-        "id",
-        "ip",
-        "key",
-        "method",
-        "model",
-        "opened",
-        "out_bytes",
-        "path",
-        "policy",
-        "progress",
-        "read",
-        "request_id",
-        "rewrites",
-        "settled",
-        "snapshot",
-        "source",
-        "status",
-        "stream",
-        "tokens",
-        "trace",
-        "ts",
-        "upstream_model",
-        "virtual",
-        "wants_continuous",
-        "wants_usage",
-    )
+    A msgspec struct for its price: made in a fraction of a microsecond, however many fields it has.
+    """
 
-    def __init__(
-        self, id: str, request_id: str, snapshot: Any, method: str, path: str, headers: Any, ip: str, now: float, ts: float
-    ) -> None:
-        self.id = id
-        self.request_id = request_id
-        self.snapshot = snapshot
-        self.method = method
-        self.path = path
-        self.headers = headers
-        self.ip = ip
-        self.accepted = now
-        self.ts = ts
-        self.api = ""
-        self.key: Any = None
-        self.body = b""
-        self.body_bytes = 0
-        self.fields: dict[str, msgspec.Raw] = {}
-        self.model = ""
-        self.virtual: Any = None
-        self.stream = False
-        self.wants_usage = False
-        self.wants_continuous = False
-        self.policy = ""
-        self.channel = ""
-        self.endpoint = ""
-        self.upstream_model = ""
-        self.attempts: list[Attempt] = []
-        self.rewrites: list[str] = []
-        self.tokens = Tokens()
-        self.source = "none"
-        self.status = 0
-        self.end = ""
-        self.error = ""
-        self.trace = ""
-        self.facts: Facts | None = None
-        self.read = self.connected = self.first = 0.0
-        self.out_bytes = 0
-        self.opened = False
-        self.settled = False
-        self.progress = -1
+    id: str
+    request_id: str
+    snapshot: Any
+    method: str
+    path: str
+    headers: Any
+    ip: str
+    accepted: float
+    ts: float
+    api: str = ""
+    key: Any = None
+    body: bytes = b""
+    body_bytes: int = 0
+    fields: dict[str, msgspec.Raw] = {}
+    model: str = ""
+    virtual: Any = None
+    stream: bool = False
+    wants_usage: bool = False
+    wants_continuous: bool = False
+    policy: str = ""
+    channel: str = ""
+    endpoint: str = ""
+    upstream_model: str = ""
+    attempts: list[Attempt] = []
+    rewrites: list[str] = []
+    tokens: Tokens = Tokens()
+    source: str = "none"
+    status: int = 0
+    end: str = ""
+    error: str = ""
+    trace: str = ""
+    facts: Facts = Facts()
+    read: float = 0.0
+    connected: float = 0.0
+    first: float = 0.0
+    out_bytes: int = 0
+    opened: Record | None = None
+    settled: bool = False
+    progress: int = -1
 
     def opening(self, node: str, slot: int, rev: int) -> Record:
         """The `open` line: what is known when the request is sent to an engine for the first time."""
-        return self._record("open", node, slot, rev)
+        record = self.opened = self._record("open", node, slot, rev)
+        return record
 
     def closing(self, node: str, slot: int, rev: int, now: float) -> Record:
         """The `done` line: the whole account of the request. now: monotonic seconds."""
-        record = self._record("done", node, slot, rev)
+        record = self.opened or self._record("done", node, slot, rev)
+        record.kind = "done"
         record.channel, record.endpoint, record.upstream_model = self.channel, self.endpoint, self.upstream_model
         record.status, record.end, record.error = self.status, self.end, self.error
         record.attempts, record.tokens, record.source, record.rewrites = self.attempts, self.tokens, self.source, self.rewrites
-        total = now - self.accepted
-        first = self.first - self.accepted if self.first else 0.0
+        accepted, read, connected, first = self.accepted, self.read, self.connected, self.first
         record.ms = Millis(
-            read=_millis(self.read - self.accepted) if self.read else 0.0,
-            connect=_millis(self.connected - self.read) if self.connected else 0.0,
-            first=_millis(first),
-            total=_millis(total),
+            _millis(read - accepted) if read else 0.0,
+            _millis(connected - read) if connected else 0.0,
+            _millis(first - accepted) if first else 0.0,
+            _millis(now - accepted),
         )
-        record.tpot = self.tpot(now)
-        record.bytes = Bytes(input=self.body_bytes, output=self.out_bytes)
+        if self.stream:
+            record.tpot = self.tpot(now)
+        record.bytes = Bytes(self.body_bytes, self.out_bytes)
         return record
 
     def tpot(self, now: float) -> float:
@@ -230,9 +192,7 @@ class Exchange:
         if key is not None:
             record.tenant, record.project, record.key = key.tenant, key.project, key.id
         record.ip, record.trace, record.api, record.model = self.ip, self.trace, self.api, self.model
-        record.policy, record.stream = self.policy, self.stream
-        if self.facts is not None:
-            record.facts = self.facts
+        record.policy, record.stream, record.facts = self.policy, self.stream, self.facts
         return record
 
 

@@ -27,12 +27,15 @@ COMMANDS: Final = {
     "keys": ("keys:app", "Create, list and revoke API keys."),
     "channels": ("channels:app", "The channels, and what their engines say of themselves."),
     "models": ("models:app", "The virtual models, and where their requests go."),
-    "requests": ("requests:app", "What happened to requests: the newest, as they come, or one in full."),
+    "requests": ("requests:app", "What happened to requests."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
     "version": ("version:app", "Versions of the program and its libraries."),
     "completion": ("completion:app", "Print the completion script of a shell."),
 }
 """name → (module under gatewayctl.commands : attribute, summary). A new noun is one file and one line here."""
+
+COMPLETE: Final = "_GATEWAYCTL_COMPLETE"
+"""Set by the completion scripts of gatewayctl/commands/completion.py when they ask."""
 
 EXAMPLES: Final = """
     gatewayctl init --engine mindie=https://10.0.0.5:1025   write a first configuration
@@ -75,7 +78,7 @@ def root() -> Any:
 
 def main() -> NoReturn:
     """Run, and exit with a code of docs/cli.md."""
-    code = _run(sys.argv[1:])
+    code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -86,7 +89,8 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def _run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line."""
     try:
         return _invoke(arguments)
     except Done as done:
@@ -110,6 +114,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
+    if COMPLETE in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()  # typer's scripts ask in typer's own way
     try:
         found = root().main(arguments, prog_name="gatewayctl", standalone_mode=False)
     except typer.Abort:

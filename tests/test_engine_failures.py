@@ -2,6 +2,7 @@
 # ruff: noqa: E501 - an engine's words are one line
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -158,6 +159,15 @@ CASES = [
     ("vllm", 404, '{"detail":"Not Found"}', 502, "upstream_path_missing", True, "engine"),
     ("mindie", 404, "", 502, "upstream_path_missing", True, "engine"),
     ("vllm", 405, '{"detail":"Method Not Allowed"}', 502, "upstream_path_missing", True, "engine"),
+    (
+        "openai",
+        501,
+        '{"error":{"code":501,"message":"This server does not support reranking.","type":"not_supported_error"}}',
+        502,
+        "upstream_path_missing",
+        True,
+        "engine",
+    ),
     ("vllm", 401, '{"error":"Unauthorized"}', 502, "upstream_auth", True, "engine"),
     ("vllm", 403, "no", 502, "upstream_auth", True, "engine"),
     ("vllm", 400, vllm("top_p must be in (0, 1], got 2."), 400, "invalid_request", False, "caller"),
@@ -230,6 +240,12 @@ def test_validation_details_are_kept():
     no = fail("vllm", 400, vllm("1 validation error:\n  {'loc': 'body.messages'}", "Bad Request", param="body.messages"))
     assert no.param == "messages" and "body.messages" in no.message
     assert fail("mindie", 422, mindie(json.dumps({"Error": "bad"}))).message == "bad"
+
+
+def test_every_code_and_every_dialect_is_in_the_docs():
+    docs = (Path(__file__).parents[1] / "docs/engines.md").read_text()
+    words = {code for _, _, _, _, code, _, _ in CASES if code != "unsupported_value"} | {"context_length_exceeded"} | DIALECTS.keys()
+    assert not [word for word in words if f"`{word}`" not in docs]
 
 
 @pytest.mark.parametrize("engine", DIALECTS)

@@ -147,14 +147,17 @@ def read_call(x: Exchange) -> None:
     x.facts = _facts(fields)
 
 
-def _facts(fields: dict[str, msgspec.Raw]) -> Facts | None:
+NOTHING_SPECIAL = Facts()
+
+
+def _facts(fields: dict[str, msgspec.Raw]) -> Facts:
     """What reports may want to know of the request; None when it asks for nothing special."""
     limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
     tools = fields.get("tools")
     form = fields.get("response_format")
     many = fields.get("n")
     if limit is None and tools is None and form is None and many is None:
-        return None
+        return NOTHING_SPECIAL
     return Facts(
         max_tokens=_whole(limit),
         tools=1 if tools is not None and len(bytes(tools)) > 2 else 0,

@@ -30,7 +30,7 @@ class Desk(Protocol):
 
     async def reload(self, *, by: str) -> dict[str, Any]:
         """Read the files and swap. Returns when every worker swapped, or none did:
-        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [Change]}."""
+        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [str]}."""
 
     def history(self) -> list[dict[str, Any]]:
         """Revisions, oldest first: {"rev", "ts", "digest", "by", "running", …}."""

@@ -60,7 +60,9 @@ def _channel(name: str, channel: Channel, marks: Marks) -> Iterator[Mistake]:
         if lower.setdefault(header.lower(), header) != header:
             yield marks.at((*at, "headers", header), f'the header "{header}" is written twice', key=True)
     if channel.credential and "authorization" in lower:
-        yield marks.at((*at, "headers", lower["authorization"]), "both a credential and an Authorization header", "keep one of them", key=True)
+        yield marks.at(
+            (*at, "headers", lower["authorization"]), "both a credential and an Authorization header", "keep one of them", key=True
+        )
     if channel.tls and not any(url.startswith("https:") for url in (*channel.endpoints, *_plane_urls(channel))):
         yield marks.at((*at, "tls"), "tls without an https URL", "write https:// in endpoints", key=True)
     if channel.timeouts.total < channel.timeouts.first_event and {"total", "first_event"} & channel.timeouts.model_fields_set:
@@ -77,7 +79,9 @@ def _model(name: str, model: Model, channels: dict[str, None], reading: Reading)
     for number, target in enumerate(model.targets):
         at: Loc = ("models", name, "targets", number)
         if target.channel not in channels and not reading.broken:
-            hint = nearest(target.channel, channels) or (f"known are: {', '.join(list(channels)[:12])}" if channels else "no channel is configured")
+            hint = nearest(target.channel, channels) or (
+                f"known are: {', '.join(list(channels)[:12])}" if channels else "no channel is configured"
+            )
             yield marks.at((*at, "channel"), f'there is no channel "{target.channel}"', hint)
         if (target.channel, target.model) in seen:
             yield marks.at(at, "this target is listed twice", "give one of them the whole weight")

@@ -1,2 +1,148 @@
-"""Stub."""
-def diff(old, new): return []
+"""What differs between two revisions, in the words of the YAML. Secrets are said to have changed, never shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from gateway.config.resolved import Key, Resolved
+from gateway.config.scalars import duration_text, size_text
+
+Pair = tuple[Resolved, list[Key]]
+
+_DURATIONS: Final = frozenset(
+    "http.body_timeout http.write_idle http.sse_keepalive http.keepalive http.drain_timeout http.cors.max_age journal.every".split()
+)
+_SIZES: Final = frozenset(("http.body", "http.body_memory", "http.header", "journal.segment", "journal.reserve"))
+_SECRETS: Final = frozenset(("credential", "digest"))
+_MISSING: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. kind: `+`, `-`, `->` (old and new say what), `changed` (a secret)."""
+
+    path: str
+    kind: str
+    old: str = ""
+    new: str = ""
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "->":
+                return f"{self.path} {self.old} -> {self.new}"
+            case "changed":
+                return f"{self.path} changed"
+            case _:
+                return f"{self.path} {self.kind} {self.old or self.new}"
+
+
+def diff(old: Pair, new: Pair) -> list[Change]:
+    """Every difference, in the order of the YAML's sections; keys last."""
+    found: list[Change] = []
+    for word in Resolved.__struct_fields__:
+        before, after = getattr(old[0], word), getattr(new[0], word)
+        if before == after:
+            continue
+        if word == "listeners":
+            before, after = {one.name: one for one in before}, {one.name: one for one in after}
+        found += _members(word, before, after) if isinstance(before, dict) else _values(word, before, after)
+    return [*found, *_keys(old[1], new[1])]
+
+
+def _members(section: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
+    """Differences of a section whose parts have names."""
+    for name in old:
+        if name not in new:
+            yield Change(section, "-", old=name)
+    for name, after in new.items():
+        if name not in old:
+            yield Change(section, "+", new=_summary(name, after))
+        elif old[name] != after:
+            yield from _values(f"{section}.{name}", old[name], after)
+
+
+def _summary(name: str, part: Any) -> str:
+    engine, targets = getattr(part, "engine", None), getattr(part, "targets", None)
+    if engine:
+        return f"{name} ({engine}, {len(part.endpoints)} endpoint{'s' if len(part.endpoints) != 1 else ''})"
+    return f"{name} ({', '.join(dict.fromkeys(t.channel for t in targets))})" if targets else name
+
+
+def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
+    """Differences below one path. Groups are followed; a list of groups item by item; everything else is a value."""
+    if old == new:
+        return
+    word = path.rpartition(".")[2]
+    if word in _SECRETS:
+        yield Change(path.replace(".digest", " file"), "changed")
+    elif word == "headers":
+        for name in dict.fromkeys([*old, *new]):
+            if old.get(name) != new.get(name):
+                yield (
+                    Change(path, "-", old=name)
+                    if name not in new
+                    else Change(path, "+", new=name)
+                    if name not in old
+                    else Change(f"{path}.{name}", "changed")
+                )
+    elif isinstance(old, msgspec.Struct) and type(old) is type(new):
+        for name in old.__struct_fields__:
+            yield from _values(f"{path}.{name}", getattr(old, name), getattr(new, name))
+    elif isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            yield from _values(f"{path}.{name}", old.get(name), new.get(name))
+    elif isinstance(old, tuple) and isinstance(new, tuple) and any(isinstance(item, msgspec.Struct) for item in (*old, *new)):
+        for number in range(max(len(old), len(new))):
+            before, after = (items[number] if number < len(items) else None for items in (old, new))
+            yield from _items(f"{path}[{number}]", before, after)
+    else:
+        yield Change(path, "->", _shown(path, old), _shown(path, new))
+
+
+def _items(path: str, old: Any, new: Any) -> Iterator[Change]:
+    """One place of a list of groups. An endpoint is its URL; a target of another channel is another target."""
+    if old is None or new is None:
+        yield Change(path, "-" if new is None else "+", *((_shown(path, old), "") if new is None else ("", _shown(path, new))))
+    elif hasattr(new, "url"):
+        if old.url != new.url:
+            yield Change(path, "->", old.url, new.url)
+    else:
+        yield from _values(path, old, new)
+
+
+def _shown(path: str, value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if hasattr(value, "url"):
+        return str(value.url)
+    if hasattr(value, "weight"):
+        return f"{value.channel} (weight {value.weight})"
+    if path in _SIZES:
+        return size_text(value)
+    if isinstance(value, float) or path in _DURATIONS:
+        return duration_text(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(str(item) for item in value)}]"
+    return "set" if isinstance(value, msgspec.Struct) else str(value)
+
+
+def _keys(old: list[Key], new: list[Key]) -> Iterator[Change]:
+    if old == new:
+        return
+    before, after = {key.id: key for key in old}, {key.id: key for key in new}
+    for id, key in before.items():
+        if id not in after:
+            yield Change("keys", "-", old=f"{id} (tenant {key.tenant})")
+    for id, key in after.items():
+        was = before.get(id)
+        if was is None:
+            yield Change("keys", "+", new=f"{id} (tenant {key.tenant})")
+        elif was != key:
+            if was.digest != key.digest:
+                yield Change(f"keys.{id}.hash", "changed")
+            for word in ("tenant", "project", "models"):
+                yield from _values(f"keys.{id}.{word}", getattr(was, word), getattr(key, word))

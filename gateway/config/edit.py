@@ -78,7 +78,11 @@ def _files(path: Path, seen: set[Path]) -> list[tuple[Path, yaml.MappingNode]]:
     found = [(path, root)]
     include = surgery.section(root, "include")
     for item in include[1].value if include and isinstance(include[1], yaml.SequenceNode) else [include[1]] if include else []:
-        for name in sorted(path.parent.glob(str(item.value))) if isinstance(item, yaml.ScalarNode) and not os.path.isabs(item.value) else [Path(str(item.value))]:
+        for name in (
+            sorted(path.parent.glob(str(item.value)))
+            if isinstance(item, yaml.ScalarNode) and not os.path.isabs(item.value)
+            else [Path(str(item.value))]
+        ):
             found += _files(name, seen)
     return found
 
@@ -103,7 +107,9 @@ def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expecte
             was = surgery.data(root)
             expected(was)
             if was != now:
-                raise refused(path, "the file is written in a way that a command cannot edit safely; nothing was changed", "edit it by hand")
+                raise refused(
+                    path, "the file is written in a way that a command cannot edit safely; nothing was changed", "edit it by hand"
+                )
         if text != _now(path):
             raise refused(path, "the file changed while it was being edited; nothing was written", "try again")
         files.write(path, new.encode(), 0o640)

@@ -36,7 +36,11 @@ def expand(text: str, environ: Mapping[str, str], folder: Path, used: Callable[[
             path = folder / rest
             used(path)
             return _file(path, match.start())
-        raise ExpandError(f"${{{_shown(match[1])}}} is not a reference", match.start(), "write ${env:NAME}, ${env:NAME:-default}, ${file:/path}; $${ for a literal ${")
+        raise ExpandError(
+            f"${{{_shown(match[1])}}} is not a reference",
+            match.start(),
+            "write ${env:NAME}, ${env:NAME:-default}, ${file:/path}; $${ for a literal ${",
+        )
 
     return _reference.sub(value, text)
 
@@ -49,7 +53,9 @@ def _env(rest: str, environ: Mapping[str, str], at: int) -> str:
         return found
     if has_default:
         return default
-    raise ExpandError(f"the environment variable {name} is not set", at, f"set it in the service's environment, or write ${{env:{name}:-default}}")
+    raise ExpandError(
+        f"the environment variable {name} is not set", at, f"set it in the service's environment, or write ${{env:{name}:-default}}"
+    )
 
 
 def _file(path: Path, at: int) -> str:

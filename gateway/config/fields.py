@@ -27,7 +27,8 @@ PATTERNS: Final = {
 
 _token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _OURS: Final = frozenset(
-    "connection content-length content-type expect host keep-alive proxy-connection te trailer transfer-encoding upgrade accept-encoding".split()
+    "accept-encoding connection content-length content-type expect host keep-alive proxy-connection te trailer transfer-encoding "
+    "upgrade".split()
 )
 _origin = re.compile(r"(?:\*|null|https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?)\Z")
 
@@ -107,9 +108,7 @@ def address_of(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = str(ipaddress.IPv6Address(host[1:-1]))
-    elif ":" in host or "[" in host or not colon:
-        raise ValueError("is not host:port")
-    elif host and not re.fullmatch(r"[A-Za-z0-9._-]+", host):
+    elif not colon or not re.fullmatch(r"[A-Za-z0-9._-]*", host):
         raise ValueError("is not host:port")
     if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise ValueError("needs a port from 1 to 65535")
@@ -185,7 +184,10 @@ def _origin_ok(value: str) -> str:
 
 def _credential(value: str) -> str:
     if not value or not value.isascii() or not value.isprintable() or value != value.strip():
-        raise wrong("this cannot be a credential", "it is empty, or holds a line break, a space at an end, or a character that a header cannot carry")
+        raise wrong(
+            "this cannot be a credential",
+            "it is empty, or holds a line break, a space at an end, or a character that a header cannot carry",
+        )
     return value
 
 
@@ -248,5 +250,5 @@ Alias = Annotated[str, Field(pattern=ALIAS)]
 Glob = Annotated[str, Field(pattern=GLOB)]
 Name = Annotated[str, Field(pattern=NAME)]
 Hash = Annotated[str, Field(pattern=HASH)]
-Patterns = Annotated[list[str], BeforeValidator(_list_from_one)]
+Patterns = Annotated[list[str], BeforeValidator(_list_from_one, json_schema_input_type=str | list[str])]
 Endpoints = Annotated[list[UrlText], Field(min_length=1), BeforeValidator(_endpoints)]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from gateway.config.check import Facts, check
 from gateway.config.compose import no_collecting
 from gateway.config.expand import read_small
-from gateway.config.marks import Loc, Marks
+from gateway.config.marks import Loc
 from gateway.config.read import Reading
 from gateway.config.schema import Config
 from gateway.config.wording import worded
@@ -36,7 +36,6 @@ class Loaded:
     watch: tuple[Path, ...]
     digest: str
     certificates: dict[str, str] = field(repr=False)
-    marks: Marks = field(repr=False, compare=False)
 
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Loaded:
@@ -56,7 +55,7 @@ def _loaded(reading: Reading) -> Loaded:
         raise ConfigError(mistakes)
     certificates = {file: _digest_of(file) for file in sorted(facts.files)}
     watch = tuple(dict.fromkeys([*reading.watch, *(Path(file) for file in certificates)]))
-    return Loaded(reading.path, config, reading.marks.files, watch, _digest(reading, certificates), certificates, reading.marks)
+    return Loaded(reading.path, config, reading.marks.files, watch, _digest(reading, certificates), certificates)
 
 
 def watched(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:

@@ -8,7 +8,9 @@ from typing import Final
 from gateway.config.expand import ExpandError, expand
 
 DATA_DIR: Final = "/var/lib/gateway"
-_line = re.compile(r"""^(?:data_dir|"data_dir"|'data_dir')[ \t]*:[ \t]+(?:"((?:[^"\\]|\\.)*)"|'((?:[^']|'')*)'|([^#\s][^\r\n]*?))[ \t]*(?:[ \t]#.*)?\r?$""", re.M)
+_line = re.compile(
+    r"""^["']?data_dir["']?[ \t]*:[ \t]+(?:"((?:[^"\\]|\\.)*)"|'((?:[^']|'')*)'|([^#\s][^\r\n]*?))[ \t]*(?:[ \t]#.*)?\r?$""", re.M
+)
 
 
 def data_dir_of(path: str | os.PathLike[str]) -> Path:

@@ -6,7 +6,7 @@ from typing import Final
 
 import yaml
 
-from gateway.config.redact import redact
+from gateway.config.redact import covered
 from gateway.errors import Mistake
 
 Loc = Sequence[str | int]
@@ -62,9 +62,9 @@ class Marks:
         if file in self.files and line:
             lines = self._lines.get(file)
             if lines is None:
-                lines = self._lines[file] = re.split("\r\n|\n|\r", self.files[file])
+                lines = self._lines[file] = covered(re.split("\r\n|\n|\r", self.files[file]))
             if line <= len(lines):
-                source = self.scrub(redact(lines, line))
+                source = self.scrub(lines[line - 1])
         return Mistake(file, line, column, path, self.scrub(message), hint and self.scrub(hint), source)
 
     def place(self, loc: Loc) -> str:
@@ -79,6 +79,7 @@ class Marks:
     def scrub(self, text: str) -> str:
         """`text` without any value that came out of a reference or stands in a secret field."""
         for secret in self.secrets:
+            text = text.replace(f'"{secret}"', "this value")
             if len(secret) >= _LEAST_SECRET and secret in text:
                 text = text.replace(secret, "*" * len(secret))
         return text

@@ -1,4 +1,7 @@
-"""The files of a configuration, merged into plain data, with marks: includes, references, duplicates. Knows no field but the few that name files."""
+"""The files of a configuration, merged into plain data, with marks: includes, references, duplicates.
+
+Knows no field but the few that name files.
+"""
 
 import glob
 import os
@@ -57,7 +60,10 @@ class Reading:
             self._size += len(text.encode())
             self.marks.files[str(path)] = text
             if not text.strip():
-                raise BadFile("is empty", hint="a file that says nothing on purpose holds a comment" if asked else "`gatewayctl init` writes a starter")
+                raise BadFile(
+                    "is empty",
+                    hint="a file that says nothing on purpose holds a comment" if asked else "`gatewayctl init` writes a starter",
+                )
             node = compose(path, text)
         except BadFile as bad:
             self._bad(path, bad, asked)
@@ -179,16 +185,17 @@ class Reading:
     def _scalar(self, node: yaml.ScalarNode, loc: tuple[str | int, ...]) -> Any:
         text: str = node.value
         if node.tag:
-            self.mistakes.append(self.marks.on(node, dotted(loc), f"the tag {node.tag[:60]} is not used here", "quote what is meant as text"))
+            self.mistakes.append(
+                self.marks.on(node, dotted(loc), f"the tag {node.tag[:60]} is not used here", "quote what is meant as text")
+            )
             return None
         names_file = loc == ("data_dir",) or (len(loc) > 1 and loc[-1] in _TLS_FILES and loc[-2] == "tls")
         if "${" in text:
             return self._expanded(node, loc, names_file)
         if names_file and text and (node.style != "" or isinstance(plain(text), str)):
             return os.path.normpath(Path(node.start_mark.name).parent / text)
-        if loc[-1] in SECRET_WORDS or (len(loc) > 1 and loc[-2] in SECRET_MAPS):
-            if loc[0] != "keys":
-                self.marks.secrets.add(text)
+        if loc[0] != "keys" and (loc[-1] in SECRET_WORDS or (len(loc) > 1 and loc[-2] in SECRET_MAPS)):
+            self.marks.secrets.add(text)
         return plain(text) if node.style == "" else text
 
     def _expanded(self, node: yaml.ScalarNode, loc: tuple[str | int, ...], names_file: bool) -> Any:

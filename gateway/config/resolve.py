@@ -97,7 +97,9 @@ def _endpoint(url: str) -> form.Endpoint:
 
 
 def _channel(name: str, channel: Channel, certificates: dict[str, str]) -> form.Channel:
-    planes: dict[str, Plane] = {plane: at for plane, at in (("management", channel.planes.management), ("metrics", channel.planes.metrics)) if at}
+    planes: dict[str, Plane] = {
+        plane: at for plane, at in (("management", channel.planes.management), ("metrics", channel.planes.metrics)) if at
+    }
     plane_tls = {plane: _tls(at.tls or channel.tls, certificates) for plane, at in planes.items() if at.url.startswith("https")}
     times = channel.timeouts
     return form.Channel(
@@ -111,7 +113,9 @@ def _channel(name: str, channel: Channel, certificates: dict[str, str]) -> form.
         tls=_tls(channel.tls, certificates),
         usage=channel.usage or USAGE[channel.engine],
         reasoning=channel.reasoning,
-        timeouts=form.Timeouts(connect=float(times.connect), first_event=float(times.first_event), idle=float(times.idle), total=float(times.total)),
+        timeouts=form.Timeouts(
+            connect=float(times.connect), first_event=float(times.first_event), idle=float(times.idle), total=float(times.total)
+        ),
         keepalive=float(channel.keepalive),
         planes={plane: at.url for plane, at in planes.items()},
         plane_tls={plane: tls for plane, tls in plane_tls.items() if tls},
@@ -119,6 +123,8 @@ def _channel(name: str, channel: Channel, certificates: dict[str, str]) -> form.
 
 
 def _model(name: str, model: Model, channels: dict[str, Channel]) -> form.Model:
-    targets = tuple(form.Target(channel=t.channel, model=t.model or channels[t.channel].model or name, weight=t.weight) for t in model.targets)
+    targets = tuple(
+        form.Target(channel=t.channel, model=t.model or channels[t.channel].model or name, weight=t.weight) for t in model.targets
+    )
     retry = form.Retry(on=tuple(model.retry.on), attempts=model.retry.attempts, within=float(model.retry.within))
     return form.Model(name=name, aliases=tuple(model.aliases), policy=model.policy, targets=targets, retry=retry)

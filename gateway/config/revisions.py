@@ -1,4 +1,6 @@
-"""Numbered revisions of the configuration under `data_dir/revisions`, and which of them is in force. A damaged one is reported, never fatal.
+"""Numbered revisions of the configuration under `data_dir/revisions`, and which of them is in force.
+
+A damaged one is reported, never fatal.
 
 A file is `GWREV1\\n`, the SHA-256 of the rest, and the rest in MessagePack; 0600, because it holds secrets.
 `current` is a small file that names a revision; replacing it is the commit.
@@ -83,10 +85,6 @@ class Revisions:
 
     def upcoming(self) -> int:
         """The number that `save` will give next."""
-        return max([*self._numbers(), self._current() or 0]) + 1
-
-    def upcoming(self) -> int:
-        """The number that the next `save` will give. Numbers are never used twice, not even after `current` alone is left."""
         return max([*self._numbers(), self._current() or 0]) + 1
 
     def commit(self, rev: int) -> None:

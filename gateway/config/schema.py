@@ -1,4 +1,7 @@
-"""The configuration's language, as frozen types: every word, its meaning, its default. `explain`, the JSON Schema and the docs come from here."""
+"""The configuration's language, as frozen types: every word, its meaning, its default.
+
+`explain`, the JSON Schema and the reference in the docs come from here.
+"""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -93,9 +96,13 @@ class Http(Part):
     header: SizeField = size("16KiB", "The largest request head. Larger ones are refused with 431.", "32KiB", "1KiB", "1MiB")
     body_timeout: DurationField = duration("30s", "How long a body may take to arrive. Afterwards: 408.", "1m", "100ms")
     write_idle: DurationField = duration("60s", "How long a caller may take nothing of its answer before it is let go.", "2m", "100ms")
-    sse_keepalive: DurationField = duration("15s", "A stream that says nothing for this long gets a comment, so that proxies keep it open.", "10s", "100ms")
+    sse_keepalive: DurationField = duration(
+        "15s", "A stream that says nothing for this long gets a comment, so that proxies keep it open.", "10s", "100ms"
+    )
     keepalive: DurationField = duration("75s", "How long a caller's idle connection is kept.", "2m", "100ms")
-    drain_timeout: DurationField = duration("10m", "How long requests in flight may still take when a worker is replaced or the service stops.", "2m", "0s")
+    drain_timeout: DurationField = duration(
+        "10m", "How long requests in flight may still take when a worker is replaced or the service stops.", "2m", "0s"
+    )
     trusted_proxies: list[Cidr] = field("Proxies whose X-Forwarded-For is believed.", ["10.0.0.1/32"], [])
     cors: Cors | None = field("Browser pages of other origins that may call. Without it: none.", {"origins": ["*"]}, None)
 
@@ -106,22 +113,32 @@ class Journal(Part):
     segment: SizeField = size("8MiB", "Size at which a worker begins a new segment.", "16MiB", "64KiB", "1GiB")
     every: DurationField = duration("2s", "Age at which a worker begins a new segment.", "10s", "100ms", "1h")
     sync: Literal["none", "group"] = field(
-        "`none`: the kernel writes when it likes (survives a kill, not a power cut). `group`: written through to the disk, many records at once.",
+        "`none`: the kernel writes when it likes (survives a kill, not a power cut). `group`: written through to the disk, in batches.",
         "group",
         "none",
     )
-    reserve: SizeField = size("64MiB", "Disk space kept back, so that requests in flight are recorded when the disk is full.", "256MiB", "0B", "1TiB")
-    on_failure: Literal["serve", "refuse"] = field("When records cannot be written: go on serving unrecorded, or refuse requests.", "refuse", "serve")
+    reserve: SizeField = size(
+        "64MiB", "Disk space kept back, so that requests in flight are recorded when the disk is full.", "256MiB", "0B", "1TiB"
+    )
+    on_failure: Literal["serve", "refuse"] = field(
+        "When records cannot be written: go on serving unrecorded, or refuse requests.", "refuse", "serve"
+    )
 
 
 class EngineTls(Part):
     """TLS towards an engine."""
 
-    ca: str | None = field("CA certificates that the engine's certificate is checked with, a PEM file. Default: the system's.", "/etc/gateway/ca.pem", None)
+    ca: str | None = field(
+        "CA certificates that the engine's certificate is checked with, a PEM file. Default: the system's.", "/etc/gateway/ca.pem", None
+    )
     cert: str | None = field("Our own certificate, for engines that want one (MindIE does by default).", "/etc/gateway/client.crt", None)
     key: str | None = field("The private key of `cert`, a PEM file without a passphrase.", "/etc/gateway/client.key", None)
-    verify: Flag = field("Whether the engine's certificate is checked. `false` lets anyone in between read and change everything.", False, True)
-    server_name: str | None = field("The name that the engine's certificate must carry, when it is not the URL's host.", "mindie.internal", None)
+    verify: Flag = field(
+        "Whether the engine's certificate is checked. `false` lets anyone in between read and change everything.", False, True
+    )
+    server_name: str | None = field(
+        "The name that the engine's certificate must carry, when it is not the URL's host.", "mindie.internal", None
+    )
     min_version: TlsVersion = field("The oldest TLS version that the engine may speak.", "1.3", "1.2")
 
 
@@ -136,7 +153,7 @@ class Plane(Part):
     tls: EngineTls | None = field("Its own TLS. Default: the channel's.", {"ca": "ca.pem"}, None)
 
 
-PlaneField = Annotated[Plane | None, BeforeValidator(_plane)]
+PlaneField = Annotated[Plane | None, BeforeValidator(_plane, json_schema_input_type=str | Plane | None)]
 
 
 class Planes(Part):
@@ -159,14 +176,20 @@ class Channel(Part):
     """A way to reach one engine deployment."""
 
     engine: Literal["vllm", "sglang", "mindie", "openai", "auto"] = field("Which engine it is. `auto` finds out by asking it.", "vllm")
-    model: str | None = field("The engine's own name for the model. Default: the virtual model's name.", "qwen3-32b", None, min_length=1, max_length=256)
+    model: str | None = field(
+        "The engine's own name for the model. Default: the virtual model's name.", "qwen3-32b", None, min_length=1, max_length=256
+    )
     endpoints: Endpoints = field("The engine's addresses, without /v1. Requests take turns over them.", ["http://10.0.0.6:8000"])
     credential: Credential | None = field("Sent to the engine as `Authorization: Bearer …`.", "${env:GPU_KEY}", None, repr=False)
-    headers: Annotated[dict[HeaderName, HeaderValue], Empty] = field("Further headers sent to the engine.", {"X-Team": "search"}, {}, repr=False)
+    headers: Annotated[dict[HeaderName, HeaderValue], Empty] = field(
+        "Further headers sent to the engine.", {"X-Team": "search"}, {}, repr=False
+    )
     tls: EngineTls | None = field("TLS of https endpoints. Default: checked with the system's CA certificates.", {"ca": "ca.pem"}, None)
     planes: Annotated[Planes, Empty] = group(Planes, "Addresses beside the inference one.", {"management": "https://10.0.0.5:1026"})
     timeouts: Annotated[Timeouts, Empty] = group(Timeouts, "How long the engine may take.", {"first_event": "2m"})
-    keepalive: DurationField = duration("4s", "How long an idle connection is kept for the next request. Must be below the engine's own.", "20s", "0s", "1h")
+    keepalive: DurationField = duration(
+        "4s", "How long an idle connection is kept for the next request. Must be below the engine's own.", "20s", "0s", "1h"
+    )
     usage: Literal["continuous", "final", "count"] | None = field(
         "Where token counts come from. `continuous`: with each event (exact even when a stream is cut off). `final`: at the end. "
         "`count`: the gateway counts. Default: `continuous` for vllm, sglang and auto, `final` for openai and mindie.",
@@ -182,7 +205,9 @@ class Target(Part):
     """One place that a model's requests may go to."""
 
     channel: str = field("The channel.", "gpu")
-    model: str | None = field("The engine's name for the model. Default: the channel's `model`, else the virtual model's name.", "qwen3", None, min_length=1)
+    model: str | None = field(
+        "The engine's name for the model. Default: the channel's `model`, else the virtual model's name.", "qwen3", None, min_length=1
+    )
     weight: Whole = field("Its share among its siblings. 0 = only when others fail.", 3, 1, ge=0, le=10_000)
 
 
@@ -203,7 +228,9 @@ class Model(Part):
     """A virtual model: a name that callers use."""
 
     aliases: list[Alias] = field("Further names for it: exact, or a beginning followed by `*`.", ["gpt-4o*"], [])
-    policy: Literal["proportional"] = field("How a target is picked. `proportional`: by weight, exactly over time.", "proportional", "proportional")
+    policy: Literal["proportional"] = field(
+        "How a target is picked. `proportional`: by weight, exactly over time.", "proportional", "proportional"
+    )
     targets: list[Target] = field("Where its requests may go.", [{"channel": "gpu", "weight": 3}], min_length=1)
     retry: Annotated[Retry, Empty] = group(Retry, "When another attempt is made.", {"attempts": 2})
 
@@ -238,10 +265,16 @@ class Config(Part):
 
     version: Literal[1] = field("The version of this language. Always 1.", 1)
     node: Name | None = field("This machine's name in records and metrics. Default: the host name.", "gw-a", None)
-    data_dir: str = field("Where the journal, revisions and the admin socket are. Relative to this file's folder.", "/var/lib/gateway", DATA_DIR, min_length=1)
+    data_dir: str = field(
+        "Where the journal, revisions and the admin socket are. Relative to this file's folder.", "/var/lib/gateway", DATA_DIR, min_length=1
+    )
     workers: Workers = field("Processes that serve requests: 1 to 64, or `auto` for one per CPU.", 2, "auto")
     auth: Literal["keys", "none"] = field("`keys`: callers must send an API key. `none`: anyone may call.", "none", "keys")
-    include: Patterns = field("Further files, relative to this file's folder; `*` stands for anything. Each name may be written in one place only.", ["keys.yaml"], [])
+    include: Patterns = field(
+        "Further files, relative to this file's folder; `*` stands for anything. Each name may be written in one place only.",
+        ["keys.yaml"],
+        [],
+    )
     listeners: Annotated[dict[Name, Listener], Empty] = field(
         "Addresses that the gateway answers on, by name.",
         {"api": {"bind": "0.0.0.0:8080"}},
@@ -249,10 +282,18 @@ class Config(Part):
     )
     http: Annotated[Http, Empty] = group(Http, "Limits of the callers' side.", {"body": "20MiB"})
     journal: Annotated[Journal, Empty] = group(Journal, "How the records of requests are kept.", {"sync": "group"})
-    channels: Annotated[dict[Name, Channel], Empty] = field("Ways to reach engines, by name.", {"gpu": {"engine": "vllm", "endpoints": ["http://10.0.0.6:8000"]}}, {})
-    models: Annotated[dict[ModelName, Model], Empty] = field("Virtual models, by the name that callers use.", {"qwen": {"targets": [{"channel": "gpu"}]}}, {})
-    tenants: Annotated[dict[Name, Annotated[Tenant, Empty]], Empty] = field("Who uses the gateway.", {"retail": {"projects": {"chatbot": {}}}}, {})
-    keys: Annotated[list[Key], BeforeValidator(_no_keys)] = field("API keys, usually in keys.yaml, one line each.", [], [])
+    channels: Annotated[dict[Name, Channel], Empty] = field(
+        "Ways to reach engines, by name.", {"gpu": {"engine": "vllm", "endpoints": ["http://10.0.0.6:8000"]}}, {}
+    )
+    models: Annotated[dict[ModelName, Model], Empty] = field(
+        "Virtual models, by the name that callers use.", {"qwen": {"targets": [{"channel": "gpu"}]}}, {}
+    )
+    tenants: Annotated[dict[Name, Annotated[Tenant, Empty]], Empty] = field(
+        "Who uses the gateway.", {"retail": {"projects": {"chatbot": {}}}}, {}
+    )
+    keys: Annotated[list[Key], BeforeValidator(_no_keys, json_schema_input_type=list[Key] | None)] = field(
+        "API keys, usually in keys.yaml, one line each.", [], []
+    )
 
     @model_validator(mode="after")
     def _some_listener(self) -> Self:

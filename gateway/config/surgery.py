@@ -60,7 +60,9 @@ def key_text(key: Key, label: str | None = None) -> str:
     models = ", ".join(json.dumps(model) for model in key.models)
     note = f", label: {scalar(label)}" if label else ""
     hash = f"sha256:{key.digest.hex()}"
-    return f'{{id: {scalar(key.id)}, hash: "{hash}", tenant: {scalar(key.tenant)}, project: {scalar(key.project)}, models: [{models}]{note}}}'
+    return (
+        f'{{id: {scalar(key.id)}, hash: "{hash}", tenant: {scalar(key.tenant)}, project: {scalar(key.project)}, models: [{models}]{note}}}'
+    )
 
 
 def section(root: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | None:
@@ -71,10 +73,11 @@ def end_of(node: yaml.Node) -> int:
     """Where a node's own text ends, comments and blank lines after it left out."""
     if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
         key, value = node.value[-1]
-        return max(end_of(value), key.end_mark.index + 1)
+        colon: int = key.end_mark.index + 1
+        return max(end_of(value), colon)
     if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
         return end_of(node.value[-1])
-    return node.end_mark.index  # type: ignore[no-any-return]
+    return node.end_mark.index
 
 
 def add_key(text: str, root: yaml.MappingNode, path: Path, item: str) -> str:
@@ -160,7 +163,11 @@ def _walk(root: yaml.Node, dotted: str) -> tuple[yaml.Node, yaml.Node | None, st
             node = key = node.value[int(index[1])]
             rest = rest[index.end() :].removeprefix(".")
             continue
-        fits = [p for p in node.value if rest == p[0].value or rest.startswith((p[0].value + ".", p[0].value + "["))] if isinstance(node, yaml.MappingNode) else []
+        fits = (
+            [p for p in node.value if rest == p[0].value or rest.startswith((p[0].value + ".", p[0].value + "["))]
+            if isinstance(node, yaml.MappingNode)
+            else []
+        )
         if not fits:
             break
         key, node = max(fits, key=lambda pair: len(pair[0].value))

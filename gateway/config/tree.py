@@ -73,5 +73,12 @@ def type_text(annotation: Any) -> str:
         return f"list of {type_text(get_args(kind)[0])}"
     if get_origin(kind) is dict:
         return f"name: {type_text(get_args(kind)[1])}"
-    names: dict[Any, str] = {Duration: "duration", Size: "size", bool: "true | false", int: "number", str: "text", int | str: "number or auto"}
+    names: dict[Any, str] = {
+        Duration: "duration",
+        Size: "size",
+        bool: "true | false",
+        int: "number",
+        str: "text",
+        int | str: "number or auto",
+    }
     return names.get(kind, "group")

@@ -50,7 +50,9 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
         return Mistake(mistake.file, mistake.line, mistake.column, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
     if kind == "missing":
         mistake = marks.at(loc, f"`{loc[-1]}` is missing", _example(loc))
-        return Mistake(mistake.file, mistake.line or 1, mistake.column or 1, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
+        return Mistake(
+            mistake.file, mistake.line or 1, mistake.column or 1, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source
+        )
     if loc and loc[-1] == "[key]":
         message, hint = _said(kind, context)
         return marks.at(loc[:-1], f'"{str(loc[-2])[:80]}" {message}' if "pattern" in kind else message, hint, key=True)
@@ -68,7 +70,9 @@ def _said(kind: str, context: dict[str, Any]) -> tuple[str, str | None]:
         return f"this {message}", hint
     if kind in ("greater_than_equal", "less_than_equal"):
         limit = context.get("ge", context.get("le"))
-        return ("this is too small" if "ge" in context else "this is too large"), f"{'at least' if 'ge' in context else 'at most'} {getattr(limit, 'text', limit)}"
+        return (
+            "this is too small" if "ge" in context else "this is too large"
+        ), f"{'at least' if 'ge' in context else 'at most'} {getattr(limit, 'text', limit)}"
     if kind == "too_short":
         return "this list is empty", None
     if kind == "string_too_long":

@@ -16,7 +16,7 @@ from gateway.config.tls import client_context
 from gateway.discover.ask import CONNECT, Asker, Handshake, facts
 from gateway.discover.finding import NO_LIST, ModelSeen, Probe, unusable
 from gateway.discover.inquire import Seen, inquire
-from gateway.discover.trouble import Trouble
+from gateway.discover.trouble import Trouble, explain
 from gateway.engine.detect import QUESTIONS, detect, enough
 from gateway.engine.family import DIALECTS
 
@@ -50,8 +50,8 @@ async def probe(
             found.tls = asker.handshake
     except (OSError, ValueError) as error:  # a file of `tls`, or an address that is none
         found.error = f"{getattr(error, 'filename', None) or 'tls'}: {getattr(error, 'strerror', None) or error}"
-    if endpoint.scheme == "https" and found.tls is None and found.trouble in ("certificate", "tls", "closed"):
-        found.tls = await _glance(endpoint, tls)
+    if endpoint.scheme == "https":
+        await _look_closer(found, endpoint, tls)
     found.ms = round((time.monotonic() - began) * 1000, 1)
     if found.reachable and found.engine:
         found.would = _channel(found, tls, planes or {})
@@ -138,18 +138,36 @@ async def _management(planes: Mapping[str, str], tls: Mapping[str, Tls], total: 
         yield {"management": asker}
 
 
-async def _glance(endpoint: Endpoint, tls: Tls | None) -> Handshake | None:
-    """The certificate of a server that we do not trust or that does not trust us: a handshake and nothing more."""
-    name = (tls.server_name if tls else None) or endpoint.host
-    with contextlib.suppress(OSError, ValueError, TimeoutError):
+async def _look_closer(found: Probe, endpoint: Endpoint, tls: Tls | None) -> None:
+    """When TLS failed: the certificate of a server that we do not trust, the reason of one that does not trust us."""
+    name = tls.server_name if tls else None
+    if found.trouble == "closed" and (context := await _context(endpoint, tls)):
+        found.tls, alert = await _glance(endpoint, context, name)
+        if alert is not None and alert.kind == "tls":
+            found.error, found.trouble = alert.text, alert.kind
+            found.evidence.append(f"TLS handshake: {alert.text}")
+    elif found.tls is None and found.trouble in ("certificate", "tls"):
+        found.tls, _ = await _glance(endpoint, client_context(Tls(verify=False)), name)
+
+
+async def _glance(endpoint: Endpoint, context: ssl.SSLContext, server_name: str | None) -> tuple[Handshake | None, Trouble | None]:
+    """A handshake, and not a byte more: the server's certificate, and the alert with which it refuses ours.
+
+    Behind a request the alert may be lost, because a server that closes with unread bytes resets the connection (TLS 1.3).
+    """
+    seen, where = None, f"{endpoint.host}:{endpoint.port}"
+    try:
         async with asyncio.timeout(CONNECT):
-            context = client_context(Tls(verify=False))
-            _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context, server_hostname=name)
+            name = server_name or endpoint.host
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context, server_hostname=name)
             try:
-                return facts(writer.get_extra_info("ssl_object"))
+                seen = facts(writer.get_extra_info("ssl_object"))
+                await reader.read(1)
             finally:
                 writer.transport.abort()
-    return None
+    except (OSError, ValueError) as error:
+        return seen, explain(error, where, connected=seen is not None, secure=True, limit=CONNECT)
+    return seen, None
 
 
 def _channel(found: Probe, tls: Tls | None, planes: Mapping[str, str]) -> dict[str, Any]:

@@ -65,10 +65,10 @@ def explain(error: BaseException, where: str, *, connected: bool, secure: bool, 
         return Trouble("timeout", f"timeout: no {'TLS connection' if secure else 'connection'} to {where} within {limit:g} s")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Trouble("dns", f"the name {where.rpartition(':')[0]} cannot be resolved")
-    untrusted = next((one for one in _chain(error) if isinstance(one, ssl.SSLCertVerificationError)), None)
+    untrusted = next((one for one in _chain(error) if hasattr(one, "verify_code")), None)
     if untrusted is not None:
-        said = _UNTRUSTED.get(untrusted.verify_code)
-        return Trouble("certificate", said or f"the engine's certificate is not trusted: {untrusted.verify_message}")
+        said = _UNTRUSTED.get(getattr(untrusted, "verify_code", 0))
+        return Trouble("certificate", said or f"the engine's certificate is not trusted: {getattr(untrusted, 'verify_message', untrusted)}")
     spoken = " ".join(str(one) for one in _chain(error)).upper().replace(" ", "_")
     for word, text in _ALERTS:
         if word in spoken:

@@ -5,7 +5,7 @@ context overflow (400, 422, 424)     400 context_length_exceeded           no   
 400, 422                             400 invalid_request_error             no      caller
 413                                  413 request_too_large                 no      caller
 unknown model (404, 422)             502 upstream_model_missing            yes     engine
-unknown path (404, 405)              502 upstream_path_missing             yes     engine
+unknown path (404, 405, 501)         502 upstream_path_missing             yes     engine
 401, 403                             502 upstream_auth                     yes     engine
 408, 504, a timeout in words         504 upstream_timeout                  yes     engine
 429                                  429 upstream_overloaded               yes     engine
@@ -233,7 +233,7 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
         return UpstreamFailure(reason, message, 413, "request_too_large", INVALID, retryable=False, blame="caller", upstream_status=status)
     if status in (401, 403):
         return _of_engine(reason, 502, "upstream_auth", "The engine refused the gateway's credential", status)
-    if status in (404, 405):
+    if status in (404, 405, 501):
         return _of_engine(reason, 502, "upstream_path_missing", "The engine does not serve this API", status)
     if status in (408, 504) or (status >= 500 and _TIMEOUT.search(what.message)):
         return _of_engine(reason, 504, "upstream_timeout", "The engine took too long", status, wait)

@@ -17,9 +17,8 @@ class Account:
 
     def open(self, x: Exchange) -> None:
         """Before the first byte goes to an engine: from here on even a killed worker leaves a trace of `x`."""
-        if x.opened:
+        if x.opened is not None:
             return
-        x.opened = True
         record = x.opening(self._node, self._slot, x.snapshot.rev)
         line = encode_record(record)
         self.journal.write(line)

@@ -1,8 +1,8 @@
 """The open requests of one worker incarnation, in a memory-mapped table that survives its death.
 
 An entry holds the `open` line and the latest usage the engine reported, as raw JSON; control closes what a dead
-worker left open from here alone. Layout of an entry (1,024 bytes): state u8, pad u8, open length u16, usage length u16,
-pad u16, open line (up to 760), usage (up to 256). The state byte is written last and cleared after the `done` line.
+worker left open from here alone. Layout of an entry (1,024 bytes): state u8, pad u8, open length u16, open line (up to
+760), usage (up to 260, its NUL included). The state byte is written last and cleared after the `done` line.
 The file is locked for as long as its worker lives, and has its name only once it is locked: whoever can lock a table
 knows that its worker is dead.
 """
@@ -16,11 +16,10 @@ from pathlib import Path
 ENTRY = 1024
 CAPACITY = 65_536
 """Entries; the file is sparse, so only pages that were used take memory."""
-OPEN_MOST, USAGE_MOST = 760, 256
-_HEAD = struct.Struct("<BxHHxx")
+OPEN_MOST, USAGE_MOST = 760, 260
+_HEAD = struct.Struct("<BxH")
 _OPEN_AT = _HEAD.size
 _USAGE_AT = _OPEN_AT + OPEN_MOST
-_USAGE_LENGTH = struct.Struct("<H")
 
 
 class Progress:
@@ -48,19 +47,18 @@ class Progress:
             return -1
         at = number * ENTRY
         self._map[at + _OPEN_AT : at + _OPEN_AT + len(open_line)] = open_line
-        _HEAD.pack_into(self._map, at, 0, len(open_line), 0)
+        _HEAD.pack_into(self._map, at, 0, len(open_line))
+        self._map[at + _USAGE_AT] = 0
         self._map[at] = 1
         return number
 
     def usage(self, number: int, usage: bytes) -> None:
         """The running counts of an open request, as the engine's own JSON object."""
-        size = len(usage)
-        if number < 0 or size > USAGE_MOST:
+        end = len(usage) + 1
+        if number < 0 or end > USAGE_MOST:
             return
-        at = number * ENTRY
-        start = at + _USAGE_AT
-        self._map[start : start + size] = usage
-        _USAGE_LENGTH.pack_into(self._map, at + 4, size)
+        start = number * ENTRY + _USAGE_AT
+        self._map[start : start + end] = usage + b"\0"
 
     def free(self, number: int) -> None:
         if number >= 0:
@@ -82,10 +80,10 @@ def left_open(path: Path) -> list[tuple[bytes, bytes]]:
             while head := file.read(ENTRY):
                 if len(head) < ENTRY or head[:_OPEN_AT] == bytes(_OPEN_AT):
                     break  # entries are handed out in order: the first that was never used ends the table
-                state, opened, used = _HEAD.unpack_from(head)
+                state, opened = _HEAD.unpack_from(head)
                 if state == 1:
                     line = head[_OPEN_AT : _OPEN_AT + min(opened, OPEN_MOST)]
-                    found.append((line, head[_USAGE_AT : _USAGE_AT + min(used, USAGE_MOST)]))
+                    found.append((line, head[_USAGE_AT:].partition(b"\0")[0]))
     except FileNotFoundError:
         return []
     return found

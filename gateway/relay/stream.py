@@ -76,19 +76,13 @@ class StreamDelivery(Delivery):
             else:
                 self.fail(self.refused())
             return
-        self._last_words()
-        if self.transform.broken is not None or self.transform.error is not None:
-            self._engine_failed()
-        else:
-            self._break(UpstreamFailure("cut", "the engine ended its stream before it was complete"))
+        self._last_words(UpstreamFailure("cut", "the engine ended its stream before it was complete"))
 
     def lost(self, failure: UpstreamFailure) -> None:
         if self.status == 200:
-            self._last_words()
-            if self.transform.broken is not None or self.transform.error is not None:
-                self._engine_failed()
-                return
-        self._break(failure)
+            self._last_words(failure)
+        else:
+            self._break(failure)
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -119,12 +113,17 @@ class StreamDelivery(Delivery):
         self.rest()
         self.account.settle(x, now, lambda: self.finish(end))
 
-    def _last_words(self) -> None:
-        """At the end of the engine's bytes: whole events that only now are known to be whole."""
-        out = self.transform.flush()
-        if out and self.committed:
-            self.x.out_bytes += len(out)
-            self.caller.send(out)
+    def _last_words(self, failure: UpstreamFailure) -> None:
+        """The engine's bytes are at their end: a `[DONE]` without its blank line still counts, anything else is `failure`."""
+        transform = self.transform
+        out = transform.flush()
+        if transform.done:
+            now = monotonic()
+            self._complete(out if self.committed else self._commit(out, now), now)
+        elif transform.broken is not None or transform.error is not None:
+            self._engine_failed()
+        else:
+            self._break(failure)
 
     def _engine_failed(self) -> None:
         """An in-band error event, or bytes that are no stream."""

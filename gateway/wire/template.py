@@ -123,8 +123,6 @@ def learn(event: bytes, show: Callable[[Json], Json]) -> Template | None:
     before, rest = event[: found.end()], event[body.end() :]
     between, after, shape = b"", rest, None
     if value.get("usage") is not None:
-        if not value["usage"]:
-            return None
         usage = bytes(_usage_decoder.decode(event[5:-2]).usage)
         between, mark, after = rest.rpartition(usage)
         if not mark or not usage.startswith(b"{"):

@@ -7,6 +7,7 @@ import typer
 from gatewayctl import show
 from gatewayctl.client import segment
 from gatewayctl.command import command, noun
+from gatewayctl.commands.health import DOWN, url_of
 from gatewayctl.commands.probed import print_probe
 from gatewayctl.programs import probe
 from gatewayctl.session import Session
@@ -28,16 +29,25 @@ PATIENCE = 60.0
 
 def _up(channel: Any) -> str:
     endpoints = channel.get("endpoints") or []
-    return f"{sum(1 for endpoint in endpoints if endpoint.get('state') not in ('down', 'open'))}/{len(endpoints)}"
+    return f"{sum(1 for endpoint in endpoints if endpoint.get('state') not in DOWN)}/{len(endpoints)}"
+
+
+def _in_flight(channel: Any) -> int:
+    return sum(endpoint.get("in_flight") or 0 for endpoint in channel.get("endpoints") or [])
+
+
+def _engine(channel: Any) -> str:
+    found = channel.get("detected")
+    return f"{channel.get('engine')} ({found})" if found else str(channel.get("engine"))
 
 
 COLUMNS = [
     Column("channel", lambda c: c.get("name")),
-    Column("engine", lambda c: c.get("engine")),
+    Column("engine", _engine),
     Column("model", lambda c: c.get("model")),
     Column("up", _up, "right"),
-    Column("in flight", lambda c: c.get("in_flight"), "right"),
-    Column("endpoints", lambda c: [endpoint.get("url") for endpoint in c.get("endpoints") or []]),
+    Column("in flight", _in_flight, "right"),
+    Column("endpoints", lambda c: [url_of(endpoint) for endpoint in c.get("endpoints") or []]),
 ]
 
 
@@ -50,7 +60,7 @@ COLUMNS = [
     """,
 )
 def list_channels(session: Session) -> None:
-    """The channels as they are live, with how many of their endpoints are up."""
+    """The channels as they are live, and how many endpoints are up."""
     show.items(session, session.client().get("/v1/channels")["channels"], COLUMNS, "no channels")
 
 
@@ -66,14 +76,13 @@ def list_channels(session: Session) -> None:
 def probe_channel(
     session: Session,
     channel: Annotated[str, typer.Argument(metavar="CHANNEL|URL", help="A channel's name, or any engine's address.")],
-    engine: Annotated[str | None, typer.Option("--engine", help="With a URL: which engine it should be. [default: found out]")] = None,
 ) -> None:
-    """Ask engines who they are: version, models, context length, TLS, and what would be configured.
+    """Ask engines who they are.
 
-    Exits with 6 when an endpoint does not answer.
+    Shows version, models, context length, TLS, and what would be configured. Exits with 6 when an endpoint does not answer.
     """
     if "://" in channel:
-        found = [probe(channel, engine)]
+        found = [probe(channel)]
     else:
         found = _ask(session, channel)
     if session.machine:

@@ -28,6 +28,12 @@ app = noun(
 DIFFERENT = 1
 NOT_COMPARED = 3
 """`config diff` says 1 for a difference, so a failure must be something else."""
+WORDS = [
+    Column("key", lambda w: w["path"]),
+    Column("type", lambda w: w["type"]),
+    Column("default", lambda w: "must be written" if w["required"] else None if w["default"] is None else _written(w["default"])),
+    Column("meaning", lambda w: w["description"]),
+]
 REVISIONS = [
     Column("revision", lambda r: r.get("rev"), "right"),
     Column("time", lambda r: moment(r.get("ts"))),
@@ -48,7 +54,10 @@ REVISIONS = [
     """,
 )
 def check(session: Session, path: Annotated[Path | None, typer.Argument(help="The main file. [default: --config]")] = None) -> None:
-    """Read the files and say what is wrong with them, all at once. Changes nothing, needs no running gateway. Exits with 78 for mistakes."""
+    """Read the files and say what is wrong with them, all at once.
+
+    Changes nothing and needs no running gateway. Exits with 78 when there are mistakes.
+    """
     from gateway.config.load import load
     from gateway.config.report import ConfigError
 
@@ -146,6 +155,54 @@ def schema(session: Session) -> None:
 
 @command(
     app,
+    "explain",
+    """
+    gatewayctl config explain                          the words at the top
+    gatewayctl config explain channels.timeouts
+    gatewayctl config explain channels.gpu.engine      names may stand in between
+    """,
+)
+def explain(session: Session, key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Dotted: http.body.")] = None) -> None:
+    """What a word of the configuration means: its type, its default, an example, and the words below it."""
+    from gateway.config.explain import explain as find
+    from gateway.config.tree import words
+
+    if key is None:
+        found = [find(word) for word in words() if "." not in word]
+        show.items(session, [_explained(one) for one in found], WORDS)
+        return
+    try:
+        one = find(key)
+    except LookupError as error:
+        raise Trouble(str(error.args[0]), "Which there are: gatewayctl config explain") from error
+    if session.machine:
+        show.data(session, _explained(one))
+    else:
+        _print_explained(session, one)
+
+
+def _explained(one: Any) -> dict[str, Any]:
+    return {**dataclasses.asdict(one), "below": list(one.below)}
+
+
+def _print_explained(session: Session, one: Any) -> None:
+    print(f"{show.paint(session, one.path, 'bold')}\n  {one.description}\n")
+    default = "must be written" if one.required else None if one.default is None else _written(one.default)
+    show.facts(session, [("type", one.type), ("default", default), ("example", None if one.example is None else _written(one.example))], 2)
+    if one.below:
+        print("\n  " + "\n  ".join(one.below))
+
+
+def _written(value: Any) -> str:
+    """A value as one would write it in YAML, on one line."""
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10_000)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+@command(
+    app,
     "diff",
     """
     gatewayctl config diff
@@ -197,8 +254,9 @@ def rollback(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Put the files of an earlier revision back in place and make them live, in all workers or in none.
+    """Go back to an earlier revision.
 
+    Its files are put back in place and made live, in all workers or in none.
     Keys stay as they are today: a rollback brings no revoked key back.
     """
     session.confirm(f"Go back to {f'revision {rev}' if rev is not None else 'the revision before this one'}?", yes)

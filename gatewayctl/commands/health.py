@@ -1,5 +1,7 @@
 """`gatewayctl health`: which endpoints are up, and why the others are not. Exit code 6 when one is down."""
 
+from typing import Any
+
 from gatewayctl import show
 from gatewayctl.command import alone, command
 from gatewayctl.session import Session
@@ -8,11 +10,17 @@ from gatewayctl.trouble import DEGRADED, Done
 from gatewayctl.words import ago, millis, plural
 
 app = alone()
-DOWN = ("down", "open")
+DOWN = ("down", "ejected")
+
+
+def url_of(endpoint: Any) -> str | None:
+    found: str | None = endpoint.get("endpoint") or endpoint.get("url")
+    return found
+
 
 COLUMNS = [
     Column("channel", lambda e: e.get("channel")),
-    Column("endpoint", lambda e: e.get("url")),
+    Column("endpoint", url_of),
     Column("state", lambda e: e.get("state"), colored=True),
     Column("since", lambda e: ago(e.get("since"))),
     Column("in flight", lambda e: e.get("in_flight"), "right"),

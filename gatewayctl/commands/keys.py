@@ -47,7 +47,7 @@ COLUMNS = [
     """,
 )
 def list_keys(session: Session) -> None:
-    """The keys in the files, and whether the running gateway knows them. Secrets are nowhere; of their hashes only the beginning is shown."""
+    """The keys in the files, and whether they are live. Of their hashes only the beginning is shown."""
     from gateway.config.load import load
 
     loaded = load(session.config)
@@ -89,13 +89,15 @@ def _live(session: Session) -> dict[str, str] | None:
 )
 def create(
     session: Session,
-    tenant: Annotated[str, typer.Option("--tenant", help="Who will use it.")],
-    project: Annotated[str, typer.Option("--project", help="For which of the tenant's projects.")],
+    tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Who will use it.")],
+    project: Annotated[str, typer.Option("--project", metavar="NAME", help="For which of the tenant's projects.")],
     models: Annotated[
-        list[str] | None, typer.Option("--models", help="What it may use; * stands for anything. Repeat it. [default: *]")
+        list[str] | None, typer.Option("--models", metavar="GLOB", help="What it may use; * stands for anything. Repeat it. [default: *]")
     ] = None,
-    label: Annotated[str | None, typer.Option("--label", help="A note for people.")] = None,
-    id: Annotated[str | None, typer.Option("--id", help="Its name in logs and records. [default: eight characters by chance]")] = None,
+    label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="A note for people.")] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Its name in logs and records. [default: eight characters by chance]")
+    ] = None,
     import_secret: Annotated[str | None, typer.Option("--import-secret", metavar="-", help="Take the secret (sk-…) from stdin.")] = None,
 ) -> None:
     """Create a key, and return when every worker knows it. The secret goes to stdout, once: it is kept nowhere.
@@ -155,7 +157,10 @@ def revoke(
     id: Annotated[str, typer.Argument(help="Which one: gatewayctl keys.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Take a key out of its file, and return when no worker lets anybody in with it any more. Requests in flight end as usual."""
+    """Take a key out of its file, in all workers.
+
+    Returns when no worker lets anybody in with it any more. Requests in flight end as usual.
+    """
     from gateway.config.edit import file_of_key, remove_key
     from gateway.config.load import load
 

@@ -17,6 +17,8 @@ def print_probe(session: Session, found: dict[str, Any]) -> None:
     else:
         engine = " ".join(show.text_of(part) for part in (found.get("engine"), found.get("version")) if part)
         print(f"{show.paint(session, url, 'bold')}: {engine or 'something that is none of our engines'}")
+    if found.get("error"):
+        print(f"  {show.text_of(found['error'])}")
     for line in found.get("evidence") or []:
         print(f"  {show.text_of(line)}")
     if found.get("tls"):

@@ -44,7 +44,7 @@ def told(session: Session, answer: dict[str, Any]) -> None:
     if session.machine:
         return
     for change in answer.get("changes") or []:
-        print(show.text_of(sentence(change)))
+        print(show.text_of(change))
     if answer.get("changed"):
         session.say(f"revision {answer.get('rev')} is live in every worker")
     else:
@@ -56,15 +56,3 @@ def refused(answer: dict[str, Any]) -> Exception:
     if answer.get("mistakes"):
         return config_error(answer["mistakes"])
     return Trouble(answer.get("message") or "the new configuration was refused", f"Revision {answer.get('rev')} stays live.", FAILED)
-
-
-def sentence(change: Any) -> str:
-    """One change as a line: `channels.gpu.timeouts.total: 30m → 1h`."""
-    if not isinstance(change, dict):
-        return str(change)
-    if change.get("text"):
-        return str(change["text"])
-    before, after = change.get("before"), change.get("after")
-    return f"{change.get('kind', 'changed')} {change.get('path')}" + (
-        f": {before} → {after}" if before is not None or after is not None else ""
-    )

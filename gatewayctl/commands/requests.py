@@ -85,12 +85,12 @@ def short(id: str | None) -> str | None:
 )
 def tail(
     session: Session,
-    number: Annotated[int, typer.Option("-n", "--number", min=0, max=SEARCHED, help="How many of the newest.")] = 20,
+    number: Annotated[int, typer.Option("-n", "--number", metavar="COUNT", min=0, max=SEARCHED, help="How many of the newest.")] = 20,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as requests end, until Ctrl-C.")] = False,
-    key: Annotated[str | None, typer.Option("--key", help="Only this key's.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Only this model's; * stands for anything.")] = None,
-    status: Annotated[str | None, typer.Option("--status", help="Only with this status: 503, 4xx.")] = None,
-    begun: Annotated[str | None, typer.Option("--since", help="Only begun since: 10m, 2h, 2026-11-22T18:00.")] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="ID", help="Only this key's.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="GLOB", help="Only this model's; * stands for anything.")] = None,
+    status: Annotated[str | None, typer.Option("--status", metavar="STATUS", help="Only with this status: 503, 4xx.")] = None,
+    begun: Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only begun since: 10m, 2h, 2026-11-22T18:00.")] = None,
 ) -> None:
     """The newest requests, oldest first, and with --follow those to come.
 

@@ -1,0 +1,71 @@
+"""What a word of the configuration means: `channels.timeouts.connect`, with or without a name in between."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from gateway.config.show import value_of
+from gateway.config.tree import inner, type_text, words
+from gateway.config.wording import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A field's meaning. default: as it would be written; None when there is none. below: the words inside a group."""
+
+    path: str
+    description: str
+    type: str
+    required: bool
+    default: Any
+    example: Any
+    below: tuple[str, ...]
+
+
+def explain(path: str) -> Explained:
+    """The field at `path`. Raises LookupError, with what was probably meant, when there is none."""
+    found = _find(path)
+    info = words()[found]
+    step, model = inner(info.annotation)
+    below = tuple(f"{found}{step}.{name}" for name in model.model_fields) if model else ()
+    example = info.examples[0] if info.examples else None
+    return Explained(found, info.description or "", type_text(info.annotation), info.is_required(), default_of(info), example, below)
+
+
+def default_of(info: FieldInfo) -> Any:
+    """A field's default as it would be written; None when it has none of its own."""
+    if info.is_required() or info.default_factory is not None:
+        return None
+    return value_of(info.default)
+
+
+def _find(path: str) -> str:
+    """The full path of what was asked for: names (`channels.gpu.engine`) and numbers (`targets[0]`) may be left out or be any."""
+    asked = re.sub(r"\[\d*\]", "", path.strip().strip(".")).split(".")
+    known = {full: re.sub(r"\[\]|\.<name>", "", full) for full in words()}
+    wanted = ".".join(word for word in asked if word != "<name>")
+    for full, short in known.items():
+        if wanted in (full, short) or _fits(asked, full.replace("[]", "").split(".")):
+            return full
+    ends = [full for full, short in known.items() if short.endswith("." + wanted)]
+    if len(ends) == 1:
+        return ends[0]
+    hint = f"did you mean {' or '.join(ends[:4])}?" if ends else nearest(wanted, known.values()) or _last(asked[-1], known)
+    raise LookupError(f'"{path}" is not part of the configuration' + (f"; {hint}" if hint else ""))
+
+
+def _fits(asked: list[str], full: list[str]) -> bool:
+    """Whether the words are those of the path, with any name where it has `<name>` (a model's name may hold dots)."""
+    pattern = r"\.".join(".+" if word == "<name>" else re.escape(word) for word in full)
+    return re.fullmatch(pattern, ".".join(asked)) is not None
+
+
+def _last(word: str, known: dict[str, str]) -> str | None:
+    """For a path that is wrong in its beginning: fields whose last word is meant."""
+    ends: dict[str, str] = {}
+    for short in known.values():
+        ends.setdefault(short.rpartition(".")[2], short)
+    near = nearest(word, ends)
+    return f'did you mean "{ends[near.split(chr(34))[1]]}"?' if near else None

@@ -1,0 +1,121 @@
+"""`gatewayctl init`: writes a first configuration and a first key. Asks nothing, overwrites nothing unless told to."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from gatewayctl import show
+from gatewayctl.command import alone, command
+from gatewayctl.programs import probe
+from gatewayctl.session import Session
+from gatewayctl.trouble import USAGE, Trouble
+
+app = alone()
+KINDS: Final = ("mindie", "vllm", "sglang", "openai", "auto")
+TENANT: Final = "default"
+PROJECT: Final = "default"
+MODES: Final = {"gateway.yaml": 0o640, "keys.yaml": 0o640}
+Engine = tuple[str, str, dict[str, Any] | None]
+
+
+@command(
+    app,
+    "init",
+    """
+    gatewayctl init
+    gatewayctl init --engine mindie=https://10.0.0.5:1025
+    gatewayctl init --engine vllm=http://10.0.0.6:8000 --engine auto=http://10.0.0.7:30000
+    gatewayctl init --dir ./gw --data-dir ./gw/data --bind 127.0.0.1:8080     to try it out
+    """,
+)
+def init(
+    session: Session,
+    dir: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the files go.")] = Path("/etc/gateway"),
+    engine: Annotated[
+        list[str] | None, typer.Option("--engine", metavar="KIND=URL", help=f"An engine; repeat it. KIND: {', '.join(KINDS)}.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Its model, when an engine does not answer or serves several.")
+    ] = None,
+    data_dir: Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="Where its journal will be.")] = Path("/var/lib/gateway"),
+    bind: Annotated[str, typer.Option("--bind", metavar="HOST:PORT", help="Where callers reach it.")] = "0.0.0.0:8080",
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there; they are kept as *.bak.")] = False,
+) -> None:
+    """Write a commented gateway.yaml and keys.yaml, with a first key.
+
+    Asks nothing. Engines that answer are filled in with their models. The key's secret goes to stdout, once.
+    """
+    from gateway.config.starter import starter
+    from gatewayctl.commands.newkey import Wanted, add
+
+    engines = [_asked(session, text, model) for text in engine or []]
+    try:
+        texts = starter(engines, data_dir=str(data_dir.absolute()), bind=bind)
+    except ValueError as error:
+        raise Trouble(f"an engine's URL is wrong: it {error}", code=USAGE) from error
+    folder = dir.absolute()
+    _make_room(folder, [name for name in texts if name in MODES], force)
+    files = [_write(folder / name, text) for name, text in texts.items()]
+    key = add(folder / "gateway.yaml", Wanted(TENANT, PROJECT, ("*",), "the first key, made by gatewayctl init"))
+    if session.machine:
+        show.data(session, {"files": [str(file) for file in files], "key": key.told(live=False)})
+    else:
+        print(key.secret)
+    known = bool(engines) and all(facts and facts.get("models") for _, _, facts in engines)
+    _next_steps(session, folder, known, bind)
+
+
+def _asked(session: Session, text: str, model: str | None) -> Engine:
+    """`KIND=URL`, and what answers there. None: nothing answers."""
+    kind, sign, url = text.partition("=")
+    if not sign or kind not in KINDS or not url.startswith(("http://", "https://")):
+        raise Trouble(f"--engine wants KIND=URL, such as mindie=https://10.0.0.5:1025, not {text!r}", f"KIND: {', '.join(KINDS)}", USAGE)
+    try:
+        found = probe(url)
+    except Trouble as trouble:
+        found = {"error": trouble.message}
+    names = [one.get("id") for one in found.get("models") or []]
+    if not found.get("reachable"):
+        session.say(f"{url} does not answer yet: {found.get('error') or 'nobody there'}")
+    else:
+        session.say(f"{url} is {found.get('engine') or 'none of our engines'}, models: {', '.join(map(str, names)) or 'none told'}")
+    if model is not None:
+        if names and model not in names:
+            session.say(f"{url} does not say that it serves {model}")
+        found["models"] = [{"id": model}]
+    return kind, url, found if found.get("reachable") or model else None
+
+
+def _make_room(folder: Path, names: list[str], force: bool) -> None:
+    there = [folder / name for name in names if (folder / name).exists()]
+    if there and not force:
+        raise Trouble(f"{', '.join(map(str, there))}: there already, and not overwritten", "--force replaces them and keeps them as *.bak.")
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    for file in there:
+        os.replace(file, file.with_name(file.name + ".bak"))
+
+
+def _write(file: Path, text: str) -> Path:
+    """Owned by the folder's group, so that the service's user can read what root has written."""
+    from gateway.config import files
+
+    files.write(file, text.encode(), MODES.get(file.name, 0o644))
+    with contextlib.suppress(PermissionError):
+        os.chown(file, -1, file.parent.stat().st_gid)
+    return file
+
+
+def _next_steps(session: Session, folder: Path, known: bool, bind: str) -> None:
+    file = folder / "gateway.yaml"
+    option = "" if folder == Path("/etc/gateway") else f" --config {file}"
+    port = bind.rpartition(":")[2]
+    session.say(f"Written: {file}, {folder / 'keys.yaml'}. The secret above is shown this once.")
+    session.say("Next:")
+    if not known:
+        session.say(f"  edit {file}        engines under channels, their models under models")
+    session.say(f"  gatewayctl config check{option}")
+    session.say(f"  gatewayctl serve{option}        or: systemctl enable --now gateway")
+    session.say(f"  curl http://127.0.0.1:{port}/v1/models -H 'Authorization: Bearer <the secret>'")
