@@ -80,7 +80,9 @@ class Pipeline:
         except Exception:
             log.exception("request %s ended in a fault of ours", x.id)
             x.error = "internal_error"
-            await self._refuse(x, caller, Refusal(500, "internal_error", "The gateway made a mistake; its log names this request."), End.BUG)
+            await self._refuse(
+                x, caller, Refusal(500, "internal_error", "The gateway made a mistake; its log names this request."), End.BUG
+            )
         finally:
             self._account.settle(x, monotonic())  # never awaits: a cancel cannot skip it
             self._account.metrics.in_flight -= 1

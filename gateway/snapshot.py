@@ -107,7 +107,7 @@ class TargetLive:
 class ModelLive:
     """A virtual model as a worker uses it."""
 
-    __slots__ = ("_depth", "_targets", "budget", "config", "name", "shares")
+    __slots__ = ("_depth", "_plans", "_targets", "budget", "config", "name", "shares")
 
     def __init__(self, config: Model, targets: list[TargetLive], shares: Proportional, budget: RetryBudget) -> None:
         self.config = config
@@ -116,6 +116,7 @@ class ModelLive:
         self.budget = budget
         self._targets = targets
         self._depth = max(len(target.hops) for target in targets)
+        self._plans: dict[tuple[int, ...], list[Hop]] = {}
 
     def plan(self, now: float) -> list[Hop]:
         """Every endpoint that may serve, each once, in the order they are to be tried.
@@ -126,14 +127,20 @@ class ModelLive:
         if len(self._targets) == 1:
             hops = self._targets[0].in_turn()
         else:
-            columns = [self._targets[n].in_turn() for n in self.shares.order()]
-            if self._depth == 1:
-                hops = [column[0] for column in columns]
-            else:
-                hops = [column[row] for row in range(self._depth) for column in columns if row < len(column)]
+            hops = self._ordered(self.shares.order())
         for hop in hops:
-            if not hop.at.breaker.allows(now):
+            if not hop.at.breaker.well:
                 return sorted(hops, key=lambda one: not one.at.breaker.allows(now))
+        return hops
+
+    def _ordered(self, order: tuple[int, ...]) -> list[Hop]:
+        """The hops of targets in this order; of each target its endpoint in turn first."""
+        if self._depth > 1:
+            columns = [self._targets[n].in_turn() for n in order]
+            return [column[row] for row in range(self._depth) for column in columns if row < len(column)]
+        hops = self._plans.get(order)
+        if hops is None:
+            hops = self._plans[order] = [self._targets[n].hops[0] for n in order]
         return hops
 
 

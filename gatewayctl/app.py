@@ -114,14 +114,20 @@ def run(arguments: list[str]) -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
+    stdout = sys.stdout
     if COMPLETE in os.environ:
-        from typer.completion import completion_init
+        from typer._completion_classes import completion_init
 
         completion_init()  # typer's scripts ask in typer's own way
     try:
         found = root().main(arguments, prog_name="gatewayctl", standalone_mode=False)
     except typer.Abort:
         return INTERRUPTED
+    except SystemExit as end:
+        if sys.stdout is not stdout:  # typer has met a broken pipe and replaced it
+            sys.stdout = stdout
+            return READER_GONE
+        return end.code if isinstance(end.code, int) else 0
     except Exception as error:
         show = getattr(error, "show", None)  # a wrong option or argument, as typer reports it
         if show is None or not hasattr(error, "exit_code"):

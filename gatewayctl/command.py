@@ -19,11 +19,15 @@ SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 def everywhere(
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help=f"The configuration. [env: GATEWAY_CONFIG; default: {DEFAULT_CONFIG}]"),
+        typer.Option(
+            "--config", "-c", metavar="FILE", readable=False, help=f"The configuration. [env: GATEWAY_CONFIG; default: {DEFAULT_CONFIG}]"
+        ),
     ] = None,
     socket: Annotated[
         Path | None,
-        typer.Option("--socket", metavar="FILE", help="Control's socket. [env: GATEWAY_SOCKET; default: <data_dir>/admin.sock]"),
+        typer.Option(
+            "--socket", metavar="FILE", readable=False, help="Control's socket. [env: GATEWAY_SOCKET; default: <data_dir>/admin.sock]"
+        ),
     ] = None,
     output: Annotated[Output | None, typer.Option("--output", "-o", help="How data is printed. [default: table]")] = None,
     color: Annotated[Color | None, typer.Option("--color", help="[default: auto, so not into a pipe and not with NO_COLOR]")] = None,

@@ -12,6 +12,7 @@ from gateway.discover import endpoints as module
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.finding import ModelSeen, Probe
 from gateway.discover.look import judge
+from gateway.discover.probe import probe
 from gateway.simulate import script
 from gateway.simulate.simulator import start
 
@@ -48,7 +49,7 @@ def model(name: str, **targets: str) -> Model:
 async def until(condition):
     """A change that comes by itself: the test fails by its time limit when it does not."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - it is other people's state
             await asyncio.sleep(0.01)
 
 
@@ -291,7 +292,7 @@ async def test_a_fault_of_ours_ends_no_looking(quick, monkeypatch, caplog):
     async with await start("vllm") as engine:
         endpoints = Endpoints()
         endpoints.adopt(by_name(channel("gpu", engine.url)))
-        real = module.probe
+        real = probe
 
         async def broken(*arguments, **named):
             monkeypatch.setattr(module, "probe", real)

@@ -40,6 +40,14 @@ Serve = Callable[["Caller", RawRequestMessage, StreamReader], Awaitable[None]]
 RefuseParse = Callable[["Caller", Refusal], Awaitable[None]]
 
 
+def whole_body(payload: StreamReader) -> bytes:
+    """A body that has arrived whole. Taken as it lies: reading it properly costs two microseconds of flow control."""
+    pieces = payload._buffer
+    if len(pieces) == 1 and not payload._buffer_offset:
+        return pieces[0]
+    return payload.read_nowait() if pieces else b""
+
+
 class Door(web.Server):
     """Makes a `Caller` per accepted connection and knows those that are open."""
 

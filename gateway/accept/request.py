@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.accept.caller import Caller
+from gateway.accept.caller import Caller, whole_body
 from gateway.errors import Refusal
 from gateway.exchange import Exchange, Facts
 from gateway.wire.openai import MalformedJson, parse_object
@@ -31,9 +31,9 @@ class Memory:
 
 def uuid7(ts: float) -> str:
     """A time-ordered UUID (RFC 9562 §5.7). ts: Unix seconds."""
-    bits = (int(ts * 1000) & (1 << 48) - 1) << 80 | 0x7 << 76 | _random.getrandbits(12) << 64 | 0b10 << 62 | _random.getrandbits(62)
-    text = f"{bits:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    millis = int(ts * 1000) & 0xFFFF_FFFF_FFFF
+    luck = _random.getrandbits(74)
+    return f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7{luck >> 62:03x}-{0x8000 | luck >> 48 & 0x3FFF:04x}-{luck & 0xFFFF_FFFF_FFFF:012x}"
 
 
 def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchange:
@@ -66,7 +66,7 @@ async def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: 
     if x.headers.get("Expect", "").lower() == "100-continue" and caller.modern:
         caller.send_continue()
     if payload.is_eof():
-        x.body = payload.read_nowait() if payload.total_bytes else b""
+        x.body = whole_body(payload)
     else:
         x.body = await _collect(payload, http.body, http.body_timeout, memory, workers_share)
     x.body_bytes = len(x.body)

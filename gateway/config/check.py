@@ -25,7 +25,7 @@ class Facts:
 def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     """All mistakes beyond single fields. `config` may lack the parts that were wrong; their names still count as known."""
     marks = reading.marks
-    found = [*listeners(config, marks), *certificates(config, marks, facts.files), *_http(config, marks)]
+    found = [*_api(config, reading), *listeners(config, marks), *certificates(config, marks, facts.files), *_http(config, marks)]
     for name, channel in config.channels.items():
         found += _channel(name, channel, marks)
     channels = _names(reading, "channels", config.channels)
@@ -39,6 +39,12 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
 def _names(reading: Reading, section: str, parsed: dict[str, object] | dict[str, Channel]) -> dict[str, None]:
     written = reading.data.get(section)
     return dict.fromkeys([*parsed, *(written if isinstance(written, dict) else ())])
+
+
+def _api(config: Config, reading: Reading) -> Iterator[Mistake]:
+    unread = len(_names(reading, "listeners", {})) > len(config.listeners)
+    if not unread and not any(listener.serves == "api" for listener in config.listeners.values()):
+        yield reading.marks.at(("listeners",), "no listener serves api", 'add one: api: {bind: "127.0.0.1:8080"}', key=True)
 
 
 def _http(config: Config, marks: Marks) -> Iterator[Mistake]:

@@ -186,7 +186,12 @@ def _translated(error: yaml.MarkedYAMLError, text: str) -> BadFile:
         if sign == "\t":
             return BadFile("a tab", line, column, "YAML is indented with spaces")
         return BadFile(f"text cannot begin with {sign}", line, column, "quote it")
+    if opened is not None and error.context in ("while scanning a simple key", "while scanning an alias", "while scanning an anchor"):
+        line, column = opened.line + 1, opened.column + 1
     for words, message, hint in _PROBLEMS:
         if words in problem or words in (error.context or ""):
             return BadFile(message, line, column, hint)
+    if not text[mark.index :].strip():
+        before = text[: mark.index].rstrip()
+        return BadFile("the file ends too early", *_place(before, max(0, len(before) - 1)), "is it half-written?")
     return BadFile(problem, line, column)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from gateway.config.scalars import DURATION_PATTERN, SIZE_PATTERN, Duration, Expanded, Size, plain
 
@@ -87,6 +87,26 @@ def _size(value: Any) -> Size:
     except ValueError as error:
         message, _, hint = str(error).partition("; ")
         raise wrong(f"{quoted(value)} {message}", hint or None) from None
+
+
+class DurationField(Duration):
+    """The type of a field that holds a duration; limits are checked after it. Values are plain `Duration`s."""
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            _duration, json_schema_input_schema=core_schema.str_schema(pattern=DURATION_PATTERN)
+        )
+
+
+class SizeField(Size):
+    """The type of a field that holds a size; limits are checked after it. Values are plain `Size`s."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(_size, json_schema_input_schema=core_schema.str_schema(pattern=SIZE_PATTERN))
 
 
 def _unexpanded(value: Any) -> Any:
@@ -226,8 +246,6 @@ def _endpoints(value: Any) -> Any:
     return value
 
 
-DurationField = Annotated[Duration, PlainValidator(_duration, json_schema_input_type=Annotated[str, Field(pattern=DURATION_PATTERN)])]
-SizeField = Annotated[Size, PlainValidator(_size, json_schema_input_type=Annotated[str, Field(pattern=SIZE_PATTERN)])]
 Whole = Annotated[int, BeforeValidator(_unexpanded)]
 Flag = Annotated[bool, BeforeValidator(_unexpanded)]
 Word = BeforeValidator(_as_text)

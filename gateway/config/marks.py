@@ -49,7 +49,7 @@ class Marks:
         key_node, value_node = pair
         scalar = isinstance(value_node, yaml.ScalarNode) and value_node.start_mark.index != value_node.end_mark.index
         flow = getattr(value_node, "flow_style", False)
-        node = value_node if depth == len(loc) and not key and (scalar or flow) else key_node
+        node = value_node if not key and (scalar or (flow and depth == len(loc))) else key_node
         return self.on(node, path, message, hint)
 
     def on(self, node: yaml.Node, path: str, message: str, hint: str | None = None, skip: int = 0) -> Mistake:

@@ -3,9 +3,9 @@
 `explain`, the JSON Schema and the reference in the docs come from here.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.config.fields import (
     Alias,
@@ -29,7 +29,6 @@ from gateway.config.fields import (
     Whole,
     Word,
     Workers,
-    wrong,
 )
 from gateway.config.locate import DATA_DIR
 from gateway.config.scalars import Duration, Size
@@ -294,9 +293,3 @@ class Config(Part):
     keys: Annotated[list[Key], BeforeValidator(_no_keys, json_schema_input_type=list[Key] | None)] = field(
         "API keys, usually in keys.yaml, one line each.", [], []
     )
-
-    @model_validator(mode="after")
-    def _some_listener(self) -> Self:
-        if not any(listener.serves == "api" for listener in self.listeners.values()):
-            raise wrong("no listener serves api", 'write listeners: {api: {bind: "127.0.0.1:8080"}}')
-        return self

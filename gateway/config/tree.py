@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from gateway.config.fields import DurationField, SizeField
 from gateway.config.marks import Loc
-from gateway.config.scalars import Duration, Size
 from gateway.config.schema import Config, Part
 
 
@@ -74,8 +74,8 @@ def type_text(annotation: Any) -> str:
     if get_origin(kind) is dict:
         return f"name: {type_text(get_args(kind)[1])}"
     names: dict[Any, str] = {
-        Duration: "duration",
-        Size: "size",
+        DurationField: "duration",
+        SizeField: "size",
         bool: "true | false",
         int: "number",
         str: "text",

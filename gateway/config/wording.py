@@ -49,13 +49,13 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
         mistake = marks.at(loc, f'unknown word "{str(loc[-1])[:80]}"', hint or (f"known are: {words}" if words else None), key=True)
         return Mistake(mistake.file, mistake.line, mistake.column, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
     if kind == "missing":
-        mistake = marks.at(loc, f"`{loc[-1]}` is missing", _example(loc))
+        mistake = marks.at(loc, f"`{loc[-1]}` is missing", _example(loc), key=True)
         return Mistake(
             mistake.file, mistake.line or 1, mistake.column or 1, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source
         )
     if loc and loc[-1] == "[key]":
         message, hint = _said(kind, context)
-        return marks.at(loc[:-1], f'"{str(loc[-2])[:80]}" {message}' if "pattern" in kind else message, hint, key=True)
+        return marks.at(loc[:-1], message.replace("this", f'"{str(loc[-2])[:80]}"', 1) if "pattern" in kind else message, hint, key=True)
     message, hint = _said(kind, context)
     if kind == "literal_error":
         message, hint = _choice(loc, context, reading)

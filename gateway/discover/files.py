@@ -143,12 +143,17 @@ class _Watcher:
             self._task = None
 
     async def _listen(self, folders: list[Path], stop: asyncio.Event) -> None:
-        self._woken.set()  # what changed before the watch was in place is looked for at once
         try:
-            listening = awatch(*folders, watch_filter=None, step=STEP_MS, stop_event=stop, recursive=False, force_polling=False)
-            async for _ in listening:
+            events = awatch(*folders, watch_filter=None, step=STEP_MS, stop_event=stop, recursive=False, force_polling=False)
+            first = asyncio.ensure_future(anext(events, None))
+            await asyncio.sleep(0)
+            if not first.done():
                 self._complaints.clear()
+                self._woken.set()  # what changed before the watch was in place is looked for at once
+            if await first is not None:
                 self._woken.set()
+                async for _ in events:
+                    self._woken.set()
         except (OSError, RuntimeError) as error:  # directories gone meanwhile, or no inotify watches left
             text = f"{type(error).__name__}: {error}"
             if text not in self._complaints:

@@ -142,7 +142,7 @@ async def _look_closer(found: Probe, endpoint: Endpoint, tls: Tls | None) -> Non
     """When TLS failed: the certificate of a server that we do not trust, the reason of one that does not trust us."""
     name = tls.server_name if tls else None
     if found.trouble == "closed" and (context := await _context(endpoint, tls)):
-        found.tls, alert = await _glance(endpoint, context, name)
+        found.tls, alert = await _glance(endpoint, context, name, alert=True)
         if alert is not None and alert.kind == "tls":
             found.error, found.trouble = alert.text, alert.kind
             found.evidence.append(f"TLS handshake: {alert.text}")
@@ -150,8 +150,10 @@ async def _look_closer(found: Probe, endpoint: Endpoint, tls: Tls | None) -> Non
         found.tls, _ = await _glance(endpoint, client_context(Tls(verify=False)), name)
 
 
-async def _glance(endpoint: Endpoint, context: ssl.SSLContext, server_name: str | None) -> tuple[Handshake | None, Trouble | None]:
-    """A handshake, and not a byte more: the server's certificate, and the alert with which it refuses ours.
+async def _glance(
+    endpoint: Endpoint, context: ssl.SSLContext, server_name: str | None, *, alert: bool = False
+) -> tuple[Handshake | None, Trouble | None]:
+    """A handshake, and not a byte more: the server's certificate, and (alert) what it says to ours.
 
     Behind a request the alert may be lost, because a server that closes with unread bytes resets the connection (TLS 1.3).
     """
@@ -162,7 +164,8 @@ async def _glance(endpoint: Endpoint, context: ssl.SSLContext, server_name: str 
             reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context, server_hostname=name)
             try:
                 seen = facts(writer.get_extra_info("ssl_object"))
-                await reader.read(1)
+                if alert:
+                    await reader.read(1)
             finally:
                 writer.transport.abort()
     except (OSError, ValueError) as error:

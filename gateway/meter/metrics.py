@@ -42,31 +42,33 @@ class _Tally:
 
 
 class _Spread:
-    """A histogram with labels: bucket counts and sums since the last flush."""
+    """A histogram with labels: handed buckets and sums of many observations at once."""
 
-    def __init__(self, metric: Histogram, bounds: tuple[float, ...]) -> None:
+    def __init__(self, metric: Histogram) -> None:
         self._metric = metric
-        self._bounds = bounds
         self._children: dict[Labels, Any] = {}
-        self.new: dict[Labels, list[float]] = {}
 
-    def observe(self, labels: Labels, value: float) -> None:
-        cell = self.new.get(labels)
-        if cell is None:
-            cell = self.new[labels] = [0.0] * (len(self._bounds) + 2)
-        cell[bisect_left(self._bounds, value)] += 1
-        cell[-1] += value
+    def flush(self, labels: Labels, cell: list[float]) -> None:
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self._metric.labels(*labels)
+        child._sum.inc(cell[-1])  # prometheus-client has no public way to add many observations at once
+        for number, amount in enumerate(cell[:-1]):
+            if amount:
+                child._buckets[number].inc(amount)
 
-    def flush(self) -> None:
-        new, self.new = self.new, {}
-        for labels, cell in new.items():
-            child = self._children.get(labels)
-            if child is None:
-                child = self._children[labels] = self._metric.labels(*labels)
-            child._sum.inc(cell[-1])  # prometheus-client has no public way to add many observations at once
-            for number, amount in enumerate(cell[:-1]):
-                if amount:
-                    child._buckets[number].inc(amount)
+
+class _Cell:
+    """What one api, model and channel did since the last flush. Lists: a count per bucket, then the sum."""
+
+    __slots__ = ("cached", "duration", "first", "input", "ok", "output", "per_token", "reasoning", "requests")
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[int, str], int] = {}
+        self.duration = [0.0] * (len(DURATION) + 2)
+        self.first: list[float] | None = None
+        self.per_token: list[float] | None = None
+        self.input = self.output = self.cached = self.reasoning = self.ok = 0
 
 
 class Metrics:
@@ -76,14 +78,11 @@ class Metrics:
         kind: dict[str, Any] = {} if registry is None else {"registry": registry}
         by = ["api", "model", "channel"]
         self._requests = _Tally(Counter("gateway_requests_total", "Requests, however they ended.", [*by, "status", "end"], **kind))
-        self._duration = _Spread(
-            Histogram("gateway_request_duration_seconds", "Accept to the last byte.", by, buckets=DURATION, **kind), DURATION
-        )
+        self._duration = _Spread(Histogram("gateway_request_duration_seconds", "Accept to the last byte.", by, buckets=DURATION, **kind))
         self._first = _Spread(
             Histogram(
                 "gateway_time_to_first_token_seconds", "Accept to the first event with content, streams only.", by, buckets=FIRST, **kind
-            ),
-            FIRST,
+            )
         )
         self._per_token = _Spread(
             Histogram(
@@ -92,8 +91,7 @@ class Metrics:
                 by,
                 buckets=PER_TOKEN,
                 **kind,
-            ),
-            PER_TOKEN,
+            )
         )
         self._tokens = _Tally(
             Counter("gateway_tokens_total", "LLM tokens: input, cached, output, reasoning.", ["model", "channel", "kind"], **kind)
@@ -115,22 +113,39 @@ class Metrics:
             "gateway_journal_failing", "1 while a worker's disk refuses journal lines.", multiprocess_mode="livemax", **kind
         )
         self.in_flight = 0
+        self._cells: dict[Labels, _Cell] = {}
 
     def account(self, x: Exchange, now: float) -> None:
         """One settled exchange. now: monotonic seconds."""
-        model = x.virtual.name if x.virtual is not None else ""
-        labels = (x.api, model, x.channel)
-        self._requests.add((*labels, str(x.status), x.end))
-        self._duration.observe(labels, now - x.accepted)
-        if x.first and x.stream:
-            self._first.observe(labels, x.first - x.accepted)
-            per_token = x.tpot(now)
-            if per_token:
-                self._per_token.observe(labels, per_token / 1000)
+        labels = (x.api, x.virtual.name if x.virtual is not None else "", x.channel)
+        cell = self._cells.get(labels)
+        if cell is None:
+            cell = self._cells[labels] = _Cell()
+        end = (x.status, x.end)
+        cell.requests[end] = cell.requests.get(end, 0) + 1
+        _observe(cell.duration, DURATION, now - x.accepted)
         tokens = x.tokens
-        for kind, count in (("input", tokens.input), ("output", tokens.output), ("cached", tokens.cached), ("reasoning", tokens.reasoning)):
-            if count:
-                self._tokens.add((model, x.channel, kind), count)
+        cell.input += tokens.input
+        cell.output += tokens.output
+        cell.cached += tokens.cached
+        cell.reasoning += tokens.reasoning
+        if x.stream and x.first:
+            self._account_stream(x, cell, now)
+        attempts = x.attempts
+        if len(attempts) == 1 and attempts[0].reason == "ok":
+            cell.ok += 1
+        else:
+            self._account_attempts(x)
+
+    def _account_stream(self, x: Exchange, cell: _Cell, now: float) -> None:
+        if cell.first is None or cell.per_token is None:
+            cell.first, cell.per_token = [0.0] * (len(FIRST) + 2), [0.0] * (len(PER_TOKEN) + 2)
+        _observe(cell.first, FIRST, x.first - x.accepted)
+        per_token = x.tpot(now)
+        if per_token:
+            _observe(cell.per_token, PER_TOKEN, per_token / 1000)
+
+    def _account_attempts(self, x: Exchange) -> None:
         for attempt in x.attempts:
             self._attempts.add((attempt.channel, attempt.kind, attempt.reason))
             if attempt.reason != "ok":
@@ -146,11 +161,32 @@ class Metrics:
             self._lost.add((), lost)
 
     def flush(self) -> None:
+        """Hands everything since the last flush to prometheus-client."""
         self._in_flight.set(self.in_flight)
+        cells, self._cells = self._cells, {}
+        for labels, cell in cells.items():
+            self._flush_cell(labels, cell)
         for tally in (self._requests, self._tokens, self._attempts, self._errors, self._connections):
             tally.flush()
-        for spread in (self._duration, self._first, self._per_token):
-            spread.flush()
+
+    def _flush_cell(self, labels: Labels, cell: _Cell) -> None:
+        _, model, channel = labels
+        for (status, end), count in cell.requests.items():
+            self._requests.add((*labels, str(status), end), count)
+        self._duration.flush(labels, cell.duration)
+        if cell.first is not None and cell.per_token is not None:
+            self._first.flush(labels, cell.first)
+            self._per_token.flush(labels, cell.per_token)
+        for kind in ("input", "output", "cached", "reasoning"):
+            if count := getattr(cell, kind):
+                self._tokens.add((model, channel, kind), count)
+        if cell.ok:
+            self._attempts.add((channel, "first", "ok"), cell.ok)
+
+
+def _observe(cell: list[float], bounds: tuple[float, ...], value: float) -> None:
+    cell[bisect_left(bounds, value)] += 1
+    cell[-1] += value
 
 
 def slot_metrics(directory: Path, slot: int) -> Metrics:

@@ -14,7 +14,7 @@ LATE = 5.0
 class Sink(Protocol):
     """Who listens to an answer. Called from the event loop, never after `end` or `lost`."""
 
-    def head(self, status: int, headers: dict[str, str]) -> None: ...
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None: ...
     def data(self, data: bytes) -> None: ...
     def end(self) -> None: ...
     def lost(self, failure: UpstreamFailure) -> None: ...
@@ -33,6 +33,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_chunked",
         "_complete",
+        "_headed",
         "_headers",
         "_lasting",
         "_late",
@@ -54,10 +55,10 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._parser: Any = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
-        self._headers: dict[str, str] = {}
+        self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._complete = False
-        self._length = self._chunked = self._lasting = False
+        self._headed = self._length = self._chunked = self._lasting = False
         self._late: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self.closed = False
@@ -71,7 +72,7 @@ class Connection(asyncio.Protocol):
         """Sends a whole request; its answer goes to `sink`."""
         assert self.transport is not None
         self._sink = sink
-        self._complete = self._length = self._chunked = self._lasting = False
+        self._complete = self._headed = self._length = self._chunked = self._lasting = False
         self._headers = {}
         self.untouched = True
         self.transport.write(request)
@@ -132,7 +133,7 @@ class Connection(asyncio.Protocol):
         sink = self._sink
         if sink is None:
             return
-        if self._headers and not self._length and not self._chunked and not self._complete:
+        if self._headed and not self._length and not self._chunked and not self._complete:
             self._sink = None  # a body without length ends with the connection; whether it is whole, its content must say
             sink.end()
             return
@@ -146,7 +147,7 @@ class Connection(asyncio.Protocol):
     # -- httptools callbacks ------------------------------------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -154,11 +155,10 @@ class Connection(asyncio.Protocol):
             self._headers = {}
             return
         headers = self._headers
-        self._length = "content-length" in headers or status in (204, 304)
-        self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self._headed = True
+        self._length = b"content-length" in headers or status in (204, 304)
+        self._chunked = b"chunked" in headers.get(b"transfer-encoding", b"").lower()
         self._lasting = (self._length or self._chunked) and self._parser.should_keep_alive()
-        if not headers:
-            self._headers = {"": ""}
         if self._sink is not None:
             self._sink.head(status, headers)
 

@@ -47,7 +47,7 @@ class Delivery:
         self.done: asyncio.Future[None] = loop.create_future()
         self.connection: Connection | None = None
         self.status = 0
-        self.headers: dict[str, str] = {}
+        self.headers: dict[bytes, bytes] = {}
         self.error_body = bytearray()
         self.started = self.last = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -81,7 +81,7 @@ class Delivery:
 
     # -- the engine's side (relay.connection.Sink) --------------------------------------------------------------
 
-    def head(self, status: int, headers: dict[str, str]) -> None:
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
         self.headers = headers
 
@@ -98,7 +98,8 @@ class Delivery:
 
     def refused(self) -> UpstreamFailure:
         """The engine's error answer, translated by its dialect."""
-        failure = self.hop.dialect.failure(self.status, bytes(self.error_body), self.headers)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
+        failure = self.hop.dialect.failure(self.status, bytes(self.error_body), headers)
         failure.upstream_status = self.status
         return failure
 

@@ -35,9 +35,9 @@ class StreamDelivery(Delivery):
 
     # -- the engine's side --------------------------------------------------------------------------------------
 
-    def head(self, status: int, headers: dict[str, str]) -> None:
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         super().head(status, headers)
-        if status == 200 and not headers.get("content-type", "").startswith("text/event-stream"):
+        if status == 200 and not headers.get(b"content-type", b"").startswith(b"text/event-stream"):
             self.status = -200  # a whole answer where a stream was asked for: its body is read as an error
 
     def data(self, data: bytes) -> None:

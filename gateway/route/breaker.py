@@ -20,7 +20,7 @@ REST_MOST: Final = 60.0
 class Breaker:
     """One endpoint's recent luck, as one worker saw it."""
 
-    __slots__ = ("_failures", "_opened", "_rest_until", "_trial", "reason", "since")
+    __slots__ = ("_failures", "_opened", "_rest_until", "_trial", "reason", "since", "well")
 
     def __init__(self) -> None:
         self._failures = 0
@@ -29,11 +29,14 @@ class Breaker:
         self._trial = False
         self.reason = ""
         self.since = 0.0
+        self.well = True
+        """Neither ejected nor resting when last looked at: what the hot path asks, instead of `allows`."""
 
     def allows(self, now: float) -> bool:
         """Whether a request should be tried here before others are."""
         if not self._opened:
-            return now >= self._rest_until
+            self.well = now >= self._rest_until
+            return self.well
         if now < self._rest_until:
             return False
         return not self._trial and now - self._opened >= COOLDOWN
@@ -55,6 +58,7 @@ class Breaker:
             self._opened = 0.0
             self._trial = False
             self.reason = ""
+            self.well = True
 
     def failure(self, now: float, reason: str) -> bool:
         """Returns True when this failure ejects the endpoint."""
@@ -64,6 +68,7 @@ class Breaker:
         if self._opened or self._failures >= FAILURES:
             newly = not self._opened
             self._opened = now
+            self.well = False
             if newly:
                 self.since = now
             return newly
@@ -75,4 +80,5 @@ class Breaker:
 
     def rest(self, now: float, seconds: float) -> None:
         """The engine asked to be left alone for a while."""
+        self.well = False
         self._rest_until = max(self._rest_until, now + min(seconds, REST_MOST))

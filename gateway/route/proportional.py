@@ -5,29 +5,41 @@ a a b a, not a a a b. Targets that were not picked follow in the order of their 
 """
 
 from collections.abc import Sequence
+from math import gcd
 
 
 class Proportional:
-    """The credits of one target list. Kept across reloads as long as the weights are the same."""
+    """One target list. Kept across reloads as long as the weights are the same.
 
-    __slots__ = ("_credit", "_idle", "_numbers", "_sum", "_weights")
+    The picks repeat after as many as the weights sum up to (divided by what they share), so they are worked out once.
+    """
+
+    __slots__ = ("_at", "_credit", "_cycle", "_period", "_weights")
 
     def __init__(self, weights: Sequence[int]) -> None:
         self._weights = tuple(weights)
-        self._sum = sum(weights)
-        self._numbers = [n for n, weight in enumerate(self._weights) if weight > 0]
-        self._idle = [n for n, weight in enumerate(self._weights) if weight == 0]
+        shared = gcd(*self._weights) or 1
+        self._period = max(1, sum(self._weights) // shared)
         self._credit = [0] * len(self._weights)
+        self._cycle: list[tuple[int, ...]] = []
+        self._at = 0
 
-    def order(self) -> list[int]:
+    def order(self) -> tuple[int, ...]:
         """Target numbers, the pick first. Weight 0 is never picked but may follow as failover."""
+        order = self.peek()
+        self._at = (self._at + 1) % self._period
+        return order
+
+    def peek(self) -> tuple[int, ...]:
+        """The order that the next `order` will give, without taking it: for explanations."""
+        if self._at == len(self._cycle):
+            self._cycle.append(self._next())
+        return self._cycle[self._at]
+
+    def _next(self) -> tuple[int, ...]:
         credit = self._credit
         for number, weight in enumerate(self._weights):
             credit[number] += weight
-        ranked = sorted(self._numbers, key=credit.__getitem__, reverse=True) + self._idle
-        credit[ranked[0]] -= self._sum
-        return ranked
-
-    def peek(self) -> list[int]:
-        """The order that the next `order` would give, without taking it: for explanations."""
-        return sorted(self._numbers, key=lambda n: self._credit[n] + self._weights[n], reverse=True) + self._idle
+        ranked = sorted(range(len(credit)), key=lambda n: (self._weights[n] > 0, credit[n]), reverse=True)
+        credit[ranked[0]] -= sum(self._weights)
+        return tuple(ranked)

@@ -2,10 +2,10 @@
 
 import codecs
 import re
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 Fields = dict[str, Raw]
 """A JSON object parsed one level deep: each value is the JSON text as it came."""
@@ -103,8 +103,49 @@ class Usage(Struct, frozen=True):
     reasoning: int | None = None
 
 
+_Tokens = Annotated[int, Meta(ge=0, le=_MOST)]
+
+
+class _Cached(Struct):
+    cached_tokens: _Tokens | None = None
+
+
+class _Reasoned(Struct):
+    reasoning_tokens: _Tokens | None = None
+
+
+class _Plain(Struct):
+    """A usage object as engines in good health write it; anything else takes the slower way."""
+
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    total_tokens: _Tokens | None = None
+    reasoning_tokens: _Tokens | None = None
+    prompt_tokens_details: _Cached | None = None
+    completion_tokens_details: _Reasoned | None = None
+
+
+_plain: Final = msgspec.json.Decoder(_Plain)
+
+
+def _plain_usage(plain: _Plain) -> Usage:
+    cached, reasoned = plain.prompt_tokens_details, plain.completion_tokens_details
+    reasoning = reasoned.reasoning_tokens if reasoned is not None else None
+    return Usage(
+        plain.prompt_tokens,
+        plain.completion_tokens,
+        plain.total_tokens,
+        cached.cached_tokens if cached is not None else None,
+        plain.reasoning_tokens if reasoning is None else reasoning,
+    )
+
+
 def usage_of(raw: bytes | Raw) -> Usage:
     """Reads a usage object. Errors: none; what is missing or is no count of tokens is None, an explicit 0 stays 0."""
+    try:
+        return _plain_usage(_plain.decode(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass  # not the plain form, or no usage at all: read with more care
     try:
         usage = _anything.decode(raw) if raw else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -53,7 +53,9 @@ REVISIONS = [
     gatewayctl config check -o json
     """,
 )
-def check(session: Session, path: Annotated[Path | None, typer.Argument(help="The main file. [default: --config]")] = None) -> None:
+def check(
+    session: Session, path: Annotated[Path | None, typer.Argument(readable=False, help="The main file. [default: --config]")] = None
+) -> None:
     """Read the files and say what is wrong with them, all at once.
 
     Changes nothing and needs no running gateway. Exits with 78 when there are mistakes.

@@ -33,14 +33,16 @@ Engine = tuple[str, str, dict[str, Any] | None]
 )
 def init(
     session: Session,
-    dir: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the files go.")] = Path("/etc/gateway"),
+    dir: Annotated[Path, typer.Option("--dir", metavar="DIR", readable=False, help="Where the files go.")] = Path("/etc/gateway"),
     engine: Annotated[
         list[str] | None, typer.Option("--engine", metavar="KIND=URL", help=f"An engine; repeat it. KIND: {', '.join(KINDS)}.")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="Its model, when an engine does not answer or serves several.")
     ] = None,
-    data_dir: Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="Where its journal will be.")] = Path("/var/lib/gateway"),
+    data_dir: Annotated[Path, typer.Option("--data-dir", metavar="DIR", readable=False, help="Where its journal will be.")] = Path(
+        "/var/lib/gateway"
+    ),
     bind: Annotated[str, typer.Option("--bind", metavar="HOST:PORT", help="Where callers reach it.")] = "0.0.0.0:8080",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there; they are kept as *.bak.")] = False,
 ) -> None:

@@ -1,0 +1,148 @@
+"""One process that the supervisor keeps alive: how it is started, heard, ended, and how soon it is started again.
+
+It decides nothing about when; the supervisor does.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.bus.leash import HUNG_AFTER, Leash
+
+START_PATIENCE: Final = 60.0
+"""Seconds until a child must have said its first word."""
+NEVER_UP: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before a child is started again that dies again and again before it was up."""
+SHORT_LIVED: Final = 0.2
+"""Seconds before a child is started again that was up, but lived for less than `LONG`. One that lived longer: at once."""
+LONG: Final = 10.0
+
+Heard = Callable[["Child", dict[str, Any], list[int]], None]
+
+
+@dataclass
+class Child:
+    """`state`: starting, up, draining, hung, down. slot: -1 for control. Times are monotonic, but `since` is wall clock."""
+
+    name: str
+    slot: int
+    process: subprocess.Popen[bytes] | None = None
+    leash: Leash | None = None
+    state: str = "down"
+    since: float = field(default_factory=time.time)
+    beat: float = 0.0
+    started: float = 0.0
+    restarts: int = 0
+    failures: int = 0
+    was_up: bool = False
+    idle: bool = False
+    wanted: bool = True
+
+    @property
+    def pid(self) -> int:
+        """0 when there is no process."""
+        return self.process.pid if self.process is not None else 0
+
+    def turn(self, state: str) -> None:
+        self.was_up = self.was_up or state == "up"
+        if state != self.state:
+            self.state = state
+            self.since = time.time()
+
+    def spawn(self, role: str, arguments: list[str], fds: list[int], heard: Heard, gone: Callable[["Child", int], None]) -> None:
+        """Starts the process. gone: called once, with its pid, when its line is closed: it is dead or as good as dead.
+        Raises OSError when the system has no room for another process."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [*self_command(), role, "--leash", str(theirs.fileno()), *arguments]
+        try:
+            # A group of its own: Ctrl-C is for the supervisor alone, which drains.
+            self.process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno(), *fds], stdin=subprocess.DEVNULL, env=_environment(), process_group=0
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.started = self.beat = time.monotonic()
+        self.was_up = self.idle = False
+        self.turn("starting")
+        pid = self.process.pid
+        self.leash = Leash(ours, lambda message, got: heard(self, message, got), lambda: gone(self, pid))
+
+    def say(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Said to nobody when it is down or does not listen: its successor is told everything at its start."""
+        if self.leash is not None:
+            self.leash.say(message, fds)
+
+    def hung(self, now: float) -> bool:
+        """Whether it has been silent for too long."""
+        patience = START_PATIENCE if self.state == "starting" else HUNG_AFTER
+        return self.process is not None and now - self.beat > patience
+
+    def beats(self, now: float) -> bool:
+        return self.process is not None and now - self.beat < HUNG_AFTER
+
+    async def reap(self) -> int:
+        """Waits for the end of a process whose line is closed; one that lingers is killed. Returns its exit status."""
+        self.leash = None
+        process = self.process
+        assert process is not None
+        for _ in range(100):
+            if process.poll() is not None:
+                break
+            await asyncio.sleep(0.01)
+        else:
+            process.kill()
+            await asyncio.get_running_loop().run_in_executor(None, process.wait)
+        self.process = None
+        self.turn("down")
+        return process.returncode
+
+    def pause(self) -> float:
+        """Seconds to wait before the next start."""
+        if self.was_up:
+            self.failures = 0
+            return 0.0 if time.monotonic() - self.started > LONG else SHORT_LIVED
+        self.failures += 1
+        return NEVER_UP[min(self.failures, len(NEVER_UP)) - 1]
+
+    def kill(self) -> None:
+        """At once, and for certain."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        if self.leash is not None:
+            self.leash.close()
+
+    def told(self) -> dict[str, Any]:
+        """For `gatewayctl status`."""
+        return {"name": self.name, "pid": self.pid, "state": self.state, "since": self.since, "restarts": self.restarts}
+
+
+def self_command() -> list[str]:
+    """How this executable starts itself in another role; frozen or not. -P: nothing is imported from the working directory."""
+    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-P", "-m", "gateway"]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and for an unfrozen child the place where this very gateway is imported from."""
+    if getattr(sys, "frozen", False):
+        return dict(os.environ)
+    place = str(Path(__file__).parents[2])
+    others = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != place]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([place, *others])}
+
+
+def obey_the_supervisor_alone() -> None:
+    """In a child: signals that end a service or a terminal's job are for the supervisor, which ends its children in order."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

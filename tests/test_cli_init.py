@@ -1,0 +1,102 @@
+"""`gatewayctl init` and probing without a gateway: what is written, with which rights, and that it works as it is."""
+
+import json
+import stat
+import sys
+
+import pytest
+
+from gateway.config.keys import checksum_ok, hash_of
+from gateway.config.load import load
+from gatewayctl import app, programs
+from tests.fixtures.cli import ctl
+
+FOUND = {
+    "url": "https://10.0.0.5:1025",
+    "reachable": True,
+    "engine": "mindie",
+    "version": "2.0.RC2",
+    "models": [{"id": "qwen3-32b", "context_length": 32768}],
+    "tls": {"version": "TLSv1.3", "verified": True},
+    "evidence": ["/info says so"],
+    "would": {"engine": "mindie", "endpoints": ["https://10.0.0.5:1025"]},
+}
+
+
+@pytest.fixture
+def inside(capsys):
+    def run(*args):
+        return app.run([str(arg) for arg in args]), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def answers(monkeypatch, tmp_path):
+    """What the probing child says: JSON, or another text."""
+
+    def say(answer, code=0):
+        (tmp_path / "answer").write_text(answer if isinstance(answer, str) else json.dumps(answer))
+        script = f"import sys; print(open({str(tmp_path / 'answer')!r}).read()); print('why', file=sys.stderr); sys.exit({code})"
+        monkeypatch.setattr(programs, "gateway_command", lambda role, *args: [sys.executable, "-c", script])
+
+    return say
+
+
+def test_it_asks_nothing_and_what_it_writes_is_right(tmp_path):
+    ran = ctl("init", "--dir", tmp_path / "gw", "--data-dir", tmp_path / "data")
+    assert ran.code == 0 and checksum_ok(ran.out.strip())
+    loaded = load(tmp_path / "gw/gateway.yaml")
+    assert [key.hash for key in loaded.config.keys] == [hash_of(ran.out.strip())]
+    assert "gatewayctl config check" in ran.err and ran.out.strip() not in ran.err
+    for name in ("gateway.yaml", "keys.yaml"):
+        assert stat.S_IMODE((tmp_path / "gw" / name).stat().st_mode) == 0o640
+
+
+def test_it_overwrites_nothing_unless_told_to(tmp_path, inside):
+    (tmp_path / "keys.yaml").write_text("mine")
+    code, out, err = inside("init", "--dir", tmp_path)
+    assert (code, out) == (1, "") and "keys.yaml" in err and "--force" in err
+    assert not (tmp_path / "gateway.yaml").exists()
+    assert inside("init", "--dir", tmp_path, "--force", "-q")[0] == 0
+    assert (tmp_path / "keys.yaml.bak").read_text() == "mine"
+
+
+def test_an_engine_that_answers_is_filled_in(tmp_path, inside, answers):
+    answers(FOUND)
+    code, out, err = inside("init", "--dir", tmp_path, "--engine", "mindie=https://10.0.0.5:1025", "-o", "json")
+    assert code == 0 and json.loads(out)["key"]["secret"] and "qwen3-32b" in err
+    config = load(tmp_path / "gateway.yaml").config
+    assert config.channels["mindie"].engine == "mindie" and config.models["qwen3-32b"].targets[0].model == "qwen3-32b"
+
+
+def test_an_engine_that_does_not_answer_is_written_down_all_the_same(tmp_path, inside, answers):
+    answers({"url": "http://e:1", "reachable": False, "error": "refused", "models": []}, code=1)
+    code, _, err = inside("init", "--dir", tmp_path, "--engine", "vllm=http://e:1", "--model", "qwen")
+    assert code == 0 and "does not answer yet: refused" in err
+    assert load(tmp_path / "gateway.yaml").config.models["qwen"].targets[0].channel == "vllm"
+
+
+@pytest.mark.parametrize("engine", ["mindie", "http://10.0.0.5", "cray=http://e:1", "vllm=e:1", "vllm=http://"])
+def test_a_wrong_engine_is_wrong_usage(tmp_path, inside, answers, engine):
+    answers("{}")
+    assert inside("init", "--dir", tmp_path / "gw", "--engine", engine)[0] == 2
+    assert not (tmp_path / "gw").exists()
+
+
+def test_an_address_is_probed_without_a_gateway(inside, answers):
+    answers(FOUND)
+    code, out, _ = inside("channels", "probe", "https://10.0.0.5:1025")
+    assert code == 0 and "mindie 2.0.RC2" in out and "32768" in out and "TLSv1.3" in out and "/info says so" in out
+    assert json.loads(inside("channels", "probe", "https://10.0.0.5:1025", "-o", "json")[1])[0] == FOUND
+    answers({**FOUND, "reachable": False, "error": "connection refused"}, code=1)
+    code, out, _ = inside("channels", "probe", "https://10.0.0.5:1025")
+    assert code == 6 and "unreachable" in out and "connection refused" in out
+    answers("no json", code=1)
+    code, _, err = inside("channels", "probe", "https://10.0.0.5:1025")
+    assert code == 1 and "cannot probe" in err and "why" in err
+
+
+def test_a_channel_can_only_be_probed_by_a_gateway(inside, tmp_path):
+    code, _, err = inside("channels", "probe", "gpu", "--socket", tmp_path / "s")
+    assert code == 5 and "gatewayctl channels probe http://" in err
