@@ -7,19 +7,24 @@ Serving never waits for it: while it is down, workers go on with what they have.
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import shutil
 import socket
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gateway.admin.server import AdminServer, serve_admin
+from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.frames import Parcel
 from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.bus.memory import to_memfd
 from gateway.bus.server import BusServer
+from gateway.config.locate import data_dir_of
 from gateway.config.report import render
 from gateway.config.resolved import Resolved
 from gateway.config.revisions import Revisions
@@ -46,42 +51,60 @@ RESERVE_EVERY = 10.0
 class SupervisorLine:
     """The leash, as `rollout.Sockets` needs it: addresses are asked for and answered by message."""
 
-    def __init__(self) -> None:
-        self.leash: Leash | None = None
+    def __init__(self, leash: Leash, metrics: Callable[[], Exposition]) -> None:
+        self._leash = leash
+        self._metrics = metrics
         self._asked: asyncio.Future[tuple[str, list[int], dict[str, int]]] | None = None
         self._known: dict[str, Any] = {}
-        self.metrics: Any = None
+        self._new: dict[str, socket.socket] = {}
 
     async def prepare(self, config: Resolved) -> None:
         wanted = addresses(config)
         if wanted == self._known:
             return
-        assert self.leash is not None
-        self._asked = asyncio.get_running_loop().create_future()
-        self.leash.say({"say": "prepare", **wanted})
-        trouble, fds, places = await asyncio.wait_for(self._asked, 5.0)
+        trouble, fds, places = await self._ask("prepare", wanted)
         if trouble:
-            raise OSError(trouble)
-        for place in places.values():
-            await self.metrics.listen(socket.socket(fileno=fds[place]))
+            raise OSError(errno.EADDRNOTAVAIL, trouble)
+        self._new = _named(places, fds)
 
-    def commit(self, config: Resolved, parcel: Parcel) -> None:
-        assert self.leash is not None
+    async def boot(self, config: Resolved) -> None:
+        """Claims the data directory and the addresses. When they cannot be had, the supervisor ends the service."""
+        wanted = addresses(config)
+        _, fds, places = await self._ask("boot", {"data_dir": config.data_dir, **wanted}, patience=None)
+        self._new = _named(places, fds)
+
+    async def commit(self, config: Resolved, parcel: Parcel) -> None:
         self._known = addresses(config)
         fd = to_memfd(parcel.to_bytes())
-        self.leash.say({"say": "commit", "drain_timeout": config.http.drain_timeout, **self._known}, [fd])
+        self._leash.say({"say": "commit", "drain_timeout": config.http.drain_timeout, **self._known}, [fd])
         os.close(fd)
+        new, self._new = self._new, {}
+        await self._metrics().listen_on({f"{host}|{port}" for host, port in self._known["metrics"]}, new)
 
     def abort(self) -> None:
-        if self.leash is not None:
-            self.leash.say({"say": "abort"})
+        for sock in self._new.values():
+            sock.close()
+        self._new = {}
+        self._leash.say({"say": "abort"})
 
-    def started(self, config: Resolved) -> None:
-        self._known = addresses(config)
+    async def _ask(self, say: str, wanted: dict[str, Any], patience: float | None = 5.0) -> tuple[str, list[int], dict[str, int]]:
+        self._asked = asyncio.get_running_loop().create_future()
+        self._leash.say({"say": say, **wanted})
+        try:
+            return await asyncio.wait_for(self._asked, patience)
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, "the supervisor does not answer") from None
 
     def answered(self, trouble: str, fds: list[int], places: dict[str, int]) -> None:
         if self._asked is not None and not self._asked.done():
             self._asked.set_result((trouble, fds, places))
+            return
+        for fd in fds:
+            os.close(fd)
+
+
+def _named(places: dict[str, int], fds: list[int]) -> dict[str, socket.socket]:
+    return {place: socket.socket(fileno=fds[number]) for place, number in places.items()}
 
 
 def addresses(config: Resolved) -> dict[str, Any]:
@@ -97,92 +120,87 @@ class Control:
     def __init__(self, path: Path, leash: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._leash = Leash(leash, self._heard, self._orphaned)
-        self._line = SupervisorLine()
-        self._line.leash = self._leash
+        self._line = SupervisorLine(self._leash, lambda: self.metrics)
         self.endpoints = Endpoints(on_detected=self._detected)
         self.rollout = Rollout(path, self.endpoints)
         self.rollout.before = lambda: self._tell({"say": "reloading"})
         self.rollout.after = self._reloaded
         self.processes: list[dict[str, Any]] = []
         self.stopping = False
-        self._go: asyncio.Future[tuple[dict[str, int], list[int]]] = self._loop.create_future()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._serving = False
+        self._started = time.time()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dead = asyncio.Event()
 
-    async def run(self, resume: bool, again: bool) -> int:
-        """Until told to exit. Returns 78 when there is no configuration to serve."""
+    async def run(self, resume: bool, again: Path | None) -> int:
+        """Until told to exit. Returns 78 when there is no configuration to serve. again: the data directory, when only
+        control was started again and workers serve on."""
         self._keep(self._beat())
-        status = self._read(resume, again)
-        if status:
-            return status
+        if not self._read(resume, again):
+            return BAD_CONFIG
         config = self.rollout.config
         assert config is not None
-        self._tell({"say": "boot", "data_dir": config.data_dir, **addresses(config)})
-        metrics, fds = await self._go
+        await self._line.boot(config)
         data_dir = Path(config.data_dir)
-        (data_dir / "journal").mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not again:
-            shutil.rmtree(data_dir / "metrics", ignore_errors=True)  # counters begin anew with the service
-        close_orphans(data_dir / "journal")
-        parcel = await self.rollout.settle_in(Revisions(data_dir))
+        await self._prepare_directory(data_dir, fresh=again is None)
+        parcel = await self.rollout.settle_in(Revisions(data_dir), again=again is not None)
         self.bus = BusServer(data_dir / "bus.sock")
         self.bus.current = parcel
         await self.bus.open()
         self.records = Records(data_dir / "journal")
         self.office = Office(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
-        await self._open_metrics(data_dir, metrics, fds)
-        self._line.started(config)
-        fd = to_memfd(parcel.to_bytes())
-        self._leash.say({"say": "snapshot", "drain_timeout": config.http.drain_timeout}, [fd])
-        os.close(fd)
+        self.metrics = Exposition(data_dir / "metrics", Facts(lambda: self.office.status(), lambda: self.office.endpoint_states()))
+        await self.metrics.open()
+        await self._line.commit(config, parcel)
+        self._serving = True
         for work in (self._watch_files(), self._close_orphans(data_dir), self._keep_reserve(data_dir), self.endpoints.run()):
             self._keep(work)
-        await self._ended
+        if again is not None:
+            self._keep(self._catch_up())
+        status = await self._ended
         await self._close(admin)
-        return 0
+        return status
 
-    def _read(self, resume: bool, again: bool) -> int:
-        """The file; or, when it is bad and that is wished (`--resume`) or we were only restarted, the last good revision."""
+    def _read(self, resume: bool, again: Path | None) -> bool:
+        """What to serve. At a start: the file, or when it is bad and that is wished (`--resume`) the last good revision.
+        Started again: the revision that workers serve; the file is looked at once everything stands (`_catch_up`)."""
+        rollout = self.rollout
+        if again is not None and rollout.recall(Revisions(again)):
+            return True
         try:
-            self.rollout.read()
-            return 0
+            rollout.read()
         except ConfigError as error:
             print(render(error.mistakes), file=sys.stderr)
-            if not (resume or again):
-                return BAD_CONFIG
-            from gateway.config.locate import data_dir_of
-
-            revisions = Revisions(data_dir_of(self.rollout.path))
-            if not self.rollout.recall(revisions):
+            if not resume:
+                return False
+            if not rollout.recall(Revisions(data_dir_of(rollout.path))):
                 print("gateway: there is no last good configuration to resume from", file=sys.stderr)
-                return BAD_CONFIG
-            first = error.mistakes[0]
-            self.refused_at_start = Outcome(False, f"{first.file}:{first.line}:{first.column}: {first.message}", mistakes=error.mistakes)
-            log.error("the configuration is refused; revision %d, the last good one, is served", self.rollout.rev)
-            return 0
+                return False
+            rollout.refused_at_start(error)
+        return True
 
-    refused_at_start: Outcome | None = None
+    async def _prepare_directory(self, data_dir: Path, *, fresh: bool) -> None:
+        (data_dir / "journal").mkdir(parents=True, exist_ok=True, mode=0o700)
+        if fresh:
+            shutil.rmtree(data_dir / "metrics", ignore_errors=True)  # counters begin anew with the service
+        await self._close_dead(data_dir)
 
-    async def _open_metrics(self, data_dir: Path, places: dict[str, int], fds: list[int]) -> None:
-        self.metrics = self._line.metrics = Exposition(
-            data_dir / "metrics", Facts(lambda: self.office.status(), lambda: self.office.endpoint_states())
-        )
-        await self.metrics.open()
-        for place in places.values():
-            await self.metrics.listen(socket.socket(fileno=fds[place]))
-        if self.refused_at_start is not None:
-            self.rollout.last = self.refused_at_start
-            self.rollout.last.rev = self.rollout.rev
+    async def _catch_up(self) -> None:
+        """What became of the file while control was down. Waits for the workers, so that they all can say no."""
+        assert self.rollout.config is not None
+        for _ in range(20):
+            if len(self.bus.links) >= self.rollout.config.workers:
+                break
+            await asyncio.sleep(0.1)
+        await self.reload(by="gateway", why="control was started again")
 
     # -- the supervisor -------------------------------------------------------------------------------------------
 
     def _heard(self, message: dict[str, Any], fds: list[int]) -> None:
         match message.get("say"):
-            case "go":
-                self._go.set_result((message["metrics"], fds))
-            case "prepared":
+            case "go" | "prepared":
                 self._line.answered("", fds, message["metrics"])
             case "cannot":
                 self._line.answered(message["message"], fds, {})
@@ -202,9 +220,9 @@ class Control:
         log.error("the supervisor is gone; control ends too")
         self._end()
 
-    def _end(self) -> None:
+    def _end(self, status: int = 0) -> None:
         if not self._ended.done():
-            self._ended.set_result(None)
+            self._ended.set_result(status)
 
     async def _beat(self) -> None:
         while True:
@@ -214,6 +232,8 @@ class Control:
     # -- the configuration ------------------------------------------------------------------------------------------
 
     async def reload(self, *, by: str, why: str, force: bool = False) -> Outcome:
+        if self.stopping or not self._serving:
+            return Outcome(False, "the gateway is stopping" if self.stopping else "the gateway is starting", rev=self.rollout.rev)
         return await self.rollout.reload(self.bus, self._line, by=by, why=why, force=force)
 
     def _reloaded(self, outcome: Outcome) -> None:
@@ -224,20 +244,12 @@ class Control:
         """An `auto` channel's engine became known, or is another one now."""
         log.info("channel %s: its engine is %s", channel, engine)
         config = self.rollout.config
-        if (
-            config is not None
-            and hasattr(self, "office")
-            and config.channels.get(channel) is not None
-            and config.channels[channel].engine != engine
-        ):
+        now = config.channels.get(channel) if config is not None else None
+        if self._serving and now is not None and now.engine != engine:
             self._keep(self.reload(by="gateway", why=f"channel {channel} is {engine}", force=True))
 
     async def _watch_files(self) -> None:
-        def watched() -> list[Path]:
-            loaded = self.rollout.loaded
-            return [self.rollout.path, *loaded.watch] if loaded is not None else [self.rollout.path]
-
-        async for why in changes(watched):
+        async for why in changes(lambda: self.rollout.watched, since=self._started):
             await self.reload(by="gateway", why=f"files changed ({why})")
 
     # -- the journal --------------------------------------------------------------------------------------------------
@@ -247,10 +259,14 @@ class Control:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._dead.wait(), ORPHANS_EVERY)
             self._dead.clear()
-            try:
-                await asyncio.to_thread(close_orphans, data_dir / "journal")
-            except OSError as error:
-                log.error("journal: what dead workers left open cannot be closed: %s", error)
+            await self._close_dead(data_dir)
+
+    @staticmethod
+    async def _close_dead(data_dir: Path) -> None:
+        try:
+            await asyncio.to_thread(close_orphans, data_dir / "journal")
+        except Exception as error:  # a file that nobody can read must not keep the gateway from serving
+            log.error("journal: what dead workers left open cannot be closed: %s", error, exc_info=not isinstance(error, OSError))
 
     async def _keep_reserve(self, data_dir: Path) -> None:
         while True:
@@ -269,8 +285,7 @@ class Control:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a task of control failed; the supervisor starts control again", exc_info=task.exception())
-            self._failed = True
-            self._end()
+            self._end(1)
 
     async def _close(self, admin: AdminServer) -> None:
         for task in list(self._tasks):
@@ -288,12 +303,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--leash", type=int, required=True)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--again", type=Path, metavar="DATA_DIR")
     options = parser.parse_args(arguments)
     start_logging("control")
+    obey_the_supervisor_alone()
 
     async def run() -> int:
-        return await Control(options.config, socket.socket(fileno=options.leash)).run(options.resume, options.again)
+        try:
+            return await Control(options.config, socket.socket(fileno=options.leash)).run(options.resume, options.again)
+        except OSError as error:
+            named = f"{error.filename}: " if error.filename else ""
+            print(f"gateway: {named}{error.strerror or error}", file=sys.stderr)
+            return 1
 
     import uvloop
 

@@ -54,13 +54,18 @@ class Office:
             "python": sys.version.split()[0],
             "node": config.node,
             "pid": os.getppid(),
-            "started": self._started,
+            "started": control.processes[0]["since"] if control.processes else self._started,
             "state": self._state(),
             "revision": {"rev": rollout.rev, "ts": rollout.ts, "digest": rollout.digest},
             "config": {"path": str(rollout.path), "last_reload": rollout.last.told(), "reloads": dict(rollout.counts)},
             "processes": [self._process(one) for one in control.processes],
             "listeners": [
-                {"name": one.name, "bind": f"{one.host}:{one.port}", "serves": one.serves, "tls": one.tls is not None}
+                {
+                    "name": one.name,
+                    "bind": f"[{one.host}]:{one.port}" if ":" in one.host else f"{one.host}:{one.port}",
+                    "serves": one.serves,
+                    "tls": one.tls is not None,
+                }
                 for one in config.listeners
             ],
             "journal": {

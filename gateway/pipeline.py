@@ -75,7 +75,7 @@ class Pipeline:
         except UpstreamFailure as failure:
             await self._give_up(x, caller, failure)
         except asyncio.CancelledError:
-            self._left(x)
+            self._left(x, caller)
             raise
         except Exception:
             log.exception("request %s ended in a fault of ours", x.id)
@@ -245,12 +245,17 @@ class Pipeline:
         self._account.settle(x, monotonic(), release)
         await released
 
-    def _left(self, x: Exchange) -> None:
-        """The caller is gone (or this process must end): whatever was used is recorded."""
+    def _left(self, x: Exchange, caller: Caller) -> None:
+        """The caller is gone (or this process must end, which the caller is told): whatever was used is recorded."""
         if not x.settled:
             phase = End.DATA if x.first else End.WAIT if x.attempts else End.ACCEPT
             if self._live.stopping:
-                x.status, x.end, x.error = 503, End.OPERATOR + phase, "stopped"
+                no = surface.shutting_down()
+                x.status, x.end, x.error = no.status, End.OPERATOR + phase, "stopped"
+                if caller.streaming:
+                    caller.write(self._last_event(caller, no.message, type_of(no.status), None, no.code))
+                elif not caller.head_sent:
+                    caller.write(caller.refused(no, identity(x)))
             else:
                 x.status, x.end, x.error = 499, End.CALLER + phase, "caller_gone"
 

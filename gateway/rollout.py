@@ -15,13 +15,14 @@ from typing import Any, Protocol
 
 import msgspec
 
+from gateway.admin.desk import NoSuch
 from gateway.bus.frames import Parcel
 from gateway.bus.server import BusServer
 from gateway.config.diff import diff
-from gateway.config.load import Loaded, load
+from gateway.config.load import Loaded, load, watched
+from gateway.config.report import place
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key, Resolved
-from gateway.admin.desk import NoSuch
 from gateway.config.revisions import Damaged, Revisions
 from gateway.discover.endpoints import Endpoints
 from gateway.errors import ConfigError, Mistake
@@ -64,7 +65,7 @@ class Sockets(Protocol):
         """Makes the sockets that `config` needs. Raises OSError naming the address that cannot be had."""
         ...
 
-    def commit(self, config: Resolved, parcel: Parcel) -> None: ...
+    async def commit(self, config: Resolved, parcel: Parcel) -> None: ...
     def abort(self) -> None: ...
 
 
@@ -82,6 +83,7 @@ class Rollout:
         self.digest = ""
         self.last = Outcome(True, "not loaded yet")
         self.counts = {"accepted": 0, "refused": 0, "unchanged": 0}
+        self.watched: list[Path] = [path]
         self._changing = asyncio.Lock()
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[Outcome], None] = lambda outcome: None
@@ -93,6 +95,7 @@ class Rollout:
         loaded = load(self.path)
         self.config, self.keys = resolve(loaded)
         self.loaded, self.digest = loaded, loaded.digest
+        self.watched = [self.path, *loaded.watch]
 
     def recall(self, revisions: Revisions) -> bool:
         """The last good revision instead of the file; False when there is none."""
@@ -102,19 +105,29 @@ class Rollout:
         self.config, self.keys, self.rev, self.ts, self.digest = found.resolved, found.keys, found.rev, found.ts, found.digest
         return True
 
-    async def settle_in(self, revisions: Revisions) -> Parcel:
-        """At the start: what was read or recalled becomes the current revision. Needs the data directory's lock."""
+    def refused_at_start(self, error: ConfigError) -> None:
+        """The file was bad and a revision is served in its place."""
+        self.last = self._refused(error)
+        self.counts["refused"] += 1
+        self.watched = [self.path, *watched(self.path)]
+
+    async def settle_in(self, revisions: Revisions, *, again: bool) -> Parcel:
+        """At the start: what was read or recalled becomes the current revision. Needs the data directory's lock.
+        again: workers serve it already, exactly as it is."""
         assert self.config is not None
         self._revisions = revisions
-        current = self._peek(revisions)
-        self.config = await self._with_engines(self.config)
-        if current is None or current.digest != self.digest:
-            assert self.loaded is not None
-            self._save("start", "gateway")
-        else:
-            self.rev, self.ts = current.rev, current.ts
-        self.counts["accepted"] += 1
-        self.last = Outcome(True, "loaded at start", changed=True, rev=self.rev)
+        if not again:
+            self.config = await self._with_engines(self.config)
+        if self.loaded is not None:
+            current = self._peek(revisions)
+            if current is not None and current.digest == self.digest:
+                self.rev, self.ts = current.rev, current.ts
+            else:
+                self.rev, self.ts = self._save(self.loaded, self.config, self.keys, "start", "gateway"), time.time()
+            self.counts["accepted"] += 1
+        if self.last.ok:
+            self.last = Outcome(True, "loaded at start", changed=True, rev=self.rev)
+        self.last.rev = self.rev
         self.endpoints.adopt(self.config.channels)
         return self.parcel()
 
@@ -147,55 +160,65 @@ class Rollout:
             loaded = await asyncio.to_thread(load, self.path)
             config, keys = await asyncio.to_thread(resolve, loaded)
         except ConfigError as error:
-            first = error.mistakes[0]
-            more = f" (and {len(error.mistakes) - 1} more)" if len(error.mistakes) > 1 else ""
-            where = f"{first.file}:{first.line}:{first.column}"
-            log.error("configuration refused, revision %d stays: %s: %s%s", self.rev, where, first.message, more)
-            return Outcome(False, f"{where}: {first.message}{more}", rev=self.rev, mistakes=error.mistakes)
+            self.watched = [self.path, *await asyncio.to_thread(watched, self.path)]
+            return self._refused(error)
+        self.watched = [self.path, *loaded.watch]
         if loaded.digest == self.digest and not force:
             self.loaded = loaded
             return Outcome(True, "nothing changed", rev=self.rev)
         assert self.config is not None
         if config.data_dir != self.config.data_dir or config.node != self.config.node:
-            return Outcome(False, "data_dir and node cannot change while the gateway runs; restart it", rev=self.rev)
+            return self._refusal("data_dir and node cannot change while the gateway runs; restart it")
         config = await self._with_engines(config)
-        return await self._move(bus, sockets, loaded, config, keys, by, why)
+        outcome = await self._move(bus, sockets, loaded, config, keys, by, why)
+        self.endpoints.adopt(self.config.channels)
+        return outcome
+
+    def _refused(self, error: ConfigError) -> Outcome:
+        first = error.mistakes[0]
+        more = f" (and {len(error.mistakes) - 1} more)" if len(error.mistakes) > 1 else ""
+        outcome = self._refusal(f"{place(first)}: {first.message}{more}")
+        outcome.mistakes = error.mistakes
+        return outcome
+
+    def _refusal(self, why: str) -> Outcome:
+        log.error("configuration refused, revision %d stays: %s", self.rev, why)
+        return Outcome(False, why, rev=self.rev)
 
     async def _move(
         self, bus: BusServer, sockets: Sockets, loaded: Loaded, config: Resolved, keys: list[Key], by: str, why: str
     ) -> Outcome:
         assert self.config is not None
         changes = [str(change) for change in diff((self.config, self.keys), (config, keys))]
-        rev = self._revisions.upcoming()
-        parcel = Parcel.pack(rev, config, keys)
+        parcel = Parcel.pack(self._revisions.upcoming(), config, keys)
+        committed = False
         try:
             await sockets.prepare(config)
+            trouble = await bus.prepare(parcel)
+            if trouble:
+                return self._refusal("; ".join(f"worker-{slot} cannot serve it: {what}" for slot, what in sorted(trouble.items())))
+            self.rev = await asyncio.to_thread(self._save, loaded, config, keys, why, by)
+            committed = True
         except OSError as error:
-            log.error("configuration refused, revision %d stays: %s", self.rev, error)
-            return Outcome(False, str(error), rev=self.rev)
-        trouble = await bus.prepare(parcel)
-        if trouble:
-            bus.abort()
-            sockets.abort()
-            text = "; ".join(f"worker-{slot}: {what}" for slot, what in sorted(trouble.items()))
-            log.error("configuration refused by workers, revision %d stays: %s", self.rev, text)
-            return Outcome(False, f"workers could not prepare it: {text}", rev=self.rev)
-        self.loaded, self.config, self.keys, self.digest = loaded, config, keys, loaded.digest
-        self._save(why, by)
+            return self._refusal(error.strerror or str(error))
+        finally:
+            if not committed:
+                bus.abort()
+                sockets.abort()
+        self.ts, self.loaded, self.config, self.keys, self.digest = time.time(), loaded, config, keys, loaded.digest
         bus.current = parcel
-        sockets.commit(config, parcel)
+        await sockets.commit(config, parcel)
         await bus.commit(parcel)
-        self.endpoints.adopt(config.channels)
         for change in changes[:50]:
             log.info("revision %d: %s", self.rev, change)
         log.info("revision %d is served by all workers (%d change(s), %s)", self.rev, len(changes), why)
         return Outcome(True, f"revision {self.rev} is served", changed=True, rev=self.rev, changes=changes)
 
-    def _save(self, why: str, by: str) -> None:
-        assert self.loaded is not None and self.config is not None
-        self.ts = time.time()
-        self.rev = self._revisions.save(files=self.loaded.files, digest=self.digest, resolved=self.config, keys=self.keys, by=by, why=why)
-        self._revisions.commit(self.rev)
+    def _save(self, loaded: Loaded, config: Resolved, keys: list[Key], why: str, by: str) -> int:
+        """Writes the next revision and puts it in force; its number. Raises OSError."""
+        rev = self._revisions.save(files=loaded.files, digest=loaded.digest, resolved=config, keys=keys, by=by, why=why)
+        self._revisions.commit(rev)
+        return rev
 
     async def _with_engines(self, config: Resolved) -> Resolved:
         """`engine: auto` replaced by what the engines say they are, as far as they answer in time."""

@@ -5,9 +5,10 @@ under serves it to its very end.
 """
 
 import asyncio
+import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Hashable, Iterable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from typing import Any
 
 from gateway.auth.keyring import Keyring
@@ -21,6 +22,8 @@ from gateway.route.breaker import Breaker
 from gateway.route.budget import RetryBudget
 from gateway.route.proportional import Proportional
 from gateway.shared import Shared
+
+log = logging.getLogger("gateway.snapshot")
 
 SLICE = 200
 """Channels or models built between two pauses, so that a reload never holds a loop up."""
@@ -213,9 +216,12 @@ class Snapshot:
 class Builder:
     """Builds one snapshot, pausing often. Remembers which shared things it used."""
 
-    def __init__(self, rev: int, config: Resolved, shared: Shared) -> None:
+    def __init__(self, rev: int, config: Resolved, shared: Shared, *, strict: bool = True) -> None:
+        """strict: a certificate that cannot be used is an error. A worker that starts with what everybody serves already
+        goes without it instead: its listener refuses handshakes, its engine's will fail, everything else is served."""
         self._config = config
         self._shared = shared
+        self._strict = strict
         self._snapshot = Snapshot(rev, config)
         self.used: dict[str, set[Hashable]] = {name: set() for name in ("pools", "breakers", "shares", "budgets", "contexts", "turns")}
 
@@ -224,7 +230,9 @@ class Builder:
         snapshot = self._snapshot
         for listener in self._config.listeners:
             if listener.tls is not None and listener.serves == "api":
-                snapshot.tls[listener.name] = self._kept("contexts", ("server", listener.tls), lambda tls=listener.tls: server_context(tls))
+                context = self._context("server", listener.tls, server_context)
+                if context is not None:
+                    snapshot.tls[listener.name] = context
         for number, channel in enumerate(self._config.channels.values()):
             snapshot.channels[channel.name] = self._channel(channel)
             if number % SLICE == SLICE - 1:
@@ -247,6 +255,17 @@ class Builder:
         self.used[kind].add(key)
         return getattr(self._shared, kind).get(key, make)
 
+    def _context(self, side: str, tls: Tls, make: Callable[[Tls], ssl.SSLContext]) -> ssl.SSLContext | None:
+        try:
+            context: ssl.SSLContext = self._kept("contexts", (side, tls), lambda: make(tls))
+        except OSError as error:  # ssl.SSLError is one
+            files = ", ".join(filter(None, (tls.cert, tls.key, tls.ca)))
+            if self._strict:
+                raise OSError(f"TLS files cannot be used ({error.strerror or error}): {files}") from None
+            log.error("TLS files cannot be used (%s): %s", error.strerror or error, files)
+            return None
+        return context
+
     def _channel(self, channel: Channel) -> ChannelLive:
         lines = _constant_lines(channel)
         endpoints = [self._endpoint(channel, endpoint, lines) for endpoint in channel.endpoints]
@@ -258,7 +277,7 @@ class Builder:
         context: ssl.SSLContext | None = None
         if endpoint.scheme == "https":
             tls = channel.tls or Tls()
-            context = self._kept("contexts", ("client", tls), lambda: client_context(tls))
+            context = self._context("client", tls, client_context) or client_context(Tls(verify=tls.verify))
         where = (endpoint.scheme, endpoint.host, endpoint.port, tls)
         connect, idle = channel.timeouts.connect, channel.keepalive
         name = tls.server_name if tls else None

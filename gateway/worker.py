@@ -17,11 +17,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
-
-from gateway.accept.caller import Caller, Door
+from gateway.accept.caller import Door
 from gateway.accept.gate import PlainGate, TlsGate
+from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel
 from gateway.bus.leash import BEAT_EVERY, Leash
@@ -37,6 +35,8 @@ from gateway.snapshot import Builder, Snapshot
 log = logging.getLogger("gateway.worker")
 
 Address = tuple[str, int]
+LAST_WORDS = 1.0
+"""Seconds for requests that are cut off at the end to be told so and recorded."""
 TICK = 0.1
 """Seconds between two looks at the journal; metrics and health follow at each tenth."""
 
@@ -54,14 +54,16 @@ class Worker:
         self._shared = Shared()
         self._prepared: tuple[Builder, Snapshot] | None = None
         self._gates: dict[Address, PlainGate | TlsGate] = {}
+        self._fitting = asyncio.Lock()
+        self._door: Door | None = None
+        self._late = ""
         self._told_idle: bool | None = None
         self._lost = 0
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._now = False
 
     async def run(self, parcel: Parcel) -> None:
         """Serves until told to exit."""
-        builder, snapshot = await self._build(parcel)
+        builder, snapshot = await self._build(parcel, strict=False)
         directory = Path(snapshot.data_dir)
         self._journal = Journal(directory / "journal", self._slot, self._incarnation, snapshot.journal)
         self._metrics = slot_metrics(directory / "metrics", self._slot)
@@ -74,14 +76,23 @@ class Worker:
         self._swap(builder, snapshot)
         bus = BusClient(directory / "bus.sock", self._slot, self)
         tasks = [self._loop.create_task(work) for work in (bus.run(), self._tick(), self._journal.sync_for_ever(), self._beat())]
-        for address, sock in self._sockets.items():
-            await self._open_gate(address, sock)
+        for task in tasks:
+            task.add_done_callback(self._finished)
+        await self._fit_gates()
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
         self._leash.say({"say": "listening", "rev": snapshot.rev})
+        if self._late:
+            self._drain(self._late)
         await self._ended
         await self._close(tasks)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        """None of them ends by itself: without one of them this process is no worker any more."""
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of this worker failed; the supervisor starts another", exc_info=task.exception())
+            self._end()
 
     # -- configuration: two phases (bus.client.Swapper) -----------------------------------------------------------
 
@@ -98,47 +109,58 @@ class Worker:
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared[1].rev == rev:
             self._swap(*prepared)
-            self._loop.create_task(self._fit_gates()).add_done_callback(_report)
+            self._refit()
 
     def abort(self) -> None:
         self._prepared = None
 
-    async def _build(self, parcel: Parcel) -> tuple[Builder, Snapshot]:
+    async def _build(self, parcel: Parcel, *, strict: bool = True) -> tuple[Builder, Snapshot]:
         async def keys() -> AsyncIterator[list[Key]]:
             for part in parcel.slices:
                 yield Parcel.keys(part)
 
-        builder = Builder(parcel.rev, parcel.config(), self._shared)
+        builder = Builder(parcel.rev, parcel.config(), self._shared, strict=strict)
         return builder, await builder.build(keys())
 
     def _swap(self, builder: Builder, snapshot: Snapshot) -> None:
         self._live.current = snapshot
         builder.sweep()
         self._journal.settings = snapshot.journal
+        assert self._door is not None
         self._door.adopt(header=snapshot.http.header, keepalive=snapshot.http.keepalive, write_idle=snapshot.http.write_idle)
 
     # -- addresses ------------------------------------------------------------------------------------------------
 
-    async def _open_gate(self, address: Address, sock: socket.socket) -> None:
-        """Plain or TLS, as the present snapshot says. The gate owns a duplicate, so that it can be changed later."""
-        listener = self._listener(address)
-        if listener is None:
-            return
-        if listener.tls is None:
-            self._gates[address] = await PlainGate.open(sock.dup(), self._door)
-        else:
-            self._gates[address] = TlsGate(sock.dup(), self._door, lambda: self._context(address))
+    def _refit(self) -> None:
+        self._loop.create_task(self._fit_gates()).add_done_callback(_report)
 
     async def _fit_gates(self) -> None:
-        """After a swap: an address that became TLS, or stopped being it, gets another gate."""
-        for address, gate in list(self._gates.items()):
-            listener = self._listener(address)
-            if listener is not None and (listener.tls is None) != isinstance(gate, PlainGate):
-                gate.close()
-                await self._open_gate(address, self._sockets[address])
-        for address, sock in self._sockets.items():
-            if address not in self._gates:
-                await self._open_gate(address, sock)
+        """After a change: a new address gets a gate; one that became TLS, or stopped being it, gets another."""
+        async with self._fitting:
+            for address, sock in list(self._sockets.items()):
+                listener = self._listener(address)
+                if listener is None or self._ended.done():
+                    continue  # the configuration that names it, or no longer does, is about to come
+                gate = self._gates.get(address)
+                if gate is not None and (listener.tls is None) != isinstance(gate, PlainGate):
+                    self._gates.pop(address).close()
+                    gate = None
+                if gate is None:
+                    await self._open_gate(address, sock, tls=listener.tls is not None)
+
+    async def _open_gate(self, address: Address, sock: socket.socket, *, tls: bool) -> None:
+        """The gate owns a duplicate, so that it can be changed later."""
+        assert self._door is not None
+        duplicate = sock.dup()
+        gate: PlainGate | TlsGate
+        if tls:
+            gate = TlsGate(duplicate, self._door, lambda: self._context(address))
+        else:
+            gate = await PlainGate.open(duplicate, self._door)
+        if self._sockets.get(address) is sock:
+            self._gates[address] = gate
+        else:  # taken away meanwhile
+            gate.close()
 
     def _listener(self, address: Address) -> Any:
         assert self._live.current is not None
@@ -154,19 +176,26 @@ class Worker:
     def _heard(self, message: dict[str, Any], fds: list[int]) -> None:
         match message.get("say"):
             case "drain":
-                log.info("draining")
-                self._live.draining = True
-                self._door.drain(refuse_late=message.get("late") == "refuse")
+                self._late = str(message["late"])
+                if self._door is not None and self._live.current is not None:
+                    self._drain(self._late)
             case "exit":
-                self._now = bool(message.get("now"))
                 self._end()
             case "listen":
                 for address, fd in zip(message["addresses"], fds, strict=True):
+                    self._forget(tuple(address))
                     self._sockets[tuple(address)] = socket.socket(fileno=fd)
-                self._loop.create_task(self._fit_gates()).add_done_callback(_report)
+                self._refit()
             case "unlisten":
                 for address in message["addresses"]:
                     self._forget(tuple(address))
+
+    def _drain(self, late: str) -> None:
+        """late: `refuse` when the whole gateway ends, `serve` when only this worker does."""
+        log.info("draining")
+        assert self._door is not None
+        self._live.draining = True
+        self._door.drain(refuse_late=late == "refuse")
 
     def _forget(self, address: Address) -> None:
         gate = self._gates.pop(address, None)
@@ -205,6 +234,7 @@ class Worker:
                 self._metrics.flush()
 
     def _tell_idle(self) -> None:
+        assert self._door is not None
         idle = self._door.begun() == 0
         if idle != self._told_idle:
             self._told_idle = idle
@@ -229,6 +259,7 @@ class Worker:
                 }
                 for channel in self._live.current.channels.values()
                 for at in channel.endpoints
+                if at.pool.handshakes or at.in_flight or at.breaker.since or not at.breaker.well  # of the others there is nothing to say
             ],
         }
 
@@ -236,10 +267,12 @@ class Worker:
 
     async def _close(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Every open request ends and is recorded before the journal is sealed."""
+        assert self._door is not None
         for gate in self._gates.values():
             gate.close()
         self._live.stopping = True
-        await self._door.shutdown(0.5 if self._now else 1.0)
+        self._door.cut()
+        await self._door.shutdown(LAST_WORDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -255,8 +288,11 @@ def _report(task: asyncio.Task[None]) -> None:
 
 
 def _read_snapshot(fd: int) -> Parcel:
-    with contextlib.closing(mmap.mmap(fd, 0, prot=mmap.PROT_READ)) as data:
-        return Parcel.from_bytes(data[:])
+    try:
+        with contextlib.closing(mmap.mmap(fd, 0, prot=mmap.PROT_READ)) as data:
+            return Parcel.from_bytes(data[:])
+    finally:
+        os.close(fd)
 
 
 def _sockets(listen: str) -> dict[Address, socket.socket]:
@@ -276,6 +312,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--listen", default="")
     options = parser.parse_args(arguments)
     start_logging(f"worker-{options.slot}")
+    obey_the_supervisor_alone()
     incarnation = f"{time.time_ns():x}{os.getpid():x}"
 
     async def run() -> None:

@@ -5,6 +5,7 @@ A command's module is imported when it is called, so that `--help` and completio
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from typing import Any, Final, NoReturn
@@ -14,7 +15,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from gatewayctl.command import SETTINGS, Command, Group, noun
-from gatewayctl.trouble import BAD_CONFIG, FAILED, INTERRUPTED, READER_GONE, Done, Trouble
+from gatewayctl.trouble import BAD_CONFIG, FAILED, FORBIDDEN, INTERRUPTED, READER_GONE, Done, Trouble
 
 COMMANDS: Final = {
     "serve": ("serve:app", "Run the gateway in the foreground."),
@@ -78,6 +79,9 @@ def root() -> Any:
 
 def main() -> NoReturn:
     """Run, and exit with a code of docs/cli.md."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no failure
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -104,7 +108,7 @@ def run(arguments: list[str]) -> int:
         return READER_GONE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _tell(f"{where}{error.strerror or error}", "", FAILED)
+        return _tell(f"{where}{error.strerror or error}", "", FORBIDDEN if isinstance(error, PermissionError) else FAILED)
     except Exception as error:
         if _is_config_error(error):
             return _tell_mistakes(error)
@@ -141,8 +145,8 @@ def _tell(message: str, hint: str, code: int) -> int:
     from gateway.config.report import clean
 
     print(f"gatewayctl: {clean(message)}", file=sys.stderr)
-    if hint:
-        print(f"  {clean(hint)}", file=sys.stderr)
+    for line in hint.splitlines():
+        print(f"  {clean(line)}", file=sys.stderr)
     return code
 
 

@@ -150,6 +150,13 @@ def test_a_reader_that_leaves_makes_no_noise():
     assert (done.returncode, done.stderr) == (trouble.READER_GONE, "")
 
 
+def test_a_terminal_that_cannot_show_a_character_is_no_failure(tmp_path):
+    ran = ctl("simulate", "--help", PYTHONIOENCODING="ascii")
+    assert ran.code == 0
+    ran = ctl("channels", "probe", "é", "--socket", tmp_path / "s", PYTHONIOENCODING="ascii")
+    assert ran.code == 5 and "http://\\u2026" in ran.err
+
+
 def test_control_c_is_130_and_quiet(tmp_path):
     """The command waits for a child that says nothing."""
     code = "import gatewayctl.app as a, os, time\na._invoke = lambda _: os.kill(os.getpid(), 2) or time.sleep(9)\na.main()"

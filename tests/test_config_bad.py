@@ -34,8 +34,16 @@ BAD: dict[str, tuple[str, str, str]] = {
     "required": ("version: 1\nchannels:\n  ▸gpu:\n    engine: vllm\n", "`endpoints` is missing", ""),
     "wrong choice": ("version: 1\nauth: ▸key\n", "this is none of keys, none", 'did you mean "keys"?'),
     "number for text": ("version: 1\nnode: ▸12\n", "this is not text", "quote it"),
-    "text for number": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu, weight: ▸three}]}}\n", "this is not a whole number", ""),
-    "yes is text": ("version: 1\n" + CHANNEL[:-3].replace("http:", "https:") + ", tls: {verify: ▸no}}}\n", "neither true nor false", "yes, no"),
+    "text for number": (
+        CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu, weight: ▸three}]}}\n",
+        "this is not a whole number",
+        "",
+    ),
+    "yes is text": (
+        "version: 1\n" + CHANNEL[:-3].replace("http:", "https:") + ", tls: {verify: ▸no}}}\n",
+        "neither true nor false",
+        "yes, no",
+    ),
     "weight below": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu, weight: ▸-1}]}}\n", "too small", "at least 0"),
     "weight above": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu, weight: ▸10001}]}}\n", "too large", "at most 10000"),
     "list for group": ("version: 1\n▸http: [1]\n".replace("▸http: ", "http: ▸"), "not a group of `word: value`", ""),
@@ -54,11 +62,19 @@ BAD: dict[str, tuple[str, str, str]] = {
     "no api": ('version: 1\n▸listeners: {m: {bind: ":1", serves: metrics}}\n', "no listener serves api", "add one"),
     "cidr": ("version: 1\nhttp: {trusted_proxies: [▸10.0.0.1/8]}\n", "is not a network", "did you mean 10.0.0.0/8?"),
     "url scheme": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"h:8000"]}}\n', "does not begin with http://", "http://10"),
-    "url userinfo": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://u:pw@h:8000"]}}\n', "a user name or password", "credential"),
+    "url userinfo": (
+        'version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://u:pw@h:8000"]}}\n',
+        "a user name or password",
+        "credential",
+    ),
     "url query": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://h/?a=b"]}}\n', "a query or fragment", ""),
     "url port": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://h:0"]}}\n', "needs a port", ""),
     "no endpoint": ("version: 1\nchannels: {c: {engine: vllm, endpoints: ▸[]}}\n", "this list is empty", ""),
-    "registry": ("version: 1\nchannels: {c: {engine: vllm, endpoints: ▸{registry: lab}}}\n", "from a registry are not available yet", "list the URLs"),
+    "registry": (
+        "version: 1\nchannels: {c: {engine: vllm, endpoints: ▸{registry: lab}}}\n",
+        "from a registry are not available yet",
+        "list the URLs",
+    ),
     "endpoint twice": (
         'version: 1\nchannels: {c: {engine: vllm, endpoints: ["http://H:80", ▸"http://h/v1/"]}}\n',
         "this endpoint is listed twice",
@@ -84,19 +100,32 @@ BAD: dict[str, tuple[str, str, str]] = {
     "dangling channel": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: ▸gup}]}}\n", 'there is no channel "gup"', '"gpu"?'),
     "no target": (CHANNEL + "version: 1\nmodels: {m: {targets: ▸[]}}\n", "this list is empty", ""),
     "all weights 0": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu, weight: ▸0}]}}\n", "every weight is 0", ""),
-    "target twice": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu}, ▸{channel: gpu}]}}\n", "this target is listed twice", ""),
-    "alias form": (CHANNEL + 'version: 1\nmodels: {m: {aliases: [▸"a*b"], targets: [{channel: gpu}]}}\n', "this is not an alias", "followed by *"),
+    "target twice": (
+        CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu}, ▸{channel: gpu}]}}\n",
+        "this target is listed twice",
+        "",
+    ),
+    "alias form": (
+        CHANNEL + 'version: 1\nmodels: {m: {aliases: [▸"a*b"], targets: [{channel: gpu}]}}\n',
+        "this is not an alias",
+        "followed by *",
+    ),
     "alias is model": (
         CHANNEL + "version: 1\nmodels:\n  a: {targets: [{channel: gpu}]}\n  b: {aliases: [▸a], targets: [{channel: gpu}]}\n",
         'the alias "a" is the name of a model',
         "gateway.yaml:4",
     ),
     "alias twice": (
-        CHANNEL + 'version: 1\nmodels:\n  a: {aliases: ["x*"], targets: [{channel: gpu}]}\n  b: {aliases: [▸"x*"], targets: [{channel: gpu}]}\n',
+        CHANNEL
+        + 'version: 1\nmodels:\n  a: {aliases: ["x*"], targets: [{channel: gpu}]}\n  b: {aliases: [▸"x*"], targets: [{channel: gpu}]}\n',
         'the alias "x*" is given twice',
         "first to a at",
     ),
-    "retry reason": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu}], retry: {on: [▸500]}}}\n", "this is none of connect, timeout", ""),
+    "retry reason": (
+        CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu}], retry: {on: [▸500]}}}\n",
+        "this is none of connect, timeout",
+        "",
+    ),
     "key tenant": (TENANT + "version: 1\nkeys:\n" + key(tenant="▸retial"), 'there is no tenant "retial"', '"retail"?'),
     "key project": (TENANT + "version: 1\nkeys:\n" + key(project="▸chatt"), 'has no project "chatt"', '"chat"?'),
     "key models": (TENANT + "version: 1\nkeys:\n" + key(models='▸"qwem"'), '"qwem" matches nothing', '"qwen"?'),
@@ -113,7 +142,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         "this address is taken",
         "listener a has it",
     ),
-    "covered": ('version: 1\nlisteners:\n  a: {bind: "127.0.0.1:80"}\n  b: {bind: ▸":80"}\n', "this address is taken", "it covers 127.0.0.1:80"),
+    "covered": (
+        'version: 1\nlisteners:\n  a: {bind: "127.0.0.1:80"}\n  b: {bind: ▸":80"}\n',
+        "this address is taken",
+        "it covers 127.0.0.1:80",
+    ),
     "covered by v6": ('version: 1\nlisteners:\n  a: {bind: "[::]:80"}\n  b: {bind: ▸":80"}\n', "this address is taken", "listener a"),
     "metrics on api": (
         'version: 1\nlisteners:\n  a: {bind: ":80"}\n  m: {bind: ▸"10.0.0.1:80", serves: metrics}\n',
@@ -149,7 +182,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "colon": ("version: 1\nnode: a▸: b\n", 'a ": " that does not belong here', "quote"),
     "no colon": ("version: 1\n▸node\n", "a key without its colon", "key: value"),
     "indentation": ("version: 1\nhttp:\n    body: 1MiB\n  ▸header: 1KiB\n", "does not fit the lines above", "indentation"),
-    "unquoted reference": ('version: 1\nlisteners: {api: {bind: $▸{env:X}}}\n', "", ""),
+    "unquoted reference": ("version: 1\nlisteners: {api: {bind: $▸{env:X}}}\n", "", ""),
     "at sign": ("version: 1\nnode: ▸@a\n", "text cannot begin with @", "quote"),
     "a list": ("▸- version: 1\n", "does not begin with a word and a colon", ""),
     "empty name": ('version: 1\nhttp: {▸"": 1}\n', "this cannot be a name", ""),
@@ -185,7 +218,8 @@ def test_all_mistakes_are_told_at_once_and_those_that_follow_from_others_are_not
         "wrokers: 2\n"
         "http: {body: 10}\n"
         'channels:\n  gpu: {engine: vlm, endpoints: ["http://h:1"]}\n  cpu: {engine: vllm, endpoints: ["http://h:2", "http://h:2"]}\n'
-        "models:\n  a: {targets: [{channel: gpu}, {channel: cpu}, {channel: npu}]}\n  b: {aliases: [a], targets: [{channel: cpu, weight: x}]}\n"
+        "models:\n  a: {targets: [{channel: gpu}, {channel: cpu}, {channel: npu}]}\n"
+        "  b: {aliases: [a], targets: [{channel: cpu, weight: x}]}\n"
         "tenants: {t: {projects: {p: {}}}}\n"
         "keys:\n" + key(tenant="t", project="p", models='"a"') + key(id="k2", hash="x", tenant="t", project="p") + key(id="k3", tenant="u"),
     )

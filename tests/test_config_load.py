@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.config.load import ConfigError, Loaded, Mistake, load, watched
 from gateway.config.report import render
@@ -193,8 +196,8 @@ def test_references_give_text_defaults_and_numbers(folder):
 
 
 def test_scalars_are_those_of_yaml_1_2(folder):
-    text = "version: 1\nworkers: 010\nlisteners: {off: {bind: ':1'}, 0123: {bind: ':2'}, yes: {bind: ':3'}}\ntenants: {null: {}, 1.50: {}, ~x: }\n"
-    (folder / "gateway.yaml").write_text(text.replace(", ~x: ", ""))
+    text = "version: 1\nworkers: 010\nlisteners: {off: {bind: ':1'}, 0123: {bind: ':2'}, yes: {bind: ':3'}}\ntenants: {null: {}, 1.50: }\n"
+    (folder / "gateway.yaml").write_text(text)
     config = good(folder).config
     assert config.workers == 10 and list(config.listeners) == ["off", "0123", "yes"] and list(config.tenants) == ["null", "1.50"]
 
@@ -207,9 +210,15 @@ def test_windows_line_ends_and_a_missing_last_newline_are_fine(folder):
 
 
 def test_paths_of_tls_files_are_relative_to_their_own_file_and_may_be_references(folder):
-    (folder / "conf.d" / "cpu.yaml").write_text(CPU.replace("http:", "https:").replace("auto,", "auto, tls: {ca: ca.pem, key: '${file:c.key}'},"))
+    (folder / "conf.d" / "cpu.yaml").write_text(
+        CPU.replace("http:", "https:").replace("auto,", "auto, tls: {ca: ca.pem, key: '${file:c.key}'},")
+    )
     said = [m.message for m in bad(folder)]
-    assert said == [f"{folder}/conf.d/ca.pem: there is no such file", f"{folder}/conf.d/c.key: there is no such file", "a key without its cert"]
+    assert said == [
+        f"{folder}/conf.d/ca.pem: there is no such file",
+        f"{folder}/conf.d/c.key: there is no such file",
+        "a key without its cert",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -241,3 +250,66 @@ def test_no_report_ever_shows_a_secret(folder, change):
 def test_reprs_show_no_secret(folder):
     loaded = good(folder)
     assert "canary" not in repr(loaded) + repr(loaded.config)
+
+
+PIECES = [
+    "",
+    " ",
+    "\n",
+    "\t",
+    ":",
+    ": ",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    '"',
+    "'",
+    "#",
+    "&a",
+    "*a",
+    "!!x ",
+    "|",
+    ">",
+    "%",
+    "@",
+    "---\n",
+    "? ",
+    "<<",
+    "${",
+    "\0",
+    "é",
+    "通",
+    "1",
+    "x",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(MAIN)), st.integers(0, 12), st.sampled_from(PIECES)), min_size=1, max_size=3))
+def test_whatever_is_done_to_a_file_it_loads_or_is_told_and_secrets_stay_hidden(cuts):
+    text = (
+        MAIN.replace("include: [keys.yaml, ", "include: [").replace('"${env:GPU_KEY}"', "sk-written-canary").replace(", {channel: cpu}", "")
+    )
+    for place, length, piece in cuts:
+        text = text[:place] + piece + text[place + length :]
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "gateway.yaml")
+        path.write_bytes(text.encode())
+        try:
+            resolve(load(path, ENV))
+        except ConfigError as error:
+            assert error.mistakes and all(mistake.line <= text.count("\n") + 1 for mistake in error.mistakes)
+            if "sk-written-canary" in text and "\n    credential: sk" in text:
+                assert "sk-written-canary" not in render(error.mistakes)
+
+
+def test_a_file_that_is_wrong_throughout_is_told_soon(folder):
+    channels = "".join(f'  channel-{n}: {{engine: vllm, endpoints: ["http://h{n}:1"], credential: sk-{n:08}}}\n' for n in range(2000))
+    models = "".join(f"  m{n}: {{targets: [{{channel: chanel-{n}}}]}}\n" for n in range(2000))
+    keys = "".join(f'  - {{id: k{n}, hash: "sha256:{n:064x}", tenant: nobody, project: p, models: [nothing]}}\n' for n in range(2000))
+    (folder / "gateway.yaml").write_text(f"version: 1\nchannels:\n{channels}models:\n{models}keys:\n{keys}")
+    found = bad(folder)
+    assert len(found) >= 200 and "more mistakes" in render(found)

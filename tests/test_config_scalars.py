@@ -12,7 +12,17 @@ from gateway.config.scalars import Duration, Size, duration_text, plain, size_te
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30), ("500ms", 0.5), ("10m", 600), ("2h", 7200), ("1d", 86400), ("1m30s", 90), ("1.5s", 1.5), ("1d2h3m4s5ms", 93784.005), ("0s", 0)],
+    [
+        ("30s", 30),
+        ("500ms", 0.5),
+        ("10m", 600),
+        ("2h", 7200),
+        ("1d", 86400),
+        ("1m30s", 90),
+        ("1.5s", 1.5),
+        ("1d2h3m4s5ms", 93784.005),
+        ("0s", 0),
+    ],
 )
 def test_durations(text, seconds):
     made = Duration.of(text)
@@ -62,7 +72,10 @@ def test_a_written_size_reads_back(size):
         ("-7", -7),
         ("1.2", 1.2),
         ("1e3", 1000.0),
-        *((word, word) for word in ("no", "yes", "on", "off", "y", "12:30:00", "0x1f", "0o17", "1_000", ".inf", ".nan", "2026-11-22", "1.2.3", "5xx")),
+        *(
+            (word, word)
+            for word in ("no", "yes", "on", "off", "y", "12:30:00", "0x1f", "0o17", "1_000", ".inf", ".nan", "2026-11-22", "1.2.3", "5xx")
+        ),
         ("9" * 40, "9" * 40),
     ],
 )

@@ -308,3 +308,15 @@ def test_an_adapter_of_sglang_is_there_when_its_base_is():
     found = Probe(url="u", reachable=True, status=200, models=[ModelSeen(id="qwen3")])
     assert judge(found, ("qwen3:poet",), "sglang", "sglang") == ("up", "")
     assert judge(found, ("qwen3:poet",), "vllm", "vllm")[0] == "degraded"
+
+
+async def test_a_fault_of_ours_while_detecting_is_logged(monkeypatch, caplog):
+    async def broken(*_, **__):
+        raise TypeError("a fault")
+
+    monkeypatch.setattr(module, "probe", broken)
+    endpoints = Endpoints()
+    endpoints.adopt(by_name(channel("lab", "http://127.0.0.1:1", "http://127.0.0.1:1", engine="auto")))
+    await endpoints.detect_all(1.0)
+    assert endpoints.engine_of("lab") is None and len(endpoints.states()) == 1
+    assert "asking an endpoint ended in a fault of ours" in caplog.text

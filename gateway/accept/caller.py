@@ -83,6 +83,13 @@ class Door(web.Server):
             assert isinstance(connection, Caller)
             connection.let_go()
 
+    def cut(self) -> None:
+        """Ends every request that is being served: each handler is cancelled and has its last words."""
+        for connection in self._connections:
+            task = connection._task_handler
+            if connection._request_in_progress and task is not None:
+                task.cancel()
+
     def begun(self) -> int:
         """Connections whose request is being served."""
         return sum(1 for connection in self._connections if connection._request_in_progress)

@@ -22,6 +22,12 @@ FIRST_BYTE = 10.0
 HANDSHAKE = 0x16
 """First byte of a TLS record that opens a handshake."""
 
+LINGER = 2.0
+"""Seconds for a caller to take note that a connection ends."""
+
+BREATH = 1.0
+"""Seconds without accepting when descriptors have run out."""
+
 AT_ONCE = 64
 """Connections accepted before the loop gets a turn."""
 
@@ -52,11 +58,14 @@ class TlsGate:
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._resting: asyncio.TimerHandle | None = None
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._accept)
 
     def close(self) -> None:
         self._loop.remove_reader(self._sock.fileno())
+        if self._resting is not None:
+            self._resting.cancel()
         self._sock.close()
         for task in self._tasks:
             task.cancel()
@@ -67,13 +76,19 @@ class TlsGate:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:
-                log.error("cannot accept connections: %s", error.strerror)
+            except OSError as error:  # no descriptors left: without a pause the loop would do nothing but fail here
+                log.error("cannot accept connections for %.0f s: %s", BREATH, error.strerror)
+                self._loop.remove_reader(self._sock.fileno())
+                self._resting = self._loop.call_later(BREATH, self._resume)
                 return
             sock.setblocking(False)
             task = self._loop.create_task(self._greet(sock))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _resume(self) -> None:
+        self._resting = None
+        self._loop.add_reader(self._sock.fileno(), self._accept)
 
     async def _greet(self, sock: socket.socket) -> None:
         """Owns `sock` until a transport does."""
@@ -81,13 +96,19 @@ class TlsGate:
         try:
             async with asyncio.timeout(FIRST_BYTE):
                 first = await self._first_byte(sock)
-                if first == HANDSHAKE and context is not None:
-                    await self._loop.connect_accepted_socket(self._door, sock, ssl=context, ssl_handshake_timeout=FIRST_BYTE)
+                if first == HANDSHAKE:
+                    if context is None:
+                        raise ssl.SSLError("this address has no certificate")
+                    await self._loop.connect_accepted_socket(
+                        self._door, sock, ssl=context, ssl_handshake_timeout=FIRST_BYTE, ssl_shutdown_timeout=LINGER
+                    )
                     return
                 if first is not None:
                     await self._loop.sock_sendall(sock, PLAIN)
                     sock.shutdown(socket.SHUT_WR)
-                    await self._loop.sock_recv(sock, 65_536)  # what it said: unread bytes would turn our answer into a reset
+                    async with asyncio.timeout(LINGER):  # what it still says: unread bytes would turn our answer into a reset
+                        while await self._loop.sock_recv(sock, 65_536):
+                            pass
             sock.close()
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError: a caller that cannot speak our TLS
             log.debug("a TLS connection was not established: %s", error)

@@ -43,7 +43,7 @@ class BusClient:
                 continue
             report = asyncio.get_running_loop().create_task(self._report(writer))
             try:
-                writer.write(frame("hello", v=VERSION, slot=self._slot, pid=os.getpid(), rev=self._swapper.rev))
+                writer.write(frame("hello", v=VERSION, slot=self._slot, pid=os.getpid(), parent=os.getppid(), rev=self._swapper.rev))
                 await self._listen(reader, writer)
             except (asyncio.IncompleteReadError, OSError):
                 log.info("control is away; serving on with revision %d", self._swapper.rev)

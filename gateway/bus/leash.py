@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 MESSAGE_MOST: Final = 65_536
-FDS_MOST: Final = 64
+FDS_MOST: Final = 253
+"""The kernel's own limit for one message."""
 BEAT_EVERY: Final = 0.5
 """Seconds between two beats of a child."""
 HUNG_AFTER: Final = 5.0

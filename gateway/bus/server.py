@@ -23,6 +23,7 @@ class Link:
         self.rev = rev
         self.writer = writer
         self.health: dict[str, Any] = {}
+        self.shipped = rev
         self.answer: asyncio.Future[str] | None = None
         self.swapped: asyncio.Future[None] | None = None
 
@@ -83,18 +84,24 @@ class BusServer:
         loop = asyncio.get_running_loop()
         for link in links:
             link.swapped = loop.create_future()
+            if link.shipped != parcel.rev:  # it came while the others prepared
+                self._ship(link, parcel)
             link.send(frame("commit", rev=parcel.rev))
         if links:
             await asyncio.wait([link.swapped for link in links if link.swapped is not None], timeout=PREPARE_PATIENCE)
         for link in links:
+            link.swapped = None
             if link.rev != parcel.rev and self.links.get(link.slot) is link:
+                log.error("worker-%d (pid %d) did not take revision %d and is replaced", link.slot, link.pid, parcel.rev)
                 self._kill(link)
 
     def abort(self) -> None:
         for link in self.links.values():
+            link.shipped = link.rev
             link.send(frame("abort"))
 
     def _ship(self, link: Link, parcel: Parcel) -> None:
+        link.shipped = parcel.rev
         link.send(frame("prepare", rev=parcel.rev, head=parcel.head, slices=len(parcel.slices)))
         for part in parcel.slices:
             link.send(frame("keys", keys=part))
@@ -112,8 +119,11 @@ class BusServer:
             hello = await asyncio.wait_for(read_frame(reader), PREPARE_PATIENCE)
             if hello["kind"] != "hello" or hello.get("v") != VERSION:
                 raise BusError(f"a worker speaks bus version {hello.get('v')}, this control speaks {VERSION}")
+            if hello["parent"] != os.getppid():
+                raise BusError(f"worker-{hello['slot']} (pid {hello['pid']}) belongs to a gateway that has ended")
             link = Link(hello["slot"], hello["pid"], hello["rev"], writer)
             self.links[link.slot] = link
+            log.debug("worker-%d (pid %d) is here with revision %d", link.slot, link.pid, link.rev)
             if self.current is not None and link.rev != self.current.rev:
                 self._ship(link, self.current)
                 link.send(frame("commit", rev=self.current.rev))
@@ -130,12 +140,16 @@ class BusServer:
 
     def _heard(self, link: Link, message: dict[str, Any]) -> None:
         match message["kind"]:
-            case "prepared":
+            case "prepared" if message["rev"] == link.shipped:
+                trouble = "" if message["ok"] else message["error"] or "unknown"
                 if link.answer is not None and not link.answer.done():
-                    link.answer.set_result("" if message["ok"] else message["error"] or "unknown")
+                    link.answer.set_result(trouble)
+                elif trouble:  # what everybody serves already: a successor takes it as far as it goes
+                    log.error("worker-%d (pid %d) cannot take revision %d and is replaced: %s", link.slot, link.pid, link.shipped, trouble)
+                    self._kill(link)
             case "swapped":
                 link.rev = message["rev"]
-                if link.swapped is not None and not link.swapped.done():
+                if link.swapped is not None and not link.swapped.done() and link.rev == link.shipped:
                     link.swapped.set_result(None)
             case "health":
                 link.health = message

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import translate
+from itertools import islice
 from re import compile as regex
 
 from gateway.config.addresses import listeners
@@ -11,7 +12,7 @@ from gateway.config.fields import url_of
 from gateway.config.marks import Loc, Marks
 from gateway.config.read import Reading
 from gateway.config.schema import Channel, Config, Key, Model
-from gateway.config.wording import nearest
+from gateway.config.wording import MISTAKES_MOST, nearest
 from gateway.errors import Mistake
 
 
@@ -30,10 +31,11 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
         found += _channel(name, channel, marks)
     channels = _names(reading, "channels", config.channels)
     for name, model in config.models.items():
-        found += _model(name, model, channels, reading)
+        if len(found) < MISTAKES_MOST:
+            found += _model(name, model, channels, reading)
     found += _aliases(config, marks)
-    found += _keys(config, reading)
-    return found
+    found += islice(_keys(config, reading), MISTAKES_MOST)
+    return found[: 2 * MISTAKES_MOST]
 
 
 def _names(reading: Reading, section: str, parsed: dict[str, object] | dict[str, Channel]) -> dict[str, None]:

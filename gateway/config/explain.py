@@ -46,9 +46,9 @@ def _find(path: str) -> str:
     asked = re.sub(r"\[\d*\]", "", path.strip().strip(".")).split(".")
     known = {full: re.sub(r"\[\]|\.<name>", "", full) for full in words()}
     wanted = ".".join(word for word in asked if word != "<name>")
-    for full, short in known.items():
-        if wanted in (full, short) or _fits(asked, full.replace("[]", "").split(".")):
-            return full
+    fits = [full for full, short in known.items() if wanted == short or _fits(asked, full.replace("[]", "").split("."))]
+    if fits:
+        return max(fits, key=lambda full: (known[full] == wanted, full.count(".")))
     ends = [full for full, short in known.items() if short.endswith("." + wanted)]
     if len(ends) == 1:
         return ends[0]

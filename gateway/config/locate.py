@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from gateway.config.expand import ExpandError, expand
+from gateway.config.expand import ExpandError, expand, read_small
 
 DATA_DIR: Final = "/var/lib/gateway"
 _line = re.compile(
@@ -17,7 +17,7 @@ def data_dir_of(path: str | os.PathLike[str]) -> Path:
     """The top-level `data_dir` of the file at `path`, absolute. Nothing is checked; what cannot be read gives the default."""
     file = Path(os.path.abspath(path))
     try:
-        text = file.read_bytes().decode("utf-8", "replace")
+        text = read_small(file, 8 * 1024 * 1024).decode("utf-8", "replace")
         found = _line.search(text)
         if found is None:
             return Path(DATA_DIR)

@@ -58,7 +58,9 @@ def _line(line: str, inside: bool) -> str:
     if ":" not in line:
         return _tokens.sub(lambda m: "*" * len(m[0]), line)
     line = _header_map.sub(lambda m: m[1] + ",".join(_pair(pair) for pair in m[2].split(",")), line)
-    line = (_flow if "{" in line else _block).sub(lambda m: m[1] + _stars(m[2]), line)
+    line, first = _block.subn(lambda m: m[1] + _stars(m[2]), line)
+    if not first:
+        line = _flow.sub(lambda m: m[1] + _stars(m[2]), line)
     return _tokens.sub(lambda m: "*" * len(m[0]), line)
 
 

@@ -10,7 +10,7 @@ from gateway.errors import Mistake as Mistake
 
 SHOWN_MOST: Final = 100
 WIDTH: Final = 160
-_token = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s,:\[\]{}#"']+(?::[^\s,\[\]{}#"']+)*|.)""")
+_token = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|\$\{[^}]*\}|[^\s,:\[\]{}#"']+(?::[^\s,\[\]{}#"']+)*|.)""")
 _RED, _BLUE, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1;34m", "\x1b[1m", "\x1b[0m"
 
 
@@ -34,7 +34,7 @@ def _one(mistake: Mistake, color: bool) -> str:
     gutter = " " * len(str(mistake.line or 0))
     lines.append(f"{gutter} {blue}-->{plain} {clean(place(mistake))}")
     if mistake.source is None or not mistake.line:
-        lines += [f"{gutter} {blue}={plain} {clean(mistake.hint)}"] if mistake.hint else []
+        lines += [f"{gutter}  {blue}={plain} {clean(mistake.hint)}"] if mistake.hint else []
         return "\n".join(lines) + "\n"
     text, column = cut(mistake.source, mistake.column)
     caret = _indent(text[: column - 1]) + red + "^" * _span(text[column - 1 :]) + plain

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Final, Self
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-DURATION_PATTERN: Final = r"^(?=\d)(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+(?:\.\d+)?s)?(?:\d+ms)?$"
-SIZE_PATTERN: Final = r"^\d+(?:\.\d+)?(?:B|[KMGT]i?B)$"
+DURATION_PATTERN: Final = r"^(?=[0-9])(?:[0-9]+d)?(?:[0-9]+h)?(?:[0-9]+m)?(?:[0-9]+(?:\.[0-9]+)?s)?(?:[0-9]+ms)?$"
+SIZE_PATTERN: Final = r"^[0-9]+(?:\.[0-9]+)?(?:B|[KMGT]i?B)$"
 _duration = re.compile(DURATION_PATTERN)
 _size = re.compile(SIZE_PATTERN)
 _part = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -39,7 +39,7 @@ class Duration(float):
     @classmethod
     def of(cls, text: str) -> Self:
         """`500ms`, `30s`, `1m30s`, `2h`, `1d`. Raises ValueError that says what to write instead."""
-        if not _duration.match(text):
+        if not _duration.fullmatch(text):
             raise ValueError("is not a duration; write 500ms, 30s, 1m30s, 2h or 1d")
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _part.findall(text))
         if seconds > _LONGEST_SECONDS:
@@ -61,7 +61,7 @@ class Size(int):
     @classmethod
     def of(cls, text: str) -> Self:
         """`512B`, `64KiB`, `8MiB`, `10MB`. Raises ValueError that says what to write instead."""
-        if not _size.match(text):
+        if not _size.fullmatch(text):
             raise ValueError("is not a size; write 512B, 64KiB, 8MiB or 1GiB")
         number, unit = re.findall(r"[\d.]+|[A-Za-z]+", text)
         size = float(number) * _BYTES[unit]

@@ -12,6 +12,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, extra="ignore")
 
-    config: Path = Field(Path("/etc/gateway/gateway.yaml"), description="The configuration file.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least important lines that are logged.")
-    log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
+    config: Path = Field(default=Path("/etc/gateway/gateway.yaml"), description="The configuration file.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important lines that are logged."
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Log lines for people or for machines.")

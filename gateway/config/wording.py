@@ -1,8 +1,10 @@
 """What pydantic found, in the operator's words and at the line where it is written."""
 
 import difflib
+import heapq
 from collections.abc import Iterable, Sequence
-from typing import Any
+from os.path import commonprefix
+from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
@@ -11,6 +13,10 @@ from gateway.config.marks import Loc, dotted
 from gateway.config.read import Reading
 from gateway.config.tree import model_at
 from gateway.errors import Mistake
+
+MISTAKES_MOST: Final = 200
+"""Of one kind. A file that is wrong throughout is not worth more time."""
+_COMPARED_MOST: Final = 40
 
 _WANTED = {
     "string_type": ("this is not text", 'quote it: "…"'),
@@ -26,7 +32,10 @@ _WANTED = {
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """`did you mean "…"?`, when one of the known words is near."""
-    found = difflib.get_close_matches(word, list(known), 1, 0.6)
+    some = list(known)
+    if len(some) > _COMPARED_MOST:
+        some = heapq.nlargest(_COMPARED_MOST, some, key=lambda one: len(commonprefix((one, word))))  # noqa: RUF071  # characters are meant
+    found = difflib.get_close_matches(word, some, 1, 0.6)
     return f'did you mean "{found[0]}"?' if found else None
 
 
@@ -34,7 +43,7 @@ def worded(errors: Sequence[ErrorDetails], reading: Reading) -> list[Mistake]:
     """One mistake for each error; where a reference failed already, nothing more is said."""
     silent = {mistake.path for mistake in reading.mistakes}
     made = []
-    for error in errors:
+    for error in errors[:MISTAKES_MOST]:
         loc: Loc = error["loc"]
         if dotted(loc) not in silent:
             made.append(_one(error, loc, reading))

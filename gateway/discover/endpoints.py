@@ -63,7 +63,7 @@ class Endpoints:
         new = []
         for name, channel in channels.items():
             self._channels[name] = []
-            for endpoint in channel.endpoints:
+            for endpoint in dict.fromkeys(channel.endpoints):
                 look = self._kept(before.get((name, endpoint.url)), channel, endpoint)
                 if look is None:
                     look = Look(channel, endpoint, (), time.time())
@@ -222,7 +222,8 @@ async def _probe(look: Look, total: float = TOTAL) -> Probe:
 
 
 async def _ended(tasks: "set[asyncio.Task[None]] | list[asyncio.Task[None]]") -> None:
-    left = [task for task in tasks if not task.done()]
-    for task in left:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(error, Exception):
+            log.error("asking an endpoint ended in a fault of ours", exc_info=error)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from watchfiles import awatch
 
@@ -144,7 +144,8 @@ class _Watcher:
 
     async def _listen(self, folders: list[Path], stop: asyncio.Event) -> None:
         try:
-            events = awatch(*folders, watch_filter=None, step=STEP_MS, stop_event=stop, recursive=False, force_polling=False)
+            options: dict[str, Any] = {"watch_filter": None, "recursive": False, "force_polling": False, "ignore_permission_denied": True}
+            events = awatch(*folders, step=STEP_MS, stop_event=stop, **options)
             first = asyncio.ensure_future(anext(events, None))
             await asyncio.sleep(0)
             if not first.done():

@@ -53,7 +53,7 @@ class Look:
 
     def learn(self, found: Probe, now: float, channel_engine: Callable[[], str | None]) -> bool:
         """Takes over what a probe found. Returns whether the state is another one. channel_engine: what the channel is, after that."""
-        if found.engine and (found.engine != "openai" or self.engine is None):
+        if found.engine and (found.engine != "openai" or self.engine is None or self.state == DOWN):  # the generic one is a guess
             self.engine = found.engine
         self.version = found.version or self.version
         self.tls = found.tls or self.tls
@@ -74,7 +74,7 @@ def judge(found: Probe, wanted: tuple[str, ...], engine: str | None, channel_eng
         return DOWN, found.error or "it does not answer"
     if found.error:
         return (DOWN if found.status in PROXYS else DEGRADED), found.error
-    if engine and channel_engine not in (None, "openai", engine):
+    if engine not in (None, "openai", channel_engine) and channel_engine not in (None, "openai"):  # "openai" is a guess, not a finding
         return DEGRADED, f"it answers as {engine}, its channel is {channel_engine}"
     listed = {model.id for model in found.models}
     missing = [name for name in wanted if name not in listed and not (engine == "sglang" and name.partition(":")[0] in listed)]

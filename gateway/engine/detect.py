@@ -45,6 +45,10 @@ _OWNERS: Final = {
 }
 
 
+_SGLANG: Final = {"version", "model_path", "tokenizer_path", "served_model_name", "internal_states", "max_total_num_tokens"}
+"""Names in SGLang's server info, any of which tells it from a server that answers everything."""
+
+
 def enough(seen: Observations) -> bool:
     """Has the model list named its engine already?"""
     return _by_owner(seen, []) is not None
@@ -74,8 +78,8 @@ def detect(seen: Observations) -> Detected:
 
 def _by_owner(seen: Observations, lines: list[str]) -> str | None:
     data = _object(seen, "models").get("data")
-    owners = {item.get("owned_by") for item in data if isinstance(item, dict)} if isinstance(data, list) else set()
-    for owner in sorted(str(owner) for owner in owners):
+    owners = {str(item.get("owned_by")) for item in data if isinstance(item, dict)} if isinstance(data, list) else set()
+    for owner in sorted(owners):
         if engine := _OWNERS.get(owner.lower()):
             lines.append(f"/v1/models: owned_by is {owner!r}: {engine}")
             return engine
@@ -88,7 +92,7 @@ def _by_version(seen: Observations, lines: list[str]) -> str | None:
         lines.append("/version: names a version: vllm")
         return "vllm"
     for name in ("server_info", "get_server_info"):
-        if _object(seen, name):
+        if _SGLANG & _object(seen, name).keys():
             lines.append(f"/{name}: answers, and /version does not: sglang")
             return "sglang"
     return None

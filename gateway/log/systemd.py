@@ -3,9 +3,16 @@
 The protocol is one `sendto`; the packages that wrap it are not kept up, so these lines are ours.
 """
 
+import logging
 import os
 import socket
 import time
+from typing import Final
+
+log = logging.getLogger("gateway.systemd")
+
+PATIENCE: Final = 1.0
+"""Seconds that a busy systemd may hold us up."""
 
 
 class Systemd:
@@ -44,6 +51,7 @@ class Systemd:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.settimeout(PATIENCE)
                 sock.sendto(message.encode(), self._address)
-        except OSError:
-            self._address = ""  # nobody listens there any more
+        except OSError as error:
+            log.debug("systemd was not reached: %s", error)  # it may be executing itself anew; the next message will tell

@@ -5,6 +5,7 @@ replaced, and a scrape reads one file set per slot however often workers died.
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -101,15 +102,18 @@ class Exposition:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         self._runner = web.AppRunner(app, access_log=None)
-        self._sites: list[web.SockSite] = []
+        self._sites: dict[str, web.SockSite] = {}
 
     async def open(self) -> None:
         await self._runner.setup()
 
-    async def listen(self, sock: Any) -> None:
-        site = web.SockSite(self._runner, sock)
-        await site.start()
-        self._sites.append(site)
+    async def listen_on(self, places: set[str], new: dict[str, socket.socket]) -> None:
+        """Answers on `new` sockets (by place, ours from now on) and no longer on those that `places` does not name."""
+        for place in self._sites.keys() - places:
+            await self._sites.pop(place).stop()
+        for place, sock in new.items():
+            self._sites[place] = web.SockSite(self._runner, sock)
+            await self._sites[place].start()
 
     async def close(self) -> None:
         await self._runner.cleanup()

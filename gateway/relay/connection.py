@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection to an engine, parsed by httptools. Serves one exchange at a time and tells its sink what arrives."""
 
 import asyncio
+import ssl
 from typing import Any, Protocol
 
 import httptools
@@ -9,6 +10,9 @@ from gateway.errors import UpstreamFailure
 
 LATE = 5.0
 """Seconds an engine may take to end a message whose `[DONE]` was seen already, before its connection is dropped."""
+
+HEAD_MOST = 256 * 1024
+"""Bytes of an answer's head; an engine that sends more is out of its mind."""
 
 
 class Sink(Protocol):
@@ -31,8 +35,10 @@ class Connection(asyncio.Protocol):
     """States: idle (in the pool) → busy (has a sink) → idle, or closed. `untouched`: no byte of the present answer has come."""
 
     __slots__ = (
+        "_busy",
         "_chunked",
         "_complete",
+        "_head_size",
         "_headed",
         "_headers",
         "_lasting",
@@ -40,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_length",
         "_loop",
         "_owner",
+        "_paused",
         "_parser",
         "_pieces",
         "_sink",
@@ -57,10 +64,13 @@ class Connection(asyncio.Protocol):
         self._sink: Sink | None = None
         self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
+        self._head_size = 0
         self._complete = False
         self._headed = self._length = self._chunked = self._lasting = False
         self._late: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
+        self._paused = False
+        self._busy = False
         self.closed = False
         self.reused = False
         self.untouched = True
@@ -74,30 +84,35 @@ class Connection(asyncio.Protocol):
         self._sink = sink
         self._complete = self._headed = self._length = self._chunked = self._lasting = False
         self._headers = {}
+        self._head_size = 0
         self.untouched = True
+        self._busy = True
         self.transport.write(request)
 
     def detach(self) -> None:
-        """The sink has all it needs. The connection is kept if the engine ends the message soon, else dropped."""
+        """The sink has all it needs. The connection is kept if the engine ends the message soon, else dropped.
+
+        When the message is complete already, whoever is reading it gives the connection back, and only they do: given
+        back twice, it would serve two exchanges at once.
+        """
         self._sink = None
-        if self._complete:
-            self._release()
-        elif not self.closed:
+        if not self._complete and not self.closed:
             self._late = self._loop.call_later(LATE, self.abort)
 
     def abort(self) -> None:
-        """Drops the connection at once: the engine sees the reset and stops working."""
+        """Drops the connection at once: the engine sees it and stops working. It is never used again."""
         self._sink = None
         self._cancel_late()
-        if not self.closed and self.transport is not None:
-            self.transport.abort()
+        self._drop()
 
     def pause(self) -> None:
-        if self.transport is not None and not self.closed:
+        if self.transport is not None and not self.closed and not self._paused:
+            self._paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        if self.transport is not None and not self.closed:
+        if self.transport is not None and not self.closed and self._paused:
+            self._paused = False
             self.transport.resume_reading()
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------------
@@ -117,11 +132,18 @@ class Connection(asyncio.Protocol):
             return
         except httptools.HttpParserError:
             self._hand_over()
-            self._fail("protocol", "the engine's answer is not valid HTTP")
-            return
-        self._hand_over()
+            if not self._complete:
+                self._fail("protocol", "the engine's answer is not valid HTTP")
+                return
+            self._lasting = False  # the answer is whole, but something follows that nobody asked for
+        else:
+            self._hand_over()
         if self._complete:
             self._finished()
+        elif not self._headed:
+            self._head_size += len(data)
+            if self._head_size > HEAD_MOST:
+                self._fail("protocol", "the head of the engine's answer never ends")
 
     def eof_received(self) -> bool:
         return False
@@ -133,9 +155,12 @@ class Connection(asyncio.Protocol):
         sink = self._sink
         if sink is None:
             return
-        if self._headed and not self._length and not self._chunked and not self._complete:
+        if exc is None and self._headed and not self._length and not self._chunked and not self._complete:
             self._sink = None  # a body without length ends with the connection; whether it is whole, its content must say
             sink.end()
+            return
+        if isinstance(exc, ssl.SSLError) and self.untouched and not self.reused:
+            self._fail("tls", "the engine refused the TLS connection")  # with TLS 1.3 it says so only after the handshake
             return
         text = (
             "the engine closed the connection without an answer"
@@ -145,6 +170,10 @@ class Connection(asyncio.Protocol):
         self._fail("reset" if self.untouched else "cut", text)
 
     # -- httptools callbacks ------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("a second answer to one request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.lower()] = value
@@ -181,31 +210,37 @@ class Connection(asyncio.Protocol):
             self._sink.data(data)
 
     def _finished(self) -> None:
+        """The message is complete. The connection is free before its sink is told, so that what follows may use it."""
         sink, self._sink = self._sink, None
-        if sink is not None:
-            self._release_after(sink)
-        else:
-            self._cancel_late()
-            self._release()
-
-    def _release_after(self, sink: Sink) -> None:
+        self._cancel_late()
         self._release()
-        sink.end()
+        if sink is not None:
+            sink.end()
 
     def _release(self) -> None:
-        if self.closed:
+        """Back to the pool, at most once per request."""
+        if self.closed or not self._busy:
             return
-        if self._lasting:
+        self._busy = False
+        assert self.transport is not None
+        self.resume()
+        if self._lasting and not self.transport.get_write_buffer_size():
             self._owner.give_back(self)
-        elif self.transport is not None:
-            self.transport.close()
+        else:  # also when the engine answered before it had read the whole request: what is unsent would precede the next one
+            self._drop()
 
     def _fail(self, reason: str, message: str) -> None:
         sink, self._sink = self._sink, None
-        if not self.closed and self.transport is not None:
-            self.transport.abort()
+        self._cancel_late()
+        self._drop()
         if sink is not None:
             sink.lost(UpstreamFailure(reason, message, status=502, code="upstream_error"))
+
+    def _drop(self) -> None:
+        if not self.closed:
+            self.closed = True
+            if self.transport is not None:
+                self.transport.abort()
 
     def _cancel_late(self) -> None:
         if self._late is not None:

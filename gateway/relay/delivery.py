@@ -59,7 +59,7 @@ class Delivery:
         self.connection = connection
         self.started = self.last = now
         self.caller.feeder = self
-        self._arm(self._deadline())
+        self._arm(min(self._deadline(), now + self.hop.channel.timeouts.idle))
         connection.send(request, self)
 
     def abandon(self) -> None:
@@ -67,6 +67,8 @@ class Delivery:
         self.rest()
         if self.connection is not None:
             self.connection.abort()
+        if self.done.done() and not self.done.cancelled():
+            self.done.exception()  # it failed in the same moment; nobody will ask any more
 
     # -- the caller's side (accept.caller.Paused) ---------------------------------------------------------------
 
@@ -95,6 +97,15 @@ class Delivery:
         raise NotImplementedError
 
     # -- shared steps -------------------------------------------------------------------------------------------
+
+    def error_data(self, data: bytes) -> None:
+        """A piece of an error answer. One that is too long to be one is judged by its beginning."""
+        self.last = monotonic()
+        self.error_body += data
+        if len(self.error_body) > ERROR_MOST:
+            assert self.connection is not None
+            self.connection.abort()
+            self.fail(self.refused())
 
     def refused(self) -> UpstreamFailure:
         """The engine's error answer, translated by its dialect."""
@@ -146,5 +157,6 @@ class Delivery:
         now = monotonic()
         if self._deadline() <= now:
             self._overdue(now)
-        if self._timer is None and not self.done.done():
-            self._arm(max(self._deadline(), now + 0.001))
+        if self._timer is None and self.caller.feeder is self:
+            # A deadline only ever moves away, except when an answer begins: then `idle` from there is the next one.
+            self._arm(max(min(self._deadline(), now + self.hop.channel.timeouts.idle), now + 0.001))

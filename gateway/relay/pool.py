@@ -38,15 +38,17 @@ class Pool:
     def take(self) -> Connection | None:
         """A connection that is still fresh, the most recently used first; None = one must be opened."""
         idle = self._idle
-        if not idle:
-            return None
-        connection = idle.pop()
-        if connection.closed or self._loop.time() - connection.idle_since > self._idle_time:
-            connection.abort()
-            self._drop_all()
-            return None
-        connection.reused = True
-        return connection
+        while idle:
+            connection = idle.pop()
+            if connection.closed:
+                continue
+            if self._loop.time() - connection.idle_since > self._idle_time:
+                connection.abort()
+                self._drop_all()  # the others are older still
+                break
+            connection.reused = True
+            return connection
+        return None
 
     async def open(self) -> Connection:
         """A new connection. Raises UpstreamFailure (`connect`, `tls`, `timeout_connect`), never carrying an address."""

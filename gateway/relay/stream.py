@@ -9,13 +9,18 @@ from time import monotonic
 
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange, Tokens
-from gateway.relay.delivery import ERROR_MOST, Delivery
+from gateway.relay.delivery import Delivery
 from gateway.relay.ports import Book, Taker, Way
-from gateway.wire.answers import DONE, KEEP_ALIVE, identity, type_of
+from gateway.wire.answers import DONE, KEEP_ALIVE, identity, own_words, type_of
+from gateway.wire.event import decode, error_in
 from gateway.wire.openai import error_event
 from gateway.wire.stream import Transform
 from gateway.wire.usage import tokens_of
 from gateway.words import End
+
+
+NO_STREAM = -200
+"""Stands for the status of a whole answer where a stream was asked for: its body is read as an error."""
 
 
 class StreamDelivery(Delivery):
@@ -38,13 +43,11 @@ class StreamDelivery(Delivery):
     def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         super().head(status, headers)
         if status == 200 and not headers.get(b"content-type", b"").startswith(b"text/event-stream"):
-            self.status = -200  # a whole answer where a stream was asked for: its body is read as an error
+            self.status = NO_STREAM
 
     def data(self, data: bytes) -> None:
         if self.status != 200:
-            self.last = monotonic()
-            if len(self.error_body) < ERROR_MOST:
-                self.error_body += data
+            self.error_data(data)
             return
         transform = self.transform
         out = transform.feed(data)
@@ -71,18 +74,28 @@ class StreamDelivery(Delivery):
 
     def end(self) -> None:
         if self.status != 200:
-            if self.status == -200:
-                self.fail(UpstreamFailure("garbage", "the engine did not answer with a stream"))
-            else:
-                self.fail(self.refused())
+            self.fail(self.refused())
             return
-        self._last_words(UpstreamFailure("cut", "the engine ended its stream before it was complete"))
+        out = self._last_words()
+        if self.transform.done:  # `[DONE]` without its blank line
+            now = monotonic()
+            self._complete(out if self.committed else self._commit(out, now), now)
+        else:
+            self._cut(UpstreamFailure("cut", "the engine ended its stream before it was complete"))
 
     def lost(self, failure: UpstreamFailure) -> None:
         if self.status == 200:
-            self._last_words(failure)
-        else:
-            self._break(failure)
+            out = self._last_words()
+            if out and self.committed:
+                self.x.out_bytes += len(out)
+                self.caller.send(out)
+        self._cut(failure)
+
+    def refused(self) -> UpstreamFailure:
+        if self.status != NO_STREAM:
+            return super().refused()
+        said = error_in(decode(bytes(self.error_body)))
+        return self.hop.dialect.event_failure(said) if said else UpstreamFailure("garbage", "the engine did not answer with a stream")
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -113,14 +126,13 @@ class StreamDelivery(Delivery):
         self.rest()
         self.account.settle(x, now, lambda: self.finish(end))
 
-    def _last_words(self, failure: UpstreamFailure) -> None:
-        """The engine's bytes are at their end: a `[DONE]` without its blank line still counts, anything else is `failure`."""
-        transform = self.transform
-        out = transform.flush()
-        if transform.done:
-            now = monotonic()
-            self._complete(out if self.committed else self._commit(out, now), now)
-        elif transform.broken is not None or transform.error is not None:
+    def _last_words(self) -> bytes:
+        """At the end of the engine's bytes: whole events that only now are known to be whole."""
+        return self.transform.flush()
+
+    def _cut(self, failure: UpstreamFailure) -> None:
+        """The engine's bytes are at their end, and `[DONE]` was not among them."""
+        if self.transform.broken is not None or self.transform.error is not None:
             self._engine_failed()
         else:
             self._break(failure)
@@ -145,7 +157,7 @@ class StreamDelivery(Delivery):
         self.hop.failed(failure)
         attempt = x.attempts[-1]
         attempt.reason, attempt.ms = failure.reason, int((monotonic() - self.started) * 1_000_000) / 1000
-        event = error_event(failure.message, failure.type or type_of(failure.status), failure.param, failure.code)
+        event = error_event(own_words(failure.message, x), failure.type or type_of(failure.status), failure.param, failure.code)
         x.out_bytes += len(event)
         self.caller.close_after = True
         end = self.caller.ended(event)

@@ -5,7 +5,7 @@ from time import monotonic
 from msgspec import Raw
 
 from gateway.errors import UpstreamFailure
-from gateway.relay.delivery import BODY_MOST, ERROR_MOST, Delivery
+from gateway.relay.delivery import BODY_MOST, Delivery
 from gateway.wire.answers import identity
 from gateway.wire.openai import encode
 from gateway.wire.usage import tokens_of
@@ -23,11 +23,10 @@ class WholeDelivery(Delivery):
         self._size = 0
 
     def data(self, data: bytes) -> None:
-        self.last = monotonic()
         if self.status != 200:
-            if len(self.error_body) < ERROR_MOST:
-                self.error_body += data
+            self.error_data(data)
             return
+        self.last = monotonic()
         self.pieces.append(data)
         self._size += len(data)
         if self._size > BODY_MOST:

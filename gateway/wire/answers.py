@@ -1,5 +1,6 @@
 """The bytes of our answers: status lines, header blocks, error envelopes. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -49,10 +50,13 @@ def header_block(headers: Mapping[str, str]) -> bytes:
 
 
 def whole_answer(status: int, headers: bytes, body: bytes, close: bool, head_only: bool) -> bytes:
-    """A complete answer. JSON unless `headers` carries its own Content-Type."""
-    kind = b"" if b"ontent-" in headers[:256] and b"ontent-Type:" in headers else b"Content-Type: application/json\r\n"
+    """A complete answer: JSON, or nothing at all with 204."""
     ending = b"Connection: close\r\n" if close else b""
-    return b"%b%b%b%bContent-Length: %d\r\n\r\n%b" % (status_line(status), kind, headers, ending, len(body), b"" if head_only else body)
+    if status == 204:
+        return b"%b%b%b\r\n" % (status_line(status), headers, ending)
+    return b"%bContent-Type: application/json\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
+        status_line(status), headers, ending, len(body), b"" if head_only else body,
+    )  # fmt: skip
 
 
 def stream_head(headers: bytes, close: bool, chunked: bool) -> bytes:
@@ -67,6 +71,24 @@ def stream_head(headers: bytes, close: bool, chunked: bool) -> bytes:
 
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def own_words(message: str, x: Exchange) -> str:
+    """An engine's message in the caller's words: the virtual model's name for the engine's own, and no address of an engine."""
+    shown = x.virtual.name if x.virtual is not None else x.model
+    for attempt in x.attempts:
+        if attempt.model != shown:
+            message = _word(attempt.model).sub(lambda _: shown, message)
+        address = attempt.endpoint.partition("://")[2].partition("/")[0]
+        for name in (address, address.rpartition(":")[0]):
+            if name:
+                message = _word(name).sub("engine", message)
+    return message
+
+
+def _word(name: str) -> re.Pattern[str]:
+    """The name where it stands alone, not as a part of a longer one."""
+    return re.compile(rf"(?<![\w.-]){re.escape(name)}(?!\w|[.-]\w)", re.I)
 
 
 def error_answer(refusal: Refusal) -> tuple[bytes, bytes]:

@@ -101,7 +101,7 @@ def _ask(session: Session, channel: str) -> list[dict[str, Any]]:
         found = session.client().post(f"/v1/channels/{segment(channel)}/probe", timeout=PATIENCE)
     except Trouble as trouble:
         if trouble.code == UNREACHABLE:
-            trouble.hint += "\n  An engine's address can be probed without it: gatewayctl channels probe http://…"
+            trouble.hint += "\nAn engine's address can be probed without it: gatewayctl channels probe http://…"
         raise
     endpoints: list[dict[str, Any]] = found.get("endpoints", [found])
     return endpoints

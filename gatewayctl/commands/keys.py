@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from gatewayctl import show
+from gatewayctl.client import Client
 from gatewayctl.command import command, noun
-from gatewayctl.commands.live import client_of_these_files
+from gatewayctl.commands.live import check_files, client_of_these_files, load_for_keys
 from gatewayctl.commands.reload import PATIENCE, refused
 from gatewayctl.session import Session
 from gatewayctl.show import Column
@@ -48,9 +49,7 @@ COLUMNS = [
 )
 def list_keys(session: Session) -> None:
     """The keys in the files, and whether they are live. Of their hashes only the beginning is shown."""
-    from gateway.config.load import load
-
-    loaded = load(session.config)
+    loaded = load_for_keys(session.config)
     live = _live(session)
     found = [
         {
@@ -111,19 +110,24 @@ def create(
     secret = _imported() if import_secret else None
     client = client_of_these_files(session)
     wanted = Wanted(tenant=tenant, project=project, models=tuple(models or ["*"]), label=label, id=id, secret=secret)
+    check_files(session.config, client)
     new = add(session.config, wanted)
-    live = False
-    if client is not None:
-        try:
-            answer = client.post("/v1/reload", timeout=PATIENCE)
-        except BaseException:
-            new.undo()
-            raise
-        if not answer.get("ok"):
-            new.undo()
-            raise refused(answer)
-        live = True
-    _show_new(session, new.told(live), imported=secret is not None)
+    try:
+        if client is None:
+            check_files(session.config, None)
+        else:
+            _reload(client)
+    except BaseException:
+        new.undo()
+        raise
+    _show_new(session, new.told(live=client is not None), imported=secret is not None)
+
+
+def _reload(client: Client) -> None:
+    """Returns when every worker has the files; raises when the gateway refused them."""
+    answer = client.post("/v1/reload", timeout=PATIENCE)
+    if not answer.get("ok"):
+        raise refused(answer)
 
 
 def _imported() -> str:
@@ -162,20 +166,20 @@ def revoke(
     Returns when no worker lets anybody in with it any more. Requests in flight end as usual.
     """
     from gateway.config.edit import file_of_key, remove_key
-    from gateway.config.load import load
 
     client = client_of_these_files(session)
-    load(session.config)  # with mistakes in the files the key would go on being valid
+    check_files(session.config, client)  # with mistakes in the files the key would go on being valid
     file = file_of_key(session.config, id)
     if file is None:
         raise Trouble(f"there is no key {id!r} in {session.config} and its includes", "Which there are: gatewayctl keys")
     session.confirm(f"Revoke key {id} in {file}? Its callers are refused at once.", yes)
     remove_key(file, id)
     if client is not None:
-        answer = client.post("/v1/reload", timeout=PATIENCE)
-        if not answer.get("ok"):
-            session.warn(f"gatewayctl: key {id} is out of {file}, but STILL VALID in the running gateway, which refused the files:")
-            raise refused(answer)
+        try:
+            _reload(client)
+        except BaseException:
+            session.warn(f"gatewayctl: key {id} is out of {file}, but it may be STILL VALID in the running gateway:")
+            raise
     if session.machine:
         show.data(session, {"id": id, "file": str(file), "live": False})
     session.say(f"key {id} is revoked" + (" in every worker" if client else "; the gateway is not running"))

@@ -1,4 +1,4 @@
-"""A new key in its file: written, checked with everything else, and taken out again when something does not fit."""
+"""A new key: made or imported, written to its file, and taken out again when it does not fit."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 from gateway.config import edit
 from gateway.config.keys import hash_of, new_id, new_secret
-from gateway.config.load import load
 from gateway.config.resolved import Key
 from gatewayctl.trouble import USAGE, Trouble
 
@@ -53,21 +52,14 @@ class Added:
 
 
 def add(config: Path, wanted: Wanted) -> Added:
-    """Write it. Raises ConfigError, and nothing has changed, when the files have mistakes before or with it."""
-    load(config)
+    """Write it. Whether it fits the rest of the configuration is for the caller to find out, and to `undo`."""
     id, secret, hashed = _made(wanted)
     file = edit.keys_file(config)
     key = Key(
         id=id, digest=bytes.fromhex(hashed.removeprefix("sha256:")), tenant=wanted.tenant, project=wanted.project, models=wanted.models
     )
     edit.add_key(file, key, wanted.label)
-    added = Added(id, secret, wanted, file)
-    try:
-        load(config)
-    except BaseException:
-        added.undo()
-        raise
-    return added
+    return Added(id, secret, wanted, file)
 
 
 def _made(wanted: Wanted) -> tuple[str, str, str]:

@@ -1,0 +1,85 @@
+"""What differs between two revisions, as the log and `config diff` say it."""
+
+import pytest
+
+from gateway.config.diff import diff
+from gateway.config.load import load
+from gateway.config.resolve import resolve
+
+OLD = """\
+version: 1
+node: a
+listeners: {api: {bind: ":8080"}}
+http: {body: 64MiB, cors: {origins: ["https://a.example"]}}
+channels:
+  gpu:
+    engine: vllm
+    endpoints: ["http://h1:1", "http://h2:1"]
+    credential: sk-old-canary
+    headers: {X-A: old-canary, X-B: b}
+    timeouts: {connect: 3s}
+  cpu: {engine: auto, endpoints: ["http://h3:1"]}
+models:
+  qwen: {aliases: [q], targets: [{channel: gpu, weight: 3}, {channel: cpu}]}
+  small: {targets: [{channel: cpu}]}
+tenants: {t: {projects: {p: {}}}}
+keys:
+  - {id: k1, hash: "sha256:HASH1", tenant: t, project: p, models: [qwen]}
+  - {id: k2, hash: "sha256:HASH2", tenant: t, project: p, models: ["*"]}
+""".replace("HASH1", "0f" * 32).replace("HASH2", "1f" * 32)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("# x", "", []),
+        ("node: a", "node: b", ["node a -> b"]),
+        (":8080", "127.0.0.1:8081", ["listeners.api.host 0.0.0.0 -> 127.0.0.1", "listeners.api.port 8080 -> 8081"]),
+        ("body: 64MiB", "body: 20MB", ["http.body 64MiB -> 20000000B"]),
+        (', cors: {origins: ["https://a.example"]}', "", ["http.cors set -> none"]),
+        ("https://a.example", "*", ["http.cors.origins [https://a.example] -> [*]"]),
+        ("engine: vllm", "engine: sglang", ["channels.gpu.engine vllm -> sglang"]),
+        ("http://h2:1", "http://h9:1", ["channels.gpu.endpoints[1] http://h2:1 -> http://h9:1"]),
+        (', "http://h2:1"', "", ["channels.gpu.endpoints[1] - http://h2:1"]),
+        ("sk-old-canary", "sk-new-canary", ["channels.gpu.credential changed"]),
+        (
+            "X-A: old-canary, X-B: b",
+            "X-A: new-canary, X-C: c",
+            ["channels.gpu.headers.X-A changed", "channels.gpu.headers - X-B", "channels.gpu.headers + X-C"],
+        ),
+        ("connect: 3s", "connect: 1m30s", ["channels.gpu.timeouts.connect 3s -> 1m30s"]),
+        ("weight: 3", "weight: 1", ["models.qwen.targets[0].weight 3 -> 1"]),
+        (", {channel: cpu}]", "]", ["models.qwen.targets[1] - cpu (weight 1)"]),
+        ("aliases: [q]", 'aliases: [q, "gpt*"]', ["models.qwen.aliases [q] -> [q, gpt*]"]),
+        ("  small: {targets: [{channel: cpu}]}\n", "", ["models - small"]),
+        ("models:\n", "models:\n  new: {targets: [{channel: gpu}]}\n", ["models + new (gpu)"]),
+        ("channels:\n", 'channels:\n  new: {engine: mindie, endpoints: ["http://n:1"]}\n', ["channels + new (mindie, 1 endpoint)"]),
+        ("{p: {}}", "{p: {}, q: {}}", ["tenants.t [p] -> [p, q]"]),
+        ("id: k1", "id: k9", ["keys - k1 (tenant t)", "keys + k9 (tenant t)"]),
+        ("0f0f", "0e0e", ["keys.k1.hash changed"]),
+        ("models: [qwen]", "models: [small]", ["keys.k1.models [qwen] -> [small]"]),
+    ],
+)
+def test_each_difference_is_said_in_the_words_of_the_file(old, new, said, tmp_path):
+    pairs = []
+    for text in (OLD, OLD.replace(old, new)):
+        (tmp_path / "gateway.yaml").write_text(text)
+        pairs.append(resolve(load(tmp_path / "gateway.yaml", {})))
+    assert [str(change) for change in diff(*pairs)] == said
+    assert "canary" not in repr(diff(*pairs))
+
+
+def test_a_certificate_that_changed_is_said(tmp_path):
+    import msgspec
+
+    from gateway.config.resolved import Tls
+
+    (tmp_path / "gateway.yaml").write_text(OLD)
+    config, keys = resolve(load(tmp_path / "gateway.yaml", {}))
+    made = [
+        msgspec.structs.replace(
+            config, listeners=(msgspec.structs.replace(config.listeners[0], tls=Tls(cert="c", key="k", digest=digest)),)
+        )
+        for digest in ("1", "2")
+    ]
+    assert [str(change) for change in diff((made[0], keys), (made[1], keys))] == ["listeners.api.tls file changed"]

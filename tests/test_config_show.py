@@ -1,0 +1,96 @@
+"""`config show --effective` and covered lines: everything, but no secret."""
+
+import json
+
+import pytest
+
+from gateway.config.load import load
+from gateway.config.redact import covered, redact
+from gateway.config.settings import Settings
+from gateway.config.show import effective
+
+TEXT = """\
+version: 1
+workers: auto
+http: {body: 20MB, cors: {origins: ["*"]}}
+channels:
+  gpu:
+    engine: mindie
+    model: m
+    endpoints: ["http://h:1"]
+    credential: sk-canary
+    headers: {Authorisation: canary}
+    timeouts: {connect: 1m30s}
+    planes: {metrics: "http://h:2"}
+models:
+  qwen: {targets: [{channel: gpu}]}
+tenants: {t: {projects: {p: }}}
+keys:
+  - {id: k1, hash: "sha256:HASH", tenant: t, project: p, models: [qwen]}
+""".replace("HASH", "ca" * 32)
+
+
+def test_everything_is_shown_with_its_default_and_as_it_was_written(tmp_path):
+    (tmp_path / "gateway.yaml").write_text(TEXT)
+    shown = effective(load(tmp_path / "gateway.yaml", {}))
+    assert json.loads(json.dumps(shown)) == shown
+    gpu = shown["channels"]["gpu"]
+    assert gpu["timeouts"] == {"connect": "1m30s", "first_event": "60s", "idle": "60s", "total": "30m"}
+    assert gpu["credential"] == "***" and gpu["headers"] == {"Authorisation": "***"} and gpu["usage"] == "final"
+    assert gpu["planes"] == {"metrics": {"url": "http://h:2"}} and "tls" not in gpu
+    assert shown["http"]["body"] == "20MB" and shown["http"]["header"] == "16KiB" and isinstance(shown["workers"], int) and shown["node"]
+    assert shown["models"]["qwen"]["targets"] == [{"channel": "gpu", "model": "m", "weight": 1}]
+    assert shown["keys"] == [{"id": "k1", "hash": "***", "tenant": "t", "project": "p", "models": ["qwen"]}]
+    assert shown["listeners"] == {"api": {"bind": "127.0.0.1:8080", "serves": "api"}} and shown["tenants"] == {"t": {"projects": {"p": {}}}}
+    assert "canary" not in json.dumps(shown) and "caca" not in json.dumps(shown)
+
+
+def test_effective_is_itself_a_configuration_but_for_the_secrets(tmp_path):
+    (tmp_path / "gateway.yaml").write_text(TEXT)
+    shown = effective(load(tmp_path / "gateway.yaml", {}))
+    shown["channels"]["gpu"] |= {"credential": "sk-canary", "headers": {"Authorisation": "canary"}}
+    shown["keys"][0]["hash"] = "sha256:" + "ca" * 32
+    (tmp_path / "gateway.yaml").write_text(json.dumps(shown))
+    assert effective(load(tmp_path / "gateway.yaml", {}))["channels"] == effective(load(tmp_path / "gateway.yaml", {}))["channels"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("credential: canary # x", "credential: ****** * *"),
+        ("credential: canary, and more", "credential: ******, *** ****"),
+        ("  'credential' : canary", "  'credential' : ******"),
+        ("# credential: canary", "# credential: ******"),
+        ('credential: "${env:KEY}" # x', 'credential: "${env:KEY}" # x'),
+        ('{credential: "${env:KEY}", hash: canary, x: y}', '{credential: "${env:KEY}", hash: ******, x: y}'),
+        ("credential: ${env:KEY:-canary}", "credential: *****************}"),
+        ("credential: |\n  canary\n  canary: x\nmodel: y", "credential: *\n  ******\n  canary: *\nmodel: y"),
+        ("headers:\n  A: canary\n  B: Bearer ${env:X}\nmodel: x", "headers:\n  A: ******\n  B: Bearer ${env:X}\nmodel: x"),
+        ("{headers: {A: canary, B: 'canary'}, model: x}", "{headers: {A: ******, B: '******'}, model: x}"),
+        ("http: {header: 16KiB}\nmax_tokens: 7\ntokenizer: qwen", "http: {header: 16KiB}\nmax_tokens: 7\ntokenizer: qwen"),
+        ("x: [gw_k1_canarycanary, sk-canarycanary]", "x: [******************, ***************]"),
+        ("url: http://u:canary@h/", "url: http://********@h/"),
+        ('credential: "x{canary, y}"', 'credential: "********, *}"'),
+        ("api_key: canary", "api_key: ******"),
+        ("- {id: a, hash: 'sha256:0f0f'}", "- {id: a, hash: '***********'}"),
+        ("hash:\n  canary", "hash:\n  ******"),
+        ("", ""),
+    ],
+)
+def test_lines_are_covered_where_secrets_stand(text, shown):
+    lines = text.split("\n")
+    assert covered(lines) == shown.split("\n")
+    assert [redact(lines, number) for number in range(1, len(lines) + 1)] == shown.split("\n")
+    assert [len(line) for line in covered(lines)] == [len(line) for line in lines]
+
+
+def test_settings_come_from_the_environment(monkeypatch):
+    for name in ("CONFIG", "LOG_LEVEL", "LOG_FORMAT"):
+        monkeypatch.delenv(f"GATEWAY_{name}", raising=False)
+    assert (str(Settings().config), Settings().log_level, Settings().log_format) == ("/etc/gateway/gateway.yaml", "info", "text")
+    monkeypatch.setenv("GATEWAY_CONFIG", "/x.yaml")
+    monkeypatch.setenv("GATEWAY_LOG_FORMAT", "json")
+    assert (str(Settings().config), Settings().log_format) == ("/x.yaml", "json")
+    monkeypatch.setenv("GATEWAY_LOG_FORMAT", "xml")
+    with pytest.raises(ValueError):
+        Settings()

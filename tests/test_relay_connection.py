@@ -1,0 +1,87 @@
+"""One connection to an engine: whose it is, and when. Two requests on one connection would get each other's answers."""
+
+import asyncio
+
+import pytest
+
+from gateway.errors import UpstreamFailure
+from gateway.relay.connection import Connection
+
+ANSWER = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nDONE!\r\n0\r\n\r\n"
+
+
+class Transport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = ""
+
+    def write(self, data: object) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None:
+        self.ended = "closed"
+
+    def abort(self) -> None:
+        self.ended = "aborted"
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.given_back = 0
+
+    def give_back(self, connection: Connection) -> None:
+        self.given_back += 1
+
+    def forget(self, connection: Connection) -> None: ...
+
+
+class Sink:
+    """Takes what it is given; `then` is done to the connection at the first data, or at the end."""
+
+    def __init__(self, connection: Connection, then: str, when: str) -> None:
+        self.connection, self.then, self.when = connection, then, when
+
+    def head(self, status: int, headers: object) -> None: ...
+
+    def data(self, data: bytes) -> None:
+        if self.when == "data":
+            getattr(self.connection, self.then)()
+
+    def end(self) -> None:
+        if self.when == "end":
+            getattr(self.connection, self.then)()
+
+    def lost(self, failure: UpstreamFailure) -> None:
+        raise AssertionError(failure)
+
+
+@pytest.mark.parametrize("when", ["data", "end", "never"])
+@pytest.mark.parametrize("cut", [*range(60, len(ANSWER), 3), len(ANSWER)])
+async def test_a_connection_goes_back_to_its_pool_once(when: str, cut: int) -> None:
+    owner, transport = Owner(), Transport()
+    connection = Connection(owner, asyncio.get_running_loop())
+    connection.connection_made(transport)
+    connection.send(b"", Sink(connection, "detach", when))
+    for piece in (ANSWER[:cut], ANSWER[cut:]):
+        if piece:
+            connection.data_received(piece)
+    assert owner.given_back == 1 and not transport.ended
+    connection.connection_lost(None)
+
+
+async def test_a_connection_that_was_aborted_never_goes_back() -> None:
+    owner, transport = Owner(), Transport()
+    connection = Connection(owner, asyncio.get_running_loop())
+    connection.connection_made(transport)
+    connection.send(b"", Sink(connection, "abort", "data"))
+    connection.data_received(ANSWER)
+    assert not owner.given_back and transport.ended
