@@ -147,10 +147,10 @@ class Control:
         parcel = await self.rollout.settle_in(Revisions(data_dir), again=again is not None)
         self.bus = BusServer(data_dir / "bus.sock")
         self.bus.current = parcel
-        await self.bus.open()
         self.records = Records(data_dir / "journal")
         self.office = Office(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
+        await self.bus.open()
         self.metrics = Exposition(data_dir / "metrics", Facts(lambda: self.office.status(), lambda: self.office.endpoint_states()))
         await self.metrics.open()
         await self._line.commit(config, parcel)
@@ -158,14 +158,14 @@ class Control:
         for work in (self._watch_files(), self._close_orphans(data_dir), self._keep_reserve(data_dir), self.endpoints.run()):
             self._keep(work)
         if again is not None:
-            self._keep(self._catch_up())
+            self._keep(self.reload(by="gateway", why="control was started again"))
         status = await self._ended
         await self._close(admin)
         return status
 
     def _read(self, resume: bool, again: Path | None) -> bool:
         """What to serve. At a start: the file, or when it is bad and that is wished (`--resume`) the last good revision.
-        Started again: the revision that workers serve; the file is looked at once everything stands (`_catch_up`)."""
+        Started again: the revision that workers serve; the file is looked at once everything stands."""
         rollout = self.rollout
         if again is not None and rollout.recall(Revisions(again)):
             return True
@@ -186,15 +186,6 @@ class Control:
         if fresh:
             shutil.rmtree(data_dir / "metrics", ignore_errors=True)  # counters begin anew with the service
         await self._close_dead(data_dir)
-
-    async def _catch_up(self) -> None:
-        """What became of the file while control was down. Waits for the workers, so that they all can say no."""
-        assert self.rollout.config is not None
-        for _ in range(20):
-            if len(self.bus.links) >= self.rollout.config.workers:
-                break
-            await asyncio.sleep(0.1)
-        await self.reload(by="gateway", why="control was started again")
 
     # -- the supervisor -------------------------------------------------------------------------------------------
 

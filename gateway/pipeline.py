@@ -19,12 +19,16 @@ from gateway.relay.delivery import Delivery
 from gateway.relay.stream import StreamDelivery
 from gateway.relay.whole import WholeDelivery
 from gateway.snapshot import Hop, Snapshot
-from gateway.wire.answers import header_block, identity, type_of
+from gateway.wire.answers import header_block, identity, own_words, type_of
 from gateway.wire.openai import encode, error_event
 from gateway.wire.stream import transform
 from gateway.words import End
 
 log = logging.getLogger("gateway.request")
+
+
+COST_NOTHING = frozenset({"connect", "tls", "timeout_connect", "unsupported"})
+"""Failures that no engine has worked for: what follows them needs no retry budget."""
 
 
 class Live:
@@ -42,6 +46,7 @@ class Pipeline:
     def __init__(self, live: Live, account: Account, loop: asyncio.AbstractEventLoop) -> None:
         self._live = live
         self._account = account
+        self._journal = account.journal
         self._loop = loop
         self._memory = Memory()
         self.open: set[Exchange] = set()
@@ -61,12 +66,14 @@ class Pipeline:
                 return
             if caller.late:
                 raise surface.shutting_down()
+            if self._journal.refusing:
+                raise surface.unrecorded()
             x.api = surface.api_of(x)
             x.key = snapshot.keyring.identify(x.headers.get("Authorization"))
             if x.api == "models":
                 await self._answer(x, caller, surface.models(x))
                 return
-            await read_body(x, caller, payload, self._memory, snapshot.http.body_memory)
+            await read_body(x, caller, payload, self._memory)
             read_call(x)
             x.virtual = snapshot.model(x.key, x.model)
             await self._deliver(x, caller)
@@ -74,7 +81,7 @@ class Pipeline:
             await self._refuse(x, caller, no)
         except UpstreamFailure as failure:
             await self._give_up(x, caller, failure)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):
             self._left(x, caller)
             raise
         except Exception:
@@ -86,6 +93,7 @@ class Pipeline:
         finally:
             self._account.settle(x, monotonic())  # never awaits: a cancel cannot skip it
             self._account.metrics.in_flight -= 1
+            self._memory.used -= x.body_bytes
             self.open.discard(x)
 
     async def refuse_parse(self, caller: Caller, no: Refusal) -> None:
@@ -123,18 +131,20 @@ class Pipeline:
                 log.info("request %s: attempt at channel %s failed: %s", x.id, hop.name, error.reason)
                 if not error.retryable or not _listed(error, retry.on):
                     break
-        assert failure is not None
-        raise failure
+        raise failure or _resting(model.rest(started))
 
     def _may_go_on(self, x: Exchange, failure: UpstreamFailure, started: float) -> bool:
         """Another attempt? Within the model's attempts and time, and within what an ailing engine can bear."""
         retry = x.virtual.config.retry
         if len(x.attempts) >= retry.attempts or monotonic() - started >= retry.within:
             return False
-        return failure.reason in ("connect", "unsupported") or bool(x.virtual.budget.spend())
+        return failure.reason in COST_NOTHING or bool(x.virtual.budget.spend())
 
     async def _attempt(self, x: Exchange, caller: Caller, hop: Hop, kind: str) -> None:
         """One attempt, with one silent repetition when a pooled connection turns out to be dead."""
+        fields = dict(x.fields)
+        x.rewrites = prepare(fields, model=hop.model, stream=x.stream, usage=hop.channel.usage, dialect=hop.dialect, api=x.api)
+        request = _request(x, hop, encode(fields))
         begun = monotonic()
         attempt = Attempt(kind, hop.name, hop.at.endpoint.url, hop.model)
         x.attempts.append(attempt)
@@ -142,9 +152,6 @@ class Pipeline:
         hop.at.breaker.begin(begun)
         hop.at.in_flight += 1
         try:
-            fields = dict(x.fields)
-            x.rewrites = prepare(fields, model=hop.model, stream=x.stream, usage=hop.channel.usage, dialect=hop.dialect, api=x.api)
-            request = _request(x, hop, encode(fields))
             self._account.open(x)
             connection = hop.at.pool.take()
             try:
@@ -208,6 +215,8 @@ class Pipeline:
         if x.settled:
             return
         x.status, x.end, x.error = no.status, who + no.phase, x.error or no.log or no.code
+        if "Expect" in x.headers and not x.read:
+            caller.close_after = True  # whether the body will still come, nobody knows
         if caller.streaming:
             end = self._last_event(caller, no.message, no.type or type_of(no.status), no.param, no.code)
         else:
@@ -216,9 +225,9 @@ class Pipeline:
 
     async def _give_up(self, x: Exchange, caller: Caller, failure: UpstreamFailure) -> None:
         """Nobody could serve. The caller is told what the last meaningful failure was, without the engine's names."""
-        message = failure.message.replace(x.upstream_model, x.virtual.name) if x.upstream_model else failure.message
+        message = own_words(failure.message, x)
         blame = End.CALLER if failure.blame == "caller" else End.UPSTREAM
-        x.status, x.end, x.error = failure.status, blame + End.WAIT, failure.reason
+        x.status, x.end, x.error = failure.status, blame + (End.WAIT if x.attempts else End.ROUTE), failure.reason
         kind = failure.type or type_of(failure.status)
         if caller.streaming:
             end = self._last_event(caller, message, kind, failure.param, failure.code)
@@ -264,7 +273,7 @@ def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:
     """The bytes for the engine. Of the caller's headers only its trace goes on; its key, cookies and identity never do."""
     own = b"x-request-id: %b\r\n" % x.request_id.encode()
     trace = x.headers.get("traceparent")
-    if trace and x.trace and x.trace in trace:
+    if trace and len(trace) == 55 and trace[3:35] == x.trace:  # `accept` read it there, so it is well formed
         own += header_block({"traceparent": trace})
         state = x.headers.get("tracestate")
         if state and state.isascii() and state.isprintable() and len(state) <= 512:
@@ -275,13 +284,19 @@ def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:
 def _listed(failure: UpstreamFailure, reasons: tuple[str, ...]) -> bool:
     """Whether the model's `retry.on` names this kind of failure."""
     status = failure.upstream_status or 0
-    if failure.reason in ("connect", "tls", "timeout_connect"):
+    if failure.reason in COST_NOTHING:
         return "connect" in reasons
     if failure.reason.startswith("timeout"):
         return "timeout" in reasons
-    if status == 429:
-        return "429" in reasons
-    return ("5xx" if status >= 400 else "stream") in reasons
+    if not failure.reason.startswith("status_"):
+        return "stream" in reasons
+    return ("429" if status == 429 else "5xx") in reasons
+
+
+def _resting(seconds: float) -> UpstreamFailure:
+    """Every engine of the model asked to be left alone: none is asked, and the caller is told for how long."""
+    message = "All engines of this model asked to be left alone for a while, please try again later"
+    return UpstreamFailure("resting", message, 503, "upstream_overloaded", retry_after=seconds)
 
 
 def _worth_telling(before: UpstreamFailure | None, now: UpstreamFailure) -> UpstreamFailure:

@@ -194,6 +194,7 @@ class Rollout:
         committed = False
         try:
             await sockets.prepare(config)
+            await bus.gathered(self.config.workers)
             trouble = await bus.prepare(parcel)
             if trouble:
                 return self._refusal("; ".join(f"worker-{slot} cannot serve it: {what}" for slot, what in sorted(trouble.items())))

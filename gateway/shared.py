@@ -45,6 +45,7 @@ class Shared:
         self.budgets: Kept[RetryBudget] = Kept()
         self.contexts: Kept[ssl.SSLContext] = Kept()
         self.turns: Kept[list[int]] = Kept()
+        self.loads: Kept[list[int]] = Kept()
 
     def close(self) -> None:
         self.pools.sweep(set())

@@ -11,7 +11,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from typing import Any
 
-from gateway.auth.keyring import Keyring
+from gateway.auth.keyring import Keyring, may_use
+from gateway.auth.proxies import Proxies
 from gateway.config.resolved import Channel, Endpoint, Http, Journal, Key, Model, Resolved, Tls
 from gateway.config.tls import client_context, server_context
 from gateway.engine.base import Dialect
@@ -32,15 +33,24 @@ SLICE = 200
 class EndpointLive:
     """One address of a channel, with its connections and its luck."""
 
-    __slots__ = ("_heads", "_lines", "breaker", "endpoint", "in_flight", "pool")
+    __slots__ = ("_heads", "_lines", "_load", "breaker", "endpoint", "pool")
 
-    def __init__(self, endpoint: Endpoint, pool: Pool, breaker: Breaker, lines: bytes) -> None:
+    def __init__(self, endpoint: Endpoint, pool: Pool, breaker: Breaker, load: list[int], lines: bytes) -> None:
         self.endpoint = endpoint
         self.pool = pool
         self.breaker = breaker
-        self.in_flight = 0
+        self._load = load
         self._lines = lines
         self._heads: dict[str, bytes] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way, those of earlier snapshots among them."""
+        return self._load[0]
+
+    @in_flight.setter
+    def in_flight(self, attempts: int) -> None:
+        self._load[0] = attempts
 
     def head(self, path: str) -> bytes:
         """The constant part of a request's head: request line, Host, the channel's credential and headers."""
@@ -81,12 +91,14 @@ class Hop:
         self.at.breaker.success()
 
     def failed(self, failure: UpstreamFailure) -> None:
-        """Counts against the endpoint, unless the caller was to blame."""
+        """Counts against the endpoint, unless the caller was to blame: then the engine is well, or it would not have said so."""
         now = time.monotonic()
-        if failure.retry_after is not None and failure.upstream_status in (429, 503):
+        if failure.retry_after and failure.upstream_status in (429, 503):
             self.at.breaker.rest(now, failure.retry_after)
         elif failure.blame == "engine":
             self.at.breaker.failure(now, failure.reason)
+        else:
+            self.at.breaker.success()
 
 
 class TargetLive:
@@ -124,8 +136,8 @@ class ModelLive:
     def plan(self, now: float) -> list[Hop]:
         """Every endpoint that may serve, each once, in the order they are to be tried.
 
-        The policy's pick first, then the other targets, then further endpoints of each; endpoints that are ejected or
-        resting come last: when nobody else can serve, they are tried all the same.
+        The policy's pick first, then the other targets, then further endpoints of each. Ejected endpoints come last: when
+        nobody else can serve, they are tried all the same. Those that asked to be left alone are left alone: empty = all did.
         """
         if len(self._targets) == 1:
             hops = self._targets[0].in_turn()
@@ -133,8 +145,13 @@ class ModelLive:
             hops = self._ordered(self.shares.order())
         for hop in hops:
             if not hop.at.breaker.well:
-                return sorted(hops, key=lambda one: not one.at.breaker.allows(now))
+                awake = [one for one in hops if not one.at.breaker.rests(now)]
+                return sorted(awake, key=lambda one: not one.at.breaker.allows(now))
         return hops
+
+    def rest(self, now: float) -> float:
+        """Seconds until the first endpoint that asked to be left alone may be asked again."""
+        return min(hop.at.breaker.rests(now) for target in self._targets for hop in target.hops)
 
     def _ordered(self, order: tuple[int, ...]) -> list[Hop]:
         """The hops of targets in this order; of each target its endpoint in turn first."""
@@ -152,6 +169,7 @@ class Snapshot:
 
     __slots__ = (
         "_prefixes",
+        "body_share",
         "channels",
         "cors",
         "data_dir",
@@ -162,6 +180,7 @@ class Snapshot:
         "models",
         "names",
         "node",
+        "proxies",
         "rev",
         "tls",
     )
@@ -171,6 +190,8 @@ class Snapshot:
         self.node = config.node
         self.data_dir = config.data_dir
         self.http: Http = config.http
+        self.body_share = max(config.http.body, config.http.body_memory // max(1, config.workers))
+        self.proxies = Proxies(config.http.trusted_proxies) if config.http.trusted_proxies else None
         self.journal: Journal = config.journal
         self.listeners = config.listeners
         self.keyring = Keyring(config.auth)
@@ -204,7 +225,7 @@ class Snapshot:
                 phase="R",
             )
         usable = self.usable(key)
-        if found.name not in usable and name not in usable:
+        if found.name not in usable and name not in usable and not may_use(key, name):
             raise Refusal(403, "model_not_allowed", f"Your API key may not use the model `{name[:200]}`.", param="model", phase="K")
         return found
 
@@ -223,7 +244,9 @@ class Builder:
         self._shared = shared
         self._strict = strict
         self._snapshot = Snapshot(rev, config)
-        self.used: dict[str, set[Hashable]] = {name: set() for name in ("pools", "breakers", "shares", "budgets", "contexts", "turns")}
+        self.used: dict[str, set[Hashable]] = {
+            name: set() for name in ("pools", "breakers", "shares", "budgets", "contexts", "turns", "loads")
+        }
 
     async def build(self, keys: AsyncIterator[Iterable[Key]]) -> Snapshot:
         """The whole snapshot. Raises OSError or ssl.SSLError when a certificate cannot be used."""
@@ -283,7 +306,8 @@ class Builder:
         name = tls.server_name if tls else None
         pool = self._kept("pools", (channel.name, *where, connect, idle), lambda: Pool(endpoint, context, name, connect, idle))
         breaker = self._kept("breakers", (channel.name, *where, endpoint.base), Breaker)
-        return EndpointLive(endpoint, pool, breaker, lines)
+        load = self._kept("loads", (channel.name, *where, endpoint.base), lambda: [0])
+        return EndpointLive(endpoint, pool, breaker, load, lines)
 
     def _model(self, model: Model) -> ModelLive:
         targets = [TargetLive(self._snapshot.channels[target.channel], target.model) for target in model.targets]

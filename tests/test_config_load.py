@@ -152,7 +152,7 @@ def test_files_together_have_a_limit(folder):
     for name in ("a", "b", "c"):
         (folder / "conf.d" / f"{name}.yaml").write_text("# " + "x" * 3 * 1024 * 1024)
     (found,) = bad(folder)
-    assert "with this file the configuration is larger than 8 MiB" in found.message and "c.yaml" in found.message
+    assert "c.yaml makes the configuration larger than 8 MiB" in found.message and "c.yaml" in found.message
 
 
 def test_what_is_no_regular_file_is_refused_without_waiting(folder):
@@ -313,3 +313,14 @@ def test_a_file_that_is_wrong_throughout_is_told_soon(folder):
     (folder / "gateway.yaml").write_text(f"version: 1\nchannels:\n{channels}models:\n{models}keys:\n{keys}")
     found = bad(folder)
     assert len(found) >= 200 and "more mistakes" in render(found)
+
+
+def test_the_data_directory_is_named_in_the_main_file_where_commands_look_for_it(folder):
+    (folder / "keys.yaml").write_text("data_dir: /srv\n" + KEYS)
+    (found,) = bad(folder)
+    assert found.message == "data_dir belongs in the main file" and (found.line, found.column) == (1, 1)
+
+
+def test_includes_may_be_references(folder):
+    (folder / "gateway.yaml").write_text(MAIN.replace("keys.yaml", "'${env:NAME:-keys}.yaml'"))
+    assert len(good(folder).config.keys) == 1

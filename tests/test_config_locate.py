@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
         ("data_dir: ${env:STATE_OF_TEST:-/srv}/gw\n", "/srv/gw"),
         ("data_dir: ${env:STATE_OF_TEST}\n", "/var/lib/gateway"),
         ("x:\n  data_dir: /no\n#data_dir: /no\n", "/var/lib/gateway"),
+        ("{version: 1, data_dir: /srv/gw}\n", "/srv/gw"),
+        ('{\n "version": 1,\n "data_dir": "/srv/gw",\n "x": 1}\n', "/srv/gw"),
         ("data_dir:\n", "/var/lib/gateway"),
         ("\xff\x00", "/var/lib/gateway"),
     ],

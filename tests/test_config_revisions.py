@@ -165,3 +165,13 @@ def test_lost_files_are_written_anew_and_new_ones_are_named(folder):
     said = Revisions(folder / "data").restore(1)
     assert (folder / "conf.d" / "a.yaml").read_text() == "http: {body: 1MiB}\n" and (folder / "keys.yaml").read_text() == "keys: []\n"
     assert [Path(name).name for name in said.extra] == ["b.yaml"] and "left in place" in said.said
+
+
+def test_a_rollback_works_when_the_file_of_today_is_broken(folder):
+    (folder / "gateway.yaml").write_text(MAIN.replace("include: [keys.yaml]\n", "") + KEYS)
+    save(folder)
+    (folder / "gateway.yaml").write_text(MAIN.replace("include: [keys.yaml]\n", "") + KEYS.replace("k1", "k2"))
+    save(folder)
+    (folder / "gateway.yaml").write_text("version: [\n")
+    Revisions(folder / "data").restore(1)
+    assert [key.id for key in load(folder / "gateway.yaml", {}).config.keys] == ["k2"]

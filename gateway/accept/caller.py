@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -28,6 +28,9 @@ WRITE_HIGH = 64 * 1024
 LINGER = 5.0
 """Seconds given to a caller to stop sending a body that was refused, so that it reads our answer instead of a reset."""
 
+FEW = 20
+"""Header fields whose sizes need not be summed up: each of them is within the limit, and their number is."""
+
 
 class Paused(Protocol):
     """Whoever feeds this caller: told when the caller is too slow, when it can take more, and when it has left."""
@@ -42,7 +45,10 @@ RefuseParse = Callable[["Caller", Refusal], Awaitable[None]]
 
 def whole_body(payload: StreamReader) -> bytes:
     """A body that has arrived whole. Taken as it lies: reading it properly costs two microseconds of flow control."""
-    pieces = payload._buffer
+    try:
+        pieces = payload._buffer
+    except AttributeError:  # aiohttp's own object for no body at all
+        return b""
     if len(pieces) == 1 and not payload._buffer_offset:
         return pieces[0]
     return payload.read_nowait() if pieces else b""
@@ -95,6 +101,13 @@ class Door(web.Server):
         return sum(1 for connection in self._connections if connection._request_in_progress)
 
 
+class Deaf:
+    """Stands in for the parser of a connection that is only waited for to end."""
+
+    def feed_data(self, data: bytes) -> tuple[tuple[()], bool, bytes]:
+        return (), False, b""
+
+
 class Caller(RequestHandler):
     """One connection of one caller, serving one request at a time."""
 
@@ -141,9 +154,14 @@ class Caller(RequestHandler):
                 self._parser.message_consumed()
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
-            if not isinstance(message, RawRequestMessage):
-                await self._refuse_parse(message)
-                break
+            if not isinstance(message, RawRequestMessage) or len(message.raw_headers) > FEW or message.version is not HttpVersion11:
+                objection = self._objection(message)
+                if objection is not None:
+                    await self._refuse_parse(objection)
+                    await self._linger()
+                    break
+            if self._paused:  # the answer before is still on its way: its slow reader must not gather two
+                await self._drain_helper()
             self._begin(message)
             try:
                 await serve(self, message, payload)
@@ -155,7 +173,11 @@ class Caller(RequestHandler):
                 self.force_close()
             finally:
                 self._finish()
-            if self.close_after or self._upgraded or not await self._swallow(payload):
+            if self.close_after:
+                if not payload.is_eof():
+                    await self._linger()
+                break
+            if not await self._swallow(payload):
                 break
             self._rearm_keepalive()
         if not self._force_close:
@@ -166,7 +188,8 @@ class Caller(RequestHandler):
     def _begin(self, message: RawRequestMessage) -> None:
         self.message = message
         self.head_sent = self.streaming = False
-        self.close_after = message.should_close or self.door.draining
+        # Who speaks HTTP/1.0 may not understand our keep-alive; what follows a wish to upgrade is not HTTP any more.
+        self.close_after = message.should_close or message.upgrade or self.door.draining or message.version is not HttpVersion11
         self._request_in_progress = True
 
     def _finish(self) -> None:
@@ -176,16 +199,37 @@ class Caller(RequestHandler):
         if self._handler_waiter is not None:
             self._handler_waiter.set_result(None)
 
-    async def _refuse_parse(self, trouble: Any) -> None:
-        """Bytes that are no acceptable HTTP request: 431 when a line or header is too long, else 400. Always closes."""
+    def _objection(self, message: Any) -> Refusal | None:
+        """What is wrong with bytes that are no plain request: 431 when the head is too large, else 400; None = nothing."""
+        if isinstance(message, RawRequestMessage):
+            large = sum(len(name) + len(value) + 4 for name, value in message.raw_headers) > self.max_field_size
+            wrong = message.version < HttpVersion10
+        else:
+            large = isinstance(message.exc, LineTooLong) or "Too many headers" in str(message.exc)
+            wrong = True
+        if large:
+            return Refusal(431, "header_too_large", "The request's head is larger than this gateway accepts.", close=True)
+        return Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.", close=True) if wrong else None
+
+    async def _refuse_parse(self, refusal: Refusal) -> None:
+        """Always closes: where the next request begins, nobody can tell."""
         self.message = None
         self.head_sent = self.streaming = False
         self.close_after = True
-        if isinstance(trouble.exc, LineTooLong):
-            refusal = Refusal(431, "header_too_large", "a header or the request line is longer than this gateway accepts", close=True)
-        else:
-            refusal = Refusal(400, "bad_request", "this is not a valid HTTP/1.1 request", close=True)
         await self.door.refused(self, refusal)
+
+    async def _linger(self) -> None:
+        """After the last answer, to a caller that is still sending: it gets time to read the answer, and nothing that it
+        sends is parsed any more. Ends when the caller closes: then this task is cancelled."""
+        transport = self.transport
+        if transport is None:
+            return
+        self._parser = Deaf()  # type: ignore[assignment]
+        self._messages.clear()
+        self.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        await asyncio.sleep(LINGER)
 
     async def _swallow(self, payload: StreamReader) -> bool:
         """Reads the rest of a body that nobody wanted, for a short while. False: the connection must close."""

@@ -22,6 +22,10 @@ _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _random = random.Random()  # ids must be unique, not secret
 
 
+LEAST = 4096
+"""Bytes of a body that must come in each `http.body_timeout`, so that nobody dribbles one for ever."""
+
+
 class Memory:
     """The bytes of request bodies that this worker holds now, against its share of `http.body_memory`."""
 
@@ -45,6 +49,8 @@ def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchang
     request_id = wished if wished and _REQUEST_ID.fullmatch(wished) else id
     peer = caller.peername
     ip = peer[0] if isinstance(peer, tuple) else ""
+    if snapshot.proxies is not None:
+        ip = snapshot.proxies.caller(ip, headers.getall("x-forwarded-for", ()))
     x = Exchange(id, request_id, snapshot, message.method, message.path, headers, ip, time.monotonic(), ts)
     trace = headers.get("traceparent")
     if trace and (found := _TRACE.fullmatch(trace)):
@@ -54,53 +60,69 @@ def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchang
     return x
 
 
-async def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory, workers_share: int) -> None:
-    """The whole body into `x.body`. Refuses with 413 (before reading when Content-Length says so), 408 or 503.
+async def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory) -> None:
+    """The whole body into `x.body`. Refuses with 413 (before reading when Content-Length says so), 415, 408, 400 or 503.
 
-    `Expect: 100-continue` is answered only here, when the key and the announced size were accepted.
+    `Expect: 100-continue` is answered only here, when the key and the announced size were accepted. What is read counts
+    in `memory` until the exchange ends: failing over needs the body again.
     """
     http = x.snapshot.http
-    announced = x.headers.get("Content-Length")
+    headers = x.headers
+    announced = headers.get("Content-Length")
     if announced is not None and int(announced) > http.body:
         raise _too_large(http.body)
-    if x.headers.get("Expect", "").lower() == "100-continue" and caller.modern:
-        caller.send_continue()
+    if "Expect" in headers:
+        _answer_expectation(headers["Expect"], caller, payload)
     if payload.is_eof():
-        x.body = whole_body(payload)
+        body = x.body = whole_body(payload)
+        memory.used += len(body)
+        x.body_bytes = len(body)
+        if len(body) > http.body:
+            raise _too_large(http.body)
     else:
-        x.body = await _collect(payload, http.body, http.body_timeout, memory, workers_share)
-    x.body_bytes = len(x.body)
-    if x.body_bytes > http.body:
-        raise _too_large(http.body)
+        await _collect(x, payload, memory)
+    if memory.used > x.snapshot.body_share:
+        raise _no_room()
     x.read = time.monotonic()
 
 
-async def _collect(payload: StreamReader, most: int, patience: float, memory: Memory, share: int) -> bytes:
+def _answer_expectation(expected: str, caller: Caller, payload: StreamReader) -> None:
+    if expected.lower() == "100-continue" and caller.modern and not payload.is_eof() and not payload.total_bytes:
+        caller.send_continue()
+
+
+async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
+    """A body that comes in pieces. Counts it as it comes, so that what is read of a refused one is given back as well."""
+    most, patience, share = x.snapshot.http.body, x.snapshot.http.body_timeout, x.snapshot.body_share
     pieces: list[bytes] = []
-    size = 0
+    seen = 0
+    loop = asyncio.get_running_loop()
     try:
-        while True:
-            async with asyncio.timeout(patience):
-                piece = await payload.readany()
-            if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
-            size += len(piece)
-            memory.used += len(piece)
-            if size > most:
-                raise _too_large(most)
-            if memory.used > share:
-                raise Refusal(503, "overloaded", "The gateway holds too many request bodies at the moment.", retry_after=1.0, close=True)
+        async with asyncio.timeout(patience) as deadline:
+            while piece := await payload.readany():
+                pieces.append(piece)
+                x.body_bytes += len(piece)
+                memory.used += len(piece)
+                if x.body_bytes > most:
+                    raise _too_large(most)
+                if memory.used > share:
+                    raise _no_room()
+                if x.body_bytes - seen >= LEAST:
+                    seen = x.body_bytes
+                    deadline.reschedule(loop.time() + patience)
     except TimeoutError:
         raise Refusal(408, "request_timeout", f"The request body stalled for {patience:g} s.", close=True) from None
     except (ContentLengthError, TransferEncodingError) as error:
         raise Refusal(400, "bad_request", "The request body is not framed as its headers say.", close=True) from error
+    except (Refusal, ConnectionError):
+        raise
     except Exception as error:  # aiohttp's RequestPayloadError: a body that is no valid encoding
-        if isinstance(error, Refusal):
-            raise
         raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from error
-    finally:
-        memory.used -= size
+    x.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _no_room() -> Refusal:
+    return Refusal(503, "overloaded", "The gateway holds too many request bodies at the moment.", retry_after=1.0, close=True)
 
 
 def _too_large(most: int) -> Refusal:

@@ -1,5 +1,6 @@
 """Which service is asked for: health, the OpenAI surface, or nothing of ours. An allow-list: what is not named here is 404."""
 
+import re
 import time
 from typing import Any
 from urllib.parse import unquote
@@ -24,12 +25,20 @@ NO_MESSAGE = RawRequestMessage(
 """Stands for a request that could not be parsed."""
 
 
+_HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+){0,50}")
+"""SDKs send headers of their own (x-stainless-…); a page whose origin is allowed may send any."""
+
+
 def _path(target: str) -> str:
-    return target.partition("?")[0]
+    """The path of a request's target. The absolute form, `http://host/path`, must be understood as well (RFC 9112 §3.2.2)."""
+    path = target.partition("?")[0]
+    if not path.startswith("/") and path[:8].lower().startswith(("http://", "https://")):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return path
 
 
 def is_health(target: str) -> bool:
-    return target.startswith(("/healthz", "/readyz")) and _path(target) in ("/healthz", "/readyz")
+    return target.startswith(("/healthz", "/readyz", "http")) and _path(target) in ("/healthz", "/readyz")
 
 
 def answer_health(caller: Caller, message: RawRequestMessage, draining: bool, configured: bool) -> None:
@@ -49,6 +58,11 @@ def shutting_down() -> Refusal:
     return Refusal(503, "shutting_down", "The gateway is shutting down.", retry_after=1.0, close=True, phase="A")
 
 
+def unrecorded() -> Refusal:
+    """While the disk refuses records and `journal.on_failure` is `refuse`."""
+    return Refusal(503, "journal_unavailable", "The gateway cannot record requests at the moment.", retry_after=1.0, phase="A")
+
+
 def is_preflight(x: Exchange) -> bool:
     return x.method == "OPTIONS" and bool(x.snapshot.cors)
 
@@ -58,7 +72,9 @@ def answer_preflight(x: Exchange, caller: Caller) -> None:
     http = x.snapshot.http
     lines = cors_lines(x)
     if lines:
-        lines += b"Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: authorization, content-type, x-request-id\r\n"
+        wished = x.headers.get("Access-Control-Request-Headers", "")
+        allowed = wished if _HEADER_NAMES.fullmatch(wished) else "authorization, content-type, x-request-id"
+        lines += b"Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: %b\r\n" % allowed.encode()
         lines += b"Access-Control-Max-Age: %d\r\n" % http.cors.max_age
     x.status, x.end = 204, End.NORMAL
     caller.answer(204, lines, b"")
@@ -90,7 +106,7 @@ def _shown(path: str) -> str:
 def models(x: Exchange) -> bytes:
     """`/v1/models` and `/v1/models/{id}`: the virtual models that the key may use."""
     snapshot = x.snapshot
-    wanted = _path(x.path).removeprefix("/v1/models").strip("/")
+    wanted = _path(x.path).removeprefix("/v1/models").removeprefix("/")
     if wanted:
         model = snapshot.model(x.key, unquote(wanted))
         return msgspec.json.encode(_entry(model.name))

@@ -1,8 +1,9 @@
 """API keys by the SHA-256 of their secret, and what each may use. The secret itself is never kept."""
 
 import hashlib
+import re
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from gateway.config.resolved import Key
 from gateway.errors import Refusal
@@ -47,5 +48,15 @@ class Keyring:
         """The names among `models` (always the same for one snapshot) that `key` may use."""
         found = self._usable.get(key.models)
         if found is None:
-            found = self._usable[key.models] = frozenset(name for name in models if any(fnmatchcase(name, glob) for glob in key.models))
+            found = self._usable[key.models] = frozenset(name for name in models if may_use(key, name))
         return found
+
+
+def may_use(key: Key, name: str) -> bool:
+    """Whether one of the key's globs means this name. Only `*` is special: `[` and `?` may stand in names."""
+    return any(_pattern(glob).fullmatch(name) for glob in key.models)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, glob.split("*"))), re.S)

@@ -1,6 +1,7 @@
 """Control's end of the bus: the connected workers, and the two phases that change them all or none."""
 
 import asyncio
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -12,6 +13,10 @@ log = logging.getLogger("gateway.bus")
 
 PREPARE_PATIENCE = 5.0
 """Seconds a worker has to prepare a revision; one that cannot answer in time is killed and replaced."""
+
+
+GATHER_PATIENCE = 2.0
+"""Seconds that a change waits for workers that are being replaced or have lost their connection."""
 
 
 class Link:
@@ -40,7 +45,7 @@ class BusServer:
         self._server: asyncio.Server | None = None
         self.links: dict[int, Link] = {}
         self.current: Parcel | None = None
-        self._changing = asyncio.Lock()
+        self._come = asyncio.Event()
 
     async def open(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -56,6 +61,14 @@ class BusServer:
             for link in self.links.values():
                 link.writer.close()
             await self._server.wait_closed()
+
+    async def gathered(self, workers: int) -> None:
+        """Until so many are connected, so that all can say no; but not for long: some may be down."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_PATIENCE):
+                while len(self.links) < workers:
+                    self._come.clear()
+                    await self._come.wait()
 
     async def prepare(self, parcel: Parcel) -> dict[int, str]:
         """Phase one: every connected worker builds `parcel` beside what it serves. Returns what went wrong, by slot."""
@@ -123,6 +136,7 @@ class BusServer:
                 raise BusError(f"worker-{hello['slot']} (pid {hello['pid']}) belongs to a gateway that has ended")
             link = Link(hello["slot"], hello["pid"], hello["rev"], writer)
             self.links[link.slot] = link
+            self._come.set()
             log.debug("worker-%d (pid %d) is here with revision %d", link.slot, link.pid, link.rev)
             if self.current is not None and link.rev != self.current.rev:
                 self._ship(link, self.current)

@@ -52,9 +52,9 @@ class _Composer(CParser):
         self._depth += 1
         self._nodes += 1
         if self._depth > MOST_DEPTH:
-            raise _TooMuch(f"is nested more than {MOST_DEPTH} deep")
+            raise _TooMuch(f"the file is nested more than {MOST_DEPTH} deep")
         if self._nodes > MOST_NODES:
-            raise _TooMuch(f"has more than {MOST_NODES} values")
+            raise _TooMuch(f"the file has more than {MOST_NODES} values")
 
     def ascend_resolver(self) -> None:
         self._depth -= 1
@@ -79,23 +79,23 @@ def read_text(path: Path, room: int = MOST_BYTES) -> str:
     except OSError as error:
         raise BadFile(_unreadable(path, error)) from None
     if len(data) > room:
-        raise BadFile("with this file the configuration is larger than 8 MiB")
+        raise BadFile("the file makes the configuration larger than 8 MiB")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         good = data[: error.start].decode("utf-8")
-        raise BadFile("is not UTF-8 text", *_place(good, len(good)), "save it as UTF-8") from None
+        raise BadFile("the file is not UTF-8 text", *_place(good, len(good)), "save it as UTF-8") from None
     if text.startswith("\ufeff"):
-        raise BadFile("begins with a byte order mark", 1, 1, "save it as UTF-8 without BOM")
+        raise BadFile("the file begins with a byte order mark", 1, 1, "save it as UTF-8 without BOM")
     if bad := _control.search(text):
-        raise BadFile(f"contains the character U+{ord(bad[0]):04X}", *_place(text, bad.start()), "remove it")
+        raise BadFile(f"the file contains the character U+{ord(bad[0]):04X}", *_place(text, bad.start()), "remove it")
     return text
 
 
 def _unreadable(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError) and path.is_symlink():
-        return f"is a symbolic link to {os.readlink(path)}, which does not exist"
-    return f"cannot be read: {why(error)}"
+        return f"the file is a symbolic link to {os.readlink(path)}, which does not exist"
+    return f"the file cannot be read: {why(error)}"
 
 
 def compose(path: Path, text: str) -> yaml.Node | None:
@@ -171,7 +171,7 @@ def _translated(error: yaml.MarkedYAMLError, text: str) -> BadFile:
     """The parser's words as an operator's. Of an unclosed bracket or quote, the place where it was opened."""
     problem, mark, opened = error.problem or "", error.problem_mark or error.context_mark, error.context_mark
     if mark is None:
-        return BadFile(problem or "is not YAML")
+        return BadFile(problem or "the file is not YAML")
     line, column = mark.line + 1, mark.column + 1
     if opened is not None and "expected ',' or" in problem:
         bracket = text[opened.index : opened.index + 1]

@@ -120,4 +120,4 @@ def _now(path: Path) -> str:
     try:
         return read_text(path) if path.exists() or path.is_symlink() else ""
     except BadFile as bad:
-        raise refused(path, f"the file {bad.message}") from None
+        raise refused(path, bad.message) from None

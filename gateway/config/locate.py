@@ -8,9 +8,9 @@ from typing import Final
 from gateway.config.expand import ExpandError, expand, read_small
 
 DATA_DIR: Final = "/var/lib/gateway"
-_line = re.compile(
-    r"""^["']?data_dir["']?[ \t]*:[ \t]+(?:"((?:[^"\\]|\\.)*)"|'((?:[^']|'')*)'|([^#\s][^\r\n]*?))[ \t]*(?:[ \t]#.*)?\r?$""", re.M
-)
+_VALUE: Final = r"""["']?data_dir["']?[ \t]*:[ \t]+(?:"((?:[^"\\]|\\.)*)"|'((?:[^']|'')*)'|"""
+_line = re.compile(rf"""^{_VALUE}([^#\s][^\r\n]*?))[ \t]*(?:[ \t]#.*)?\r?$""", re.M)
+_flow = re.compile(rf"""[{{,]\s*{_VALUE}([^#\s][^\r\n,}}]*?))\s*[,}}]""")
 
 
 def data_dir_of(path: str | os.PathLike[str]) -> Path:
@@ -18,7 +18,7 @@ def data_dir_of(path: str | os.PathLike[str]) -> Path:
     file = Path(os.path.abspath(path))
     try:
         text = read_small(file, 8 * 1024 * 1024).decode("utf-8", "replace")
-        found = _line.search(text)
+        found = (_flow if text.lstrip().startswith("{") else _line).search(text)
         if found is None:
             return Path(DATA_DIR)
         value = found[1] or (found[2] or "").replace("''", "'") or found[3] or DATA_DIR

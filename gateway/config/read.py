@@ -48,7 +48,7 @@ class Reading:
         self.marks.root.value = merged
         self.data = {key.value: self._value(value, (key.value,)) for key, value in merged}
 
-    def _file(self, path: Path, pairs: list[Pair], asked: tuple[yaml.Node, str] | None, depth: int) -> None:
+    def _file(self, path: Path, pairs: list[Pair], asked: yaml.Node | None, depth: int) -> None:
         real = os.path.realpath(path)
         if real in self._seen:
             return
@@ -61,7 +61,7 @@ class Reading:
             self.marks.files[str(path)] = text
             if not text.strip():
                 raise BadFile(
-                    "is empty",
+                    "the file is empty",
                     hint="a file that says nothing on purpose holds a comment" if asked else "`gatewayctl init` writes a starter",
                 )
             node = compose(path, text)
@@ -70,26 +70,27 @@ class Reading:
             return
         if node is None:
             if asked is None:
-                self._bad(path, BadFile("holds only comments", hint="`gatewayctl init` writes a starter"), None)
+                self._bad(path, BadFile("the file holds only comments", hint="`gatewayctl init` writes a starter"), None)
             return
         if not isinstance(node, yaml.MappingNode):
-            self._bad(path, BadFile("does not begin with a word and a colon", *position(node)), asked)
+            self._bad(path, BadFile("the file does not begin with a word and a colon", *position(node)), asked)
             return
         self._pairs(node, ())
         pairs += node.value
         for key, value in node.value:
             if key.value == "include":
                 self._include(path, value, pairs, depth)
+            elif key.value == "data_dir" and depth:
+                self.mistakes.append(self.marks.on(key, "data_dir", "data_dir belongs in the main file", f"write it in {self.path}"))
 
-    def _bad(self, path: Path, bad: BadFile, asked: tuple[yaml.Node, str] | None) -> None:
+    def _bad(self, path: Path, bad: BadFile, asked: yaml.Node | None) -> None:
         self.broken = True
         if bad.line:
-            message = bad.message if bad.message[:2] not in ("is", "do", "be", "co") else f"the file {bad.message}"
-            self.mistakes.append(self.marks.line(str(path), bad.line, bad.column, "", message, bad.hint))
+            self.mistakes.append(self.marks.line(str(path), bad.line, bad.column, "", bad.message, bad.hint))
         elif asked and str(path) not in self.marks.files:
-            self.mistakes.append(self.marks.on(asked[0], "include", f"{path} {bad.message}", bad.hint))
+            self.mistakes.append(self.marks.on(asked, "include", bad.message.replace("the file", str(path), 1), bad.hint))
         else:
-            self.mistakes.append(Mistake(str(path), 0, 0, "", f"the file {bad.message}", bad.hint))
+            self.mistakes.append(Mistake(str(path), 0, 0, "", bad.message, bad.hint))
 
     def _include(self, path: Path, node: yaml.Node, pairs: list[Pair], depth: int) -> None:
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
@@ -99,14 +100,16 @@ class Reading:
             if depth >= _DEEPEST_INCLUDE:
                 self.mistakes.append(self.marks.on(item, "include", f"files include each other more than {_DEEPEST_INCLUDE} deep"))
                 continue
-            pattern = str(path.parent / item.value)
-            if glob.has_magic(item.value):
-                for folder in glob.glob(os.path.dirname(pattern)) or [os.path.dirname(pattern)]:
-                    self.watch[Path(folder)] = None
-                for found in sorted(glob.glob(pattern)):
-                    self._file(Path(os.path.normpath(found)), pairs, (item, item.value), depth + 1)
-            else:
-                self._file(Path(os.path.normpath(pattern)), pairs, (item, item.value), depth + 1)
+            try:
+                pattern = str(path.parent / expand(item.value, self.environ, path.parent))
+            except ExpandError:  # told when the value is read
+                continue
+            found = [pattern]
+            if glob.has_magic(pattern):
+                self.watch |= dict.fromkeys(Path(folder) for folder in glob.glob(os.path.dirname(pattern)))
+                found = sorted(glob.glob(pattern))
+            for name in found:
+                self._file(Path(os.path.normpath(name)), pairs, item, depth + 1)
 
     def _merge(self, pairs: list[Pair]) -> list[Pair]:
         """One mapping out of those of all files; a name written twice is a mistake that names both places."""

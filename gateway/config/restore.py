@@ -1,11 +1,13 @@
 """Bringing old YAML files back without bringing old keys back: a key that was revoked since must stay revoked."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config import files
 from gateway.config.surgery import keys_only, with_keys_of
+from gateway.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def restore(old: Mapping[str, str], now: Mapping[str, str]) -> Restored:
             if today is None:
                 plan.append((path, "keys: []\n"))
             continue
-        without = with_keys_of(text, today or "", path)
+        without = _without_old_keys(text, [today, now.get(name), ""], path)
         (written if without == text else mixed).append(name)
         if without != today:
             plan.append((path, without))
@@ -55,6 +57,15 @@ def restore(old: Mapping[str, str], now: Mapping[str, str]) -> Restored:
         with files.locked(path):
             files.write(path, text.encode(), 0o640)
     return Restored(tuple(written), tuple(kept), tuple(mixed), tuple(name for name in now if name not in old and Path(name).exists()))
+
+
+def _without_old_keys(text: str, newer: list[str | None], path: Path) -> str:
+    """The text with the keys of the first of the newer texts that can be read: a rollback may be needed because the file is broken."""
+    for other in newer:
+        if other is not None:
+            with contextlib.suppress(ConfigError):
+                return with_keys_of(text, other, path)
+    raise AssertionError("the empty text can be read")
 
 
 def _text(path: Path) -> str | None:

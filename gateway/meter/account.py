@@ -45,5 +45,6 @@ def _shortened(record: Record) -> Record:
     """What fits into the progress table even when every name has its greatest length."""
     return Record(
         record.v, record.kind, record.id, record.node[:64], record.slot, record.rev, record.ts,
-        tenant=record.tenant[:64], project=record.project[:64], key=record.key[:64], api=record.api, model=record.model[:128], stream=record.stream,
+        tenant=record.tenant[:64], project=record.project[:64], key=record.key[:64],
+        api=record.api, model=record.model[:128], stream=record.stream,
     )  # fmt: skip

@@ -7,6 +7,7 @@ reserve file is given up, and `journal.on_failure` says whether new requests are
 """
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -31,14 +32,17 @@ Release = Callable[[], None]
 
 
 class Journal:
-    """Appends lines. `failing` is True while the disk refuses them; `lost` counts those given up."""
+    """Appends lines. `failing`: the disk refuses them; `lost` counts those given up. `refusing`: no new request is to be
+    served, since `on_failure` is `refuse` and what is left of the disk belongs to those in flight."""
 
     def __init__(self, directory: Path, slot: int, incarnation: str, settings: Settings) -> None:
         self.directory = directory
         self.name = f"{slot}-{incarnation}"
         self.settings = settings
-        self.failing = False
+        self.failing = self.refusing = False
         self.lost = 0
+        self._spent = False
+        self._unsynced: list[int] = []
         self._number = 0
         self._fd = -1
         self._path = directory
@@ -86,12 +90,18 @@ class Journal:
             self.progress.free(number)
         self._settled.clear()
         for release in releases:
-            release()
+            try:
+                release()
+            except Exception:  # one caller's trouble must not hold up the answers of the others
+                log.exception("an answer could not be ended")
 
     def tick(self, now: float) -> None:
         """Called about ten times a second: retries what waits, rotates by size and age. now: monotonic seconds."""
         if self._waiting or self._fd < 0:
             self._retry()
+        if self.refusing and not self.failing and not (self._spent and self._reserve_is_missing()):
+            self.refusing = self._spent = False
+            log.warning("journal: there is room again, requests are served")
         if self._fd >= 0 and self._size:
             if not self._started:
                 self._started = now
@@ -103,15 +113,13 @@ class Journal:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SYNC_EVERY)
+            sealed, self._unsynced = self._unsynced, []
             if self._dirty and self._fd >= 0:
                 self._dirty = False
-                fd = os.dup(self._fd)
-                try:
-                    await loop.run_in_executor(None, os.fdatasync, fd)
-                except OSError as error:
-                    log.error("journal: sync failed: %s", error.strerror)
-                finally:
-                    os.close(fd)
+                if self.settings.sync == "group":
+                    sealed.append(os.dup(self._fd))
+            for fd in sealed:
+                await loop.run_in_executor(None, _sync, fd)
 
     def close(self) -> None:
         """Orderly end: the last segment is sealed, the progress table removed."""
@@ -121,6 +129,9 @@ class Journal:
         self._give_up(len(self._waiting))
         self._seal()
         self.progress.close()
+        for fd in self._unsynced:
+            _sync(fd)
+        self._unsynced.clear()
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -129,8 +140,11 @@ class Journal:
             self._open_segment()
         written = os.write(self._fd, line)
         if written < len(line):  # a nearly full disk took a part of it: take that back, so that no torn line stands
-            os.ftruncate(self._fd, self._size)
-            raise OSError(28, "no space left on device")
+            try:
+                os.ftruncate(self._fd, self._size)
+            except OSError:
+                self._leave()
+            raise OSError(errno.ENOSPC, "no space left on device")
         self._size += written
         self._dirty = True
 
@@ -164,16 +178,40 @@ class Journal:
                 self._path.unlink()
         except OSError as error:
             log.error("journal: cannot seal %s: %s", self._path.name, error.strerror)
+        if self._dirty and self.settings.sync == "group":
+            self._unsynced.append(self._fd)
+        else:
+            os.close(self._fd)
+        self._fd, self._dirty = -1, False
+
+    def _leave(self) -> None:
+        """A torn line that cannot be taken back: the segment stays as it is, whoever closes this incarnation cuts it off."""
         os.close(self._fd)
-        self._fd = -1
+        self._fd, self._dirty = -1, False
 
     def _trouble(self, error: OSError, lines: Iterable[bytes]) -> None:
         if not self.failing:
             self.failing = True
             log.error("journal: cannot write (%s); lines wait in memory, the reserve is released", error.strerror)
-        (self.directory / RESERVE).unlink(missing_ok=True)
+        if self.settings.on_failure == "refuse" and not self.refusing:
+            self.refusing = True
+            log.error("journal: new requests are refused until records can be written again")
+        self._spend_reserve()
         self._wait(lines)
         self._retry()
+
+    def _spend_reserve(self) -> None:
+        try:
+            (self.directory / RESERVE).unlink()
+            self._spent = True
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.error("journal: the reserve cannot be released: %s", error.strerror)
+
+    def _reserve_is_missing(self) -> bool:
+        """Released for what was in flight, and not made again by control yet, since there is no room for it."""
+        return self.settings.reserve > 0 and not (self.directory / RESERVE).exists()
 
     def _wait(self, lines: Iterable[bytes]) -> None:
         self._waiting.extend(lines)
@@ -200,3 +238,13 @@ class Journal:
         if lines:
             self.lost += lines
             log.error("journal: %d line(s) lost, %d in all", lines, self.lost)
+
+
+def _sync(fd: int) -> None:
+    """Makes what was written there durable, and closes it."""
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        log.error("journal: sync failed: %s", error.strerror)
+    finally:
+        os.close(fd)

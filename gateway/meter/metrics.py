@@ -37,7 +37,7 @@ class _Tally:
         for labels, amount in new.items():
             child = self._children.get(labels)
             if child is None:
-                child = self._children[labels] = self._metric.labels(*labels)
+                child = self._children[labels] = self._metric.labels(*labels) if labels else self._metric
             child.inc(amount)
 
 
@@ -166,7 +166,7 @@ class Metrics:
         cells, self._cells = self._cells, {}
         for labels, cell in cells.items():
             self._flush_cell(labels, cell)
-        for tally in (self._requests, self._tokens, self._attempts, self._errors, self._connections):
+        for tally in (self._requests, self._tokens, self._attempts, self._errors, self._connections, self._lost):
             tally.flush()
 
     def _flush_cell(self, labels: Labels, cell: _Cell) -> None:

@@ -36,9 +36,9 @@ class Records:
         wanted = id.encode()
         for path in reversed(self._segments()):
             for line in path.read_bytes().splitlines():
-                if wanted in line and (record := _record(line)) is not None:
-                    if record["id"] == id or record.get("trace") == id or (len(id) >= 8 and record["id"].startswith(id)):
-                        return record
+                record = _record(line) if wanted in line else None
+                if record is not None and (id in (record["id"], record.get("trace")) or (len(id) >= 8 and record["id"].startswith(id))):
+                    return record
         return None
 
     async def follow(self) -> AsyncIterator[Found]:

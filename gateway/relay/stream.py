@@ -18,7 +18,6 @@ from gateway.wire.stream import Transform
 from gateway.wire.usage import tokens_of
 from gateway.words import End
 
-
 NO_STREAM = -200
 """Stands for the status of a whole answer where a stream was asked for: its body is read as an error."""
 
@@ -76,20 +75,13 @@ class StreamDelivery(Delivery):
         if self.status != 200:
             self.fail(self.refused())
             return
-        out = self._last_words()
-        if self.transform.done:  # `[DONE]` without its blank line
-            now = monotonic()
-            self._complete(out if self.committed else self._commit(out, now), now)
-        else:
-            self._cut(UpstreamFailure("cut", "the engine ended its stream before it was complete"))
+        self._last_words(UpstreamFailure("cut", "the engine ended its stream before it was complete"))
 
     def lost(self, failure: UpstreamFailure) -> None:
         if self.status == 200:
-            out = self._last_words()
-            if out and self.committed:
-                self.x.out_bytes += len(out)
-                self.caller.send(out)
-        self._cut(failure)
+            self._last_words(failure)
+        else:
+            self._break(failure)
 
     def refused(self) -> UpstreamFailure:
         if self.status != NO_STREAM:
@@ -126,13 +118,14 @@ class StreamDelivery(Delivery):
         self.rest()
         self.account.settle(x, now, lambda: self.finish(end))
 
-    def _last_words(self) -> bytes:
-        """At the end of the engine's bytes: whole events that only now are known to be whole."""
-        return self.transform.flush()
-
-    def _cut(self, failure: UpstreamFailure) -> None:
-        """The engine's bytes are at their end, and `[DONE]` was not among them."""
-        if self.transform.broken is not None or self.transform.error is not None:
+    def _last_words(self, failure: UpstreamFailure) -> None:
+        """The engine's bytes are at their end: a `[DONE]` without its blank line still counts, anything else is `failure`."""
+        transform = self.transform
+        out = transform.flush()
+        if transform.done:
+            now = monotonic()
+            self._complete(out if self.committed else self._commit(out, now), now)
+        elif transform.broken is not None or transform.error is not None:
             self._engine_failed()
         else:
             self._break(failure)

@@ -41,6 +41,10 @@ class Breaker:
             return False
         return not self._trial and now - self._opened >= COOLDOWN
 
+    def rests(self, now: float) -> float:
+        """Seconds that the engine still asked to be left alone; 0.0 = it did not."""
+        return max(0.0, self._rest_until - now)
+
     def state(self, now: float) -> str:
         """`up`, `busy` (asked to be left alone), `ejected` or `half-open`."""
         if self._opened:
@@ -58,7 +62,7 @@ class Breaker:
             self._opened = 0.0
             self._trial = False
             self.reason = ""
-            self.well = True
+            self.well = not self._rest_until  # a rest goes on; `allows` sees its end
 
     def failure(self, now: float, reason: str) -> bool:
         """Returns True when this failure ejects the endpoint."""
@@ -79,6 +83,7 @@ class Breaker:
         self._trial = False
 
     def rest(self, now: float, seconds: float) -> None:
-        """The engine asked to be left alone for a while."""
+        """The engine asked to be left alone for a while. As a trial's answer that is neither success nor failure."""
+        self._trial = False
         self.well = False
         self._rest_until = max(self._rest_until, now + min(seconds, REST_MOST))
