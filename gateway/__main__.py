@@ -25,9 +25,9 @@ def main() -> int:
 
             return app.main(arguments)
         case "probe":
-            from gateway.discover import role as probe
+            from gateway.discover.role import main as probe
 
-            return probe.main(arguments)
+            return probe(arguments)
     print("usage: gateway serve [--config FILE] [--resume]   (see gatewayctl --help)", file=sys.stderr)
     return 2
 

@@ -136,9 +136,10 @@ class Pipeline:
     def _may_go_on(self, x: Exchange, failure: UpstreamFailure, started: float) -> bool:
         """Another attempt? Within the model's attempts and time, and within what an ailing engine can bear."""
         retry = x.virtual.config.retry
-        if len(x.attempts) >= retry.attempts or monotonic() - started >= retry.within:
+        now = monotonic()
+        if len(x.attempts) >= retry.attempts or now - started >= retry.within:
             return False
-        return failure.reason in COST_NOTHING or bool(x.virtual.budget.spend())
+        return failure.reason in COST_NOTHING or bool(x.virtual.budget.spend(now))
 
     async def _attempt(self, x: Exchange, caller: Caller, hop: Hop, kind: str) -> None:
         """One attempt, with one silent repetition when a pooled connection turns out to be dead."""
@@ -239,8 +240,7 @@ class Pipeline:
 
     def _last_event(self, caller: Caller, message: str, kind: str, param: str | None, code: str | None) -> bytes:
         """Keep-alive comments went out already, so the refusal must be an event."""
-        caller.close_after = True
-        return caller.ended(error_event(message, kind, param, code))
+        return caller.broken(error_event(message, kind, param, code))
 
     async def _end(self, x: Exchange, caller: Caller, end: bytes) -> None:
         """Settles, then releases the bytes that end the answer."""

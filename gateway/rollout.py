@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,7 +95,7 @@ class Rollout:
         loaded = load(self.path)
         self.config, self.keys = resolve(loaded)
         self.loaded, self.digest = loaded, loaded.digest
-        self.watched = [self.path, *loaded.watch]
+        self.watched = self._watched(loaded.watch)
 
     def recall(self, revisions: Revisions) -> bool:
         """The last good revision instead of the file; False when there is none."""
@@ -109,7 +109,7 @@ class Rollout:
         """The file was bad and a revision is served in its place."""
         self.last = self._refused(error)
         self.counts["refused"] += 1
-        self.watched = [self.path, *watched(self.path)]
+        self.watched = self._watched(watched(self.path))
 
     async def settle_in(self, revisions: Revisions, *, again: bool) -> Parcel:
         """At the start: what was read or recalled becomes the current revision. Needs the data directory's lock.
@@ -160,9 +160,9 @@ class Rollout:
             loaded = await asyncio.to_thread(load, self.path)
             config, keys = await asyncio.to_thread(resolve, loaded)
         except ConfigError as error:
-            self.watched = [self.path, *await asyncio.to_thread(watched, self.path)]
+            self.watched = self._watched(await asyncio.to_thread(watched, self.path))
             return self._refused(error)
-        self.watched = [self.path, *loaded.watch]
+        self.watched = self._watched(loaded.watch)
         if loaded.digest == self.digest and not force:
             self.loaded = loaded
             return Outcome(True, "nothing changed", rev=self.rev)
@@ -173,6 +173,14 @@ class Rollout:
         outcome = await self._move(bus, sockets, loaded, config, keys, by, why)
         self.endpoints.adopt(self.config.channels)
         return outcome
+
+    def _watched(self, found: Iterable[Path]) -> list[Path]:
+        """What the file names, as far as it can be read, and the certificates of what is served."""
+        assert self.config is not None
+        channels = self.config.channels.values()
+        named = [*(one.tls for one in self.config.listeners), *(tls for one in channels for tls in (one.tls, *one.plane_tls.values()))]
+        certificates = {Path(file) for tls in named if tls is not None for file in (tls.cert, tls.key, tls.ca) if file}
+        return [self.path, *found, *certificates]
 
     def _refused(self, error: ConfigError) -> Outcome:
         first = error.mistakes[0]

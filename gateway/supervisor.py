@@ -263,6 +263,7 @@ class Supervisor:
         del self._workers[child.slot]
         self._fill_slots()  # it may be wanted again by now
         self._check_up()
+        self._tell_processes()
 
     async def _idle(self, children: list[Child]) -> None:
         """Until none of them serves a request, or `http.drain_timeout` has passed."""

@@ -1,9 +1,9 @@
 """A real gateway (its own processes, sockets and files) before simulated engines, for conversations in tests.
 
-    async with Rig(tmp_path) as rig:                     # engines a (vllm) and b (mindie) …
-        rig.engine("a", "vllm"); rig.model("qwen", {"a": 1})
-        await rig.start()
-        answer = await rig.chat("qwen", "hi")
+async with Rig(tmp_path) as rig:                     # engines a (vllm) and b (mindie) …
+    rig.engine("a", "vllm"); rig.model("qwen", {"a": 1})
+    await rig.start()
+    answer = await rig.chat("qwen", "hi")
 """
 
 import asyncio
@@ -27,6 +27,7 @@ import yaml
 
 from gateway.simulate import simulator
 from gateway.simulate.script import of
+from gateway.simulate.settings import Kind
 from gateway.simulate.simulator import Simulator
 
 KEY = "sk-test-0123456789abcdef0123456789abcdef"
@@ -114,13 +115,23 @@ class Rig:
             "channels": {},
             "models": {},
             "tenants": {"acme": {"projects": {"bot": {}}}},
-            "keys": [{"id": "k1", "hash": "sha256:" + hashlib.sha256(KEY.encode()).hexdigest(), "tenant": "acme", "project": "bot", "models": ["*"]}],
+            "keys": [
+                {
+                    "id": "k1",
+                    "hash": "sha256:" + hashlib.sha256(KEY.encode()).hexdigest(),
+                    "tenant": "acme",
+                    "project": "bot",
+                    "models": ["*"],
+                }
+            ],
         }
         self._session: aiohttp.ClientSession | None = None
 
     # -- building ---------------------------------------------------------------------------------------------------
 
-    async def engine(self, name: str, kind: str = "vllm", *, model: str = "qwen3", channel: dict[str, Any] | None = None, **options: Any) -> Simulator:
+    async def engine(
+        self, name: str, kind: Kind = "vllm", *, model: str = "qwen3", channel: dict[str, Any] | None = None, **options: Any
+    ) -> Simulator:
         """A simulated engine and the channel to it. `channel` adds or replaces fields of the channel."""
         engine = await simulator.start(kind, model=model, **options)
         self.engines[name] = engine
@@ -211,7 +222,10 @@ class Rig:
     async def admin(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """The admin API over its Unix socket."""
         connector = aiohttp.UnixConnector(str(self.data_dir / "admin.sock"))
-        async with aiohttp.ClientSession(connector=connector) as session, session.request(method, f"http://admin{path}", json=body) as answer:
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.request(method, f"http://admin{path}", json=body) as answer,
+        ):
             found: dict[str, Any] = await answer.json()
             return found
 
@@ -227,11 +241,11 @@ class Rig:
     def records(self) -> list[dict[str, Any]]:
         """All `done` records in the journal, the oldest accepted first."""
         lines = [line for line in self.journal_lines() if line["kind"] == "done"]
-        return sorted(lines, key=lambda line: str(line["id"]))
+        return sorted(lines, key=lambda line: float(line["ts"]))
 
     def journal_lines(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        for pattern in ("*.ndjson", "*.open"):  # a segment that is sealed between the two looks is read under its new name only
+        for pattern in ("*.open", "*.ndjson"):  # in this order a segment that is sealed between the two looks is never missed
             for path in (self.data_dir / "journal").glob(pattern):
                 with contextlib.suppress(FileNotFoundError):
                     found += [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]

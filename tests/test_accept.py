@@ -33,9 +33,14 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("Org/Model:7B", {"a": 1})
         rig.model("hidden", {"b": 1})
         rig.config["http"] = {
-            "body": "256KiB", "body_timeout": "700ms", "header": "4KiB", "keepalive": "2s", "write_idle": "1s",
-            "trusted_proxies": ["127.0.0.1/32", "10.0.0.0/8"], "cors": {"origins": [ORIGIN]},
-        }  # fmt: skip
+            "body": "256KiB",
+            "body_timeout": "700ms",
+            "header": "4KiB",
+            "keepalive": "2s",
+            "write_idle": "1s",
+            "trusted_proxies": ["127.0.0.1/32", "10.0.0.0/8"],
+            "cors": {"origins": [ORIGIN]},
+        }
         rig.config["keys"][0]["models"] = ["qwen", "gpt-4o*", "exact", "Org/*"]
         await rig.start()
         yield rig
@@ -122,10 +127,32 @@ async def conversation(rig: Rig, *pieces: bytes | float, within: float = 8.0) ->
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v1/", "/metrics", "/health", "/stopService", "/v1/load_lora_adapter", "/v1/chat/completions/", "//v1/models", "/v1//models",
-     "/V1/models", "/v1/models/../../stopService", "/v1/chat%2Fcompletions", "/invocations", "/v1/responses", "/server_info", "/v1/modelsx",
-     "/healthz/", "/./v1/models", "/v1/models;x", "/detokenize", "/generate", "/v2/models/qwen/infer"],
-)  # fmt: skip
+    [
+        "/",
+        "/v1",
+        "/v1/",
+        "/metrics",
+        "/health",
+        "/stopService",
+        "/v1/load_lora_adapter",
+        "/v1/chat/completions/",
+        "//v1/models",
+        "/v1//models",
+        "/V1/models",
+        "/v1/models/../../stopService",
+        "/v1/chat%2Fcompletions",
+        "/invocations",
+        "/v1/responses",
+        "/server_info",
+        "/v1/modelsx",
+        "/healthz/",
+        "/./v1/models",
+        "/v1/models;x",
+        "/detokenize",
+        "/generate",
+        "/v2/models/qwen/infer",
+    ],
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_every_other_path_is_unknown(rig, method, path):
     raw = await ask(rig, f"{method} {path} HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 0\r\n\r\n".encode())
@@ -156,9 +183,16 @@ async def test_models_and_their_ids(rig):
     assert [one["id"] for one in listed["data"]] == ["qwen", "Org/Model:7B"] and listed["object"] == "list"
     assert all(one["object"] == "model" and one["owned_by"] == "gateway" for one in listed["data"])
     for path, status, found in (
-        ("qwen", 200, "qwen"), ("exact", 200, "qwen"), ("gpt-4o-mini", 200, "qwen"), ("Org%2FModel%3A7B", 200, "Org/Model:7B"),
-        ("Org/Model:7B", 200, "Org/Model:7B"), ("nope", 404, ""), ("%ff%zz", 404, ""), ("hidden", 403, ""), ("/qwen", 404, ""),
-    ):  # fmt: skip
+        ("qwen", 200, "qwen"),
+        ("exact", 200, "qwen"),
+        ("gpt-4o-mini", 200, "qwen"),
+        ("Org%2FModel%3A7B", 200, "Org/Model:7B"),
+        ("Org/Model:7B", 200, "Org/Model:7B"),
+        ("nope", 404, ""),
+        ("%ff%zz", 404, ""),
+        ("hidden", 403, ""),
+        ("/qwen", 404, ""),
+    ):
         raw = await ask(rig, f"GET /v1/models/{path} HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
         [(got, _, body)] = answers(raw)
         assert got == status, (path, raw)
@@ -195,10 +229,12 @@ async def test_a_target_in_absolute_form_is_the_same_request(rig):
 
 async def test_every_api_of_the_allow_list(rig):
     for path, body, field in (
-        ("/v1/completions", {"prompt": "hi"}, "choices"), ("/v1/embeddings", {"input": "hi"}, "data"),
-        ("/v1/rerank", {"query": "q", "documents": ["a", "b"]}, "results"), ("/tokenize", {"prompt": "hi"}, "tokens"),
+        ("/v1/completions", {"prompt": "hi"}, "choices"),
+        ("/v1/embeddings", {"input": "hi"}, "data"),
+        ("/v1/rerank", {"query": "q", "documents": ["a", "b"]}, "results"),
+        ("/tokenize", {"prompt": "hi"}, "tokens"),
         ("/v1/score", {"text_1": "a", "text_2": "b"}, "data"),
-    ):  # fmt: skip
+    ):
         answer = await rig.post(path, {"model": "exact", **body})
         assert answer.status == 200 or (path == "/v1/score" and answer.status == 502), answer.body  # the simulator may have none
         if answer.status == 200:
@@ -212,10 +248,15 @@ async def test_every_api_of_the_allow_list(rig):
 
 @pytest.mark.parametrize(
     ("authorization", "code", "why"),
-    [(None, "missing_api_key", "no key"), ("Bearer nope", "invalid_api_key", "unknown key"), (f"Basic {KEY}", "invalid_api_key", "not a bearer header"),
-     ("Bearer", "invalid_api_key", "not a bearer header"), (KEY, "invalid_api_key", "not a bearer header"),
-     ("Basic " + base64.b64encode(f"u:{KEY}".encode()).decode(), "invalid_api_key", "not a bearer header")],
-)  # fmt: skip
+    [
+        (None, "missing_api_key", "no key"),
+        ("Bearer nope", "invalid_api_key", "unknown key"),
+        (f"Basic {KEY}", "invalid_api_key", "not a bearer header"),
+        ("Bearer", "invalid_api_key", "not a bearer header"),
+        (KEY, "invalid_api_key", "not a bearer header"),
+        ("Basic " + base64.b64encode(f"u:{KEY}".encode()).decode(), "invalid_api_key", "not a bearer header"),
+    ],
+)
 async def test_a_caller_without_a_good_key_is_refused_and_recorded(rig, authorization, code, why):
     headers = {"Authorization": authorization, "x-request-id": "auth-7"} if authorization else {"x-request-id": "auth-7"}
     answer = await rig.post("/v1/chat/completions", BODY, key=None, headers=headers)
@@ -237,10 +278,24 @@ async def test_a_model_that_the_key_may_not_use(rig):
 async def test_what_goes_upstream_is_ours_alone(rig):
     trace = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
     theirs = {
-        "Cookie": "c=1", "X-Forwarded-For": "1.2.3.4", "Forwarded": "for=1.2.3.4", "X-Real-IP": "1.2.3.4", "OpenAI-Organization": "org",
-        "X-User": "ann", "Proxy-Authorization": "Basic x", "TE": "trailers", "Keep-Alive": "5", "X-Request-Id": "mine-1", "traceparent": trace,
-        "tracestate": "a=b", "Via": "1.1 x", "Origin": ORIGIN, "User-Agent": "secret-agent", "Accept-Encoding": "gzip", "x-api-key": KEY,
-    }  # fmt: skip
+        "Cookie": "c=1",
+        "X-Forwarded-For": "1.2.3.4",
+        "Forwarded": "for=1.2.3.4",
+        "X-Real-IP": "1.2.3.4",
+        "OpenAI-Organization": "org",
+        "X-User": "ann",
+        "Proxy-Authorization": "Basic x",
+        "TE": "trailers",
+        "Keep-Alive": "5",
+        "X-Request-Id": "mine-1",
+        "traceparent": trace,
+        "tracestate": "a=b",
+        "Via": "1.1 x",
+        "Origin": ORIGIN,
+        "User-Agent": "secret-agent",
+        "Accept-Encoding": "gzip",
+        "x-api-key": KEY,
+    }
     answer = await rig.chat("qwen", headers=theirs)
     assert answer.headers["x-request-id"] == "mine-1"
     sent = rig.engines["a"].last.headers
@@ -260,10 +315,18 @@ async def test_a_request_id_that_is_none_is_replaced(rig, value):
 
 @pytest.mark.parametrize(
     ("forwarded", "ip"),
-    [([], "127.0.0.1"), (["9.9.9.9"], "9.9.9.9"), (["6.6.6.6, 9.9.9.9, 10.1.2.3"], "9.9.9.9"), (["6.6.6.6", "9.9.9.9,10.0.0.1"], "9.9.9.9"),
-     (["10.2.0.1, 10.0.0.1"], "10.2.0.1"), (["nonsense"], "127.0.0.1"), (["9.9.9.9, nonsense, 10.0.0.1"], "10.0.0.1"), (["[2001:db8::1]:44"], "2001:db8::1"),
-     (["9.9.9.9:1234"], "9.9.9.9")],
-)  # fmt: skip
+    [
+        ([], "127.0.0.1"),
+        (["9.9.9.9"], "9.9.9.9"),
+        (["6.6.6.6, 9.9.9.9, 10.1.2.3"], "9.9.9.9"),
+        (["6.6.6.6", "9.9.9.9,10.0.0.1"], "9.9.9.9"),
+        (["10.2.0.1, 10.0.0.1"], "10.2.0.1"),
+        (["nonsense"], "127.0.0.1"),
+        (["9.9.9.9, nonsense, 10.0.0.1"], "10.0.0.1"),
+        (["[2001:db8::1]:44"], "2001:db8::1"),
+        (["9.9.9.9:1234"], "9.9.9.9"),
+    ],
+)
 async def test_the_callers_address_behind_proxies(rig, forwarded, ip):
     id = f"ip-{abs(hash(tuple(forwarded)))}"
     await ask(rig, post(BODY, f"x-request-id: {id}", *(f"X-Forwarded-For: {line}" for line in forwarded)))
@@ -292,15 +355,29 @@ async def test_pages_of_other_origins(rig):
 
 @pytest.mark.parametrize(
     ("body", "code", "words"),
-    [(b"", "invalid_json", "line 1 column 1"), (b"{", "invalid_json", "line 1 column 2"), (b'{"model":"qwen",}', "invalid_json", "line 1 column 17"),
-     (b'{\n "model": \x00}', "invalid_json", "line 2"), (b"\x00", "invalid_json", "line 1"), (b'{"model":"\xff"}', "invalid_json", "not UTF-8"),
-     (b"[]", "invalid_json", "object"), (b'"x"', "invalid_json", "object"), (b"null", "invalid_json", "object"), (b"\xef\xbb\xbf{}", "invalid_json", "byte order"),
-     (b"[" * 5000, "invalid_json", "line 1"), (b"{}", "missing_required_parameter", "model"), (b'{"model":7}', "invalid_type", "string"),
-     (b'{"model":null}', "invalid_type", "string"), (b'{"model":["qwen"]}', "invalid_type", "string"), (b'{"model":""}', "model_not_found", "does not exist"),
-     (b'{"model":"qwen","stream":"yes"}', "invalid_type", "stream"), (b'{"model":"qwen","stream":1}', "invalid_type", "stream"),
-     (b'{"model":"qwen","stream":true,"stream_options":[]}', "invalid_type", "stream_options"),
-     (b'{"model":"qwen","stream":true,"stream_options":{"include_usage":"x"}}', "invalid_type", "stream_options")],
-)  # fmt: skip
+    [
+        (b"", "invalid_json", "line 1 column 1"),
+        (b"{", "invalid_json", "line 1 column 2"),
+        (b'{"model":"qwen",}', "invalid_json", "line 1 column 17"),
+        (b'{\n "model": \x00}', "invalid_json", "line 2"),
+        (b"\x00", "invalid_json", "line 1"),
+        (b'{"model":"\xff"}', "invalid_json", "not UTF-8"),
+        (b"[]", "invalid_json", "object"),
+        (b'"x"', "invalid_json", "object"),
+        (b"null", "invalid_json", "object"),
+        (b"\xef\xbb\xbf{}", "invalid_json", "byte order"),
+        (b"[" * 5000, "invalid_json", "line 1"),
+        (b"{}", "missing_required_parameter", "model"),
+        (b'{"model":7}', "invalid_type", "string"),
+        (b'{"model":null}', "invalid_type", "string"),
+        (b'{"model":["qwen"]}', "invalid_type", "string"),
+        (b'{"model":""}', "model_not_found", "does not exist"),
+        (b'{"model":"qwen","stream":"yes"}', "invalid_type", "stream"),
+        (b'{"model":"qwen","stream":1}', "invalid_type", "stream"),
+        (b'{"model":"qwen","stream":true,"stream_options":[]}', "invalid_type", "stream_options"),
+        (b'{"model":"qwen","stream":true,"stream_options":{"include_usage":"x"}}', "invalid_type", "stream_options"),
+    ],
+)
 async def test_a_body_that_is_no_request(rig, body, code, words):
     answer = await rig.post("/v1/chat/completions", body)
     assert answer.status == (404 if code == "model_not_found" else 400), answer.body
@@ -394,7 +471,7 @@ async def test_a_body_that_cannot_be_unpacked(rig, encoding, body):
     "lines",
     [["X-Long: " + "x" * 5000], [f"X-{n}: {'y' * 300}" for n in range(60)], [f"X-{n}: y" for n in range(300)], ["X-" + "n" * 5000 + ": 1"]],
     ids=["one long value", "long together", "many", "one long name"],
-)  # fmt: skip
+)
 async def test_a_head_that_is_too_large(rig, lines):
     raw = await conversation(rig, post(BODY, *lines), 0.05, b"more" * 50_000)
     [(status, headers, body)] = answers(raw)
@@ -586,10 +663,24 @@ def open_files(pid: int) -> int:
 async def test_the_internals_of_aiohttp_that_we_touch_are_there():
     """accept/caller.py replaces `RequestHandler.start` and reads these; an upgrade of aiohttp that moves one fails here first."""
     for name in (
-        "_force_close", "_messages", "_waiter", "_parser", "_buffer_paused", "_msg_queue_resume_size", "_task_handler", "_request_in_progress",
-        "_handler_waiter", "_next_keepalive_close_time", "_keepalive_handle", "_keepalive_timeout", "_request_count", "_paused", "_upgraded",
-        "transport", "max_field_size",
-    ):  # fmt: skip
+        "_force_close",
+        "_messages",
+        "_waiter",
+        "_parser",
+        "_buffer_paused",
+        "_msg_queue_resume_size",
+        "_task_handler",
+        "_request_in_progress",
+        "_handler_waiter",
+        "_next_keepalive_close_time",
+        "_keepalive_handle",
+        "_keepalive_timeout",
+        "_request_count",
+        "_paused",
+        "_upgraded",
+        "transport",
+        "max_field_size",
+    ):
         assert any(name in getattr(kind, "__slots__", ()) for kind in RequestHandler.__mro__), name
     for name in (
         "_resume_reading_if_drained",

@@ -15,11 +15,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
 from gateway.config.keys import hash_of
+from gateway.simulate.settings import Kind
 from tests.harness import KEY, Rig, eventually, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ENGINES = ("vllm", "sglang", "mindie")
+ENGINES: tuple[Kind, ...] = ("vllm", "sglang", "mindie")
 NARROW = "sk-narrow-0123456789abcdef0123456789abcdef"
 """A key that may use `vllm` only."""
 SAID = 'Grüße 🙂👩‍👩‍👧 请记住 KX-4711, "quoted" \\ and\ttabs </s>'
@@ -35,7 +36,7 @@ WEATHER: Any = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """One gateway before the three engines; `think` thinks first, `slow` takes its time, `hasty` is not waited for."""
+    """One gateway before the three engines; `slow` takes its time, `busy` asks for patience, `hasty` is not waited for."""
     async with Rig(tmp_path_factory.mktemp("clients")) as rig:
         for kind in ENGINES:
             await rig.engine(kind, kind, max_model_len=2000)
@@ -44,6 +45,8 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig
             rig.model(f"think-{kind}", {f"think-{kind}": 1})
         await rig.engine("slow", "vllm", tps=20, reply_tokens=400)
         rig.model("slow", {"slow": 1})
+        await rig.engine("busy", "vllm")
+        rig.model("busy", {"busy": 1})
         await rig.engine("hasty", "vllm", ttft=30, channel={"timeouts": {"first_event": "200ms", "total": "300ms"}})
         rig.model("hasty", {"hasty": 1})
         rig.config["models"]["vllm"]["aliases"] = ["gpt-4o*"]
@@ -309,18 +312,23 @@ async def test_a_prompt_that_does_not_fit(client: openai.AsyncOpenAI, kind: str,
     assert "maximum context length" in no.value.message and not {"vllm", "mindie", "sglang"} & set(no.value.message.lower().split())
 
 
-async def test_a_busy_engine_is_a_rate_limit_and_the_sdk_waits_as_told(gateway: Rig, client: openai.AsyncOpenAI) -> None:
-    busy = {"do": "status", "status": 429, "headers": {"Retry-After": "1"}}
-    gateway.engines["vllm"].script = script({"on": 1, **busy})
+async def test_a_busy_engine_is_a_rate_limit_and_is_left_alone_as_long_as_it_asked(gateway: Rig, client: openai.AsyncOpenAI) -> None:
+    engine = gateway.engines["busy"]
+    engine.script = script({"on": 1, "do": "status", "status": 429, "headers": {"Retry-After": "1"}})
+    began = time.monotonic()
     with pytest.raises(openai.RateLimitError) as no:
-        await client.chat.completions.create(model="vllm", messages=user("hi"))
+        await client.chat.completions.create(model="busy", messages=user("hi"))
     assert (no.value.status_code, no.value.code) == (429, "upstream_overloaded")
     assert (no.value.response.headers["retry-after"], no.value.response.headers["retry-after-ms"]) == ("1", "1000")
 
-    gateway.engines["vllm"].script = script({"on": 1, **busy})
-    began = time.monotonic()
-    answer = await client.with_options(max_retries=1).chat.completions.create(model="vllm", messages=user("hi"))
-    assert answer.choices[0].message.content and time.monotonic() - began >= 0.9
+    with pytest.raises(openai.InternalServerError) as rests:
+        await client.chat.completions.create(model="busy", messages=user("hi"))
+    assert (rests.value.status_code, rests.value.code) == (503, "upstream_overloaded")
+    assert 0 < int(rests.value.response.headers["retry-after-ms"]) <= 1000 and engine.last.number == 1, "it was not asked"
+
+    patient = client.with_options(max_retries=2)  # which waits as long as the answer says
+    answer = await patient.chat.completions.create(model="busy", messages=user("hi"))
+    assert answer.choices[0].message.content and time.monotonic() - began >= 0.95 and engine.last.number == 2
 
 
 @pytest.mark.parametrize("stream", (False, True))

@@ -55,4 +55,7 @@ async def test_the_next_target_serves_when_the_first_fails_before_commit(rig: Ri
         assert answer.headers["x-gateway-channel"] == "b"
         assert answer.headers["x-gateway-attempts"] == "2"
         record = await rig.record(stream=stream) if stream else await rig.record(status=200)
-        assert [(a["kind"], a["channel"], a["reason"]) for a in record["attempts"]] == [("first", "a", "status_503"), ("failover", "b", "ok")]
+        assert [(a["kind"], a["channel"], a["reason"]) for a in record["attempts"]] == [
+            ("first", "a", "status_503"),
+            ("failover", "b", "ok"),
+        ]

@@ -306,6 +306,12 @@ class Caller(RequestHandler):
         """The last bytes of a stream with its proper end, for one write."""
         return (chunk(data) if data else b"") + LAST_CHUNK if self.modern else data
 
+    def broken(self, data: bytes) -> bytes:
+        """The last bytes of a stream that failed. It gets no proper end and its connection closes, so that it looks
+        unfinished even to a caller that does not read the error event."""
+        self.close_after = True
+        return chunk(data) if self.modern else data
+
     # -- slow callers -------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:

@@ -7,6 +7,8 @@ from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
 from gateway.engine.openai import OpenAI, chat, listing
 
+_GUIDED = frozenset(f"guided_{kind}" for kind in (*rewrite.GUIDED, "whitespace_pattern", "decoding_backend"))
+
 _INTERNAL = ("kv_transfer_params", "ec_transfer_params")
 """Fields of answers that name hosts of a disaggregated deployment."""
 
@@ -48,7 +50,7 @@ class VLLM(OpenAI):
 
 def _guided(fields: Fields) -> list[str]:
     """`guided_*` is ignored without a word since 0.12. A schema becomes a `response_format`, which every version understands."""
-    if not any(name.startswith("guided_") for name in fields):
+    if _GUIDED.isdisjoint(fields):
         return []
     wants, taken = rewrite.take_guided(fields)
     schema = wants.pop("json", None)

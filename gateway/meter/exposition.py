@@ -127,7 +127,7 @@ class Exposition:
     def text(self) -> bytes:
         """The whole exposition."""
         registry = CollectorRegistry()
-        registry.register(self._facts)  # type: ignore[arg-type]
+        registry.register(self._facts)
         if self._directory.is_dir():
             MultiProcessCollector(registry, path=str(self._directory))  # type: ignore[no-untyped-call]
         return generate_latest(registry)

@@ -86,9 +86,8 @@ class Journal:
                     self._append(lines[0] if len(lines) == 1 else b"".join(lines))
                 except OSError as error:
                     self._trouble(error, lines)
-        for number in self._settled:
-            self.progress.free(number)
-        self._settled.clear()
+        if self._settled and not self._waiting:
+            self._free()
         for release in releases:
             try:
                 release()
@@ -230,9 +229,16 @@ class Journal:
                 self._open_segment()
         except OSError:
             return
+        self._free()
         if self.failing:
             self.failing = False
             log.warning("journal: writing again, %d line(s) lost so far", self.lost)
+
+    def _free(self) -> None:
+        """Entries of the table whose `done` lines stand in the file: until then a kill would leave no other trace of them."""
+        for number in self._settled:
+            self.progress.free(number)
+        self._settled.clear()
 
     def _give_up(self, lines: int) -> None:
         if lines:

@@ -152,8 +152,7 @@ class StreamDelivery(Delivery):
         attempt.reason, attempt.ms = failure.reason, int((monotonic() - self.started) * 1_000_000) / 1000
         event = error_event(own_words(failure.message, x), failure.type or type_of(failure.status), failure.param, failure.code)
         x.out_bytes += len(event)
-        self.caller.close_after = True
-        end = self.caller.ended(event)
+        end = self.caller.broken(event)
         self.rest()
         self.account.settle(x, monotonic(), lambda: self.finish(end))
 

@@ -91,7 +91,7 @@ def create(
     tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Who will use it.")],
     project: Annotated[str, typer.Option("--project", metavar="NAME", help="For which of the tenant's projects.")],
     models: Annotated[
-        list[str] | None, typer.Option("--models", "--model", metavar="GLOB", help="What it may use; * stands for anything. Repeat it. [default: *]")
+        list[str] | None, typer.Option("--models", "--model", metavar="GLOB", help="What it may use; * = anything. Repeat it. [default: *]")
     ] = None,
     label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="A note for people.")] = None,
     id: Annotated[

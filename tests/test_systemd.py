@@ -1,0 +1,115 @@
+"""What systemd is told, and when: a fake $NOTIFY_SOCKET listens."""
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.log.systemd import Systemd
+from tests.harness import Rig, eventually
+
+
+class Notices:
+    """The socket and every message that came."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(str(path))
+        self.sock.setblocking(False)
+        self._seen: list[str] = []
+
+    def all(self) -> list[str]:
+        while True:
+            try:
+                self._seen.append(self.sock.recv(65_536).decode())
+            except BlockingIOError:
+                return self._seen
+
+    def words(self) -> list[str]:
+        """The first word of each message, without what repeats."""
+        found: list[str] = []
+        for message in self.all():
+            word = message.split("=", 1)[0]
+            if word not in ("WATCHDOG", "EXTEND_TIMEOUT_USEC", "STATUS") and found[-1:] != [word]:
+                found.append(word)
+        return found
+
+
+@pytest.fixture
+def notices(rig: Rig) -> Iterator[Notices]:
+    made = Notices(rig.data_dir / "notify")
+    yield made
+    made.sock.close()
+
+
+async def test_the_whole_life_in_order(rig: Rig, notices: Notices) -> None:
+    await rig.engine("a")
+    rig.model("qwen")
+    rig.config["workers"] = 2
+    await rig.start(env={"NOTIFY_SOCKET": str(notices.path)})
+    first = next(message for message in notices.all() if "READY=1" in message)
+    assert rig.log().count(" listens") == 2, "READY only after all workers listen"
+    assert "serving with 2 worker(s)" in first
+    rig.model("other")
+    assert (await rig.reload())["ok"]
+    await eventually(lambda: notices.words() == ["READY", "RELOADING", "READY"])
+    reloading = next(message for message in notices.all() if "RELOADING=1" in message)
+    assert re.search(r"^MONOTONIC_USEC=\d+$", reloading, re.M), "both in one message: systemd refuses them apart"
+    rig.config["models"]["other"]["targets"] = []
+    assert not (await rig.reload())["ok"]
+    await eventually(lambda: notices.words() == ["READY", "RELOADING"] * 2 + ["READY"])
+    assert "last reload refused" in notices.all()[-1]
+    assert await rig.stop() == 0
+    assert notices.words() == ["READY", "RELOADING"] * 2 + ["READY", "STOPPING"]
+
+
+async def test_a_start_that_fails_is_never_ready(rig: Rig, notices: Notices) -> None:
+    rig.config["oops"] = 1
+    await rig.start(env={"NOTIFY_SOCKET": str(notices.path)}, wait=False)
+    assert rig.process is not None
+    process = rig.process
+    await eventually(lambda: process.poll() is not None)
+    assert process.returncode == 78
+    rig.process = None
+    assert not notices.all()
+
+
+async def test_the_watchdog_is_fed_only_while_all_children_beat(rig: Rig, notices: Notices) -> None:
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start(env={"NOTIFY_SOCKET": str(notices.path), "WATCHDOG_USEC": "1000000"})
+    await eventually(lambda: notices.all().count("WATCHDOG=1") >= 2)
+    control = rig.pid_of("control")
+    os.kill(control, signal.SIGSTOP)
+    await eventually(lambda: "control" in rig.log() and "has not beaten" in rig.log(), within=12)
+    seen = notices.all().count("WATCHDOG=1")
+    assert seen <= 2 + 12, "none between the last beat and the kill"
+    await eventually(lambda: notices.all().count("WATCHDOG=1") > seen + 1)
+
+
+def test_no_systemd_is_no_error_and_a_lost_one_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    Systemd().ready("ok")
+    path = tmp_path / "notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    systemd = Systemd()
+    systemd.ready("nobody there")
+    notices = Notices(path)
+    systemd.watchdog()
+    assert notices.all() == ["WATCHDOG=1"], "systemd was executing itself anew, it is back"
+    notices.sock.close()
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "every"),
+    [("", "", 0.0), ("30000000", "", 15.0), ("30000000", "1", 0.0), ("nonsense", "", 0.0), ("30000000", str(os.getpid()), 15.0)],
+)
+def test_who_is_watched_and_how_often(monkeypatch: pytest.MonkeyPatch, usec: str, pid: str, every: float) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", usec)
+    monkeypatch.setenv("WATCHDOG_PID", pid)
+    assert Systemd().watchdog_every == every
