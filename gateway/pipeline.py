@@ -14,6 +14,7 @@ from gateway.engine.prepare import prepare
 from gateway.errors import Refusal, UpstreamFailure
 from gateway.exchange import Attempt, Exchange
 from gateway.meter.account import Account
+from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection
 from gateway.relay.delivery import Delivery
 from gateway.relay.stream import StreamDelivery
@@ -22,7 +23,7 @@ from gateway.snapshot import Hop, Snapshot
 from gateway.wire.answers import header_block, identity, own_words, type_of
 from gateway.wire.openai import encode, error_event
 from gateway.wire.stream import transform
-from gateway.words import End
+from gateway.words import APIS, End
 
 log = logging.getLogger("gateway.request")
 
@@ -48,20 +49,20 @@ class Pipeline:
         self._account = account
         self._journal = account.journal
         self._loop = loop
+        self._clock = Clock(loop)
         self._memory = Memory()
-        self.open: set[Exchange] = set()
 
     async def serve(self, caller: Caller, message: RawRequestMessage, payload: StreamReader) -> None:
         """One request from its head to its record."""
         snapshot = self._live.current
-        if snapshot is None or surface.is_health(message.path):
+        path = message.path
+        if snapshot is None or (path not in APIS and surface.is_health(path)):
             surface.answer_health(caller, message, self._live.draining, snapshot is not None)
             return
         x = accept(caller, message, snapshot)
-        self.open.add(x)
         self._account.metrics.in_flight += 1
         try:
-            if surface.is_preflight(x):
+            if x.method == "OPTIONS" and surface.is_preflight(x):
                 surface.answer_preflight(x, caller)
                 return
             if caller.late:
@@ -91,10 +92,10 @@ class Pipeline:
                 x, caller, Refusal(500, "internal_error", "The gateway made a mistake; its log names this request."), End.BUG
             )
         finally:
-            self._account.settle(x, monotonic())  # never awaits: a cancel cannot skip it
+            if not x.settled:
+                self._account.settle(x, monotonic())  # never awaits: a cancel cannot skip it
             self._account.metrics.in_flight -= 1
             self._memory.used -= x.body_bytes
-            self.open.discard(x)
 
     async def refuse_parse(self, caller: Caller, no: Refusal) -> None:
         """Bytes that are no acceptable request: refused, and recorded like every other."""
@@ -152,23 +153,28 @@ class Pipeline:
         x.channel, x.endpoint, x.upstream_model = hop.name, hop.at.endpoint.url, hop.model
         hop.at.breaker.begin(begun)
         hop.at.in_flight += 1
+        delivery: Delivery | None = None
         try:
             self._account.open(x)
             connection = hop.at.pool.take()
             try:
                 if connection is None:
                     connection = await self._connect(x, hop)
-                await self._exchange(x, caller, hop, connection, request)
+                delivery = self._send(x, caller, hop, connection, request)
+                await delivery.done
             except UpstreamFailure as failure:
                 if not (connection is not None and connection.reused and connection.untouched and failure.reason == "reset"):
                     raise
-                await self._exchange(x, caller, hop, await self._connect(x, hop), request)
+                delivery = self._send(x, caller, hop, await self._connect(x, hop), request)
+                await delivery.done
         except UpstreamFailure as failure:
             attempt.reason = failure.reason
             attempt.status = failure.upstream_status or 0
             hop.failed(failure)
             raise
         except BaseException:
+            if delivery is not None:
+                delivery.abandon()
             hop.at.breaker.abandoned()
             attempt.reason = "abandoned"
             raise
@@ -182,7 +188,8 @@ class Pipeline:
         x.connected = monotonic()
         return connection
 
-    async def _exchange(self, x: Exchange, caller: Caller, hop: Hop, connection: Connection, request: bytes) -> None:
+    def _send(self, x: Exchange, caller: Caller, hop: Hop, connection: Connection, request: bytes) -> Delivery:
+        """Sends the request on its way; the answer comes by callback and ends in the delivery's `done`."""
         delivery: Delivery
         if x.stream:
             events = transform(
@@ -193,17 +200,11 @@ class Pipeline:
                 reasoning=hop.channel.reasoning,
                 event=hop.dialect.event,
             )
-            delivery = StreamDelivery(x, caller, hop, self._account, self._loop, events, x.snapshot.http.sse_keepalive)
+            delivery = StreamDelivery(x, caller, hop, self._account, self._clock, events, x.snapshot.http.sse_keepalive)
         else:
-            delivery = WholeDelivery(x, caller, hop, self._account, self._loop)
+            delivery = WholeDelivery(x, caller, hop, self._account, self._clock)
         delivery.send(connection, request, monotonic())
-        try:
-            await delivery.done
-        except asyncio.CancelledError:
-            delivery.abandon()
-            if isinstance(delivery, StreamDelivery):
-                delivery.count("continuous")
-            raise
+        return delivery
 
     # -- the other ends -----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from gateway.config.resolved import Journal as Settings
@@ -377,7 +378,7 @@ async def keeps_asking(rig: Rig, number: int, acked: set[str], until: float) -> 
     while time.monotonic() < until:
         count += 1
         id = f"kill-{number}-{count}"
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+        with contextlib.suppress(OSError, aiohttp.ClientError, TimeoutError):
             answer = await rig.chat("qwen", stream=count % 2 == 0, max_tokens=6, headers={"x-request-id": id}, key=KEY)
             if answer.status == 200 and (answer.done or not answer.events):
                 acked.add(id)

@@ -85,3 +85,20 @@ async def test_a_connection_that_was_aborted_never_goes_back() -> None:
     connection.send(b"", Sink(connection, "abort", "data"))
     connection.data_received(ANSWER)
     assert not owner.given_back and transport.ended
+
+
+async def test_who_was_answered_cannot_end_the_connection_under_the_next() -> None:
+    """A caller may leave between the end of its answer and its record: by then the connection may serve somebody else."""
+    owner, transport = Owner(), Transport()
+    connection = Connection(owner, asyncio.get_running_loop())
+    connection.connection_made(transport)
+    first, second = Sink(connection, "", "never"), Sink(connection, "", "never")
+    connection.send(b"", first)
+    connection.data_received(ANSWER)
+    connection.leave(first)
+    assert owner.given_back == 1 and not transport.ended
+    connection.send(b"", second)
+    connection.leave(first)
+    assert not transport.ended
+    connection.leave(second)
+    assert transport.ended

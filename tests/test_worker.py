@@ -101,6 +101,7 @@ async def test_counters_go_on_when_a_worker_is_replaced(rig: Rig) -> None:
     await eventually(lambda: counted(rig, 5))
 
 
+@pytest.mark.hard
 async def test_a_worker_that_does_not_answer_is_replaced_and_the_others_change(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")

@@ -111,7 +111,7 @@ class Deaf:
 class Caller(RequestHandler):
     """One connection of one caller, serving one request at a time."""
 
-    __slots__ = ("close_after", "door", "feeder", "head_sent", "late", "message", "stalled", "stalled_size", "streaming")
+    __slots__ = ("close_after", "door", "feeder", "head_sent", "ip", "late", "message", "stalled", "stalled_size", "streaming")
 
     def __init__(self, door: Door, **options: Any) -> None:
         super().__init__(door, **options)
@@ -121,6 +121,7 @@ class Caller(RequestHandler):
         self.head_sent = False
         self.streaming = False
         self.close_after = False
+        self.ip = ""
         self.late = door.refuse_late
         self.stalled: asyncio.TimerHandle | None = None
         self.stalled_size = 0
@@ -129,6 +130,8 @@ class Caller(RequestHandler):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "set_write_buffer_limits")
         transport.set_write_buffer_limits(high=WRITE_HIGH)
+        peer = transport.get_extra_info("peername")
+        self.ip = peer[0] if isinstance(peer, tuple) else ""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_stall()
@@ -177,7 +180,7 @@ class Caller(RequestHandler):
                 if not payload.is_eof():
                     await self._linger()
                 break
-            if not await self._swallow(payload):
+            if not payload.is_eof() and not await self._swallow(payload):
                 break
             self._rearm_keepalive()
         if not self._force_close:

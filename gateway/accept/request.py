@@ -47,8 +47,7 @@ def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchang
     headers = message.headers
     wished = headers.get("x-request-id")
     request_id = wished if wished and _REQUEST_ID.fullmatch(wished) else id
-    peer = caller.peername
-    ip = peer[0] if isinstance(peer, tuple) else ""
+    ip = caller.ip
     if snapshot.proxies is not None:
         ip = snapshot.proxies.caller(ip, headers.getall("x-forwarded-for", ()))
     x = Exchange(id, request_id, snapshot, message.method, message.path, headers, ip, time.monotonic(), ts)

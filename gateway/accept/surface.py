@@ -82,8 +82,11 @@ def answer_preflight(x: Exchange, caller: Caller) -> None:
 
 def api_of(x: Exchange) -> str:
     """The API that a path and method mean. Refuses with 404 or 405 in OpenAI's envelope."""
-    path = _path(x.path)
+    path = x.path
     api = APIS.get(path)
+    if api is None:
+        path = _path(path)
+        api = APIS.get(path)
     if api is not None:
         if x.method != "POST":
             raise _wrong_method(path, "POST")

@@ -36,8 +36,12 @@ class Keyring:
             raise Refusal(
                 401, "missing_api_key", "You didn't provide an API key. Send it as: Authorization: Bearer YOUR_KEY", phase="K", log="no key"
             )
-        scheme, _, secret = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not secret:
+        if authorization.startswith("Bearer "):
+            secret = authorization[7:]
+        else:
+            scheme, _, secret = authorization.partition(" ")
+            secret = secret if scheme.lower() == "bearer" else ""
+        if not secret:
             raise Refusal(401, "invalid_api_key", "The Authorization header must be: Bearer YOUR_KEY", phase="K", log="not a bearer header")
         key = self._by_digest.get(hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest())
         if key is None:

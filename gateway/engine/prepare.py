@@ -3,7 +3,7 @@
 from msgspec import Raw
 
 from gateway.engine.base import Dialect, Fields
-from gateway.wire.openai import MalformedJson, encode, value_of
+from gateway.wire.openai import MalformedJson, encode, json_string, value_of
 from gateway.words import STREAMING_APIS
 
 
@@ -13,7 +13,7 @@ def prepare(fields: Fields, *, model: str, stream: bool, usage: str, dialect: Di
     usage: the channel's `continuous`, `final` or `count`. What the caller asked of usage must have been read before.
     Errors: Refusal, from the dialect.
     """
-    fields["model"] = Raw(encode(model))
+    fields["model"] = json_string(model)
     rewrites = _stream_options(fields, stream and api in STREAMING_APIS, usage, dialect)
     return rewrites + dialect.request(api, fields)
 

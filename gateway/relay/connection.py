@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         "_sink",
         "closed",
         "idle_since",
+        "on_header",
         "reused",
         "transport",
         "untouched",
@@ -60,9 +61,10 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
         self._loop = loop
-        self._parser: Any = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
         self._headers: dict[bytes, bytes] = {}
+        self.on_header = self._headers.__setitem__  # httptools calls it per header: no frame of ours in between
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._pieces: list[bytes] = []
         self._head_size = 0
         self._complete = False
@@ -83,7 +85,7 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         self._sink = sink
         self._complete = self._headed = self._length = self._chunked = self._lasting = False
-        self._headers = {}
+        self._headers.clear()
         self._head_size = 0
         self.untouched = True
         self._busy = True
@@ -104,6 +106,12 @@ class Connection(asyncio.Protocol):
         self._sink = None
         self._cancel_late()
         self._drop()
+
+    def leave(self, sink: Sink) -> None:
+        """`sink` wants no more of its answer: the connection is dropped. Unless it serves another by now, or is nobody's:
+        who was answered may still be told to stop afterwards."""
+        if self._sink is sink:
+            self.abort()
 
     def pause(self) -> None:
         if self.transport is not None and not self.closed and not self._paused:
@@ -175,15 +183,14 @@ class Connection(asyncio.Protocol):
         if self._complete:
             raise ValueError("a second answer to one request")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
-
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status < 200:  # 100 Continue or 103: not the answer yet
-            self._headers = {}
-            return
         headers = self._headers
+        if status < 200:  # 100 Continue or 103: not the answer yet
+            headers.clear()
+            return
+        if b"content-type" not in headers:  # most engines write names in lower case; those that do not are read again
+            headers.update({name.lower(): value for name, value in headers.items()})
         self._headed = True
         self._length = b"content-length" in headers or status in (204, 304)
         self._chunked = b"chunked" in headers.get(b"transfer-encoding", b"").lower()

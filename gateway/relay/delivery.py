@@ -9,6 +9,7 @@ from time import monotonic
 
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
+from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection
 from gateway.relay.ports import Book, Taker, Way
 
@@ -23,34 +24,34 @@ class Delivery:
     """The engine's answer to one attempt, on its way to the caller."""
 
     __slots__ = (
-        "_timer",
         "account",
         "caller",
+        "clock",
         "connection",
         "done",
         "error_body",
         "headers",
         "hop",
         "last",
-        "loop",
+        "look_at",
         "started",
         "status",
         "x",
     )
 
-    def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, clock: Clock) -> None:
         self.x = x
         self.caller = caller
         self.hop = hop
         self.account = account
-        self.loop = loop
-        self.done: asyncio.Future[None] = loop.create_future()
+        self.clock = clock
+        self.done: asyncio.Future[None] = clock.loop.create_future()
         self.connection: Connection | None = None
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.error_body = bytearray()
         self.started = self.last = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self.look_at = 0.0
 
     # -- the pipeline's side ------------------------------------------------------------------------------------
 
@@ -59,14 +60,15 @@ class Delivery:
         self.connection = connection
         self.started = self.last = now
         self.caller.feeder = self
-        self._arm(min(self._deadline(), now + self.hop.channel.timeouts.idle))
+        self.look_at = min(self._deadline(), now + self.hop.channel.timeouts.idle)
+        self.clock.watch(self)
         connection.send(request, self)
 
     def abandon(self) -> None:
         """The caller is gone or the process must end: the engine is told at once by closing its connection."""
         self.rest()
         if self.connection is not None:
-            self.connection.abort()
+            self.connection.leave(self)
         if self.done.done() and not self.done.cancelled():
             self.done.exception()  # it failed in the same moment; nobody will ask any more
 
@@ -104,7 +106,7 @@ class Delivery:
         self.error_body += data
         if len(self.error_body) > ERROR_MOST:
             assert self.connection is not None
-            self.connection.abort()
+            self.connection.leave(self)
             self.fail(self.refused())
 
     def refused(self) -> UpstreamFailure:
@@ -135,11 +137,9 @@ class Delivery:
     def rest(self) -> None:
         """No more clocks, no more back-pressure: this attempt waits for nothing any more."""
         self.caller.feeder = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.clock.forget(self)
 
-    # -- clocks: one timer per attempt, re-armed lazily ---------------------------------------------------------
+    # -- deadlines (relay.clock.Watched) ------------------------------------------------------------------------
 
     def _deadline(self) -> float:
         """The next moment at which something must be looked at."""
@@ -149,14 +149,9 @@ class Delivery:
         """That moment has come."""
         raise NotImplementedError
 
-    def _arm(self, moment: float) -> None:
-        self._timer = self.loop.call_at(moment, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        now = monotonic()
+    def look(self, now: float) -> None:
+        """Acts on a deadline that has passed, and says when to look again."""
         if self._deadline() <= now:
             self._overdue(now)
-        if self._timer is None and self.caller.feeder is self:
-            # A deadline only ever moves away, except when an answer begins: then `idle` from there is the next one.
-            self._arm(max(min(self._deadline(), now + self.hop.channel.timeouts.idle), now + 0.001))
+        # A deadline only ever moves away, except when an answer begins: then `idle` from there is the next one.
+        self.look_at = min(self._deadline(), now + self.hop.channel.timeouts.idle)

@@ -4,11 +4,11 @@ Until commit (the first event with content) what arrived is held back and anothe
 the stream ends in one of two honest ways: settled and `[DONE]`, or an error event and no `[DONE]`.
 """
 
-import asyncio
 from time import monotonic
 
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange, Tokens
+from gateway.relay.clock import Clock
 from gateway.relay.delivery import Delivery
 from gateway.relay.ports import Book, Taker, Way
 from gateway.wire.answers import DONE, KEEP_ALIVE, identity, own_words, type_of
@@ -27,15 +27,18 @@ class StreamDelivery(Delivery):
 
     __slots__ = ("committed", "held", "keepalive", "sent", "transform")
 
-    def __init__(
-        self, x: Exchange, caller: Taker, hop: Way, account: Book, loop: asyncio.AbstractEventLoop, transform: Transform, keepalive: float
-    ) -> None:
-        super().__init__(x, caller, hop, account, loop)
+    def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, clock: Clock, transform: Transform, keepalive: float) -> None:
+        super().__init__(x, caller, hop, account, clock)
         self.transform = transform
         self.keepalive = keepalive
         self.held: list[bytes] = []
         self.committed = False
         self.sent = monotonic()
+
+    def abandon(self) -> None:
+        """What was used until the caller left is recorded."""
+        super().abandon()
+        self.count("continuous")
 
     # -- the engine's side --------------------------------------------------------------------------------------
 
@@ -133,7 +136,7 @@ class StreamDelivery(Delivery):
     def _engine_failed(self) -> None:
         """An in-band error event, or bytes that are no stream."""
         assert self.connection is not None
-        self.connection.abort()
+        self.connection.leave(self)
         transform = self.transform
         if transform.error is not None:
             self._break(self.hop.dialect.event_failure(transform.error))
@@ -188,7 +191,7 @@ class StreamDelivery(Delivery):
 
     def _give_up(self, reason: str, retryable: bool) -> None:
         assert self.connection is not None
-        self.connection.abort()
+        self.connection.leave(self)
         self._break(UpstreamFailure(reason, "the engine did not answer in time", 504, "upstream_timeout", retryable=retryable))
 
     def _keep_alive(self, now: float) -> None:

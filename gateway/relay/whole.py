@@ -2,12 +2,10 @@
 
 from time import monotonic
 
-from msgspec import Raw
-
 from gateway.errors import UpstreamFailure
 from gateway.relay.delivery import BODY_MOST, Delivery
 from gateway.wire.answers import identity
-from gateway.wire.openai import encode
+from gateway.wire.openai import encode, json_string
 from gateway.wire.usage import tokens_of
 from gateway.words import End
 
@@ -31,7 +29,7 @@ class WholeDelivery(Delivery):
         self._size += len(data)
         if self._size > BODY_MOST:
             assert self.connection is not None
-            self.connection.abort()
+            self.connection.leave(self)
             self.fail(UpstreamFailure("too_large", "the engine's answer is larger than the gateway relays"))
 
     def end(self) -> None:
@@ -45,7 +43,7 @@ class WholeDelivery(Delivery):
         except ValueError:
             self.fail(UpstreamFailure("garbage", "the engine's answer is not what this API answers"))
             return
-        fields["model"] = Raw(encode(x.virtual.name))
+        fields["model"] = json_string(x.virtual.name)
         tokens = tokens_of(fields.get("usage"))
         if tokens is not None:
             x.tokens, x.source = tokens, "final"
@@ -67,7 +65,7 @@ class WholeDelivery(Delivery):
 
     def _overdue(self, now: float) -> None:
         assert self.connection is not None
-        self.connection.abort()
+        self.connection.leave(self)
         kind = "idle" if now < self.started + self.hop.channel.timeouts.total else "total"
         self.fail(
             UpstreamFailure(

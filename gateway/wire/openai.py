@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from functools import lru_cache
 from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
@@ -23,6 +24,7 @@ encode = _encoder.encode
 """Fields (or anything JSON) as bytes."""
 
 
+@lru_cache(maxsize=4096)
 def json_string(text: str) -> Raw:
     """A string as a field's value."""
     return Raw(_encoder.encode(text))
