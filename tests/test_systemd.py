@@ -79,6 +79,7 @@ async def test_a_start_that_fails_is_never_ready(rig: Rig, notices: Notices) -> 
     assert not notices.all()
 
 
+@pytest.mark.hard
 async def test_the_watchdog_is_fed_only_while_all_children_beat(rig: Rig, notices: Notices) -> None:
     await rig.engine("a")
     rig.model("qwen")

@@ -19,7 +19,7 @@ async def endpoint(rig: Rig, channel: str) -> dict[str, Any]:
 
 
 async def test_a_request_in_flight_keeps_its_configuration_to_the_end(rig: Rig) -> None:
-    await rig.engine("a", tps=30, reply_tokens=2000)
+    await rig.engine("a", tps=60, reply_tokens=2000)
     rig.model("qwen")
     await rig.start()
     async with rig.open_stream("qwen", max_tokens=150) as stream:

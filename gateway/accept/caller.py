@@ -111,7 +111,7 @@ class Deaf:
 class Caller(RequestHandler):
     """One connection of one caller, serving one request at a time."""
 
-    __slots__ = ("close_after", "door", "feeder", "head_sent", "ip", "late", "message", "stalled", "stalled_size", "streaming")
+    __slots__ = ("chunked", "close_after", "door", "feeder", "head_sent", "ip", "late", "message", "stalled", "stalled_size", "streaming")
 
     def __init__(self, door: Door, **options: Any) -> None:
         super().__init__(door, **options)
@@ -120,6 +120,7 @@ class Caller(RequestHandler):
         self.message: RawRequestMessage | None = None
         self.head_sent = False
         self.streaming = False
+        self.chunked = True
         self.close_after = False
         self.ip = ""
         self.late = door.refuse_late
@@ -295,6 +296,7 @@ class Caller(RequestHandler):
     def begin_stream(self, headers: bytes) -> None:
         """The 200 head of an event stream."""
         self.head_sent = self.streaming = True
+        self.chunked = self.modern
         if not self.modern:
             self.close_after = True
         if self.transport is not None:
@@ -303,7 +305,7 @@ class Caller(RequestHandler):
     def send(self, data: bytes) -> None:
         """Whole events of a begun stream."""
         if self.transport is not None:
-            self.transport.write(chunk(data) if self.modern else data)
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def ended(self, data: bytes) -> bytes:
         """The last bytes of a stream with its proper end, for one write."""

@@ -54,8 +54,9 @@ class StreamDelivery(Delivery):
         transform = self.transform
         out = transform.feed(data)
         self.last = now = monotonic()
-        if transform.usage:
-            self.account.progress(self.x, transform.usage)
+        usage = transform.usage
+        if usage:
+            self.account.progress(self.x, usage)
         if not self.committed:
             if not transform.committed and not transform.done:
                 if out:

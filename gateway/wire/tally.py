@@ -13,23 +13,17 @@ _SUMMED: Final = ("completion_tokens", "reasoning_tokens")
 class Tally:
     """Usage on an event with choices is that choice's own; usage on an event without is the whole answer's."""
 
-    __slots__ = ("_choices", "_last", "_total", "frame", "passed")
+    __slots__ = ("_choices", "_last", "frame", "passed", "usage")
 
     def __init__(self) -> None:
         self._choices: dict[object, bytes] = {}
         self._last = b""
-        self._total = b""
+        self.usage = b""
+        """As JSON; b"" = none yet."""
         self.frame: Json = {}
         """The last event that was decoded: the usage chunk is made in its likeness."""
         self.passed = False
         """The caller has got a usage chunk already."""
-
-    @property
-    def usage(self) -> bytes:
-        """As JSON; b"" = none yet."""
-        if self._total or len(self._choices) < 2:
-            return self._total or self._last
-        return _encoder.encode(_sum(list(self._choices.values())))
 
     def of_last(self) -> bytes:
         """The usage of the last choice that told its own."""
@@ -38,11 +32,11 @@ class Tally:
     def note(self, usage: bytes, index: object) -> None:
         """index: whose usage it is; None = the whole answer's."""
         if index is None:
-            self._total = usage
+            self.usage = usage
         else:
-            self._total = b""
-            self._last = usage
-            self._choices[index] = usage
+            self._last = self.usage = self._choices[index] = usage
+            if len(self._choices) > 1:
+                self.usage = _encoder.encode(_sum(list(self._choices.values())))
 
     def last_chunk(self, model: str | None) -> Json:
         """OpenAI's own trailing usage chunk, for engines that send none."""
