@@ -13,6 +13,9 @@ def main() -> int:
         case "serve":
             return _serve(arguments)
         case "control":
+            if missing := _missing_extensions():  # asked here, because the supervisor stays small without aiohttp
+                print(f"gateway: {missing}", file=sys.stderr)
+                return 1
             from gateway import control
 
             return control.main(arguments)
@@ -41,10 +44,6 @@ def _serve(arguments: list[str]) -> int:
     parser.add_argument("--config", type=Path, default=Path(os.environ.get("GATEWAY_CONFIG", "/etc/gateway/gateway.yaml")))
     parser.add_argument("--resume", action="store_true", help="when the file is bad, serve the last good revision")
     options = parser.parse_args(arguments)
-    missing = _missing_extensions()
-    if missing:
-        print(f"gateway: {missing}", file=sys.stderr)
-        return 1
     return supervisor.main(options.config.absolute(), options.resume)
 
 

@@ -692,4 +692,4 @@ async def test_the_internals_of_aiohttp_that_we_touch_are_there():
         "connection_lost",
     ):
         assert callable(getattr(RequestHandler, name)), name
-    assert RequestHandler.writing_paused and RequestHandler.peername
+    assert hasattr(RequestHandler, "writing_paused")

@@ -9,11 +9,11 @@ import pytest
 import pytest_asyncio
 
 from gateway.simulate.faults import OPTIONS
+from gateway.simulate.settings import KINDS
 from tests.harness import Answer, Rig, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KINDS = ("vllm", "sglang", "mindie")
 FAULTS: dict[str, list[dict[str, object]]] = {
     "refuse": [{}],
     "reset": [{}, {"after": 0}, {"after": 1}, {"after": 4}],

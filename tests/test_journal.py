@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -257,11 +258,11 @@ def file_size_limit(size: int):
 @pytest.mark.parametrize("on_failure", ["serve", "refuse"])
 async def test_a_full_disk_loses_no_line_and_tears_none(tmp_path, on_failure):
     journal = Journal(tmp_path, 0, "abc", settings(on_failure=on_failure))
-    told = []
+    told: list[int] = []
     place = journal.progress.take(line("299", "open"))
     with file_size_limit(8_000):
         for number in range(300):
-            journal.write(line(str(number)), lambda number=number: told.append(number))
+            journal.write(line(str(number)), partial(told.append, number))
             if number == 299:
                 journal.after(place)
             await asyncio.sleep(0)
@@ -352,7 +353,7 @@ async def test_while_records_cannot_be_written_new_requests_are_refused(tmp_path
 
             async def refused() -> bool:
                 answer = await rig.chat("qwen")
-                return answer.status == 503 and answer.error["code"] == "journal_unavailable"
+                return answer.status == 503 and answer.json["error"]["code"] == "journal_unavailable"
 
             await eventually(refused)
             async with rig.session.get(rig.url + "/healthz") as answer:

@@ -125,7 +125,7 @@ async def test_counters_go_on_when_a_worker_is_replaced(rig):
 
     async def served() -> bool:
         try:
-            return (await rig.chat("qwen", max_tokens=1)).status == 200
+            return bool((await rig.chat("qwen", max_tokens=1)).status == 200)
         except (OSError, aiohttp.ClientError):
             return False
 

@@ -107,7 +107,10 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             "keepalive": "300ms",
             "timeouts": {"connect": "400ms", "first_event": "400ms", "idle": "500ms", "total": "1500ms"},
         }
-        rig.config["channels"]["nowhere"] = {**json.loads(json.dumps(rig.config["channels"]["odd"])), "endpoints": [f"http://127.0.0.1:{hole.port}"]}
+        rig.config["channels"]["nowhere"] = {
+            **json.loads(json.dumps(rig.config["channels"]["odd"])),
+            "endpoints": [f"http://127.0.0.1:{hole.port}"],
+        }
         rig.model("qwen", {"a": 1})
         rig.model("final", {"fin": 1})
         rig.config["channels"]["long"] = json.loads(json.dumps(rig.config["channels"]["odd"]))
@@ -312,6 +315,8 @@ GOOD = {
     "continue first": b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: %d\r\n\r\n" % len(WHOLE) + WHOLE,
     "hints first": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: %d\r\n\r\n" % len(WHOLE) + WHOLE,
     "chunked": OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(WHOLE[:9]) + chunk(WHOLE[9:]) + b"0\r\n\r\n",
+    "names of both kinds": OK + b"content-type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(WHOLE) + b"0\r\n\r\n",
+    "names in capitals": OK.replace(b"OK", b"ok") + b"CONTENT-LENGTH: %d\r\n\r\n" % len(WHOLE) + WHOLE,
     "trailers": OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(WHOLE) + b"0\r\nX-T: 1\r\n\r\n",
 }
 

@@ -137,9 +137,9 @@ def test_shares_are_exact_and_smooth(weights, picks):
         seen = "".join("abc"[shares.order()[0]] for _ in picks)
         assert sorted(seen) == sorted(picks)
     period = sum(weights) or 1
-    seen = [shares.order()[0] for _ in range(period * 2)]
+    numbers = [shares.order()[0] for _ in range(period * 2)]
     for number, weight in enumerate(weights):
-        assert seen.count(number) == 2 * weight or not any(weights)
+        assert numbers.count(number) == 2 * weight or not any(weights)
 
 
 def test_everybody_follows_as_failover_and_weight_0_last():

@@ -182,7 +182,7 @@ async def test_the_supervisor_stays_small(rig: Rig) -> None:
         assert (await rig.reload())["ok"]
     assert rig.process is not None
     facts = process_facts(rig.process.pid)
-    assert facts["rss_bytes"] < 40 * 1024 * 1024
+    assert facts["rss_bytes"] < 32 * 1024 * 1024
     assert facts["open_fds"] < 30
 
 

@@ -166,7 +166,7 @@ class Caller(RequestHandler):
                     break
             if self._paused:  # the answer before is still on its way: its slow reader must not gather two
                 await self._drain_helper()
-            self._begin(message)
+            self._begin(message)  # type: ignore[arg-type]  # `_objection` refused everything else
             try:
                 await serve(self, message, payload)
             except asyncio.CancelledError:

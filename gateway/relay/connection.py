@@ -189,7 +189,8 @@ class Connection(asyncio.Protocol):
         if status < 200:  # 100 Continue or 103: not the answer yet
             headers.clear()
             return
-        if b"content-type" not in headers:  # most engines write names in lower case; those that do not are read again
+        if b"content-type" not in headers or not (b"content-length" in headers or b"transfer-encoding" in headers):
+            # Most engines write names in lower case; of those that do not, or not all, the names are read again.
             headers.update({name.lower(): value for name, value in headers.items()})
         self._headed = True
         self._length = b"content-length" in headers or status in (204, 304)
