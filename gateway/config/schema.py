@@ -91,9 +91,11 @@ class Http(Part):
     """Limits of the callers' side."""
 
     body: SizeField = size("64MiB", "The largest request body. Larger ones are refused with 413.", "20MiB", "1KiB", "4GiB")
-    body_memory: SizeField = size("512MiB", "Memory that all request bodies of one worker may take together.", "1GiB", "1MiB")
+    body_memory: SizeField = size("512MiB", "Memory for all request bodies, shared out over the workers. Beyond: 503.", "1GiB", "1MiB")
     header: SizeField = size("16KiB", "The largest request head. Larger ones are refused with 431.", "32KiB", "1KiB", "1MiB")
-    body_timeout: DurationField = duration("30s", "How long a body may take to arrive. Afterwards: 408.", "1m", "100ms")
+    body_timeout: DurationField = duration(
+        "30s", "A body must bring at least 4 KiB in this time, or its end. Otherwise: 408.", "1m", "100ms"
+    )
     write_idle: DurationField = duration("60s", "How long a caller may take nothing of its answer before it is let go.", "2m", "100ms")
     sse_keepalive: DurationField = duration(
         "15s", "A stream that says nothing for this long gets a comment, so that proxies keep it open.", "10s", "100ms"
@@ -166,7 +168,9 @@ class Timeouts(Part):
     """How long an engine may take."""
 
     connect: DurationField = duration("3s", "To connect, TLS included.", "1s", "1ms", "5m")
-    first_event: DurationField = duration("60s", "From the request to the first event of a stream, or to the head of a whole answer.", "2m")
+    first_event: DurationField = duration(
+        "60s", "To a stream's first event with content. Whole answers have `total` until they begin.", "2m"
+    )
     idle: DurationField = duration("60s", "Between two pieces of an answer.", "30s")
     total: DurationField = duration("30m", "For one attempt, from its start to its last byte.", "2h")
 
