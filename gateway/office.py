@@ -155,7 +155,10 @@ class Office:
 
     def endpoint_states(self) -> list[dict[str, Any]]:
         """Each endpoint once: what probes say, what workers met, what is in flight."""
-        seen = {(one["channel"], one["endpoint"]): {**one, "in_flight": 0, "handshakes": 0} for one in self._control.endpoints.states()}
+        seen = {
+            (one["channel"], one["endpoint"]): {**one, "in_flight": 0, "handshakes": 0, "errors": 0, "ttft": None}
+            for one in self._control.endpoints.states()
+        }
         for link in self._control.bus.links.values():
             for met in link.health.get("endpoints", ()):
                 one = seen.get((met["channel"], met["endpoint"]))
@@ -163,6 +166,9 @@ class Office:
                     continue
                 one["in_flight"] += met["in_flight"]
                 one["handshakes"] += met["handshakes"]
+                one["errors"] += met["errors"]
+                if met["ttft"]:
+                    one["ttft"] = max(one["ttft"] or 0.0, round(met["ttft"] * 1000, 1))
                 if WORST.index(met["state"]) > WORST.index(one["state"]):
                     one["state"], one["why"] = met["state"], met["reason"] or one.get("why", "")
                     one["since"] = time.time() - met["for"]

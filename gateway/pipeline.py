@@ -152,7 +152,8 @@ class Pipeline:
         x.attempts.append(attempt)
         x.channel, x.endpoint, x.upstream_model = hop.name, hop.at.endpoint.url, hop.model
         hop.at.breaker.begin(begun)
-        hop.at.in_flight += 1
+        load = hop.at.load
+        load.in_flight += 1
         delivery: Delivery | None = None
         try:
             self._account.open(x)
@@ -179,7 +180,7 @@ class Pipeline:
             attempt.reason = "abandoned"
             raise
         finally:
-            hop.at.in_flight -= 1
+            load.in_flight -= 1
             attempt.ms = attempt.ms or int((monotonic() - begun) * 1_000_000) / 1000
 
     async def _connect(self, x: Exchange, hop: Hop) -> Connection:

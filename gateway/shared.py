@@ -35,6 +35,20 @@ class Kept(Generic[T]):
         return list(self._things.values())
 
 
+class Load:
+    """What an endpoint has to do, as one worker sees it. ttft: seconds to a stream's first content, a moving average; 0.0 = none yet."""
+
+    __slots__ = ("errors", "in_flight", "ttft")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.errors = 0
+        self.ttft = 0.0
+
+    def began(self, seconds: float) -> None:
+        self.ttft = self.ttft * 0.8 + seconds * 0.2 if self.ttft else seconds
+
+
 class Shared:
     """A worker's long-lived things. Only `snapshot.build` asks for them."""
 
@@ -45,7 +59,7 @@ class Shared:
         self.budgets: Kept[RetryBudget] = Kept()
         self.contexts: Kept[ssl.SSLContext] = Kept()
         self.turns: Kept[list[int]] = Kept()
-        self.loads: Kept[list[int]] = Kept()
+        self.loads: Kept[Load] = Kept()
 
     def close(self) -> None:
         self.pools.sweep(set())

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable
 from typing import Any
 
-from gateway.auth.keyring import Keyring, may_use
+from gateway.auth.keyring import Keyring
 from gateway.auth.proxies import Proxies
 from gateway.config.resolved import Channel, Endpoint, Http, Journal, Key, Model, Resolved, Tls
 from gateway.config.tls import client_context, server_context
@@ -22,7 +22,7 @@ from gateway.relay.pool import Pool
 from gateway.route.breaker import Breaker
 from gateway.route.budget import RetryBudget
 from gateway.route.proportional import Proportional
-from gateway.shared import Shared
+from gateway.shared import Load, Shared
 
 log = logging.getLogger("gateway.snapshot")
 
@@ -33,24 +33,15 @@ SLICE = 200
 class EndpointLive:
     """One address of a channel, with its connections and its luck."""
 
-    __slots__ = ("_heads", "_lines", "_load", "breaker", "endpoint", "pool")
+    __slots__ = ("_heads", "_lines", "breaker", "endpoint", "load", "pool")
 
-    def __init__(self, endpoint: Endpoint, pool: Pool, breaker: Breaker, load: list[int], lines: bytes) -> None:
+    def __init__(self, endpoint: Endpoint, pool: Pool, breaker: Breaker, load: Load, lines: bytes) -> None:
         self.endpoint = endpoint
         self.pool = pool
         self.breaker = breaker
-        self._load = load
+        self.load = load
         self._lines = lines
         self._heads: dict[str, bytes] = {}
-
-    @property
-    def in_flight(self) -> int:
-        """Attempts under way, those of earlier snapshots among them."""
-        return self._load[0]
-
-    @in_flight.setter
-    def in_flight(self, attempts: int) -> None:
-        self._load[0] = attempts
 
     def head(self, path: str) -> bytes:
         """The constant part of a request's head: request line, Host, the channel's credential and headers."""
@@ -90,9 +81,15 @@ class Hop:
     def served(self) -> None:
         self.at.breaker.success()
 
+    def began(self, seconds: float) -> None:
+        """A stream's first content came so long after its request was sent."""
+        self.at.load.began(seconds)
+
     def failed(self, failure: UpstreamFailure) -> None:
         """Counts against the endpoint, unless the caller was to blame: then the engine is well, or it would not have said so."""
         now = time.monotonic()
+        if failure.blame == "engine":
+            self.at.load.errors += 1
         if failure.retry_after and failure.upstream_status in (429, 503):
             self.at.breaker.rest(now, failure.retry_after)
         elif failure.blame == "engine":
@@ -224,8 +221,7 @@ class Snapshot:
                 param="model",
                 phase="R",
             )
-        usable = self.usable(key)
-        if found.name not in usable and name not in usable and not may_use(key, name):
+        if not self.keyring.allows(key, found.name, name):
             raise Refusal(403, "model_not_allowed", f"Your API key may not use the model `{name[:200]}`.", param="model", phase="K")
         return found
 
@@ -306,7 +302,7 @@ class Builder:
         name = tls.server_name if tls else None
         pool = self._kept("pools", (channel.name, *where, connect, idle), lambda: Pool(endpoint, context, name, connect, idle))
         breaker = self._kept("breakers", (channel.name, *where, endpoint.base), Breaker)
-        load = self._kept("loads", (channel.name, *where, endpoint.base), lambda: [0])
+        load = self._kept("loads", (channel.name, *where, endpoint.base), Load)
         return EndpointLive(endpoint, pool, breaker, load, lines)
 
     def _model(self, model: Model) -> ModelLive:

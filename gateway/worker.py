@@ -254,12 +254,17 @@ class Worker:
                     "state": at.breaker.state(now),
                     "reason": at.breaker.reason,
                     "for": round(now - at.breaker.since, 1) if at.breaker.since else 0.0,
-                    "in_flight": at.in_flight,
+                    "in_flight": at.load.in_flight,
+                    "errors": at.load.errors,
+                    "ttft": at.load.ttft,
                     "handshakes": at.pool.handshakes,
                 }
                 for channel in self._live.current.channels.values()
                 for at in channel.endpoints
-                if at.pool.handshakes or at.in_flight or at.breaker.since or not at.breaker.well  # of the others there is nothing to say
+                if at.pool.handshakes
+                or at.load.in_flight
+                or at.breaker.since
+                or not at.breaker.well  # of the others there is nothing to say
             ],
         }
 

@@ -12,14 +12,18 @@ ANONYMOUS = Key(id="", digest=b"", tenant="", project="", models=("*",))
 """Who calls when the configuration says `auth: none`."""
 
 
+REMEMBERED = 10_000
+
+
 class Keyring:
     """All keys of one snapshot. Filled in slices (`add`), so that a hundred thousand keys hold up no loop."""
 
-    __slots__ = ("_by_digest", "_open", "_usable")
+    __slots__ = ("_allowed", "_by_digest", "_open", "_usable")
 
     def __init__(self, auth: str) -> None:
         self._by_digest: dict[bytes, Key] = {}
         self._open = auth == "none"
+        self._allowed: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
         self._usable: dict[tuple[str, ...], frozenset[str]] = {}
 
     def add(self, keys: Iterable[Key]) -> None:
@@ -47,6 +51,15 @@ class Keyring:
         if key is None:
             raise Refusal(401, "invalid_api_key", "Incorrect API key provided.", phase="K", log="unknown key")
         return key
+
+    def allows(self, key: Key, *names: str) -> bool:
+        """Whether `key` may use a model known by any of these names. Remembered: the same question comes with every request."""
+        found = self._allowed.get((key.models, names))
+        if found is None:
+            if len(self._allowed) >= REMEMBERED:
+                self._allowed.clear()
+            found = self._allowed[key.models, names] = any(may_use(key, name) for name in names)
+        return found
 
     def usable(self, key: Key, models: Iterable[str]) -> frozenset[str]:
         """The names among `models` (always the same for one snapshot) that `key` may use."""

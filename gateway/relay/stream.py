@@ -100,6 +100,7 @@ class StreamDelivery(Delivery):
         self.committed = True
         x = self.x
         x.first = now
+        self.hop.began(now - self.started)
         x.status = 200
         if not self.caller.head_sent:
             self.caller.begin_stream(identity(x))
