@@ -34,9 +34,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", default="nginx,vllm-router", help="peers of the side-by-side benchmark")
     parser.add_argument("--tests", default="rps1k,rps32k,sse200,burst10,ttft,mem")
+    parser.add_argument("--workers", type=int, default=1, help="of the gateway, all on the one core it is given")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     options = parser.parse_args()
-    shutil.rmtree(ROOT / ".bench", ignore_errors=True)
+    for place in (ROOT, ROOT / "bench"):
+        shutil.rmtree(place / ".bench", ignore_errors=True)
     if (SIDE_BY_SIDE / "bench.py").exists():
         table, command = side_by_side(options)
     else:
@@ -52,7 +54,10 @@ def side_by_side(options: argparse.Namespace) -> tuple[str, str]:
     home = Path(os.environ.get("BENCH_HOME", Path.home() / ".cache" / "gateway-bench"))
     if not (home / "bin" / "mock").exists():
         subprocess.run([str(SIDE_BY_SIDE / "setup.sh")], check=True)
-    environment = {**os.environ, "GATEWAY_DIR": str(ROOT), "GATEWAY_CMD": f"{sys.executable} -m gateway serve --config bench/gateway.yaml"}
+    config = ROOT / "bench" / "out" / "gateway.yaml"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text((ROOT / "bench" / "gateway.yaml").read_text().replace("workers: 1\n", f"workers: {options.workers}\n"))
+    environment = {**os.environ, "GATEWAY_DIR": str(ROOT), "GATEWAY_CMD": f"{sys.executable} -m gateway serve --config {config}"}
     command = ["bench.py", "-q", "-n", f"gateway,{options.against}", "-t", options.tests, "-r", str(options.rounds)]
     run = [sys.executable, str(SIDE_BY_SIDE / command[0]), *command[1:]]
     done = subprocess.run(run, env=environment, check=True, stdout=subprocess.PIPE, text=True)

@@ -49,6 +49,8 @@ def _serve(arguments: list[str]) -> int:
 
 def _missing_extensions() -> str:
     """aiohttp's pure-Python parser is slower and has had request smuggling faults: without the C one we do not start."""
+    if os.environ.get("AIOHTTP_NO_EXTENSIONS"):
+        return "AIOHTTP_NO_EXTENSIONS is set, which makes aiohttp do without its C extensions; unset it"
     for module in ("aiohttp._http_parser", "aiohttp._http_writer"):
         try:
             importlib.import_module(module)

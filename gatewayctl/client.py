@@ -93,11 +93,7 @@ class Client:
         try:
             connection.connect()
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
-            raise Trouble(
-                f"the gateway is not running: nobody listens on {self._path}",
-                f"Start it: systemctl start gateway, or: gatewayctl serve --config {self._config}",
-                UNREACHABLE,
-            ) from error
+            raise self._absent() from error
         except PermissionError as error:
             raise self._forbidden() from error
         except OSError as error:
@@ -123,6 +119,18 @@ class Client:
         if isinstance(error, TimeoutError):
             return Trouble(f"the gateway did not answer within {timeout:.0f} s", "`gatewayctl status` and its log may say why.")
         return Trouble("the gateway broke off while answering", "`gatewayctl status` and its log may say why.")
+
+    def _absent(self) -> Trouble:
+        """Without a configuration nobody knows where a gateway that runs would listen, so that is said, not that none runs."""
+        start = f"Start it: systemctl start gateway, or: gatewayctl serve --config {self._config}"
+        try:
+            known = self._config.stat().st_size > 0
+        except OSError:
+            known = False
+        if known:
+            return Trouble(f"the gateway is not running: nobody listens on {self._path}", start, UNREACHABLE)
+        said = f"the gateway cannot be found: {self._config} is missing or empty, and nobody listens on {self._path}"
+        return Trouble(said, "If one runs: --socket <data_dir>/admin.sock", UNREACHABLE)
 
     def _forbidden(self) -> Trouble:
         hint = "Use sudo, or become a member of the socket's group."

@@ -163,12 +163,12 @@ BAD: dict[str, tuple[str, str, str]] = {
     "duplicate": ("version: 1\nnode: a\n▸node: b\n", '"node" is written twice', "first at line 2"),
     "duplicate, nested": ("version: 1\nhttp:\n  body: 1MiB\n  ▸body: 2MiB\n", '"body" is written twice', "first at line 3"),
     "duplicate, flow": ("version: 1\nhttp: {body: 1MiB, ▸body: 2MiB}\n", '"body" is written twice', ""),
-    "anchor": ("version: 1\nnode: ▸&a b\n", "&a is an anchor", "quote"),
-    "alias": ("version: 1\nhttp: {cors: {origins: [▸*all]}}\n", "*all is an alias", "quote"),
+    "anchor": ("version: 1\nnode: ▸&a b\n", "& makes this an anchor", "quote"),
+    "alias": ("version: 1\nhttp: {cors: {origins: [▸*all]}}\n", "* makes this an alias", "quote"),
     "lone star": ("version: 1\nhttp: {cors: {origins: [▸*]}}\n", "a lone & or *", 'quote it: "*"'),
     "merge key": ("version: 1\nhttp:\n  ▸<<: {body: 1MiB}\n", "merge keys", ""),
-    "tag": ("version: 1\nnode: ▸!!str 12\n", "the tag", "quote"),
-    "python tag": ("version: 1\nnode: ▸!!python/object:os.system x\n", "the tag", ""),
+    "tag": ("version: 1\nnode: ▸!!str 12\n", "! makes this a tag", "quote"),
+    "python tag": ("version: 1\nnode: ▸!!python/object:os.system x\n", "! makes this a tag", ""),
     "two documents": ("version: 1\n▸---\nversion: 1\n", "a second document", "remove"),
     "tab": ("version: 1\nhttp:\n▸\tbody: 1MiB\n", "a tab", "spaces"),
     "nul": ("version: 1\nnode: a▸\0b\n", "U+0000", "remove it"),
@@ -241,7 +241,7 @@ def test_a_bomb_of_aliases_is_refused_before_it_goes_off(tmp_path: Path) -> None
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
     found = mistakes_of(tmp_path, "\n".join(rows) + "\n")
-    assert len(found) == 1 and "&a0 is an anchor" in found[0].message
+    assert len(found) == 1 and "& makes this an anchor" in found[0].message
 
 
 def test_depth_and_number_of_values_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

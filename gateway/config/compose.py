@@ -140,9 +140,7 @@ def _refuse_anchors(text: str) -> None:
             if anchor is not None:
                 sign, kind = ("*", "alias") if isinstance(event, yaml.AliasEvent) else ("&", "anchor")
                 line, column = position(event)
-                raise BadFile(
-                    f"{sign}{anchor[:40]} is an {kind}; they are not used here", line, column, f"quote text that begins with {sign}"
-                )
+                raise BadFile(f"{sign} makes this an {kind}; they are not used here", line, column, f"quote text that begins with {sign}")
     except yaml.YAMLError:
         return
 

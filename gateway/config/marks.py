@@ -6,7 +6,7 @@ from typing import Final
 
 import yaml
 
-from gateway.config.redact import covered
+from gateway.config.redact import covered, sentence
 from gateway.errors import Mistake
 
 Loc = Sequence[str | int]
@@ -77,12 +77,12 @@ class Marks:
         return pair[0].start_mark.name if pair else self.main
 
     def scrub(self, text: str) -> str:
-        """`text` without any value that came out of a reference or stands in a secret field."""
+        """`text` without any value that came out of a reference, stands in a secret field, or looks like a secret."""
         for secret in self.secrets:
             text = text.replace(f'"{secret}"', "this value")
             if len(secret) >= _LEAST_SECRET and secret in text:
                 text = text.replace(secret, "*" * len(secret))
-        return text
+        return sentence(text)
 
 
 def dotted(loc: Loc) -> str:

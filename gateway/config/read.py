@@ -176,7 +176,7 @@ class Reading:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, loc)
         if node.tag:
-            self.mistakes.append(self.marks.on(node, dotted(loc), f"the tag {node.tag[:60]} is not used here"))
+            self.mistakes.append(self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here"))
             return None
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*loc, number)) for number, item in enumerate(node.value)]
@@ -188,9 +188,7 @@ class Reading:
     def _scalar(self, node: yaml.ScalarNode, loc: tuple[str | int, ...]) -> Any:
         text: str = node.value
         if node.tag:
-            self.mistakes.append(
-                self.marks.on(node, dotted(loc), f"the tag {node.tag[:60]} is not used here", "quote what is meant as text")
-            )
+            self.mistakes.append(self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here", "quote what is meant as text"))
             return None
         names_file = loc == ("data_dir",) or (len(loc) > 1 and loc[-1] in _TLS_FILES and loc[-2] == "tls")
         if "${" in text:

@@ -18,6 +18,8 @@ _tokens = re.compile(
     r"(?<![\w-])(?:sk|gw|hf|ghp|glpat|xox[a-z])[-_][\w-]{8,}|(?<=Bearer )[^\s$\"']+|(?<=://)[^/\s\"']+(?=@)|(?<=sha256:)[0-9a-fA-F]{16,}",
     re.I,
 )
+_keys = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.S)
+_glued = re.compile(rf"({_looks_secret}:)(\S+)", re.I)
 _references = re.compile(r"""["']?(?:\$\{(?:env:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}|Bearer |\s)+["']?\s*(?:[},\]].*|\#.*)?$""")
 _key = re.compile(r"""^(\s*(?:-\s+)*)["']?([^\s:"'#{\[][^:"']*)["']?\s*:(?:\s|$)""")
 _coverable = re.compile(r"""[^\s"',}\]]""")
@@ -31,6 +33,16 @@ def covered(lines: Sequence[str]) -> list[str]:
 def redact(lines: Sequence[str], number: int) -> str:
     """Line `number` (from 1) alone. For more than a few lines, `covered` is quicker."""
     return _line(lines[number - 1], list(_secret_lines(lines[:number]))[-1])
+
+
+def sentence(text: str) -> str:
+    """A message without what looks like a secret: one in the wrong place is quoted by the message about that place."""
+    return _keys.sub("***", _tokens.sub(lambda m: "*" * len(m[0]), text))
+
+
+def word(text: str) -> str:
+    """An unknown word, which may be one with its value: in `credential:abc` only a blank is missing."""
+    return _glued.sub(lambda m: m[1] + "*" * len(m[2]), text)
 
 
 def _secret_lines(lines: Sequence[str]) -> Iterator[bool]:
@@ -56,12 +68,12 @@ def _line(line: str, inside: bool) -> str:
         key = _key.match(line)
         return line[: key.end()] + _stars(line[key.end() :]) if key else _stars(line)
     if ":" not in line:
-        return _tokens.sub(lambda m: "*" * len(m[0]), line)
+        return sentence(line)
     line = _header_map.sub(lambda m: m[1] + ",".join(_pair(pair) for pair in m[2].split(",")), line)
     line, first = _block.subn(lambda m: m[1] + _stars(m[2]), line)
     if not first:
         line = _flow.sub(lambda m: m[1] + _stars(m[2]), line)
-    return _tokens.sub(lambda m: "*" * len(m[0]), line)
+    return sentence(line)
 
 
 def _stars(text: str) -> str:

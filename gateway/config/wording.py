@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from gateway.config.fields import PATTERNS
 from gateway.config.marks import Loc, dotted
 from gateway.config.read import Reading
+from gateway.config.redact import word
 from gateway.config.tree import model_at
 from gateway.errors import Mistake
 
@@ -55,7 +56,7 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
     if kind == "extra_forbidden":
         hint = nearest(str(loc[-1]), known := model_at(loc[:-1]))
         words = ", ".join(known) if len(known) <= 12 else None
-        mistake = marks.at(loc, f'unknown word "{str(loc[-1])[:80]}"', hint or (f"known are: {words}" if words else None), key=True)
+        mistake = marks.at(loc, f'unknown word "{word(str(loc[-1]))[:80]}"', hint or (f"known are: {words}" if words else None), key=True)
         return Mistake(mistake.file, mistake.line, mistake.column, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
     if kind == "missing":
         mistake = marks.at(loc, f"`{loc[-1]}` is missing", _example(loc), key=True)

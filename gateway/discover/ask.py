@@ -69,8 +69,9 @@ class Asker:
         at = self._endpoint
         secure = at.scheme == "https"
         try:
-            host = at.host.strip("[]")
-            url = yarl.URL.build(scheme=at.scheme, host=host, port=at.port, path=at.base.rstrip("/") + path, encoded=True)
+            bare = at.host.strip("[]")
+            host = f"[{bare}]" if ":" in bare else bare
+            url = yarl.URL(f"{at.scheme}://{host}:{at.port}{at.base.rstrip('/')}{path}", encoded=True)
             options: dict[str, Any] = {"ssl": self._context, "server_hostname": self._server_name} if secure and self._context else {}
             async with self._session.get(url, allow_redirects=False, **options) as response:
                 self.connected = True

@@ -153,6 +153,7 @@ _LIMIT: Final = re.compile(
 )
 _PROMPT: Final = re.compile(
     r"\((\d+) in the messages"
+    r"|requested (\d+) tokens in the "
     r"|request has (\d+) input tokens"
     r"|prompt contains (\d+) input tokens"
     r"|(?:The input|request) \((\d+) tokens\) (?:is longer|exceeds)"

@@ -75,6 +75,7 @@ def _asked(session: Session, text: str, model: str | None) -> Engine:
     kind, sign, url = text.partition("=")
     if not sign or kind not in KINDS or not url.startswith(("http://", "https://")):
         raise Trouble(f"--engine wants KIND=URL, such as mindie=https://10.0.0.5:1025, not {text!r}", f"KIND: {', '.join(KINDS)}", USAGE)
+    _right(url)
     try:
         found = probe(url)
     except Trouble as trouble:
@@ -89,6 +90,16 @@ def _asked(session: Session, text: str, model: str | None) -> Engine:
             session.say(f"{url} does not say that it serves {model}")
         found["models"] = [{"id": model}]
     return kind, url, found if found.get("reachable") or model else None
+
+
+def _right(url: str) -> None:
+    """Before anything is asked or said about it: a URL that is wrong may hold a password."""
+    from gateway.config.fields import url_of
+
+    try:
+        url_of(url)
+    except ValueError as error:
+        raise Trouble(f"an engine's URL is wrong: it {error}", code=USAGE) from error
 
 
 def _make_room(folder: Path, names: list[str], force: bool) -> None:
