@@ -8,6 +8,8 @@ import importlib
 import io
 import os
 import sys
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
@@ -15,6 +17,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from gatewayctl.command import SETTINGS, Command, Group, noun
+from gatewayctl.session import Session
 from gatewayctl.trouble import BAD_CONFIG, FAILED, FORBIDDEN, INTERRUPTED, READER_GONE, Done, Trouble
 
 COMMANDS: Final = {
@@ -111,7 +114,7 @@ def run(arguments: list[str]) -> int:
         return _tell(f"{where}{error.strerror or error}", "", FORBIDDEN if isinstance(error, PermissionError) else FAILED)
     except Exception as error:
         if _is_config_error(error):
-            return _tell_mistakes(error)
+            return _tell_mistakes(error, _color(arguments))
         if os.environ.get("GATEWAY_DEBUG"):
             raise
         return _tell(f"{type(error).__name__}: {error}", "This is a bug of gatewayctl. GATEWAY_DEBUG=1 shows where.", FAILED)
@@ -155,9 +158,18 @@ def _is_config_error(error: Exception) -> bool:
     return type(error).__name__ == "ConfigError" and hasattr(error, "mistakes")
 
 
-def _tell_mistakes(error: Any) -> int:
+def _color(arguments: list[str]) -> str:
+    """What --color was given: the last one wins, as after the command it does."""
+    said = "auto"
+    for option, following in pairwise([*arguments, ""]):
+        name, sign, value = option.partition("=")
+        if name == "--color":
+            said = value if sign else following
+    return said
+
+
+def _tell_mistakes(error: Any, color: str) -> int:
     from gateway.config.report import render
 
-    colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    print(render(error.mistakes, color=colored), end="", file=sys.stderr)
+    print(render(error.mistakes, color=Session(Path(), color=color).colored(sys.stderr)), end="", file=sys.stderr)
     return BAD_CONFIG

@@ -20,9 +20,11 @@ PATIENCE: Final = 30.0
 class Client:
     """One gateway's control."""
 
-    def __init__(self, path: Path, config: Path) -> None:
+    def __init__(self, path: Path, config: Path, *, told: bool = False) -> None:
+        """told: somebody named the socket; otherwise it is where the configuration's data_dir is."""
         self._path = path
         self._config = config
+        self._told = told
 
     def get(self, path: str, timeout: float = PATIENCE) -> dict[str, Any]:
         return self._call("GET", path, None, timeout)
@@ -124,7 +126,7 @@ class Client:
         """Without a configuration nobody knows where a gateway that runs would listen, so that is said, not that none runs."""
         start = f"Start it: systemctl start gateway, or: gatewayctl serve --config {self._config}"
         try:
-            known = self._config.stat().st_size > 0
+            known = self._told or self._config.stat().st_size > 0
         except OSError:
             known = False
         if known:

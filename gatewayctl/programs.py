@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any, Final, NoReturn
 
-from gatewayctl.trouble import FAILED, Trouble
+from gatewayctl.trouble import FAILED, USAGE, Trouble
 
 PROBE_PATIENCE: Final = 60.0
 """Seconds."""
@@ -23,6 +23,16 @@ def become(role: str, *args: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(argv[0], argv)
+
+
+def right_url(url: str) -> None:
+    """Raises Trouble when it cannot be an engine's. Asked before anything is said about it: it may hold a password."""
+    from gateway.config.fields import url_of
+
+    try:
+        url_of(url)
+    except ValueError as error:
+        raise Trouble(f"an engine's URL is wrong: it {error}", code=USAGE) from error
 
 
 def probe(url: str) -> dict[str, Any]:

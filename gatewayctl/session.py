@@ -58,7 +58,7 @@ class Session:
     def client(self) -> "Client":
         from gatewayctl.client import Client
 
-        return Client(self.socket, self.config)
+        return Client(self.socket, self.config, told=self.socket_option is not None)
 
     def colored(self, stream: TextIO) -> bool:
         if self.color != "auto":

@@ -128,6 +128,15 @@ def test_without_a_gateway_each_says_so_and_exits_with_5(command, tmp_path):
     assert "systemctl start gateway" in ran.err and f"gatewayctl serve --config {tmp_path}/g.yaml" in ran.err
 
 
+@pytest.mark.parametrize("text", [None, ""])
+def test_without_a_configuration_nobody_knows_whether_a_gateway_runs(text, tmp_path):
+    file = tmp_path / "g.yaml"
+    if text is not None:
+        file.write_text(text)
+    ran = ctl("reload", "--config", file)
+    assert ran.code == 5 and "not running" not in ran.err and f"{file} is missing or empty" in ran.err and "--socket" in ran.err
+
+
 def test_the_socket_is_found_through_the_configuration_even_when_it_is_broken(tmp_path):
     (tmp_path / "g.yaml").write_text("data_dir: state\nnonsense: [\n")
     assert f"{tmp_path}/state/admin.sock" in ctl("status", GATEWAY_CONFIG=str(tmp_path / "g.yaml")).err
@@ -193,6 +202,15 @@ def test_completion_completes_commands_and_options():
     assert complete("gatewayctl re") == ["reload", "requests"]
     assert complete("gatewayctl keys c") == ["create"]
     assert "--tenant" in complete("gatewayctl keys create --t")
+    assert complete("gatewayctl simulate ") == ["vllm", "sglang", "mindie"]
+    assert complete("gatewayctl simulate vllm --t") == ["--tps", "--ttft"]
+
+
+@pytest.mark.parametrize(("options", "colored"), [(["--color", "always"], True), (["--color=always", "--color=never"], False), ([], False)])
+def test_mistakes_are_colored_as_said(options, colored, tmp_path):
+    (tmp_path / "g.yaml").write_text("version: 2\n")
+    ran = ctl(*options, "config", "check", "--config", tmp_path / "g.yaml")
+    assert ran.code == 78 and ("\x1b[1;31merror" in ran.err) == colored
 
 
 def test_serve_and_simulate_become_the_gateways_own_programs(monkeypatch, capsys):

@@ -84,6 +84,20 @@ def test_a_wrong_engine_is_wrong_usage(tmp_path, inside, answers, engine):
     assert not (tmp_path / "gw").exists()
 
 
+@pytest.mark.parametrize("bind", ["nonsense", "8080", "127.0.0.1:0", "[::x]:80"])
+def test_a_wrong_bind_is_wrong_usage(tmp_path, inside, bind):
+    assert inside("init", "--dir", tmp_path / "gw", "--bind", bind)[0] == 2
+    assert not (tmp_path / "gw").exists()
+
+
+def test_a_password_in_an_engines_url_is_not_repeated(tmp_path, inside, answers):
+    answers("{}")
+    code, out, err = inside("init", "--dir", tmp_path / "gw", "--engine", "vllm=http://ann:canary@10.0.0.5:8000")
+    assert code == 2 and "user name or password" in err and "canary" not in out + err and not (tmp_path / "gw").exists()
+    code, out, err = inside("channels", "probe", "http://ann:canary@10.0.0.5:8000", "-o", "json")
+    assert code == 2 and "user name or password" in err and "canary" not in out + err
+
+
 def test_an_address_is_probed_without_a_gateway(inside, answers):
     answers(FOUND)
     code, out, _ = inside("channels", "probe", "https://10.0.0.5:1025")

@@ -237,6 +237,24 @@ def test_all_mistakes_are_told_at_once_and_those_that_follow_from_others_are_not
     ], render(found)
 
 
+@pytest.mark.parametrize(
+    "misplaced",
+    [
+        "sk-canary-1234567890: 1",
+        "channels: {gpu: {credential:s3canary, engine: vllm}}",
+        "channels: {gpu: {engine: vllm, credential: &canary x}}",
+        "channels: {gpu: {engine: vllm, credential: *canary }}",
+        "channels: {gpu: {engine: vllm, credential: !canary x}}",
+        "listeners: {api: {bind: sk-canary-1234567890}}",
+        'listeners: {api: {bind: ":1", tls: {cert: a, key: "-----BEGIN PRIVATE KEY-----\\ncanary"}}}',
+        'listeners:\n  api:\n    bind: ":1"\n    tls:\n      cert: a\n      key: |\n        -----BEGIN PRIVATE KEY-----\n        canary',
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_repeated(misplaced: str, tmp_path: Path) -> None:
+    found = mistakes_of(tmp_path, f"version: 1\n{misplaced}\n")
+    assert found and "canary" not in render(found) + repr(found), render(found)
+
+
 def test_a_bomb_of_aliases_is_refused_before_it_goes_off(tmp_path: Path) -> None:
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import edit, surgery
+from gateway.config import edit, files, surgery
 from gateway.config.edit import ConfigError
 from gateway.config.resolved import Key
 
@@ -154,6 +154,12 @@ def test_two_commands_at_once_lose_nothing(tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(ids(path)) == [f"k{n}" for n in range(8)]
+
+
+def test_a_folder_that_takes_no_file_is_told_with_the_name_that_people_know(tmp_path):
+    with pytest.raises(OSError) as caught:
+        files.write(tmp_path / "gone" / "keys.yaml", b"keys:\n")
+    assert caught.value.filename == str(tmp_path / "gone" / "keys.yaml")
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -11,8 +12,20 @@ from gateway.config.fields import url_of
 from gateway.config.resolved import Endpoint
 from gateway.discover import ask, role
 from gateway.discover.probe import probe, probe_url
-from gateway.discover.trouble import explain
+from gateway.discover.trouble import Trouble, explain
 from gateway.simulate.simulator import start
+
+
+def _ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as found:
+            found.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+IPV6 = _ipv6()
 
 
 def endpoint(url: str) -> Endpoint:
@@ -21,7 +34,7 @@ def endpoint(url: str) -> Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def server(*answers: bytes, hold: bool = False):
+async def server(*answers: bytes, hold: bool = False, host: str = "127.0.0.1"):
     """Answers each connection with these bytes after its first request, then closes (or holds) it. Yields URL and what came."""
     heard: list[bytes] = []
     serving: set[Any] = set()
@@ -39,13 +52,21 @@ async def server(*answers: bytes, hold: bool = False):
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, host, 0)
     try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", heard
+        yield f"http://{f'[{host}]' if ':' in host else host}:{listening.sockets[0].getsockname()[1]}", heard
     finally:
         listening.close()
         await listening.wait_closed()
         await asyncio.gather(*serving)
+
+
+@pytest.mark.skipif(not IPV6, reason="this machine has no IPv6")
+async def test_an_ipv6_address_is_asked():
+    async with server(http("200 OK", b"{}"), host="::1") as (url, heard), ask.Asker(endpoint(url + "/base/"), None) as asker:
+        answer = await asker.get("/v1/models?a=%20")
+        assert not isinstance(answer, Trouble) and answer[0] == 200
+        assert heard[0].startswith(b"GET /base/v1/models?a=%20 HTTP/1.1\r\nHost: [::1]:")
 
 
 def http(status: str, body: bytes, *lines: str) -> bytes:

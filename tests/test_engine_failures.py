@@ -54,6 +54,12 @@ OVERFLOWS = [
     (
         "vllm",
         400,
+        flat(CONTEXT + "you requested 5000 tokens in the messages, Please reduce the length of the messages."),
+        (4096, 5000, None),
+    ),
+    (
+        "vllm",
+        400,
         vllm(CONTEXT + "your request has 5000 input tokens. Please reduce the length of the input messages."),
         (4096, 5000, None),
     ),

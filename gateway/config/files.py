@@ -20,7 +20,11 @@ def write(path: Path, data: bytes, mode: int | None = None) -> None:
     except FileNotFoundError:
         before = None
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        error.filename = str(path)  # the name that people know
+        raise
     try:
         with open(handle, "wb") as file:
             file.write(data)

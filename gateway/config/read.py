@@ -188,7 +188,9 @@ class Reading:
     def _scalar(self, node: yaml.ScalarNode, loc: tuple[str | int, ...]) -> Any:
         text: str = node.value
         if node.tag:
-            self.mistakes.append(self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here", "quote what is meant as text"))
+            self.mistakes.append(
+                self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here", "quote what is meant as text")
+            )
             return None
         names_file = loc == ("data_dir",) or (len(loc) > 1 and loc[-1] in _TLS_FILES and loc[-2] == "tls")
         if "${" in text:

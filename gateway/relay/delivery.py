@@ -5,6 +5,7 @@ another engine may be tried, which is until commit.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from time import monotonic
 
 from gateway.errors import UpstreamFailure
@@ -20,7 +21,7 @@ ERROR_MOST = 64 * 1024
 """Bytes of an engine's error answer that are read."""
 
 
-class Delivery:
+class Delivery(ABC):
     """The engine's answer to one attempt, on its way to the caller."""
 
     __slots__ = (
@@ -89,14 +90,14 @@ class Delivery:
         self.status = status
         self.headers = headers
 
-    def data(self, data: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def data(self, data: bytes) -> None: ...
 
-    def end(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def end(self) -> None: ...
 
-    def lost(self, failure: UpstreamFailure) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def lost(self, failure: UpstreamFailure) -> None: ...
 
     # -- shared steps -------------------------------------------------------------------------------------------
 
@@ -141,13 +142,13 @@ class Delivery:
 
     # -- deadlines (relay.clock.Watched) ------------------------------------------------------------------------
 
+    @abstractmethod
     def _deadline(self) -> float:
         """The next moment at which something must be looked at."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _overdue(self, now: float) -> None:
         """That moment has come."""
-        raise NotImplementedError
 
     def look(self, now: float) -> None:
         """Acts on a deadline that has passed, and says when to look again."""

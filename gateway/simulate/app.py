@@ -14,6 +14,11 @@ from gateway.simulate.faults import Script
 from gateway.simulate.settings import DEFAULT_PORT, KINDS, Settings
 from gateway.simulate.simulator import Simulator
 
+_EXAMPLES = """\
+Examples:
+  gatewayctl simulate vllm --port 8001 --model qwen3 --tps 50
+  gatewayctl simulate mindie --ttft 200ms --script faults.yaml
+"""
 REMEMBERED = 100
 """Requests kept by a simulator that nobody asks for them."""
 
@@ -36,9 +41,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its help begins with examples, as that of all commands."""
+
+    def format_help(self) -> str:
+        return f"{_EXAMPLES}\n{super().format_help()}"
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line; docs/simulators.md lists it."""
-    found = argparse.ArgumentParser(prog="gatewayctl simulate", description="An engine without accelerators, for drills and tests.")
+    found = _Parser(prog="gatewayctl simulate", description="An engine without accelerators, for drills and tests.")
     found.add_argument("kind", choices=KINDS)
     _add_load(found)
     _add_shape(found)

@@ -9,7 +9,7 @@ from gatewayctl.client import segment
 from gatewayctl.command import command, noun
 from gatewayctl.commands.health import DOWN, url_of
 from gatewayctl.commands.probed import print_probe
-from gatewayctl.programs import probe
+from gatewayctl.programs import probe, right_url
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import DEGRADED, UNREACHABLE, Done, Trouble
@@ -82,6 +82,7 @@ def probe_channel(
     Shows version, models, context length, TLS, and what would be configured. Exits with 6 when an endpoint does not answer.
     """
     if "://" in channel:
+        right_url(channel)
         found = [probe(channel)]
     else:
         found = _ask(session, channel)

@@ -9,7 +9,7 @@ import typer
 
 from gatewayctl import show
 from gatewayctl.command import alone, command
-from gatewayctl.programs import probe
+from gatewayctl.programs import probe, right_url
 from gatewayctl.session import Session
 from gatewayctl.trouble import USAGE, Trouble
 
@@ -53,6 +53,7 @@ def init(
     from gateway.config.starter import starter
     from gatewayctl.commands.newkey import Wanted, add
 
+    _right_bind(bind)
     engines = [_asked(session, text, model) for text in engine or []]
     try:
         texts = starter(engines, data_dir=str(data_dir.absolute()), bind=bind)
@@ -75,7 +76,7 @@ def _asked(session: Session, text: str, model: str | None) -> Engine:
     kind, sign, url = text.partition("=")
     if not sign or kind not in KINDS or not url.startswith(("http://", "https://")):
         raise Trouble(f"--engine wants KIND=URL, such as mindie=https://10.0.0.5:1025, not {text!r}", f"KIND: {', '.join(KINDS)}", USAGE)
-    _right(url)
+    right_url(url)
     try:
         found = probe(url)
     except Trouble as trouble:
@@ -92,14 +93,13 @@ def _asked(session: Session, text: str, model: str | None) -> Engine:
     return kind, url, found if found.get("reachable") or model else None
 
 
-def _right(url: str) -> None:
-    """Before anything is asked or said about it: a URL that is wrong may hold a password."""
-    from gateway.config.fields import url_of
+def _right_bind(bind: str) -> None:
+    from gateway.config.fields import address_of
 
     try:
-        url_of(url)
+        address_of(bind)
     except ValueError as error:
-        raise Trouble(f"an engine's URL is wrong: it {error}", code=USAGE) from error
+        raise Trouble(f"--bind wants HOST:PORT, such as 0.0.0.0:8080, not {bind!r}", code=USAGE) from error
 
 
 def _make_room(folder: Path, names: list[str], force: bool) -> None:
