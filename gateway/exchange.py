@@ -160,6 +160,7 @@ class Exchange(Struct, eq=False):
     def opening(self, node: str, slot: int, rev: int) -> Record:
         """The `open` line: what is known when the request is sent to an engine for the first time."""
         record = self.opened = self._record("open", node, slot, rev)
+        record.channel, record.endpoint, record.upstream_model = self.channel, self.endpoint, self.upstream_model
         return record
 
     def closing(self, node: str, slot: int, rev: int, now: float) -> Record:

@@ -169,3 +169,14 @@ def test_on_a_terminal_it_asks(config):
             assert child.wait(20) == code
         os.close(ours)
         assert ids(config) == left
+
+
+async def test_an_included_keys_file_that_is_not_there_yet_is_made(config, inside):
+    (config.parent / "keys.yaml").unlink()
+    code, out, _ = await inside("keys", "create", *WHO, "--id", "first", "-o", "json")
+    assert code == 0 and json.loads(out)["id"] == "first"
+    assert ids(config) == ["first"]
+    (config.parent / "keys.yaml").unlink()
+    config.write_text(config.read_text() + "\nnonsense: 1\n")
+    code, _, _ = await inside("keys", "create", *WHO)
+    assert code == 78 and not (config.parent / "keys.yaml").exists(), "nothing is left behind when the configuration is wrong anyway"

@@ -92,3 +92,11 @@ async def test_mindie_wants_a_client_certificate_and_tls_1_3(tmp_path) -> None:
         with pytest.raises(aiohttp.ClientError):
             async with aiohttp.ClientSession() as session, session.get(simulator.url + "/v1/models", ssl=context):
                 pass
+
+
+@pytest.mark.parametrize("flag", ["--port", "--management-port", "--metrics-port"])
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_a_port_that_cannot_be_is_a_wrong_argument(flag, port, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["mindie", f"{flag}={port}"])
+    assert f"`{port}` is no port" in capsys.readouterr().err

@@ -80,6 +80,8 @@ MISTAKES = [
     ("faults:\n  - {on: 1, do: cut, aftr: 3}", "f.yaml:2:22: unknown word `aftr` for `cut`, did you mean `after`?"),
     ("faults:\n  - {on: 0, do: cut}", "f.yaml:2:10: on: `0` names no requests, write a number from 1, a list of them, or a range "
      "like 5-8 or 5-"),
+    ('faults:\n  - {on: "8-5", do: cut}', "f.yaml:2:10: on: `8-5` names no requests, write a number from 1, a list of them, or a range "
+     "like 5-8 or 5-"),
     ("faults:\n  - {share: 2, do: cut}", "f.yaml:2:13: share: `2` is no share, write a number from 0 to 1"),
     ("faults:\n  - {on: 1, every: 2, do: cut}", "f.yaml:2:13: a rule has one of on, every, share; `on` stands already"),
     ("faults:\n  - {on: 1, do: stall, at: tail}", "f.yaml:2:28: at: `tail` is no place, write headers, first_event or mid_stream"),

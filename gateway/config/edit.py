@@ -54,6 +54,23 @@ def keys_file(path: PathLike) -> Path:
     return (with_keys or named or [Path(os.path.abspath(path))])[0]
 
 
+def make_keys_file(path: PathLike) -> Path | None:
+    """An included `keys.yaml` that does not exist yet is made, empty: the first key will stand in it. None: nothing is missing."""
+    path = Path(os.path.abspath(path))
+    try:
+        root = compose(path, read_text(path))
+    except BadFile:
+        return None
+    include = surgery.section(root, "include") if isinstance(root, yaml.MappingNode) else None
+    items = include[1].value if include and isinstance(include[1], yaml.SequenceNode) else [include[1]] if include else []
+    for item in items:
+        file = path.parent / str(item.value)
+        if file.name == "keys.yaml" and not os.path.lexists(file) and file.parent.is_dir():
+            files.write(file, b"keys: []\n", 0o640)
+            return file
+    return None
+
+
 def file_of_key(path: PathLike, id: str) -> Path | None:
     """The file of a configuration that holds the key of that id."""
     for file, root in _files(Path(os.path.abspath(path)), set()):

@@ -46,5 +46,6 @@ def _shortened(record: Record) -> Record:
     return Record(
         record.v, record.kind, record.id, record.node[:64], record.slot, record.rev, record.ts,
         tenant=record.tenant[:64], project=record.project[:64], key=record.key[:64],
-        api=record.api, model=record.model[:128], stream=record.stream,
+        api=record.api, model=record.model[:96], stream=record.stream,
+        channel=record.channel[:64], endpoint=record.endpoint[:96],
     )  # fmt: skip

@@ -84,7 +84,7 @@ def _add_shape(found: argparse.ArgumentParser) -> None:
 def _add_wire(found: argparse.ArgumentParser) -> None:
     group = found.add_argument_group("wire")
     group.add_argument("--host", default="127.0.0.1")
-    group.add_argument("--port", type=int, help="0: any free port (vllm 8000, sglang 30000, mindie 1025)")
+    group.add_argument("--port", type=_port, help="0: any free port (vllm 8000, sglang 30000, mindie 1025)")
     group.add_argument("--keepalive", type=_duration, default=5.0, help="idle connections are closed after this time")
     group.add_argument("--api-key", default="", help="vllm and sglang only")
     group.add_argument("--tls-cert", default="")
@@ -94,8 +94,8 @@ def _add_wire(found: argparse.ArgumentParser) -> None:
 
 def _add_mindie(found: argparse.ArgumentParser) -> None:
     group = found.add_argument_group("mindie only")
-    group.add_argument("--management-port", type=int, help="default: the business port; 0: any free port")
-    group.add_argument("--metrics-port", type=int, help="default: the business port; 0: any free port")
+    group.add_argument("--management-port", type=_port, help="default: the business port; 0: any free port")
+    group.add_argument("--metrics-port", type=_port, help="default: the business port; 0: any free port")
     group.add_argument("--max-iter-times", type=int, default=512)
     group.add_argument("--max-input-len", type=int, default=0)
 
@@ -128,6 +128,13 @@ async def _run(settings: Settings, script: Script) -> None:
         await stop.wait()
     finally:
         await simulator.stop()
+
+
+def _port(text: str) -> int:
+    """Errors: ArgumentTypeError."""
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"`{text}` is no port, write a number from 0 to 65535")
+    return int(text)
 
 
 def _duration(text: str) -> float:

@@ -70,7 +70,7 @@ def _numbers(value: Value) -> tuple[range, ...]:
     if isinstance(value, list) and value:
         return tuple(numbers for item in value for numbers in _numbers(item))
     found = None if isinstance(value, bool) else _NUMBERS.fullmatch(str(value))
-    if found is None or int(found[1]) < 1:
+    if found is None or int(found[1]) < 1 or (found[2] and int(found[2]) < int(found[1])):
         raise ValueError(f"`{value}` names no requests, write a number from 1, a list of them, or a range like 5-8 or 5-")
     first, last = int(found[1]), found[2]
     return (range(first, _NO_END if last == "" else int(last or first) + 1),)

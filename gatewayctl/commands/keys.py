@@ -103,6 +103,7 @@ def create(
 
     Without a running gateway the key is written and becomes live at the next start.
     """
+    from gateway.config import edit
     from gatewayctl.commands.newkey import Wanted, add
 
     if import_secret not in (None, "-"):
@@ -110,7 +111,13 @@ def create(
     secret = _imported() if import_secret else None
     client = client_of_these_files(session)
     wanted = Wanted(tenant=tenant, project=project, models=tuple(models or ["*"]), label=label, id=id, secret=secret)
-    check_files(session.config, client)
+    made = edit.make_keys_file(session.config)
+    try:
+        check_files(session.config, client)
+    except BaseException:
+        if made is not None:
+            made.unlink(missing_ok=True)
+        raise
     new = add(session.config, wanted)
     try:
         if client is None:
