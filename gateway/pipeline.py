@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from time import monotonic
+from typing import Final
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -30,6 +31,10 @@ log = logging.getLogger("gateway.request")
 
 COST_NOTHING = frozenset({"connect", "tls", "timeout_connect", "unsupported"})
 """Failures that no engine has worked for: what follows them needs no retry budget."""
+
+
+SOON: Final = 1.0
+"""Seconds a caller is asked to wait when engines are busy and none of them says for how long."""
 
 
 class Live:
@@ -236,7 +241,8 @@ class Pipeline:
             end = self._last_event(caller, message, kind, failure.param, failure.code)
         else:
             headers = {"x-should-retry": "false"} if failure.status >= 500 and not failure.retryable else {}
-            no = Refusal(failure.status, failure.code, message, kind, failure.param, failure.retry_after, headers=headers)
+            wait = failure.retry_after or (SOON if failure.status in (429, 503) else None)
+            no = Refusal(failure.status, failure.code, message, kind, failure.param, wait, headers=headers)
             end = caller.refused(no, identity(x))
         await self._end(x, caller, end)
 

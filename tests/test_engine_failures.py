@@ -195,11 +195,11 @@ CASES = [
         503,
         vllm("The engine is currently busy and cannot accept new requests.", "x", 503),
         503,
-        "upstream_unavailable",
+        "upstream_overloaded",
         True,
         "engine",
     ),
-    ("sglang", 503, flat("The request queue is full.", "503", 503), 503, "upstream_unavailable", True, "engine"),
+    ("sglang", 503, flat("The request queue is full.", "503", 503), 503, "upstream_overloaded", True, "engine"),
     ("mindie", 503, mindie("The service has been stopped", "Service Unavailable"), 503, "upstream_unavailable", True, "engine"),
     ("mindie", 503, "MindIE-MS Coordinator is not ready\r\n", 503, "upstream_unavailable", True, "engine"),
     ("mindie", 429, "Too many requests\r\n", 429, "upstream_overloaded", True, "engine"),
@@ -260,7 +260,7 @@ def test_errors_in_a_stream(engine):
     full = read(
         {"error": {"object": "error", "message": "The request queue is full.", "type": "SERVICE_UNAVAILABLE", "param": None, "code": 503}}
     )
-    assert (full.status, full.code, full.retryable, full.reason) == (503, "upstream_unavailable", True, "stream_error")
+    assert (full.status, full.code, full.retryable, full.reason) == (503, "upstream_overloaded", True, "stream_error")
     assert read({"error": {"message": "x", "type": "SERVICE_UNAVAILABLE"}}).status == 503
     died = read({"error": {"message": "EngineCore encountered an issue. See stack trace.", "type": "InternalServerError", "code": 500}})
     assert (died.status, died.code, died.message) == (502, "upstream_error", "engine encountered an issue. See stack trace.")

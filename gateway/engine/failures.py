@@ -240,6 +240,8 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
         return _of_engine(reason, 504, "upstream_timeout", "The engine took too long", status, wait)
     if status == 429 or (status >= 500 and status != 503 and _FULL.search(what.message)):
         return _of_engine(reason, 429, "upstream_overloaded", "The engine is overloaded, please try again later", status, wait)
+    if status == 503 and _FULL.search(what.message):
+        return _of_engine(reason, 503, "upstream_overloaded", "The engine is overloaded, please try again later", status, wait)
     if status == 503:
         return _of_engine(reason, 503, "upstream_unavailable", text or "The engine is not available", status, wait)
     return _of_engine(reason, 502, "upstream_error", text.partition("\n")[0] or "The engine failed", status, wait)

@@ -39,6 +39,7 @@ class SGLang(OpenAI):
         fields = listing(api, body)
         if api == "chat":
             chat(fields, reasoning)
+        fields.pop("metadata", None)  # the engine's own affairs: which weights it has loaded
         return fields
 
     def event(self, event: dict[str, Any], reasoning: str) -> dict[str, Any]:

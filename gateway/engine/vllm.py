@@ -9,8 +9,8 @@ from gateway.engine.openai import OpenAI, chat, listing
 
 _GUIDED = frozenset(f"guided_{kind}" for kind in (*rewrite.GUIDED, "whitespace_pattern", "decoding_backend"))
 
-_INTERNAL = ("kv_transfer_params", "ec_transfer_params")
-"""Fields of answers that name hosts of a disaggregated deployment."""
+_INTERNAL = ("kv_transfer_params", "ec_transfer_params", "system_fingerprint")
+"""Fields of answers that name hosts of a disaggregated deployment, or the engine and its version."""
 
 
 class VLLM(OpenAI):
