@@ -324,5 +324,5 @@ def _cors_lines(http: Http) -> dict[str, bytes]:
     """Per allowed origin, the header lines that let its pages read our answers. `*` stands under every origin asked for."""
     if http.cors is None:
         return {}
-    expose = "Access-Control-Expose-Headers: x-request-id, x-gateway-channel, x-gateway-attempts, retry-after\r\n"
+    expose = "Access-Control-Expose-Headers: x-request-id, x-gateway-channel, x-gateway-attempts, retry-after, retry-after-ms\r\n"
     return {o: f"Access-Control-Allow-Origin: {o}\r\nVary: Origin\r\n{expose}".encode() for o in http.cors.origins}

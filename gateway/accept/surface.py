@@ -71,7 +71,7 @@ def answer_preflight(x: Exchange, caller: Caller) -> None:
     """A browser asks whether its page may call. Only allowed origins get a yes."""
     http = x.snapshot.http
     lines = cors_lines(x)
-    if lines:
+    if lines.startswith(b"Access-Control-Allow-Origin"):
         wished = x.headers.get("Access-Control-Request-Headers", "")
         allowed = wished if _HEADER_NAMES.fullmatch(wished) else "authorization, content-type, x-request-id"
         lines += b"Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: %b\r\n" % allowed.encode()

@@ -99,9 +99,12 @@ def chat(fields: Fields, reasoning: str) -> None:
 def prompt_only(fields: Fields, name: str, others: Mapping[str, object]) -> list[str]:
     """Turns vLLM's tokenize request into one of an engine that counts a text only. Errors: Refusal, for messages."""
     prompt = rewrite.value(fields, "prompt")
+    if "messages" not in fields and not isinstance(prompt, str):
+        code = "invalid_type" if "prompt" in fields else "missing_required_parameter"
+        raise Refusal(400, code, "`prompt` must be a string.", "invalid_request_error", "prompt")
     if not isinstance(prompt, str):
         what = "This model can tokenize a `prompt` (a string), not `messages`"
-        raise Refusal(400, "unsupported_parameter", what, "invalid_request_error", "messages" if "messages" in fields else "prompt")
+        raise Refusal(400, "unsupported_parameter", what, "invalid_request_error", "messages")
     fields.clear()
     rewrite.put(fields, name, prompt)
     for key, value in others.items():

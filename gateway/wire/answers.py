@@ -111,8 +111,9 @@ def identity(x: Exchange, channel: bool = True) -> bytes:
 
 
 def cors_lines(x: Exchange) -> bytes:
-    """The lines that let a page of the asking origin read our answer; none when it is not allowed."""
+    """The lines that let a page of the asking origin read our answer. For others only that it depends on the origin, for caches."""
     cors = x.snapshot.cors
-    origin = x.headers.get("Origin", "") if cors else ""
-    found: bytes = cors.get(origin) or cors.get("*", b"") if origin else b""
+    if not cors:
+        return b""
+    found: bytes = cors.get(x.headers.get("Origin", "")) or cors.get("*", b"Vary: Origin\r\n")
     return found
