@@ -46,7 +46,6 @@ class Supervisor:
         self._control = Child("control", -1)
         self._workers: dict[int, Child] = {}
         self._sockets = Sockets()
-        self._wish = Wish((), (), 0)
         self._data_dir = ""
         self._snapshot = -1
         self._lock = -1

@@ -5,9 +5,6 @@ from typing import Final
 ENGINES: Final = ("openai", "vllm", "sglang", "mindie")
 """Engine families that a channel may name; `auto` is resolved to one of them by a probe."""
 
-POLICIES: Final = ("proportional",)
-"""Policies that a model may name."""
-
 APIS: Final = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
@@ -19,10 +16,6 @@ APIS: Final = {
 """The inference paths that callers may use, and the name each has in records and metrics."""
 
 STREAMING_APIS: Final = frozenset({"chat", "completions"})
-
-RETRY_REASONS: Final = ("connect", "timeout", "429", "5xx", "stream")
-"""Why an attempt may be followed by another: no connection, no first event in time, the engine's 429 or 5xx,
-a stream that broke or reported an error before its first event."""
 
 
 class End:

@@ -6,7 +6,6 @@ import pytest
 
 from gateway.config.load import load
 from gateway.config.redact import covered, redact
-from gateway.config.settings import Settings
 from gateway.config.show import effective
 
 TEXT = """\
@@ -82,15 +81,3 @@ def test_lines_are_covered_where_secrets_stand(text, shown):
     assert covered(lines) == shown.split("\n")
     assert [redact(lines, number) for number in range(1, len(lines) + 1)] == shown.split("\n")
     assert [len(line) for line in covered(lines)] == [len(line) for line in lines]
-
-
-def test_settings_come_from_the_environment(monkeypatch):
-    for name in ("CONFIG", "LOG_LEVEL", "LOG_FORMAT"):
-        monkeypatch.delenv(f"GATEWAY_{name}", raising=False)
-    assert (str(Settings().config), Settings().log_level, Settings().log_format) == ("/etc/gateway/gateway.yaml", "info", "text")
-    monkeypatch.setenv("GATEWAY_CONFIG", "/x.yaml")
-    monkeypatch.setenv("GATEWAY_LOG_FORMAT", "json")
-    assert (str(Settings().config), Settings().log_format) == ("/x.yaml", "json")
-    monkeypatch.setenv("GATEWAY_LOG_FORMAT", "xml")
-    with pytest.raises(ValueError):
-        Settings()

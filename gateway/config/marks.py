@@ -72,10 +72,6 @@ class Marks:
         pair, _ = self.pair(loc)
         return f"{pair[0].start_mark.name}:{pair[0].start_mark.line + 1}" if pair else self.main
 
-    def file_of(self, loc: Loc) -> str:
-        pair, _ = self.pair(loc)
-        return pair[0].start_mark.name if pair else self.main
-
     def scrub(self, text: str) -> str:
         """`text` without any value that came out of a reference, stands in a secret field, or looks like a secret."""
         for secret in self.secrets:

@@ -37,11 +37,6 @@ class Missing(RuntimeError):
     """A development package that this engine needs is not installed."""
 
 
-def available() -> bool:
-    """Can a server be started here? (False in the packaged binary, which carries none of this.)"""
-    return all(importlib.util.find_spec(name) for name in ("xllamacpp", "gguf", "numpy"))
-
-
 def _need(name: str) -> Any:
     try:
         return importlib.import_module(name)
