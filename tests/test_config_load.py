@@ -324,3 +324,10 @@ def test_the_data_directory_is_named_in_the_main_file_where_commands_look_for_it
 def test_includes_may_be_references(folder):
     (folder / "gateway.yaml").write_text(MAIN.replace("keys.yaml", "'${env:NAME:-keys}.yaml'"))
     assert len(good(folder).config.keys) == 1
+
+
+def test_a_list_as_a_name_is_told(tmp_path):
+    (tmp_path / "gateway.yaml").write_text("version: 1\nchannels:\n  ? [a, b]\n  : {engine: vllm}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "gateway.yaml")
+    assert ("this cannot be a name", 3, 5) in [(m.message.partition(" in ")[0], m.line, m.column) for m in caught.value.mistakes]

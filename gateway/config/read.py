@@ -142,9 +142,9 @@ class Reading:
     def _join(self, before: Pair, value: yaml.Node, section: str) -> None:
         if not isinstance(value, yaml.MappingNode) or not isinstance(before[1], yaml.MappingNode):
             return
-        names = {key.value: key for key, _ in before[1].value}
+        names = {key.value: key for key, _ in before[1].value if isinstance(key, yaml.ScalarNode)}
         for key, item in value.value:
-            if key.value in names:
+            if isinstance(key, yaml.ScalarNode) and key.value in names:
                 self._twice(key, names[key.value], f"{section}.{key.value}")
             else:
                 before[1].value.append((key, item))
@@ -181,7 +181,7 @@ class Reading:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*loc, number)) for number, item in enumerate(node.value)]
         assert isinstance(node, yaml.MappingNode)
-        if len(loc) > 1 or loc[0] not in MERGED:
+        if len(loc) > 1 or loc[0] not in MERGED or not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
             self._pairs(node, loc)
         return {key.value: self._value(value, (*loc, key.value)) for key, value in node.value}
 
