@@ -18,10 +18,10 @@ UV_VERSION := 0.13.9
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --only-binary :all: \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header $(if $(filter 1,$(UPGRADE)),--upgrade)
 
-.PHONY: help demo test test-hard test-vllm lint types bench lock clean
+.PHONY: help demo test test-hard test-vllm lint types bench vocabularies lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## the gateway before a real llama.cpp and simulated vLLM and MindIE; KEEP=1 leaves it running
 	$(BIN)/gatewayctl demo $(if $(filter 1,$(KEEP)),--keep)
@@ -46,6 +46,9 @@ types: $(STAMP) ## mypy, strict
 bench: $(STAMP) ## measure what a request and a chunk cost, against the engine alone
 	$(BIN)/python bench/run.py $(ARGS)
 
+vocabularies: $(STAMP) ## fetch the bundled tokenizers' vocabularies, unless they are there (8 MB, once)
+	$(BIN)/python packaging/vocabularies.py
+
 lock: $(STAMP) ## write requirements/ anew from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(PIP) 'uv==$(UV_VERSION)'
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
@@ -57,12 +60,12 @@ lock: $(STAMP) ## write requirements/ anew from pyproject.toml (UPGRADE=1 takes 
 	done
 
 clean: ## remove what was built and cached, the virtual environment too
-	rm -rf $(VENV) build dist out .demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist out .demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis gateway/tokens/vocabularies/*.tiktoken
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The virtual environment: one that works is kept, one that does not is made again. Everything that is installed is
 # pinned and hashed; nothing is compiled.
-$(STAMP): requirements/build.txt requirements/dev.txt pyproject.toml
+$(STAMP): requirements/build.txt requirements/dev.txt requirements/vocabularies.txt pyproject.toml
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { \
 		echo 'This needs Python >= 3.11, and none was found. Say which: make PYTHON=/path/to/python3.12'; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 && $(BIN)/python -c '$(NEW_ENOUGH)' || $(PYTHON) -m venv --clear $(VENV) || { \
@@ -71,4 +74,5 @@ $(STAMP): requirements/build.txt requirements/dev.txt pyproject.toml
 	$(PIP) --require-hashes -r requirements/build.txt
 	$(PIP) --require-hashes -r requirements/dev.txt
 	$(PIP) --no-deps --editable .
+	$(BIN)/python packaging/vocabularies.py
 	@touch $@

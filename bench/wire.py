@@ -38,7 +38,7 @@ def measure(kind: str, feeds: list[bytes], count: int) -> float:
         for data in feeds:
             feed(data)
         spent = perf_counter() - start
-        assert stream.content_events == count and stream.broken is None
+        assert stream.tally.events == count and stream.broken is None
         return spent
 
     return min(once() for _ in range(7)) / count * 1e6

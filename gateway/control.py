@@ -45,6 +45,8 @@ BAD_CONFIG = 78
 """sysexits' EX_CONFIG."""
 
 ORPHANS_EVERY = 1.0
+REFILL_EVERY = 1.0
+"""Seconds between two changes of workers' endpoints at least, whatever registries say."""
 RESERVE_EVERY = 10.0
 
 
@@ -144,9 +146,12 @@ class Control:
         await self._line.boot(config)
         data_dir = Path(config.data_dir)
         await self._prepare_directory(data_dir, fresh=again is None)
+        for work in (self.rollout.registries.run(), self.endpoints.run()):
+            self._keep(work)
         parcel = await self.rollout.settle_in(Revisions(data_dir), again=again is not None)
         self.bus = BusServer(data_dir / "bus.sock")
         self.bus.current = parcel
+        self.bus.greet(lambda link: link.send(self.rollout.endpoints_frame()))
         self.records = Records(data_dir / "journal")
         self.office = Office(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
@@ -155,7 +160,7 @@ class Control:
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
-        for work in (self._watch_files(), self._close_orphans(data_dir), self._keep_reserve(data_dir), self.endpoints.run()):
+        for work in (self._watch_files(), self._refill(), self._close_orphans(data_dir), self._keep_reserve(data_dir)):
             self._keep(work)
         if again is not None:
             self._keep(self.reload(by="gateway", why="control was started again"))
@@ -238,6 +243,15 @@ class Control:
         now = config.channels.get(channel) if config is not None else None
         if self._serving and now is not None and now.engine != engine:
             self._keep(self.reload(by="gateway", why=f"channel {channel} is {engine}", force=True))
+
+    async def _refill(self) -> None:
+        while True:
+            await asyncio.sleep(REFILL_EVERY)
+            try:
+                if not self.stopping:
+                    await self.rollout.refill(self.bus, self._line)
+            except Exception:
+                log.exception("what registries found was brought to the workers in vain")
 
     async def _watch_files(self) -> None:
         async for why in changes(lambda: self.rollout.watched, since=self._started):

@@ -22,7 +22,7 @@ class Tokens(Struct, omit_defaults=True, frozen=True):
 
 
 class Attempt(Struct, omit_defaults=True):
-    """One try at an engine. kind: first, retry, failover. reason: why it failed (`ok` when it did not). ms: how long it took."""
+    """One try at an engine. kind: first, failover, fallback, continue. reason: why it failed, or `ok`. ms: how long it took."""
 
     kind: str
     channel: str
@@ -37,6 +37,7 @@ class Millis(Struct, omit_defaults=True, frozen=True):
     """Milliseconds since accept (read: body complete), or of the phase named."""
 
     read: float = 0.0
+    queue: float = 0.0
     connect: float = 0.0
     first: float = 0.0
     total: float = 0.0
@@ -50,12 +51,13 @@ class Bytes(Struct, omit_defaults=True, frozen=True):
 
 
 class Facts(Struct, omit_defaults=True, frozen=True):
-    """What the request asked for, without its content."""
+    """What the request asked for, without its content. prompt_est: its tokens, when a decision turned on them."""
 
     max_tokens: int = 0
     tools: int = 0
     format: str = ""
     n: int = 0
+    prompt_est: int = 0
 
 
 class Record(Struct, omit_defaults=True):
@@ -79,6 +81,7 @@ class Record(Struct, omit_defaults=True):
     trace: str = ""
     api: str = ""
     model: str = ""
+    rule: str = ""
     policy: str = ""
     stream: bool = False
     channel: str = ""
@@ -136,11 +139,14 @@ class Exchange(Struct, eq=False):
     stream: bool = False
     wants_usage: bool = False
     wants_continuous: bool = False
+    rule: str = ""
     policy: str = ""
     channel: str = ""
     endpoint: str = ""
     upstream_model: str = ""
     attempts: list[Attempt] = []
+    shaped: list[str] = []
+    ticket: int = 0
     rewrites: list[str] = []
     tokens: Tokens = Tokens()
     source: str = "none"
@@ -150,6 +156,7 @@ class Exchange(Struct, eq=False):
     trace: str = ""
     facts: Facts = Facts()
     read: float = 0.0
+    queued: float = 0.0
     connected: float = 0.0
     first: float = 0.0
     out_bytes: int = 0
@@ -173,6 +180,7 @@ class Exchange(Struct, eq=False):
         accepted, read, connected, first = self.accepted, self.read, self.connected, self.first
         record.ms = Millis(
             _millis(read - accepted) if read else 0.0,
+            _millis(self.queued),
             _millis(connected - read) if connected else 0.0,
             _millis(first - accepted) if first else 0.0,
             _millis(now - accepted),
@@ -193,7 +201,7 @@ class Exchange(Struct, eq=False):
         if key is not None:
             record.tenant, record.project, record.key = key.tenant, key.project, key.id
         record.ip, record.trace, record.api, record.model = self.ip, self.trace, self.api, self.model
-        record.policy, record.stream, record.facts = self.policy, self.stream, self.facts
+        record.rule, record.policy, record.stream, record.facts = self.rule, self.policy, self.stream, self.facts
         return record
 
 

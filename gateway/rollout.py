@@ -16,21 +16,25 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway.admin.desk import NoSuch
-from gateway.bus.frames import Parcel
+from gateway.bus.frames import Parcel, frame
 from gateway.bus.server import BusServer
 from gateway.config.diff import diff
 from gateway.config.load import Loaded, load, watched
 from gateway.config.report import place
 from gateway.config.resolve import resolve
-from gateway.config.resolved import Key, Resolved
+from gateway.config.resolved import Channel, Key, Resolved
 from gateway.config.revisions import Damaged, Revisions
 from gateway.discover.endpoints import Endpoints
+from gateway.discover.registries.registries import Registries
+from gateway.discover.supply import Supply, moved
 from gateway.errors import ConfigError, Mistake
 
 log = logging.getLogger("gateway.rollout")
 
 DETECT_PATIENCE = 3.0
 """Seconds that `engine: auto` channels may hold up a revision; what has not answered by then is detected later."""
+REGISTRY_PATIENCE = 3.0
+"""Seconds that registries may hold up a revision with their first answers."""
 
 
 @dataclass
@@ -72,9 +76,11 @@ class Sockets(Protocol):
 class Rollout:
     """The configuration that is served, and the way to the next one. One change at a time."""
 
-    def __init__(self, path: Path, endpoints: Endpoints) -> None:
+    def __init__(self, path: Path, endpoints: Endpoints, registries: Registries | None = None) -> None:
         self.path = path
         self.endpoints = endpoints
+        self.registries = registries or Registries()
+        self.supply = Supply(self.registries, endpoints)
         self.loaded: Loaded | None = None
         self.config: Resolved | None = None
         self.keys: list[Key] = []
@@ -85,6 +91,7 @@ class Rollout:
         self.counts = {"accepted": 0, "refused": 0, "unchanged": 0}
         self.watched: list[Path] = [path]
         self._changing = asyncio.Lock()
+        self._listed: dict[str, Channel] = {}
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[Outcome], None] = lambda outcome: None
 
@@ -116,8 +123,12 @@ class Rollout:
         again: workers serve it already, exactly as it is."""
         assert self.config is not None
         self._revisions = revisions
-        if not again:
-            self.config = await self._with_engines(self.config)
+        await asyncio.to_thread(self.supply.recall, self._remembered())
+        if again:
+            self.registries.adopt(self.config.registries)
+            self.config = self.supply.handed(self.config)
+        else:
+            self.config = await self._with_endpoints(self.config)
         if self.loaded is not None:
             current = self._peek(revisions)
             if current is not None and current.digest == self.digest:
@@ -128,7 +139,7 @@ class Rollout:
         if self.last.ok:
             self.last = Outcome(True, "loaded at start", changed=True, rev=self.rev)
         self.last.rev = self.rev
-        self.endpoints.adopt(self.config.channels)
+        await self._keep()
         return self.parcel()
 
     def parcel(self) -> Parcel:
@@ -169,9 +180,9 @@ class Rollout:
         assert self.config is not None
         if config.data_dir != self.config.data_dir or config.node != self.config.node:
             return self._refusal("data_dir and node cannot change while the gateway runs; restart it")
-        config = await self._with_engines(config)
+        config = await self._with_endpoints(config)
         outcome = await self._move(bus, sockets, loaded, config, keys, by, why)
-        self.endpoints.adopt(self.config.channels)
+        await self._keep()
         return outcome
 
     def _watched(self, found: Iterable[Path]) -> list[Path]:
@@ -229,12 +240,67 @@ class Rollout:
         self._revisions.commit(rev)
         return rev
 
-    async def _with_engines(self, config: Resolved) -> Resolved:
+    # -- what is found out --------------------------------------------------------------------------------------------
+
+    async def refill(self, bus: BusServer, sockets: Sockets) -> list[str]:
+        """Brings the endpoints that registries found, or no longer find, to all workers, under the present revision.
+        The channels that have others now."""
+        async with self._changing:
+            assert self.config is not None and bus.current is not None
+            listed = self.supply.listed(self.config)
+            if moved(self._listed, listed):
+                self._probe(listed)
+            config = self.supply.handed(self.config)
+            changed = moved(self.config.channels, config.channels)
+            if changed:
+                self.config = config
+                parcel = bus.current = Parcel(self.rev, Parcel.pack(self.rev, config, []).head, bus.current.slices)
+                await sockets.commit(config, parcel)  # a worker that starts from now on has them too
+                bus.broadcast(frame("endpoints", channels=changed))
+                await self._keep()
+            for name, endpoints in changed.items():
+                log.info("channel %s: %d endpoint(s) from registry %s", name, len(endpoints), config.channels[name].registry)
+            return list(changed)
+
+    def endpoints_frame(self) -> bytes:
+        """For a worker that has just connected: what it began with may be old."""
+        channels = self.config.channels.values() if self.config is not None else ()
+        return frame("endpoints", channels={channel.name: channel.endpoints for channel in channels if channel.registry})
+
+    async def _with_endpoints(self, config: Resolved) -> Resolved:
+        """With what registries list, as far as they answer and a probe has seen it in time, and with engines for `auto`."""
+        self.registries.adopt(config.registries)
+        if config.registries:
+            await self.registries.settled(REGISTRY_PATIENCE)
+        listed = self.supply.listed(config)
+        config = await self._with_engines(config, listed)
+        if config.registries:
+            self._probe(listed)
+            await self.supply.seen(config, DETECT_PATIENCE)
+        return self.supply.handed(config)
+
+    async def _keep(self) -> None:
+        """After a change, or one that was refused: looked at and remembered is what is served."""
+        assert self.config is not None
+        self.registries.adopt(self.config.registries)
+        if self.supply.keep(self.config):
+            await asyncio.to_thread(self.supply.write, self._remembered())
+        self._probe(self.supply.listed(self.config))
+
+    def _probe(self, listed: dict[str, Channel]) -> None:
+        self._listed = listed
+        self.endpoints.adopt(listed)
+
+    def _remembered(self) -> Path:
+        assert self.config is not None
+        return Path(self.config.data_dir) / "endpoints.json"
+
+    async def _with_engines(self, config: Resolved, listed: dict[str, Channel]) -> Resolved:
         """`engine: auto` replaced by what the engines say they are, as far as they answer in time."""
         auto = {name: channel for name, channel in config.channels.items() if channel.auto}
         if not auto:
             return config
-        self.endpoints.adopt(config.channels)
+        self._probe(listed)
         with contextlib.suppress(TimeoutError):
             await self.endpoints.detect_all(DETECT_PATIENCE)
         found = {name: self.endpoints.engine_of(name) for name in auto}

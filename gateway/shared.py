@@ -1,13 +1,9 @@
 """What outlives a snapshot, each under a key of everything that defines it: pools, breakers, shares, budgets, TLS."""
 
-import ssl
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from gateway.relay.pool import Pool
-from gateway.route.breaker import Breaker
-from gateway.route.budget import RetryBudget
-from gateway.route.proportional import Proportional
+from gateway.tokens.counter import Counter
 
 T = TypeVar("T")
 
@@ -25,41 +21,38 @@ class Kept(Generic[T]):
             thing = self._things[key] = make()
         return thing
 
+    def drop(self, key: Hashable) -> None:
+        thing = self._things.pop(key, None)
+        if thing is not None and self._let_go is not None:
+            self._let_go(thing)
+
     def sweep(self, used: set[Hashable]) -> None:
         for key in [k for k in self._things if k not in used]:
-            thing = self._things.pop(key)
-            if self._let_go is not None:
-                self._let_go(thing)
+            self.drop(key)
 
     def values(self) -> list[T]:
         return list(self._things.values())
 
 
-class Load:
-    """What an endpoint has to do, as one worker sees it. ttft: seconds to a stream's first content, a moving average; 0.0 = none yet."""
-
-    __slots__ = ("errors", "in_flight", "ttft")
-
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.errors = 0
-        self.ttft = 0.0
-
-    def began(self, seconds: float) -> None:
-        self.ttft = self.ttft * 0.8 + seconds * 0.2 if self.ttft else seconds
+def nobody_listens(channel: str, url: str, event: str, reason: str, remaining: float) -> None:
+    """Until control is there to be told."""
 
 
 class Shared:
-    """A worker's long-lived things. Only `snapshot.build` asks for them."""
+    """A worker's long-lived things. Only `builder` asks for what is in `kept`."""
 
-    def __init__(self) -> None:
-        self.pools: Kept[Pool] = Kept(lambda pool: pool.close())
-        self.breakers: Kept[Breaker] = Kept()
-        self.shares: Kept[Proportional] = Kept()
-        self.budgets: Kept[RetryBudget] = Kept()
-        self.contexts: Kept[ssl.SSLContext] = Kept()
-        self.turns: Kept[list[int]] = Kept()
-        self.loads: Kept[Load] = Kept()
+    def __init__(self, counter: Counter) -> None:
+        """counter: counts prompts, when a decision turns on their length."""
+        self.counter = counter
+        self.kept: dict[str, Kept[Any]] = {
+            "pools": Kept(lambda pool: pool.close()),
+            "breakers": Kept(lambda breaker: breaker.let_go()),
+            **{name: Kept() for name in ("budgets", "contexts", "lengths", "loads", "policies", "turns", "wards")},
+        }
+        self.notice: Callable[[str, str, str, str, float], None] = nobody_listens
+        """Tells control what happened to an endpoint: channel, URL, `ejected` or `recovered`, why, seconds that it stays so."""
+        self.queued: dict[str, float] = {}
+        """Requests that wait for a channel, by its name, as far as control said."""
 
     def close(self) -> None:
-        self.pools.sweep(set())
+        self.kept["pools"].sweep(set())

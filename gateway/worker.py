@@ -17,20 +17,28 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gateway.accept.caller import Door
 from gateway.accept.gate import PlainGate, TlsGate
+from gateway.builder import Builder
 from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.client import BusClient
-from gateway.bus.frames import Parcel
+from gateway.bus.frames import Parcel, frame
 from gateway.bus.leash import BEAT_EVERY, Leash
-from gateway.config.resolved import Key
+from gateway.config.resolved import Endpoint, Key, Resolved
+from gateway.dispatch import Dispatch
 from gateway.log.lines import start_logging
 from gateway.meter.account import Account
 from gateway.meter.journal import Journal
 from gateway.meter.metrics import slot_metrics
 from gateway.pipeline import Live, Pipeline
+from gateway.referee.line import Limits
+from gateway.referee.seats import Seats
 from gateway.shared import Shared
-from gateway.snapshot import Builder, Snapshot
+from gateway.snapshot import Snapshot
+from gateway.tokens.counter import Counter
+from gateway.watch import Watch
 
 log = logging.getLogger("gateway.worker")
 
@@ -51,7 +59,11 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._leash = Leash(leash, self._heard, self._orphaned)
         self._live = Live()
-        self._shared = Shared()
+        self._shared = Shared(Counter())
+        self._bus: BusClient | None = None
+        self._seats = Seats(self._ask_for_seats, self._loop)
+        self._watch = Watch(lambda: self._live.current.channels if self._live.current is not None else {}, self._measured)
+        self._shared.notice = self._watch.notice
         self._prepared: tuple[Builder, Snapshot] | None = None
         self._gates: dict[Address, PlainGate | TlsGate] = {}
         self._fitting = asyncio.Lock()
@@ -68,13 +80,14 @@ class Worker:
         self._journal = Journal(directory / "journal", self._slot, self._incarnation, snapshot.journal)
         self._metrics = slot_metrics(directory / "metrics", self._slot)
         self._account = Account(self._journal, self._metrics, snapshot.node, self._slot)
-        self._pipeline = Pipeline(self._live, self._account, self._loop)
+        dispatch = Dispatch(self._account, self._loop, self._seats, self._shared.counter)
+        self._pipeline = Pipeline(self._live, self._account, dispatch, self._loop)
         http = snapshot.http
         self._door = Door(
             self._pipeline.serve, self._pipeline.refuse_parse, header=http.header, keepalive=http.keepalive, write_idle=http.write_idle
         )
         self._swap(builder, snapshot)
-        bus = BusClient(directory / "bus.sock", self._slot, self)
+        self._bus = bus = self._connect(directory)
         tasks = [self._loop.create_task(work) for work in (bus.run(), self._tick(), self._journal.sync_for_ever(), self._beat())]
         for task in tasks:
             task.add_done_callback(self._finished)
@@ -93,6 +106,31 @@ class Worker:
         if not task.cancelled() and task.exception() is not None:
             log.error("a task of this worker failed; the supervisor starts another", exc_info=task.exception())
             self._end()
+
+    def _connect(self, directory: Path) -> BusClient:
+        """The bus, with everybody who talks over it."""
+        bus = BusClient(directory / "bus.sock", self._slot, self)
+        self._watch.connect(bus)
+        bus.on("seats", self._seats.heard)
+        bus.on("queued", lambda message: self._shared.queued.update(message["channels"]))
+        bus.on("endpoints", self._other_endpoints)
+        bus.on_lost(self._seats.lost)
+        return bus
+
+    def _ask_for_seats(self, message: dict[str, Any]) -> bool:
+        return self._bus is not None and self._bus.say(frame("seats", **message))
+
+    def _measured(self) -> None:
+        if self._live.current is not None:
+            self._live.current.measured()
+
+    def _other_endpoints(self, message: dict[str, Any]) -> None:
+        """A registry knows others."""
+        snapshot = self._live.current
+        if snapshot is not None:
+            for channel, endpoints in message["channels"].items():
+                snapshot.set_endpoints(channel, [msgspec.convert(one, Endpoint) for one in endpoints])
+            self._watch.adopt(snapshot.channels)
 
     # -- configuration: two phases (bus.client.Swapper) -----------------------------------------------------------
 
@@ -119,12 +157,16 @@ class Worker:
             for part in parcel.slices:
                 yield Parcel.keys(part)
 
-        builder = Builder(parcel.rev, parcel.config(), self._shared, strict=strict)
+        config = parcel.config()
+        await self._shared.counter.prepare({model.tokenizer for model in config.models.values()})
+        builder = Builder(parcel.rev, config, self._shared, strict=strict)
         return builder, await builder.build(keys())
 
     def _swap(self, builder: Builder, snapshot: Snapshot) -> None:
+        self._watch.adopt(snapshot.channels)
         self._live.current = snapshot
         builder.sweep()
+        self._seats.adopt(limits(builder.config), builder.config.workers)
         self._journal.settings = snapshot.journal
         assert self._door is not None
         self._door.adopt(header=snapshot.http.header, keepalive=snapshot.http.keepalive, write_idle=snapshot.http.write_idle)
@@ -281,10 +323,21 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._seats.close()
         self._shared.close()
+        await self._shared.counter.close()
         self._metrics.flush()
         self._journal.close()
         self._leash.close()
+
+
+def limits(config: Resolved) -> dict[str, Limits]:
+    """Of the channels that have some."""
+    return {
+        name: Limits(one.max_in_flight, one.endpoint_in_flight, one.queue_length, one.queue_wait)
+        for name, one in config.channels.items()
+        if one.max_in_flight or one.endpoint_in_flight
+    }
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -139,6 +139,7 @@ def _invoke(arguments: list[str]) -> int:
         show = getattr(error, "show", None)  # a wrong option or argument, as typer reports it
         if show is None or not hasattr(error, "exit_code"):
             raise
+        error.message = str(getattr(error, "message", "")).replace("Value error, ", "")  # type: ignore[attr-defined]
         show()
         return int(error.exit_code)
     return found if isinstance(found, int) else 0

@@ -21,8 +21,8 @@ class Client:
     """One gateway's control."""
 
     def __init__(self, path: Path, config: Path, *, told: bool = False) -> None:
-        """told: somebody named the socket; otherwise it is where the configuration's data_dir is."""
-        self._path = path
+        """told: somebody named the socket; otherwise it is where the configuration's data_dir is, or was when the gateway started."""
+        self.path = path
         self._config = config
         self._told = told
 
@@ -86,27 +86,32 @@ class Client:
             raise self._broke(error, timeout) from error
 
     def _connect(self, timeout: float | None) -> "Connection":
-        if len(os.fsencode(self._path)) > LONGEST_PATH:
+        if len(os.fsencode(self.path)) > LONGEST_PATH:
             raise Trouble(
-                f"no Unix socket's path can have more than {LONGEST_PATH} bytes: {self._path}",
+                f"no Unix socket's path can have more than {LONGEST_PATH} bytes: {self.path}",
                 "Choose a shorter data_dir.",
             )
-        connection = Connection(self._path, timeout)
+        connection = Connection(self.path, timeout)
         try:
             connection.connect()
+            if not self._knows:  # the default place: whoever listens there may be another gateway
+                connection.close()
+                raise ConnectionRefusedError
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
-            raise self._absent() from error
+            if not self._moved():
+                raise self._absent() from error
+            return self._connect(timeout)
         except PermissionError as error:
             raise self._forbidden() from error
         except OSError as error:
-            raise Trouble(f"cannot reach the gateway on {self._path}: {error.strerror or error}", code=UNREACHABLE) from error
+            raise Trouble(f"cannot reach the gateway on {self.path}: {error.strerror or error}", code=UNREACHABLE) from error
         return connection
 
     def _understand(self, status: int, data: bytes) -> dict[str, Any]:
         try:
             answer = json.loads(data)
         except ValueError as error:
-            raise Trouble(f"what listens on {self._path} is not a gateway: its answer is not JSON") from error
+            raise Trouble(f"what listens on {self.path} is not a gateway: its answer is not JSON") from error
         if not isinstance(answer, dict) or answer.get("api") != API:
             raise Trouble(f"the gateway speaks another admin API than this gatewayctl (v{API})", "Use the gatewayctl of the same version.")
         if status < 300:
@@ -122,16 +127,30 @@ class Client:
             return Trouble(f"the gateway did not answer within {timeout:.0f} s", "`gatewayctl status` and its log may say why.")
         return Trouble("the gateway broke off while answering", "`gatewayctl status` and its log may say why.")
 
+    def _moved(self) -> bool:
+        """Whether a gateway with this configuration listens elsewhere; from then on it is asked there."""
+        from gatewayctl.elsewhere import socket_of
+
+        found = None if self._told else socket_of(self._config)
+        if found is None:
+            return False
+        self.path, self._told = found, True
+        return True
+
+    @property
+    def _knows(self) -> bool:
+        """Whether the place of the socket is known: it was told, or there is a configuration that can say it."""
+        try:
+            return self._told or self._config.stat().st_size > 0
+        except OSError:
+            return False
+
     def _absent(self) -> Trouble:
         """Without a configuration nobody knows where a gateway that runs would listen, so that is said, not that none runs."""
         start = f"Start it: systemctl start gateway, or: gatewayctl serve --config {self._config}"
-        try:
-            known = self._told or self._config.stat().st_size > 0
-        except OSError:
-            known = False
-        if known:
-            return Trouble(f"the gateway is not running: nobody listens on {self._path}", start, UNREACHABLE)
-        said = f"the gateway cannot be found: {self._config} is missing or empty, and nobody listens on {self._path}"
+        if self._knows:
+            return Trouble(f"the gateway is not running: nobody listens on {self.path}", start, UNREACHABLE)
+        said = f"the gateway cannot be found: {self._config} is missing or empty, and nobody who listens runs with it"
         return Trouble(said, "If one runs: --socket <data_dir>/admin.sock", UNREACHABLE)
 
     def _forbidden(self) -> Trouble:
@@ -139,10 +158,10 @@ class Client:
         try:
             import grp
 
-            hint = f"Use sudo, or become a member of group {grp.getgrgid(os.stat(self._path).st_gid).gr_name}."
+            hint = f"Use sudo, or become a member of group {grp.getgrgid(os.stat(self.path).st_gid).gr_name}."
         except (OSError, KeyError):
             pass
-        return Trouble(f"you may not use the admin socket {self._path}", hint, FORBIDDEN)
+        return Trouble(f"you may not use the admin socket {self.path}", hint, FORBIDDEN)
 
 
 class Connection(http.client.HTTPConnection):

@@ -455,13 +455,25 @@ async def test_a_great_bomb_takes_no_memory(rig):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", b"not gzip at all"), ("gzip", gzip.compress(BODY)[:-12]), ("br", BODY), ("deflate", b"\xff\xff")]
+    ("encoding", "body"), [("gzip", b"not gzip at all"), ("gzip", gzip.compress(BODY)[:-12]), ("deflate", b"\xff\xff")]
 )
 async def test_a_body_that_cannot_be_unpacked(rig, encoding, body):
     raw = await ask(rig, post(body, f"Content-Encoding: {encoding}"))
     [(status, _, said)] = answers(raw)
-    assert status in (400, 415) and json.loads(said)["error"]["code"]
+    assert status == 400 and json.loads(said)["error"]["code"] in ("bad_request", "invalid_json")
     assert not reached(rig)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "Br"])
+async def test_a_body_packed_in_a_way_that_is_not_understood(rig, encoding):
+    raw = await ask(rig, post(BODY, f"Content-Encoding: {encoding}") + SECOND)
+    [(status, headers, said)] = answers(raw)
+    assert status == 415 and headers["accept-encoding"] == "gzip, deflate" and headers["connection"] == "close"
+    error = json.loads(said)["error"]
+    assert (error["code"], error["type"]) == ("unsupported_media_type", "invalid_request_error")
+    assert rig.records()[-1]["end"] == "GA" and not reached(rig)
+    assert (await rig.post("/v1/chat/completions", BODY, headers={"Content-Encoding": "identity"})).status == 200
+    rig.engines["a"].requests.clear()
 
 
 # -- heads ----------------------------------------------------------------------------------------------------------------
@@ -519,6 +531,8 @@ SMUGGLING = {
     "chunk lines by LF": b"Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n",
     "chunk size with a space": b"Transfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n",
     "chunk extension with LF": b"Transfer-Encoding: chunked\r\n\r\n3;a\nb\r\nabc\r\n0\r\n\r\n",
+    "packed and chunked": b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "packed and chunked, two lines": b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two hosts": b"Host: other\r\nContent-Length: 0\r\n\r\n",
 }
 WHOLE_HEADS = {
@@ -625,6 +639,31 @@ async def test_a_reader_that_takes_nothing_is_let_go(rig):
         assert record["end"] == "CD" and record["status"] == 499
         assert [attempt["reason"] for attempt in record["attempts"]] == ["abandoned"]
         await eventually(lambda: rig.engines["a"].last.aborted_at)
+
+
+async def test_requests_in_a_row_of_a_slow_reader_wait_until_it_has_taken_the_answers(rig):
+    """Large answers are not gathered for it: an engine is asked again only when most of what came before has been taken."""
+    many, most = 16, 6
+    body = json.dumps({"model": "qwen", "input": ["a", "b", "c", "d"], "dimensions": 8192}).encode()
+    asked = post(body, head=HEAD.replace(b"chat/completions", b"embeddings"))
+    received = bytearray()
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", rig.port))
+        await loop.sock_sendall(sock, asked * many)
+        await eventually(lambda: len(reached(rig)) >= 2)  # from here on it takes more than it asks for
+        async with asyncio.timeout(20):
+            while received.count(b"HTTP/1.1 200 OK") < many or not complete(bytes(received)):
+                piece = await loop.sock_recv(sock, 65_536)
+                assert piece, "the gateway closed"
+                received += piece
+                assert len(reached(rig)) - received.count(b"HTTP/1.1 200 OK") <= most
+                await asyncio.sleep(0.002)
+    found = answers(bytes(received))
+    assert [status for status, _, _ in found] == [200] * many and len(reached(rig)) == many
+    assert all(len(json.loads(body)["data"]) == 4 and len(body) > 400_000 for _, _, body in found)
 
 
 async def test_a_reset_in_the_middle_of_everything_leaves_nothing(rig):

@@ -1,5 +1,6 @@
 """The command line as a whole: help, start-up, exit codes, what goes to stdout and what to stderr."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import typer
@@ -108,7 +109,8 @@ def test_no_command_is_help():
     [
         (["statsu"], "Did you mean 'status'?"),
         (["status", "--nope"], "No such option"),
-        (["status", "-o", "xml"], "xml"),
+        (["status", "-o", "xml"], "'--output' / '-o': 'xml' is not one of 'table', 'json', 'yaml', 'csv'."),
+        (["completion", "tcsh"], "'shell': 'tcsh' is not one of 'bash', 'zsh', 'fish'."),
         (["keys", "create", "--tenant", "retail"], "--project"),
         (["requests", "tail", "--status", "bad"], "503 or 4xx"),
         (["requests", "tail", "--since", "yesterday"], "10m"),
@@ -118,6 +120,22 @@ def test_no_command_is_help():
 def test_wrong_usage_is_2_and_says_what_is_meant(args, said):
     ran = ctl(*args)
     assert ran.code == 2 and ran.out == "" and said in ran.err
+
+
+def test_the_demonstration_is_painted_as_asked(monkeypatch, capsys):
+    class Stage(contextlib.nullcontext[Any]):
+        folder = Path("/nowhere")
+        children: ClassVar[dict[str, Any]] = {}
+
+        def __enter__(self) -> Any:
+            return self
+
+    monkeypatch.setattr("gatewayctl.commands.demo.Stage", Stage)
+    monkeypatch.setattr("gatewayctl.commands.demo.Demo.play", lambda demo: demo.step("title"))
+    monkeypatch.setattr("sys.stdout.reconfigure", lambda **options: None, raising=False)
+    for color, painted in (("always", True), ("never", False)):
+        assert app.run(["demo", "--color", color]) == 0
+        assert ("\x1b[1m1. title" in capsys.readouterr().out) == painted
 
 
 @pytest.mark.parametrize("command", ["status", "reload", "health", "models", "requests tail -f", "config diff", "config rollback --yes"])

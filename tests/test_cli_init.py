@@ -53,6 +53,14 @@ def test_it_asks_nothing_and_what_it_writes_is_right(tmp_path):
         assert stat.S_IMODE((tmp_path / "gw" / name).stat().st_mode) == 0o640
 
 
+def test_an_address_that_is_named_twice_is_refused(tmp_path, inside, answers):
+    answers(FOUND)
+    code, out, err = inside(
+        "init", "--dir", tmp_path / "gw", "--engine", "vllm=http://10.0.0.6:8000", "--engine", "auto=http://10.0.0.6:8000/v1/"
+    )
+    assert (code, out) == (2, "") and "names http://10.0.0.6:8000/v1/ twice" in err and not (tmp_path / "gw").exists()
+
+
 def test_it_overwrites_nothing_unless_told_to(tmp_path, inside):
     (tmp_path / "keys.yaml").write_text("mine")
     code, out, err = inside("init", "--dir", tmp_path)

@@ -101,6 +101,18 @@ async def test_mistakes_elsewhere_are_said_before_anything_is_written(desk, conf
     assert "ann" in (config.parent / "keys.yaml").read_text() and desk.calls == []
 
 
+@pytest.mark.parametrize("live", [True, False])
+async def test_what_is_wrong_with_a_new_key_is_said_without_the_line_that_is_gone(config, inside, live):
+    server = await serve_admin(FakeDesk(config), config.parent / "data/admin.sock") if live else None
+    before = (config.parent / "keys.yaml").read_text()
+    code, out, err = await inside("keys", "create", "--tenant", "retial", "--project", "chatbot", "--models", "nope")
+    if server is not None:
+        await server.close()
+    assert (code, out) == (78, "") and (config.parent / "keys.yaml").read_text() == before
+    assert 'the key was not added: there is no tenant "retial"' in err and '"nope" matches nothing' in err
+    assert 'did you mean "retail"?' in err and "keys.yaml:" not in err and " | " not in err
+
+
 async def test_variables_that_only_the_service_has_are_no_mistake_here(config, inside):
     config.write_text(config.read_text().replace("sk-engine-secret-1", '"${env:ONLY_THE_SERVICE_HAS_IT}"'))
     assert (await inside("config", "check"))[0] == 78

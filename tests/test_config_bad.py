@@ -49,7 +49,8 @@ BAD: dict[str, tuple[str, str, str]] = {
     "list for group": ("version: 1\n▸http: [1]\n".replace("▸http: ", "http: ▸"), "not a group of `word: value`", ""),
     "text for list": ("version: 1\nhttp: {trusted_proxies: ▸10.0.0.1}\n", "this is not a list", "write [ ]"),
     "workers": ("version: 1\nworkers: ▸65\n", "65 is not a number of workers", "1 to 64, or auto"),
-    "workers true": ("version: 1\nworkers: ▸true\n", "is not a number of workers", "1 to 64"),
+    "workers true": ("version: 1\nworkers: ▸true\n", "true is not a number of workers", "1 to 64"),
+    "include without brackets": ("version: 1\ninclude: ▸conf.d/*.yaml\n", "this is not a list", "write [ ]"),
     # -- durations, sizes, addresses, URLs
     "duration without unit": ("version: 1\nhttp: {write_idle: ▸60}\n", "60 has no unit", "write 60s"),
     "duration that is none": ("version: 1\nhttp: {write_idle: ▸3 parsecs}\n", '"3 parsecs" is not a duration', "1m30s"),
@@ -71,9 +72,9 @@ BAD: dict[str, tuple[str, str, str]] = {
     "url port": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://h:0"]}}\n', "needs a port", ""),
     "no endpoint": ("version: 1\nchannels: {c: {engine: vllm, endpoints: ▸[]}}\n", "this list is empty", ""),
     "registry": (
-        "version: 1\nchannels: {c: {engine: vllm, endpoints: ▸{registry: lab}}}\n",
-        "from a registry are not available yet",
-        "list the URLs",
+        "version: 1\nchannels: {c: {engine: vllm, endpoints: {registry: ▸lab}}}\n",
+        'there is no registry "lab"',
+        "no registry is configured",
     ),
     "endpoint twice": (
         'version: 1\nchannels: {c: {engine: vllm, endpoints: ["http://H:80", ▸"http://h/v1/"]}}\n',
@@ -246,6 +247,9 @@ def test_all_mistakes_are_told_at_once_and_those_that_follow_from_others_are_not
         "channels: {gpu: {engine: vllm, credential: *canary }}",
         "channels: {gpu: {engine: vllm, credential: !canary x}}",
         "listeners: {api: {bind: sk-canary-1234567890}}",
+        'channels: {gpu: {engine: vllm, endpoints: ["http://h:8000s3canary"]}}',
+        'channels: {gpu: {engine: vllm, endpoints: ["http://h:s3canary/v1"]}}',
+        "models: {qwen: {targets: [{channel: sk-canary-0987654321}]}}",
         'listeners: {api: {bind: ":1", tls: {cert: a, key: "-----BEGIN PRIVATE KEY-----\\ncanary"}}}',
         'listeners:\n  api:\n    bind: ":1"\n    tls:\n      cert: a\n      key: |\n        -----BEGIN PRIVATE KEY-----\n        canary',
     ],
@@ -253,6 +257,13 @@ def test_all_mistakes_are_told_at_once_and_those_that_follow_from_others_are_not
 def test_a_secret_in_the_wrong_place_is_not_repeated(misplaced: str, tmp_path: Path) -> None:
     found = mistakes_of(tmp_path, f"version: 1\n{misplaced}\n")
     assert found and "canary" not in render(found) + repr(found), render(found)
+
+
+def test_names_are_told_although_they_begin_like_a_token(tmp_path: Path) -> None:
+    channels = CHANNEL.replace("gpu:", "hf-llama-70b:")
+    (found,) = mistakes_of(tmp_path, f"version: 1\n{channels}models: {{gw-chat-large: {{targets: [{{channel: hf-llama-8b}}]}}}}\n")
+    assert found.message == 'there is no channel "hf-llama-8b"' and found.hint == 'did you mean "hf-llama-70b"?'
+    assert found.source is not None and "gw-chat-large" in found.source
 
 
 def test_a_bomb_of_aliases_is_refused_before_it_goes_off(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.config.load import ConfigError, load
+from gateway.config.load import ConfigError, load, watched
 from gateway.config.report import render
 from gateway.config.resolve import resolve
 
@@ -64,6 +64,13 @@ def test_good_ones_are_taken_and_watched(folder):
     assert tls is not None and (tls.cert, tls.key, tls.min_version) == (str(folder / "a.crt"), str(folder / "a.pem"), "1.3")
     loaded = load(channel(folder, "ca: b.crt, cert: a.crt, key: '${file:a.pem}', server_name: x"), {})
     assert {folder / "a.crt", folder / "a.pem", folder / "b.crt"} <= set(loaded.watch)
+
+
+def test_one_that_is_not_there_yet_is_watched(folder):
+    path = listener(folder, "cert: a.crt, key: none.pem")
+    with pytest.raises(ConfigError):
+        load(path, {})
+    assert {folder / "a.crt", folder / "none.pem"} <= set(watched(path, {}))
 
 
 def test_a_renewed_certificate_is_another_digest(tmp_path):

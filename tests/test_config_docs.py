@@ -133,7 +133,7 @@ def test_explained():
     assert (found.type, found.default, found.example, found.required) == ("duration", "3s", "1s", False)
     assert explain("first_event").path == "channels.<name>.timeouts.first_event"
     assert explain("channels").below[0] == "channels.<name>.engine"
-    assert explain("models.targets.channel").required
+    assert explain("models.targets").required
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,29 @@ def test_a_name_in_two_files_is_a_mistake_that_names_both(folder):
 
 
 def test_one_file_that_two_patterns_name_is_read_once(folder):
-    (folder / "gateway.yaml").write_text(MAIN.replace("[keys.yaml,", "[keys.yaml, ./keys.yaml, k*.yaml, gateway.yaml,"))
+    (folder / "gateway.yaml").write_text(MAIN.replace("[keys.yaml,", "[keys.yaml, ./keys.yaml, k*.yaml, g*.yaml,"))
     assert len(good(folder).config.keys) == 1
+
+
+def test_files_that_include_each_other_in_a_circle_are_refused_where_they_do(folder):
+    (folder / "gateway.yaml").write_text(MAIN.replace("keys.yaml", "gateway.yaml"))
+    (found,) = bad(folder)
+    assert (found.line, found.column, found.message) == (3, 11, "this file includes itself")
+    (folder / "gateway.yaml").write_text(MAIN.replace('"conf.d/*.yaml"', "a.yaml").replace(", {channel: cpu}", ""))
+    (folder / "a.yaml").write_text("include: [b.yaml]\n")
+    (folder / "b.yaml").write_text("include:\n- keys.yaml\n- ./gateway.yaml\n")
+    (found,) = bad(folder)
+    assert found.file == f"{folder}/b.yaml" and (found.line, found.column) == (3, 3)
+    assert found.message == "files include each other in a circle" and found.hint == "gateway.yaml → a.yaml → b.yaml → gateway.yaml"
+
+
+@pytest.mark.parametrize("text", ["root:$6$canary:19000:0:99999:7:::\n", "canary: [\n", "Canary canary\n  - x: y: z\n", "a:\n\tcanary\n"])
+def test_of_a_file_that_is_none_of_ours_no_line_is_shown(folder, text):
+    (folder / "keys.yaml").write_text(text)
+    (found,) = bad(folder)
+    assert found.line and "canary" not in render([found]).lower() and "keys.yaml" in render([found])
+    (folder / "keys.yaml").write_text("keys: []\n" + text)
+    assert any(mistake.source for mistake in bad(folder))
 
 
 def test_a_literal_include_must_exist_and_a_pattern_need_not_match(folder):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.config.load import load
-from gateway.config.redact import covered, redact
+from gateway.config.redact import covered, only_names
 from gateway.config.show import effective
 
 TEXT = """\
@@ -39,7 +39,7 @@ def test_everything_is_shown_with_its_default_and_as_it_was_written(tmp_path):
     assert gpu["planes"] == {"metrics": {"url": "http://h:2"}} and "tls" not in gpu
     assert shown["http"]["body"] == "20MB" and shown["http"]["header"] == "16KiB" and isinstance(shown["workers"], int) and shown["node"]
     assert shown["models"]["qwen"]["targets"] == [{"channel": "gpu", "model": "m", "weight": 1}]
-    assert shown["keys"] == [{"id": "k1", "hash": "***", "tenant": "t", "project": "p", "models": ["qwen"]}]
+    assert shown["keys"] == [{"id": "k1", "hash": "***", "tenant": "t", "project": "p", "models": ["qwen"], "priority": 5}]
     assert shown["listeners"] == {"api": {"bind": "127.0.0.1:8080", "serves": "api"}} and shown["tenants"] == {"t": {"projects": {"p": {}}}}
     assert "canary" not in json.dumps(shown) and "caca" not in json.dumps(shown)
 
@@ -73,11 +73,20 @@ def test_effective_is_itself_a_configuration_but_for_the_secrets(tmp_path):
         ("api_key: canary", "api_key: ******"),
         ("- {id: a, hash: 'sha256:0f0f'}", "- {id: a, hash: '***********'}"),
         ("hash:\n  canary", "hash:\n  ******"),
+        ('["http://h:80canary"]', '["http://h:********"]'),
+        ("[http://[::1]:canary/v1, http://[::1]:80]", "[http://[::1]:******/v1, http://[::1]:80]"),
+        ('"http://${env:HOST}:${env:PORT}", "https://${env:HOST}:8443/v1"', '"http://${env:HOST}:${env:PORT}", "https://${env:HOST}:8443/v1"'),
         ("", ""),
     ],
 )
 def test_lines_are_covered_where_secrets_stand(text, shown):
     lines = text.split("\n")
     assert covered(lines) == shown.split("\n")
-    assert [redact(lines, number) for number in range(1, len(lines) + 1)] == shown.split("\n")
     assert [len(line) for line in covered(lines)] == [len(line) for line in lines]
+
+
+def test_names_that_begin_like_a_token_are_not_covered_where_the_configuration_knows_them():
+    names = only_names(["hf-llama-70b", "sk-canary-1234567890", "gw_k7f3_" + "c4Na" * 11 + "_a1b2c3", "qwen"])
+    assert names == {"hf-llama-70b"}
+    assert covered(["model: hf-llama-70b", "x: hf-llama-70bcanary"], names) == ["model: hf-llama-70b", "x: ******************"]
+    assert covered(["model: hf-llama-70b"]) == ["model: ************"]

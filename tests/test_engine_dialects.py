@@ -193,8 +193,32 @@ def test_whole_answers_have_one_reasoning_field_and_no_hosts():
     assert answer("vllm", "chat", said.VLLM_CHAT, "reasoning")["choices"][0]["message"]["reasoning"] == "hm"
     assert answer("vllm", "chat", said.VLLM_CHAT, "thinking")["choices"][0]["message"]["thinking"] == "hm"
     sglang = answer("sglang", "chat", said.SGLANG_CHAT)
-    assert {**sglang, "metadata": json.loads(said.SGLANG_CHAT)["metadata"]} == json.loads(said.SGLANG_CHAT) and "metadata" not in sglang
+    assert "metadata" not in sglang and sglang["usage"] == json.loads(said.SGLANG_CHAT)["usage"]
     assert "reasoning_content" not in answer("sglang", "chat", said.SGLANG_CHAT, "reasoning")["choices"][0]["message"]
+
+
+@pytest.mark.parametrize("engine", ["sglang", "mindie"])
+@pytest.mark.parametrize(("api", "object", "beginning"), [("chat", "chat.completion", "chatcmpl-"), ("completions", "text_completion", "cmpl-")])
+def test_ids_do_not_tell_the_engine_and_are_the_same_throughout(engine, api, object, beginning):
+    native = {"id": "endpoint_common_10", "object": object, "choices": []}
+    id = answer(engine, api, json.dumps(native))["id"]
+    assert id.startswith(beginning) and len(id) == len(beginning) + 32 and "endpoint" not in id
+    events = [DIALECTS[engine].event({**native, "object": "chat.completion.chunk" if api == "chat" else object}, "r") for _ in range(2)]
+    assert {event["id"] for event in events} == {id}
+    assert answer(engine, api, json.dumps({**native, "id": f"{beginning}1"}))["id"] == f"{beginning}1"
+    assert DIALECTS[engine].event({"id": 7, "choices": []}, "r")["id"] == 7
+    assert DIALECTS[engine].event({"id": "\ud800", "choices": []}, "r")["id"].startswith("chatcmpl-")
+
+
+@pytest.mark.parametrize("stop", ["null", "151645", '"\\n\\"stop,"', ' "</s>"'])
+def test_sglangs_matched_stop_is_cut_out_and_nothing_else(stop):
+    content = 'say ,"matched_stop":1}, {'
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice, choice]}, separators=(",", ":")).replace('"stop"}', f'"stop","matched_stop":{stop}}}')
+    assert body.count("matched_stop") == 4
+    assert answer("sglang", "chat", body)["choices"] == [choice, choice]
+    event = {"choices": [{"index": 0, "delta": {"content": content}, "matched_stop": json.loads(stop)}]}
+    assert DIALECTS["sglang"].event(event, "r") == {"choices": [{"index": 0, "delta": {"content": content}}]}
 
 
 def test_mindie_answers_lose_their_timings():

@@ -177,6 +177,7 @@ VLLM_ERRORS = [
     ("0.11.0", {"max_tokens": 100}, 400, "'max_tokens' or 'max_completion_tokens' is too large: 100. This model's maximum context length is 20 tokens and your request has 4 input tokens (100 > 20 - 4)."),
     ("0.9.2", {"max_tokens": 100}, 400, "This model's maximum context length is 20 tokens. However, you requested 104 tokens (4 in the messages, 100 in the completion). Please reduce the length of the messages or completion."),
     ("0.33.0", {"messages": None}, 400, """{"error":{"message":"1 validation error:"""),
+    ("0.33.0", {"messages": []}, 400, "`messages` must not be empty."),
     ("0.33.0", {"stream_options": {"include_usage": True}}, 400, "Stream options can only be defined"),
     ("0.33.0", {"tools": []}, 400, '"type":"Bad Request"'),
     ("0.33.0", {"tool_choice": "auto"}, 400, '"type":"Bad Request"'),
@@ -199,6 +200,7 @@ SGLANG_ERRORS = [
     ({"max_completion_tokens": 9999}, """{"object":"error","message":"max_completion_tokens is too large: 9999.This model supports at most 20 completion tokens.","type":"BadRequestError","param":null,"code":400}"""),
     ({"tool_choice": "required"}, """{"object":"error","message":"Tools cannot be empty if tool choice is set to required.","type":"BadRequestError","param":null,"code":400}"""),
     ({"messages": 3}, '"type":"Bad Request","param":null,"code":400}'),
+    ({"messages": []}, """{"object":"error","message":"Messages cannot be empty.","type":"BadRequestError","param":null,"code":400}"""),
 ]  # fmt: skip
 
 
@@ -209,6 +211,46 @@ async def test_sglang_errors_are_flat_and_come_before_a_stream_opens(fields, tex
             status, found = await chat(simulator, **fields, stream=stream)
             assert status == 400
             assert text in found
+
+
+WRONG_TYPES = [
+    ({"tools": 5}, "list_type", "body.tools"),
+    ({"tools": [5]}, "dict_type", "body.tools.0"),
+    ({"tools": [{"type": "function"}]}, "missing", "body.tools.0.function"),
+    ({"tools": [{"type": "function", "function": {"name": 5}}]}, "string_type", "body.tools.0.function.name"),
+    ({"messages": "hi"}, "list_type", "body.messages"),
+    ({"messages": ["hi"]}, "dict_type", "body.messages.0"),
+    ({"messages": [{"content": "hi"}]}, "missing", "body.messages.0.role"),
+    ({"messages": [{"role": 5, "content": "hi"}]}, "string_type", "body.messages.0.role"),
+    ({"messages": [{"role": "user", "content": 5}]}, "string_type", "body.messages.0.content"),
+    ({"max_tokens": "many"}, "int_type", "body.max_tokens"),
+    ({"n": 1.5}, "int_type", "body.n"),
+    ({"temperature": "hot"}, "float_type", "body.temperature"),
+    ({"stream": "maybe"}, "bool_type", "body.stream"),
+    ({"stream": 2}, "bool_type", "body.stream"),
+    ({"stop": 5}, "string_type", "body.stop.str"),
+    ({"tool_choice": 5}, "string_type", "body.tool_choice.str"),
+    ({"response_format": "json"}, "dict_type", "body.response_format"),
+    ({"stream_options": []}, "dict_type", "body.stream_options"),
+    ({"model": 5}, "string_type", "body.model"),
+]
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+@pytest.mark.parametrize(("fields", "mistake", "place"), WRONG_TYPES)
+async def test_fastapi_refuses_wrong_types(kind, fields, mistake, place) -> None:
+    async with await start(kind) as simulator:
+        status, text = await chat(simulator, **fields)
+    assert status == 400 and '"type":"Bad Request"' in text
+    assert f"{{'type': '{mistake}', 'loc': '{place}'," in text
+    assert (f'"param":"{place}"' in text) == (kind == "vllm")
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+@pytest.mark.parametrize("fields", [{"temperature": "0.5"}, {"n": 1.0}, {"stream": 0}, {"stop": None, "tools": None}, {"tools": [TOOL]}])
+async def test_fastapi_is_as_lax_as_pydantic(kind, fields) -> None:
+    async with await start(kind) as simulator:
+        assert (await chat(simulator, **fields))[0] == 200
 
 
 async def test_sglang_serves_any_model_name_and_echoes_it() -> None:
@@ -237,6 +279,12 @@ MINDIE_ERRORS = [
     ({"messages": []}, 422, "Messages token length must be in (0, 1048576], but got 0. This could be caused by invalid input format or "
      "empty content.", INVALID),
     ({"tool_choice": "any"}, 422, "Parameter tool_choice string not in [none, auto, required]", INVALID),
+    ({"tools": 5}, 422, "tools must be array type.", INVALID),
+    ({"tools": []}, 422, "tools must be array type.", INVALID),
+    ({"tools": [{**TOOL, "function": {"name": "no spaces"}}]}, 422, "Request param contains tool function name invalid", INVALID),
+    ({"tools": [5]}, 422, "Request param contains tool function name invalid", INVALID),
+    ({"tool_choice": 5}, 422, "tool_choice must be string type.", INVALID),
+    ({"stop": 5}, 422, "stop must be string type.", INVALID),
     ({"messages": LONG}, 424, "Failed to enqueue inferRequest. This model's maximum input ids length cannot be greater than maxSeqLen 20,"
      "the input ids length is 34", "Generation Error"),
 ]  # fmt: skip

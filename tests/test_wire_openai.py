@@ -40,6 +40,11 @@ DEEP = 100_000
         (b'{"a":"\x01"}', 1, 7, 6, "invalid character"),
         (b'{"a":01}', 1, 7, 6, "invalid number"),
         (b"{'a':1}", 1, 2, 1, ""),
+        (b'{"a":"\\ud83d"}', 1, 7, 6, "half of a surrogate pair"),
+        (b'{"a":\n["\\ud83d\\ude00 \\\\ud83d \\udE00"]}', 2, 24, 29, "half of a surrogate pair"),
+        (b'{"a":1,"\\uDC00":2}', 1, 9, 8, "half of a surrogate pair"),
+        (b'{"a":"\\ud83d\\ud83d\\ude00"}', 1, 7, 6, "half of a surrogate pair"),
+        (b'{"a":"\\\\ud83d"', 1, 15, 14, "it ends too early"),
     ],
 )
 def test_what_is_no_object_is_refused_with_its_place(body, line, column, position, what):

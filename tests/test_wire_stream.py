@@ -55,8 +55,8 @@ def messages(out):
 
 def state(stream):
     error = stream.error
-    counts = json.loads(stream.usage or b"null")
-    return stream.committed, stream.done, stream.finished, error, stream.broken, stream.broken_text, counts, stream.content_events
+    counts = json.loads(stream.tally.usage or b"null")
+    return stream.committed, stream.done, stream.finished, error, stream.broken, stream.broken_text, counts, stream.tally.events
 
 
 def deltas(shown):
@@ -78,8 +78,8 @@ def test_splice_says_what_decode_says_and_nothing_of_the_engine_leaks(name, usag
     assert "qwen3" not in json.dumps(expected)
     if not usage:
         assert all(message["choices"] and "usage" not in message for message in expected)
-    elif slow.done and slow.usage:
-        assert expected[-1]["choices"] == [] and expected[-1]["usage"] == json.loads(slow.usage)
+    elif slow.done and slow.tally.usage:
+        assert expected[-1]["choices"] == [] and expected[-1]["usage"] == json.loads(slow.tally.usage)
         assert sum(not message["choices"] for message in expected) == 1
     if not continuous:
         assert all("usage" not in message for message in expected if message["choices"])
@@ -112,8 +112,8 @@ def test_none_gives_events_as_they_came(name):
     run(judge, text)
     whole = text.encode().partition(b"data: [DONE]")[0]
     assert whole.startswith(out) and (out == whole or stream.broken)
-    told = usage_of(stream.usage), stream.committed, stream.finished, stream.done, stream.content_events
-    assert told == (usage_of(judge.usage), judge.committed, judge.finished, judge.done, judge.content_events)
+    told = usage_of(stream.tally.usage), stream.committed, stream.finished, stream.done, stream.tally.events
+    assert told == (usage_of(judge.tally.usage), judge.committed, judge.finished, judge.done, judge.tally.events)
 
 
 TEXTS = st.one_of(
@@ -232,7 +232,7 @@ def test_usage_of_one_choice_after_a_total_counts_again():
     stream = make()
     stream.feed(b'data: {"choices":[],"usage":{"completion_tokens":1}}\n\n')
     stream.feed(b'data: {"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"completion_tokens":2}}\n\n')
-    assert usage_of(stream.usage).completion_tokens == 2
+    assert usage_of(stream.tally.usage).completion_tokens == 2
 
 
 def test_splice_learns_each_form_once_and_then_pastes():
@@ -246,7 +246,7 @@ def test_a_form_is_not_searched_for_for_ever():
     stream = make()
     for number in range(400):
         stream.feed(b'data: {"id":"%d","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n' % number)
-    assert stream.content_events == 400 and stream._tried <= 8
+    assert stream.tally.events == 400 and stream._tried <= 8
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_a_megabyte_in_one_event():
     for _ in range(4):
         out = stream.feed(f'data: {{"model":"qwen3","choices":[{{"index":0,"delta":{{"content":"{text}"}}}}]}}\n\n'.encode())
         assert messages(out)[0]["choices"][0]["delta"]["content"] == text
-    assert stream.content_events == 4 and stream._templates
+    assert stream.tally.events == 4 and stream._templates
 
 
 def test_mindie_usage_is_split_hidden_and_summed():
@@ -369,13 +369,13 @@ def test_mindie_usage_is_split_hidden_and_summed():
     assert [message["choices"][0]["delta"].get("content") for message in shown[:-1]] == ["", "Hel", "l", "lo"]
     assert shown[-2]["choices"][0]["finish_reason"] == "length" and "full_text" not in shown[-2]
     assert shown[-1] == {
-        "id": "endpoint_common_10", "object": "chat.completion.chunk", "created": 1775112197, "model": "virtual", "choices": [],
+        "id": shown[0]["id"], "object": "chat.completion.chunk", "created": 1775112197, "model": "virtual", "choices": [],
         "usage": {"prompt_tokens": 24, "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens": 5, "total_tokens": 29},
     }  # fmt: skip
     stream = make("decode", "mindie", usage=True)
     shown = messages(run(stream, MINDIE_TWO))
     usage = {"prompt_tokens": 24, "prompt_tokens_details": {"cached_tokens": 8}, "completion_tokens": 12, "total_tokens": 36}
-    assert json.loads(stream.usage) == usage and shown[-1]["usage"] == usage and len(shown) == 5
+    assert json.loads(stream.tally.usage) == usage and shown[-1]["usage"] == usage and len(shown) == 5
     stream = make("decode", "mindie")
     run(stream, MINDIE_CUT)
     assert stream.broken_text == b"Engine callback timeout: server tokenTimeout" and not stream.done
@@ -384,9 +384,9 @@ def test_mindie_usage_is_split_hidden_and_summed():
 def test_continuous_usage_of_several_choices_is_summed_until_the_total_comes():
     stream = make()
     run(stream, VLLM_TWO)
-    assert usage_of(stream.usage).completion_tokens == 9 and usage_of(stream.usage).prompt_tokens == 5
+    assert usage_of(stream.tally.usage).completion_tokens == 9 and usage_of(stream.tally.usage).prompt_tokens == 5
     stream.feed(b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":10}}\n\n')
-    assert usage_of(stream.usage).completion_tokens == 9  # after [DONE] nothing counts
+    assert usage_of(stream.tally.usage).completion_tokens == 9  # after [DONE] nothing counts
 
 
 def test_sglang_nulls_in_tool_calls_are_dropped_and_named_events_too():

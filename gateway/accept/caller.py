@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -52,6 +52,12 @@ def whole_body(payload: StreamReader) -> bytes:
     if len(pieces) == 1 and not payload._buffer_offset:
         return pieces[0]
     return payload.read_nowait() if pieces else b""
+
+
+def not_unpacked() -> Refusal:
+    """The body is packed in a way that the parser does not know."""
+    said = "The request body's Content-Encoding is not understood here; send it plain, or as gzip or deflate."
+    return Refusal(415, "unsupported_media_type", said, close=True, headers={"Accept-Encoding": "gzip, deflate"})
 
 
 class Door(web.Server):
@@ -204,10 +210,12 @@ class Caller(RequestHandler):
             self._handler_waiter.set_result(None)
 
     def _objection(self, message: Any) -> Refusal | None:
-        """What is wrong with bytes that are no plain request: 431 when the head is too large, else 400; None = nothing."""
+        """What is wrong with bytes that are no plain request: 431 when the head is too large, 415, else 400; None = nothing."""
         if isinstance(message, RawRequestMessage):
             large = sum(len(name) + len(value) + 4 for name, value in message.raw_headers) > self.max_field_size
             wrong = message.version < HttpVersion10
+        elif isinstance(message.exc, ContentEncodingError):
+            return not_unpacked()
         else:
             large = isinstance(message.exc, LineTooLong) or "Too many headers" in str(message.exc)
             wrong = True

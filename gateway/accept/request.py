@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.accept.caller import Caller, whole_body
+from gateway.accept.caller import Caller, not_unpacked, whole_body
 from gateway.errors import Refusal
 from gateway.exchange import Exchange, Facts
 from gateway.wire.openai import MalformedJson, parse_object
@@ -24,6 +24,10 @@ _random = random.Random()  # ids must be unique, not secret
 
 LEAST = 4096
 """Bytes of a body that must come in each `http.body_timeout`, so that nobody dribbles one for ever."""
+
+
+UNPACKED = frozenset({"gzip", "deflate", "identity", ""})
+"""What the parser unpacks. Anything else that it lets pass would be read as it lies."""
 
 
 class Memory:
@@ -68,8 +72,14 @@ async def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: 
     http = x.snapshot.http
     headers = x.headers
     announced = headers.get("Content-Length")
-    if announced is not None and int(announced) > http.body:
-        raise _too_large(http.body)
+    if announced is not None:
+        if int(announced) > http.body:
+            raise _too_large(http.body)
+    elif headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Refusal(400, "bad_request", "The only Transfer-Encoding that is understood here is chunked.", close=True)
+    if "Content-Encoding" in headers:
+        if headers["Content-Encoding"].lower() not in UNPACKED:
+            raise not_unpacked()
     if "Expect" in headers:
         _answer_expectation(headers["Expect"], caller, payload)
     if payload.is_eof():
@@ -165,13 +175,13 @@ def read_call(x: Exchange) -> None:
         if options is not None:
             x.wants_usage = bool(options.include_usage)
             x.wants_continuous = x.wants_usage and bool(options.continuous_usage_stats)
-    x.facts = _facts(fields)
+    x.facts = facts(fields)
 
 
 NOTHING_SPECIAL = Facts()
 
 
-def _facts(fields: dict[str, msgspec.Raw]) -> Facts:
+def facts(fields: dict[str, msgspec.Raw]) -> Facts:
     """What reports may want to know of the request; None when it asks for nothing special."""
     limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
     tools = fields.get("tools")

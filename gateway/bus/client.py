@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,28 @@ class BusClient:
         self._path = path
         self._slot = slot
         self._swapper = swapper
+        self._writer: asyncio.StreamWriter | None = None
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self._lost: list[Callable[[], None]] = []
+
+    # -- rooms of the worker that talk with control -------------------------------------------------------------------
+
+    def on(self, kind: str, handler: Callable[[dict[str, Any]], None]) -> None:
+        """Frames of this kind go to `handler`."""
+        self._handlers[kind] = handler
+
+    def on_lost(self, handler: Callable[[], None]) -> None:
+        """`handler` is called when the connection to control is lost."""
+        self._lost.append(handler)
+
+    def say(self, data: bytes) -> bool:
+        """Sends a frame; False when control is away, so that nothing was sent."""
+        if self._writer is None or self._writer.is_closing():
+            return False
+        self._writer.write(data)
+        return True
+
+    # -- the connection -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         while True:
@@ -44,6 +67,7 @@ class BusClient:
             report = asyncio.get_running_loop().create_task(self._report(writer))
             try:
                 writer.write(frame("hello", v=VERSION, slot=self._slot, pid=os.getpid(), parent=os.getppid(), rev=self._swapper.rev))
+                self._writer = writer
                 await self._listen(reader, writer)
             except (asyncio.IncompleteReadError, OSError):
                 log.info("control is away; serving on with revision %d", self._swapper.rev)
@@ -52,6 +76,9 @@ class BusClient:
             finally:
                 report.cancel()
                 writer.close()
+                self._writer = None
+                for told in self._lost:
+                    told()
             self._swapper.abort()
             await asyncio.sleep(RECONNECT)
 
@@ -67,6 +94,8 @@ class BusClient:
                     writer.write(frame("swapped", rev=self._swapper.rev))
                 case "abort":
                     self._swapper.abort()
+                case kind if kind in self._handlers:
+                    self._handlers[kind](message)
 
     async def _prepare(self, parcel: Parcel, writer: asyncio.StreamWriter) -> None:
         try:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,30 @@ class BusServer:
         self.links: dict[int, Link] = {}
         self.current: Parcel | None = None
         self._come = asyncio.Event()
+        self._handlers: dict[str, Callable[[Link, dict[str, Any]], None]] = {}
+        self._greeters: list[Callable[[Link], None]] = []
+        self._mourners: list[Callable[[Link], None]] = []
+
+    # -- rooms of control that talk with workers ------------------------------------------------------------------
+
+    def on(self, kind: str, handler: Callable[[Link, dict[str, Any]], None]) -> None:
+        """Frames of this kind go to `handler`, with the worker they came from."""
+        self._handlers[kind] = handler
+
+    def greet(self, greeter: Callable[[Link], None]) -> None:
+        """`greeter` is called for each worker that (re)connects, when it was told the current revision."""
+        self._greeters.append(greeter)
+
+    def mourn(self, mourner: Callable[[Link], None]) -> None:
+        """`mourner` is called for each worker whose connection is lost, unless its successor is here already."""
+        self._mourners.append(mourner)
+
+    def broadcast(self, data: bytes) -> None:
+        """A frame for every connected worker."""
+        for link in self.links.values():
+            link.send(data)
+
+    # -- the connections --------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -141,6 +166,8 @@ class BusServer:
             if self.current is not None and link.rev != self.current.rev:
                 self._ship(link, self.current)
                 link.send(frame("commit", rev=self.current.rev))
+            for greeter in self._greeters:
+                greeter(link)
             while True:
                 self._heard(link, await read_frame(reader))
         except (asyncio.IncompleteReadError, OSError, TimeoutError):
@@ -167,10 +194,14 @@ class BusServer:
                     link.swapped.set_result(None)
             case "health":
                 link.health = message
+            case kind if kind in self._handlers:
+                self._handlers[kind](link, message)
 
     def _lose(self, link: Link) -> None:
         if self.links.get(link.slot) is link:
             del self.links[link.slot]
+            for mourner in self._mourners:
+                mourner(link)
         for waiting in (link.answer, link.swapped):
             if waiting is not None and not waiting.done():
                 waiting.set_result(None if waiting is link.swapped else "")  # type: ignore[arg-type]

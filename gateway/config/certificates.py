@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from gateway.config.channel import EngineTls
 from gateway.config.expand import read_small, why
 from gateway.config.marks import Loc, Marks
-from gateway.config.schema import Config, EngineTls, ListenerTls
+from gateway.config.schema import Config, ListenerTls
 from gateway.errors import Mistake
 
 Answer = tuple[str, str, str | None]

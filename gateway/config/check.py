@@ -8,10 +8,14 @@ from re import compile as regex
 
 from gateway.config.addresses import listeners
 from gateway.config.certificates import certificates
+from gateway.config.channel import Channel
+from gateway.config.check_models import models
 from gateway.config.fields import url_of
 from gateway.config.marks import Loc, Marks
 from gateway.config.read import Reading
-from gateway.config.schema import Channel, Config, Key, Model
+from gateway.config.registries import registry_of, written
+from gateway.config.registry_checks import registries
+from gateway.config.schema import Config, Key
 from gateway.config.wording import MISTAKES_MOST, nearest
 from gateway.errors import Mistake
 
@@ -30,9 +34,9 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     for name, channel in config.channels.items():
         found += _channel(name, channel, marks)
     channels = _names(reading, "channels", config.channels)
-    for name, model in config.models.items():
-        if len(found) < MISTAKES_MOST:
-            found += _model(name, model, channels, reading)
+    uses = {name: registry for name, channel in config.channels.items() if (registry := registry_of(channel.endpoints))}
+    found += registries(config.registries, uses, reading)
+    found += islice(models(config, reading, channels, _names(reading, "models", {})), MISTAKES_MOST)
     found += _aliases(config, marks)
     found += islice(_keys(config, reading), MISTAKES_MOST)
     return found[: 2 * MISTAKES_MOST]
@@ -59,7 +63,7 @@ def _http(config: Config, marks: Marks) -> Iterator[Mistake]:
 def _channel(name: str, channel: Channel, marks: Marks) -> Iterator[Mistake]:
     at: Loc = ("channels", name)
     seen: dict[object, int] = {}
-    for number, url in enumerate(channel.endpoints):
+    for number, url in enumerate(written(channel.endpoints)):
         first = seen.setdefault(url_of(url), number)
         if first != number:
             yield marks.at((*at, "endpoints", number), "this endpoint is listed twice", f"first as number {first + 1}")
@@ -71,7 +75,8 @@ def _channel(name: str, channel: Channel, marks: Marks) -> Iterator[Mistake]:
         yield marks.at(
             (*at, "headers", lower["authorization"]), "both a credential and an Authorization header", "keep one of them", key=True
         )
-    if channel.tls and not any(url.startswith("https:") for url in (*channel.endpoints, *_plane_urls(channel))):
+    urls = [*written(channel.endpoints), *_plane_urls(channel)]
+    if channel.tls and not registry_of(channel.endpoints) and not any(url.startswith("https:") for url in urls):
         yield marks.at((*at, "tls"), "tls without an https URL", "write https:// in endpoints", key=True)
     if channel.timeouts.total < channel.timeouts.first_event and {"total", "first_event"} & channel.timeouts.model_fields_set:
         word = "total" if "total" in channel.timeouts.model_fields_set else "first_event"
@@ -80,24 +85,6 @@ def _channel(name: str, channel: Channel, marks: Marks) -> Iterator[Mistake]:
 
 def _plane_urls(channel: Channel) -> list[str]:
     return [plane.url for plane in (channel.planes.management, channel.planes.metrics) if plane]
-
-
-def _model(name: str, model: Model, channels: dict[str, None], reading: Reading) -> Iterator[Mistake]:
-    marks, seen = reading.marks, set()
-    for number, target in enumerate(model.targets):
-        at: Loc = ("models", name, "targets", number)
-        if target.channel not in channels and not reading.broken:
-            hint = nearest(target.channel, channels) or (
-                f"known are: {', '.join(list(channels)[:12])}" if channels else "no channel is configured"
-            )
-            yield marks.at((*at, "channel"), f'there is no channel "{target.channel}"', hint)
-        if (target.channel, target.model) in seen:
-            yield marks.at(at, "this target is listed twice", "give one of them the whole weight")
-        seen.add((target.channel, target.model))
-    if not any(target.weight for target in model.targets):
-        yield marks.at(("models", name, "targets", 0, "weight"), "every weight is 0, so that no target would ever be picked")
-    if len(set(model.retry.on)) != len(model.retry.on):
-        yield marks.at(("models", name, "retry", "on"), "a reason is listed twice")
 
 
 def _aliases(config: Config, marks: Marks) -> Iterator[Mistake]:

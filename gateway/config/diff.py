@@ -144,5 +144,5 @@ def _keys(old: list[Key], new: list[Key]) -> Iterator[Change]:
         elif was != key:
             if was.digest != key.digest:
                 yield Change(f"keys.{id}.hash", "changed")
-            for word in ("tenant", "project", "models"):
+            for word in ("tenant", "project", "models", "priority"):
                 yield from _values(f"keys.{id}.{word}", getattr(was, word), getattr(key, word))

@@ -52,7 +52,7 @@ def _find(path: str) -> str:
     ends = [full for full, short in known.items() if short.endswith("." + wanted)]
     if len(ends) == 1:
         return ends[0]
-    hint = f"did you mean {' or '.join(ends[:4])}?" if ends else nearest(wanted, known.values()) or _last(asked[-1], known)
+    hint = f"did you mean {' or '.join(ends[:4])}?" if ends else _last(asked[-1], known) or nearest(wanted, known.values())
     raise LookupError(f'"{path}" is not part of the configuration' + (f"; {hint}" if hint else ""))
 
 

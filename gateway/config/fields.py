@@ -58,6 +58,8 @@ def quoted(value: Any) -> str:
     """A value as a message may repeat it: short, and never what came out of a reference."""
     if isinstance(value, Expanded) or not isinstance(value, str | int | float):
         return "this"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f'"{value}"' if isinstance(value, str) and len(value) <= 80 else "this" if isinstance(value, str) else str(value)
 
 
@@ -229,10 +231,6 @@ def _nothing_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
-def _list_from_one(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 def _as_text(value: Any) -> Any:
     value = _unexpanded(value)
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -268,5 +266,5 @@ Alias = Annotated[str, Field(pattern=ALIAS)]
 Glob = Annotated[str, Field(pattern=GLOB)]
 Name = Annotated[str, Field(pattern=NAME)]
 Hash = Annotated[str, Field(pattern=HASH)]
-Patterns = Annotated[list[str], BeforeValidator(_list_from_one, json_schema_input_type=str | list[str])]
+Patterns = list[str]
 Endpoints = Annotated[list[UrlText], Field(min_length=1), BeforeValidator(_endpoints)]

@@ -14,6 +14,7 @@ from gateway.config.compose import no_collecting
 from gateway.config.expand import read_small
 from gateway.config.marks import Loc
 from gateway.config.read import Reading
+from gateway.config.redact import NOBODY
 from gateway.config.schema import Config
 from gateway.config.wording import worded
 from gateway.errors import ConfigError as ConfigError
@@ -28,6 +29,7 @@ class Loaded:
 
     files: each YAML file's path and text. watch: files and folders whose change matters. digest: SHA-256 over files,
     references' values and certificates; equal content = equal digest. certificates: SHA-256 of each TLS file's bytes.
+    names: what looks like a token and is a name (`redact.covered`).
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Loaded:
     watch: tuple[Path, ...]
     digest: str
     certificates: dict[str, str] = field(repr=False)
+    names: frozenset[str] = NOBODY
 
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Loaded:
@@ -55,14 +58,18 @@ def _loaded(reading: Reading) -> Loaded:
         raise ConfigError(mistakes)
     certificates = {file: _digest_of(file) for file in sorted(facts.files)}
     watch = tuple(dict.fromkeys([*reading.watch, *(Path(file) for file in certificates)]))
-    return Loaded(reading.path, config, reading.marks.files, watch, _digest(reading, certificates), certificates)
+    return Loaded(reading.path, config, reading.marks.files, watch, _digest(reading, certificates), certificates, reading.marks.known())
 
 
 def watched(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
     """What to watch while the configuration is broken: as far as it can be read. Never raises."""
     reading = Reading(Path(os.path.abspath(path)), os.environ if environ is None else environ)
     reading.run()
-    return tuple(reading.watch)
+    config, _ = _validated(reading)
+    facts = Facts()
+    if config is not None:
+        check(config, reading, facts)
+    return tuple(dict.fromkeys([*reading.watch, *map(Path, sorted(facts.files))]))
 
 
 def _validated(reading: Reading) -> tuple[Config | None, list[Mistake]]:

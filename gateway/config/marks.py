@@ -1,17 +1,18 @@
 """Where in which file each part of the configuration is written, and mistakes made from that, with their line, secrets covered."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import yaml
 
-from gateway.config.redact import covered, sentence
+from gateway.config.redact import NOBODY, covered, only_names, sentence
 from gateway.errors import Mistake
 
 Loc = Sequence[str | int]
 Pair = tuple[yaml.Node, yaml.Node]
 _LEAST_SECRET: Final = 6
+_NAMED: Final = frozenset({"listeners", "channels", "models", "tenants"})
 
 
 class Marks:
@@ -22,7 +23,8 @@ class Marks:
         self.files: dict[str, str] = {}
         self.root: yaml.MappingNode | None = None
         self.secrets: set[str] = set()
-        self._lines: dict[str, list[str]] = {}
+        self._lines: dict[tuple[str, bool], list[str]] = {}
+        self._names: frozenset[str] | None = None
 
     def pair(self, loc: Loc) -> tuple[Pair | None, int]:
         """The innermost (key node, value node) on the way to `loc`, and how many steps of it exist. List items are their own key."""
@@ -60,9 +62,10 @@ class Marks:
     def line(self, file: str, line: int, column: int, path: str, message: str, hint: str | None = None) -> Mistake:
         source = None
         if file in self.files and line:
-            lines = self._lines.get(file)
+            kept = file, self.root is not None
+            lines = self._lines.get(kept)
             if lines is None:
-                lines = self._lines[file] = covered(re.split("\r\n|\n|\r", self.files[file]))
+                lines = self._lines[kept] = covered(re.split("\r\n|\n|\r", self.files[file]), self.known())
             if line <= len(lines):
                 source = self.scrub(lines[line - 1])
         return Mistake(file, line, column, path, self.scrub(message), hint and self.scrub(hint), source)
@@ -78,7 +81,38 @@ class Marks:
             text = text.replace(f'"{secret}"', "this value")
             if len(secret) >= _LEAST_SECRET and secret in text:
                 text = text.replace(secret, "*" * len(secret))
-        return sentence(text)
+        return sentence(text, self.known())
+
+    def known(self) -> frozenset[str]:
+        """Names that only look like tokens, as soon as the files have been merged."""
+        if self.root is None:
+            return NOBODY
+        if self._names is None:
+            self._names = only_names(_names(self.root))
+        return self._names
+
+
+def _names(root: yaml.MappingNode) -> Iterator[str]:
+    """What is a name by its place: of channels, models and other parts, and whatever models refer to."""
+    for section, parts in root.value:
+        if section.value not in _NAMED or not isinstance(parts, yaml.MappingNode):
+            continue
+        for name, part in parts.value:
+            yield from _texts(name)
+            if section.value == "models":
+                yield from _texts(part)
+            elif isinstance(part, yaml.MappingNode):
+                yield from (text for word, value in part.value if word.value == "model" for text in _texts(value))
+
+
+def _texts(node: yaml.Node) -> Iterator[str]:
+    """All scalars below a node, itself included."""
+    if isinstance(node, yaml.ScalarNode):
+        yield node.value
+    elif isinstance(node, yaml.CollectionNode):
+        for item in node.value:
+            for part in item if isinstance(item, tuple) else (item,):
+                yield from _texts(part)
 
 
 def dotted(loc: Loc) -> str:

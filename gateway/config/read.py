@@ -3,8 +3,10 @@
 Knows no field but the few that name files.
 """
 
+import difflib
 import glob
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +18,16 @@ from gateway.config.expand import ExpandError, expand
 from gateway.config.marks import Loc, Marks, Pair, dotted
 from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
 from gateway.config.scalars import Expanded, plain
+from gateway.config.schema import Config
 from gateway.errors import Mistake
 
-MERGED: Final = frozenset({"listeners", "channels", "models", "tenants"})
+MERGED: Final = frozenset({"listeners", "registries", "channels", "models", "schedules", "tenants"})
 """Sections whose names may be spread over files."""
 _TLS_FILES: Final = frozenset({"ca", "cert", "key", "client_ca"})
 _DEEPEST_INCLUDE: Final = 8
+_ours = re.compile(rf"""^[\s{{,]*["']?(?:{"|".join(Config.model_fields)})["']?\s*:""", re.M)
+"""Of a file that does not parse, a line is shown only if it has one of our words: `include` may name any file."""
+_LOOKED_AT: Final = 64
 
 
 class Reading:
@@ -38,17 +44,18 @@ class Reading:
         self.expanded: list[str] = []
         self._size = 0
         self._seen: set[str] = set()
+        self._open: list[str] = []
 
     def run(self) -> None:
         """Reads everything. Never raises for what the files hold; `mistakes` says it."""
         pairs: list[Pair] = []
-        self._file(self.path, pairs, None, 0)
+        self._file(self.path, pairs, None)
         merged = self._merge(pairs)
         self.marks.root = empty(self.path)
         self.marks.root.value = merged
         self.data = {key.value: self._value(value, (key.value,)) for key, value in merged}
 
-    def _file(self, path: Path, pairs: list[Pair], asked: yaml.Node | None, depth: int) -> None:
+    def _file(self, path: Path, pairs: list[Pair], asked: yaml.Node | None) -> None:
         real = os.path.realpath(path)
         if real in self._seen:
             return
@@ -75,29 +82,43 @@ class Reading:
         if not isinstance(node, yaml.MappingNode):
             self._bad(path, BadFile("the file does not begin with a word and a colon", *position(node)), asked)
             return
+        if not _is_ours(node):
+            self._stranger(path, asked)
+            return
         self._pairs(node, ())
         pairs += node.value
+        self._open.append(real)
         for key, value in node.value:
             if key.value == "include":
-                self._include(path, value, pairs, depth)
-            elif key.value == "data_dir" and depth:
+                self._include(path, value, pairs)
+            elif key.value == "data_dir" and asked:
                 self.mistakes.append(self.marks.on(key, "data_dir", "data_dir belongs in the main file", f"write it in {self.path}"))
+        self._open.pop()
 
     def _bad(self, path: Path, bad: BadFile, asked: yaml.Node | None) -> None:
         self.broken = True
-        if bad.line:
+        text = self.marks.files.get(str(path), "")
+        if bad.line and _ours.search(text):
             self.mistakes.append(self.marks.line(str(path), bad.line, bad.column, "", bad.message, bad.hint))
+        elif bad.line:
+            self.mistakes.append(Mistake(str(path), bad.line, bad.column, "", bad.message, bad.hint))
         elif asked and str(path) not in self.marks.files:
             self.mistakes.append(self.marks.on(asked, "include", bad.message.replace("the file", str(path), 1), bad.hint))
         else:
             self.mistakes.append(Mistake(str(path), 0, 0, "", bad.message, bad.hint))
 
-    def _include(self, path: Path, node: yaml.Node, pairs: list[Pair], depth: int) -> None:
+    def _stranger(self, path: Path, asked: yaml.Node | None) -> None:
+        """Whatever it is, nothing of it is repeated: `include` may name any file."""
+        self.broken = True
+        message = f"{path} is no part of a configuration: it has none of its words"
+        self.mistakes.append(self.marks.on(asked, "include", message) if asked else Mistake(str(path), 0, 0, "", message))
+
+    def _include(self, path: Path, node: yaml.Node, pairs: list[Pair]) -> None:
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for item in items:
             if not isinstance(item, yaml.ScalarNode) or not item.value:
                 continue
-            if depth >= _DEEPEST_INCLUDE:
+            if len(self._open) > _DEEPEST_INCLUDE:
                 self.mistakes.append(self.marks.on(item, "include", f"files include each other more than {_DEEPEST_INCLUDE} deep"))
                 continue
             try:
@@ -108,8 +129,18 @@ class Reading:
             if glob.has_magic(pattern):
                 self.watch |= dict.fromkeys(Path(folder) for folder in glob.glob(os.path.dirname(pattern)))
                 found = sorted(glob.glob(pattern))
+            elif (real := os.path.realpath(pattern)) in self._open:
+                self._circle(item, self._open[self._open.index(real) :])
             for name in found:
-                self._file(Path(os.path.normpath(name)), pairs, item, depth + 1)
+                self._file(Path(os.path.normpath(name)), pairs, item)
+
+    def _circle(self, item: yaml.Node, files: list[str]) -> None:
+        """A file that is named while it is being read. What a pattern matches may be such a file: then nobody meant it."""
+        if len(files) == 1:
+            self.mistakes.append(self.marks.on(item, "include", "this file includes itself", "leave it out"))
+            return
+        way = " → ".join(os.path.basename(file) for file in (*files, files[0]))
+        self.mistakes.append(self.marks.on(item, "include", "files include each other in a circle", way))
 
     def _merge(self, pairs: list[Pair]) -> list[Pair]:
         """One mapping out of those of all files; a name written twice is a mistake that names both places."""
@@ -217,6 +248,12 @@ class Reading:
         self.expanded.append(value)
         self.marks.secrets.add(value)
         return os.path.normpath(folder / value) if names_file and value else Expanded(value)
+
+
+def _is_ours(node: yaml.MappingNode) -> bool:
+    """Whether one of a file's first words is one of ours, or near one: then it is a configuration with a slip."""
+    names = [key.value for key, _ in node.value[:_LOOKED_AT] if isinstance(key, yaml.ScalarNode)]
+    return not names or any(difflib.get_close_matches(name, Config.model_fields, 1, 0.6) for name in names)
 
 
 def _is_map(node: yaml.Node) -> bool:

@@ -4,11 +4,12 @@ Works line by line and without a parser, because lines are shown of files that d
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 SECRET_WORDS: Final = frozenset({"credential", "hash"})
 SECRET_MAPS: Final = frozenset({"headers"})
+NOBODY: Final[frozenset[str]] = frozenset()
 _looks_secret = r"[\w.-]*(?:credential|hash|secret|passw|authori|cookie|api[-_]?key|bearer|token(?!s|izer))[\w.-]*"
 _secret_name = re.compile(_looks_secret, re.I)
 _block = re.compile(rf"""^(\s*(?:\#\s*)?(?:-\s+)*["']?{_looks_secret}["']?\s*:\s*)(\S.*)$""", re.I)
@@ -18,6 +19,8 @@ _tokens = re.compile(
     r"(?<![\w-])(?:sk|gw|hf|ghp|glpat|xox[a-z])[-_][\w-]{8,}|(?<=Bearer )[^\s$\"']+|(?<=://)[^/\s\"']+(?=@)|(?<=sha256:)[0-9a-fA-F]{16,}",
     re.I,
 )
+_wordlike = re.compile(r"[A-Za-z]{1,12}\d{0,3}|\d{1,4}[A-Za-z]{0,2}")
+_port = re.compile(r"""(://(?:[^/\s"'@]*@)?(?:\[[^\]\s]*\]|\$\{[^}]*\}|[^/\s"':@\[$])*:)(?!\d{1,5}(?!\w)|\$\{)([^/\s"',\]}]+)""")
 _keys = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.S)
 _glued = re.compile(rf"({_looks_secret}:)(\S+)", re.I)
 _references = re.compile(r"""["']?(?:\$\{(?:env:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}|Bearer |\s)+["']?\s*(?:[},\]].*|\#.*)?$""")
@@ -25,19 +28,21 @@ _key = re.compile(r"""^(\s*(?:-\s+)*)["']?([^\s:"'#{\[][^:"']*)["']?\s*:(?:\s|$)
 _coverable = re.compile(r"""[^\s"',}\]]""")
 
 
-def covered(lines: Sequence[str]) -> list[str]:
-    """All lines of a file, with everything covered that is or looks like a secret."""
-    return [_line(line, secret) for line, secret in zip(lines, _secret_lines(lines), strict=True)]
+def covered(lines: Sequence[str], names: frozenset[str] = NOBODY) -> list[str]:
+    """All lines of a file, with everything covered that is or looks like a secret. names: what `only_names` gave."""
+    return [_line(line, secret, names) for line, secret in zip(lines, _secret_lines(lines), strict=True)]
 
 
-def redact(lines: Sequence[str], number: int) -> str:
-    """Line `number` (from 1) alone. For more than a few lines, `covered` is quicker."""
-    return _line(lines[number - 1], list(_secret_lines(lines[:number]))[-1])
-
-
-def sentence(text: str) -> str:
+def sentence(text: str, names: frozenset[str] = NOBODY) -> str:
     """A message without what looks like a secret: one in the wrong place is quoted by the message about that place."""
-    return _keys.sub("***", _tokens.sub(lambda m: "*" * len(m[0]), text))
+    text = _tokens.sub(lambda m: m[0] if m[0] in names else "*" * len(m[0]), text)
+    return _keys.sub("***", _port.sub(lambda m: m[1] + "*" * len(m[2]), text))
+
+
+def only_names(names: Iterable[str]) -> frozenset[str]:
+    """Of the names in a configuration, what begins like a token but is made of words and short numbers: `hf-llama-70b`."""
+    found = (match[0] for name in names for match in _tokens.finditer(name))
+    return frozenset(token for token in found if all(_wordlike.fullmatch(piece) for piece in re.split("[-_]", token)))
 
 
 def word(text: str) -> str:
@@ -63,17 +68,17 @@ def _secret_lines(lines: Sequence[str]) -> Iterator[bool]:
             above.append((len(key[1]) if "-" in key[1] else indent, inside or name in SECRET_MAPS or bool(_secret_name.fullmatch(name))))
 
 
-def _line(line: str, inside: bool) -> str:
+def _line(line: str, inside: bool, names: frozenset[str]) -> str:
     if inside:
         key = _key.match(line)
         return line[: key.end()] + _stars(line[key.end() :]) if key else _stars(line)
     if ":" not in line:
-        return sentence(line)
+        return sentence(line, names)
     line = _header_map.sub(lambda m: m[1] + ",".join(_pair(pair) for pair in m[2].split(",")), line)
     line, first = _block.subn(lambda m: m[1] + _stars(m[2]), line)
     if not first:
         line = _flow.sub(lambda m: m[1] + _stars(m[2]), line)
-    return sentence(line)
+    return sentence(line, names)
 
 
 def _stars(text: str) -> str:

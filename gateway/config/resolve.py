@@ -3,11 +3,19 @@
 import hashlib
 import os
 import re
+from pathlib import Path
 
 from gateway.config import resolved as form
+from gateway.config.channel import Channel, EngineTls, Plane
 from gateway.config.fields import address_of, url_of
 from gateway.config.load import Loaded
-from gateway.config.schema import Channel, Cors, EngineTls, Http, ListenerTls, Model, Plane
+from gateway.config.model import FAIL_BACK, Model, Rule, Target
+from gateway.config.registries import registry_of, written
+from gateway.config.registries import resolved as registry_form
+from gateway.config.resolve_when import resolve_schedules, resolve_when
+from gateway.config.scalars import Duration
+from gateway.config.schema import Cors, Http, ListenerTls
+from gateway.config.tokenizers import BUNDLED, ENGINE, locate
 
 USAGE = {"vllm": "continuous", "sglang": "continuous", "auto": "continuous", "openai": "final", "mindie": "final"}
 """Where token counts come from, by engine, when nothing is written."""
@@ -37,10 +45,12 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
         ),
         listeners=tuple(listeners),
         channels={name: _channel(name, channel, certificates) for name, channel in config.channels.items()},
-        models={name: _model(name, model, config.channels) for name, model in config.models.items()},
+        models={name: _model(name, model, config.channels, loaded.path.parent) for name, model in config.models.items()},
         tenants={name: tuple(tenant.projects) for name, tenant in config.tenants.items()},
+        schedules=resolve_schedules(config.schedules),
+        registries={name: registry_form(name, registry, loaded.path.parent) for name, registry in config.registries.items()},
     )
-    keys = [form.Key(key.id, bytes.fromhex(key.hash[7:]), key.tenant, key.project, tuple(key.models)) for key in config.keys]
+    keys = [form.Key(key.id, bytes.fromhex(key.hash[7:]), key.tenant, key.project, tuple(key.models), key.priority) for key in config.keys]
     return found, keys
 
 
@@ -101,13 +111,14 @@ def _channel(name: str, channel: Channel, certificates: dict[str, str]) -> form.
         plane: at for plane, at in (("management", channel.planes.management), ("metrics", channel.planes.metrics)) if at
     }
     plane_tls = {plane: _tls(at.tls or channel.tls, certificates) for plane, at in planes.items() if at.url.startswith("https")}
-    times = channel.timeouts
+    times, breaker = channel.timeouts, channel.breaker
     return form.Channel(
         name=name,
         engine="openai" if channel.engine == "auto" else channel.engine,
         auto=channel.engine == "auto",
         model=channel.model,
-        endpoints=tuple(_endpoint(url) for url in channel.endpoints),
+        endpoints=tuple(_endpoint(url) for url in written(channel.endpoints)),
+        registry=registry_of(channel.endpoints),
         credential=channel.credential and str(channel.credential),
         headers={name: str(value) for name, value in channel.headers.items()},
         tls=_tls(channel.tls, certificates),
@@ -119,12 +130,72 @@ def _channel(name: str, channel: Channel, certificates: dict[str, str]) -> form.
         keepalive=float(channel.keepalive),
         planes={plane: at.url for plane, at in planes.items()},
         plane_tls={plane: tls for plane, tls in plane_tls.items() if tls},
+        context_length=channel.context_length or 0,
+        max_in_flight=(channel.max_in_flight and channel.max_in_flight.channel) or 0,
+        endpoint_in_flight=(channel.max_in_flight and channel.max_in_flight.endpoint) or 0,
+        queue_length=channel.queue.length,
+        queue_wait=float(channel.queue.wait),
+        breaker=form.Breaker(
+            failures=breaker.failures,
+            share=breaker.share / 100,
+            cooldown=float(breaker.cooldown),
+            slow_start=float(breaker.slow_start),
+        ),
+        wedged_after=float(channel.health.wedged_after),
     )
 
 
-def _model(name: str, model: Model, channels: dict[str, Channel]) -> form.Model:
-    targets = tuple(
-        form.Target(channel=t.channel, model=t.model or channels[t.channel].model or name, weight=t.weight) for t in model.targets
-    )
+def _tokenizer(written: str | None, folder: Path) -> str:
+    """A bundled vocabulary's name, `engine`, or a file's absolute path."""
+    if not written or written == ENGINE or written in BUNDLED:
+        return written or ""
+    return str(locate(written, folder).resolve())
+
+
+def _model(name: str, model: Model, channels: dict[str, Channel], folder: Path) -> form.Model:
     retry = form.Retry(on=tuple(model.retry.on), attempts=model.retry.attempts, within=float(model.retry.within))
-    return form.Model(name=name, aliases=tuple(model.aliases), policy=model.policy, targets=targets, retry=retry)
+    return form.Model(
+        name=name,
+        aliases=tuple(model.aliases),
+        policy=model.policy,
+        targets=tuple(_target(target, name, channels) for target in model.targets),
+        retry=retry,
+        sticky=model.sticky or "",
+        fail_back=_fail_back(model.fail_back),
+        rules=tuple(_rule(rule, name, channels) for rule in model.rules),
+        fallback=tuple(model.fallback),
+        defaults=dict(model.defaults),
+        caps={word: float(most) for word, most in model.caps.items()},
+        tokenizer=_tokenizer(model.tokenizer, folder),
+        continuation=model.continuation,
+    )
+
+
+def _target(target: Target, model: str, channels: dict[str, Channel]) -> form.Target:
+    """model: the virtual model's name, which an engine is asked for when nothing else is written."""
+    if target.targets is not None:
+        return form.Target(
+            weight=_weight(target),
+            policy=target.policy or "proportional",
+            targets=tuple(_target(below, model, channels) for below in target.targets),
+            sticky=target.sticky or "",
+            fail_back=_fail_back(target.fail_back),
+        )
+    assert target.channel is not None
+    return form.Target(channel=target.channel, model=target.model or channels[target.channel].model or model, weight=_weight(target))
+
+
+def _weight(target: Target) -> int:
+    return 1 if target.weight is None else target.weight
+
+
+def _fail_back(written: Duration | None) -> float:
+    return float(FAIL_BACK if written is None else written)
+
+
+def _rule(rule: Rule, model: str, channels: dict[str, Channel]) -> form.Rule:
+    when = resolve_when(rule.when)
+    to = rule.to
+    if to.channel is None and to.targets is None:
+        return form.Rule(name=rule.name, when=when, model=to.model or "")
+    return form.Rule(name=rule.name, when=when, target=_target(to, model, channels))

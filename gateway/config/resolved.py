@@ -4,11 +4,15 @@ Every reference is resolved (secrets read, includes merged, defaults filled in).
 Encoded with msgspec's MessagePack; `FORMAT` changes whenever an old reader could misread a new form.
 """
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from msgspec import Struct
 
-FORMAT: Final = 1
+from gateway.config.resolved_registries import Registry
+from gateway.config.resolved_when import Schedule, When
+
+FORMAT: Final = 2
 
 
 class Tls(Struct, frozen=True, kw_only=True):
@@ -66,13 +70,18 @@ class Journal(Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(Struct, frozen=True, kw_only=True):
-    """One address of an engine: `url` as written; `base` is the path prefix before `/v1` (usually empty)."""
+    """One address of an engine: `url` as written; `base` is the path prefix before `/v1` (usually empty).
+
+    weight: its share among its channel's endpoints of the same priority, at least 1. priority: lower ones serve first.
+    """
 
     url: str
     scheme: str
     host: str
     port: int
     base: str = ""
+    weight: int = 1
+    priority: int = 0
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
@@ -84,12 +93,23 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     total: float
 
 
+class Breaker(Struct, frozen=True, kw_only=True):
+    """When an endpoint is ejected and how it comes back. share: 0..1. Times in seconds."""
+
+    failures: int = 5
+    share: float = 0.5
+    cooldown: float = 10.0
+    slow_start: float = 30.0
+
+
 class Channel(Struct, frozen=True, kw_only=True):
     """A way to reach one engine deployment.
 
     engine: a member of `words.ENGINES` (`auto` is resolved by control before a worker sees it; until then `openai`).
     model: the engine's model name when a target names none; None = the virtual model's name.
     usage: `continuous` (per-event usage asked for), `final`, or `count`. reasoning: the field that callers see.
+    context_length: tokens, 0 = what the engine says. max_in_flight (of the channel), endpoint_in_flight: 0 = no limit.
+    registry: where its endpoints come from; "" = they are written.
     """
 
     name: str
@@ -106,14 +126,46 @@ class Channel(Struct, frozen=True, kw_only=True):
     planes: dict[str, str]
     plane_tls: dict[str, Tls]
     auto: bool = False
+    context_length: int = 0
+    max_in_flight: int = 0
+    endpoint_in_flight: int = 0
+    queue_length: int = 100
+    queue_wait: float = 30.0
+    breaker: Breaker = Breaker()
+    wedged_after: float = 60.0
+    registry: str = ""
 
 
 class Target(Struct, frozen=True, kw_only=True):
-    """Where a model's requests may go. model: the engine's name for it. weight: share among its siblings, 0 = only as failover."""
+    """Where requests may go: a leaf (channel and the engine's name for the model), or a group (policy and targets).
 
-    channel: str
-    model: str
-    weight: int
+    weight: share among its siblings, 0 = only as failover. sticky: `key`, `tenant`, a header's name, or "". fail_back: seconds.
+    """
+
+    channel: str = ""
+    model: str = ""
+    weight: int = 1
+    policy: str = ""
+    targets: "tuple[Target, ...]" = ()
+    sticky: str = ""
+    fail_back: float = 30.0
+
+    def leaves(self) -> "Iterator[Target]":
+        """The channel targets below it, itself when it is one."""
+        if self.targets:
+            for target in self.targets:
+                yield from target.leaves()
+        else:
+            yield self
+
+
+class Rule(Struct, frozen=True, kw_only=True):
+    """Requests that go elsewhere: to a virtual model, or to a target of their own."""
+
+    name: str
+    when: When
+    model: str = ""
+    target: Target | None = None
 
 
 class Retry(Struct, frozen=True, kw_only=True):
@@ -125,23 +177,47 @@ class Retry(Struct, frozen=True, kw_only=True):
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """A virtual model: the name that callers use."""
+    """A virtual model: the name that callers use. policy, targets, sticky, fail_back: as those of a group of targets.
+
+    defaults and caps: parameters, see config.model. tokenizer: a bundled vocabulary, a file, `engine`, or "". continuation: `off`
+    or `same-model`.
+    """
 
     name: str
     aliases: tuple[str, ...]
     policy: str
     targets: tuple[Target, ...]
     retry: Retry
+    sticky: str = ""
+    fail_back: float = 30.0
+    rules: tuple[Rule, ...] = ()
+    fallback: tuple[str, ...] = ()
+    defaults: dict[str, Any] = {}
+    caps: dict[str, float] = {}
+    tokenizer: str = ""
+    continuation: str = "off"
+
+    def top(self) -> Target:
+        """Its own targets as one group."""
+        return Target(policy=self.policy, targets=self.targets, sticky=self.sticky, fail_back=self.fail_back)
+
+    def leaves(self) -> Iterator[Target]:
+        """Every channel target that it names itself, those of its rules too."""
+        yield from self.top().leaves()
+        for rule in self.rules:
+            if rule.target is not None:
+                yield from rule.target.leaves()
 
 
 class Key(Struct, frozen=True, array_like=True, gc=False):
-    """An API key. digest: SHA-256 of the whole secret, 32 bytes. models: globs (`*` matches anything)."""
+    """An API key. digest: SHA-256 of the whole secret, 32 bytes. models: globs (`*` matches anything). priority: 0..9."""
 
     id: str
     digest: bytes
     tenant: str
     project: str
     models: tuple[str, ...]
+    priority: int = 5
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
@@ -157,3 +233,5 @@ class Resolved(Struct, frozen=True, kw_only=True):
     channels: dict[str, Channel]
     models: dict[str, Model]
     tenants: dict[str, tuple[str, ...]]
+    schedules: dict[str, Schedule] = {}
+    registries: dict[str, Registry] = {}

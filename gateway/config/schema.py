@@ -5,63 +5,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator
 
-from gateway.config.fields import (
-    Alias,
-    Bind,
-    Cidr,
-    Credential,
-    DurationField,
-    Empty,
-    Endpoints,
-    Flag,
-    Glob,
-    Hash,
-    HeaderName,
-    HeaderValue,
-    ModelName,
-    Name,
-    Origin,
-    Patterns,
-    SizeField,
-    UrlText,
-    Whole,
-    Word,
-    Workers,
-)
+from gateway.config.channel import Channel, TlsVersion
+from gateway.config.fields import Bind, Cidr, DurationField, Empty, Glob, Hash, ModelName, Name, Origin, Patterns, SizeField, Whole, Workers
 from gateway.config.locate import DATA_DIR
-from gateway.config.scalars import Duration, Size
-
-Reason = Annotated[Literal["connect", "timeout", "429", "5xx", "stream"], Word]
-TlsVersion = Annotated[Literal["1.2", "1.3"], Word]
-
-
-def field(description: str, example: Any, default: Any = ..., **rules: Any) -> Any:
-    """A field with what `explain` says of it. default `...` = must be written."""
-    return Field(default, description=description, examples=[example], **rules)
-
-
-def duration(default: str, description: str, example: str, least: str = "1ms", most: str = "3650d") -> Any:
-    low, high = Duration.of(least), Duration.of(most)
-    return Field(Duration.of(default), description=description, examples=[example], ge=low, le=high)
-
-
-def size(default: str, description: str, example: str, least: str = "1B", most: str = "1TiB") -> Any:
-    low, high = Size.of(least), Size.of(most)
-    return Field(Size.of(default), description=description, examples=[example], ge=low, le=high)
-
-
-class Part(BaseModel):
-    """What all parts of the configuration have in common: unknown words are refused, and nothing changes once read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, protected_namespaces=())
-
-
-def group(model: type[Part], description: str, example: Any) -> Any:
-    """A group of words that need not be written: then each has its own default."""
-    made = model.model_construct()
-    return Field(default_factory=lambda: made, description=description, examples=[example])
+from gateway.config.model import Model
+from gateway.config.part import Part, duration, field, group, size
+from gateway.config.registries import Registry
+from gateway.config.when import Schedule
 
 
 class ListenerTls(Part):
@@ -126,118 +78,6 @@ class Journal(Part):
     )
 
 
-class EngineTls(Part):
-    """TLS towards an engine."""
-
-    ca: str | None = field(
-        "CA certificates that the engine's certificate is checked with, a PEM file. Default: the system's.", "/etc/gateway/ca.pem", None
-    )
-    cert: str | None = field("Our own certificate, for engines that want one (MindIE does by default).", "/etc/gateway/client.crt", None)
-    key: str | None = field("The private key of `cert`, a PEM file without a passphrase.", "/etc/gateway/client.key", None)
-    verify: Flag = field(
-        "Whether the engine's certificate is checked. `false` lets anyone in between read and change everything.", False, True
-    )
-    server_name: str | None = field(
-        "The name that the engine's certificate must carry, when it is not the URL's host.", "mindie.internal", None
-    )
-    min_version: TlsVersion = field("The oldest TLS version that the engine may speak.", "1.3", "1.2")
-
-
-def _plane(value: Any) -> Any:
-    return {"url": value} if isinstance(value, str) else value
-
-
-class Plane(Part):
-    """Another address of the same engine. A URL alone stands for `{url: …}`."""
-
-    url: UrlText = field("Where it answers.", "https://10.0.0.5:1026")
-    tls: EngineTls | None = field("Its own TLS. Default: the channel's.", {"ca": "ca.pem"}, None)
-
-
-PlaneField = Annotated[Plane | None, BeforeValidator(_plane, json_schema_input_type=str | Plane | None)]
-
-
-class Planes(Part):
-    """Addresses beside the inference one."""
-
-    management: PlaneField = field("The engine's management address (MindIE: port 1026).", "https://10.0.0.5:1026", None)
-    metrics: PlaneField = field("The engine's metrics address (MindIE: port 1027).", "https://10.0.0.5:1027", None)
-
-
-class Timeouts(Part):
-    """How long an engine may take."""
-
-    connect: DurationField = duration("3s", "To connect, TLS included.", "1s", "1ms", "5m")
-    first_event: DurationField = duration(
-        "60s", "To a stream's first event with content. Whole answers have `total` until they begin.", "2m"
-    )
-    idle: DurationField = duration("60s", "Between two pieces of an answer.", "30s")
-    total: DurationField = duration("30m", "For one attempt, from its start to its last byte.", "2h")
-
-
-class Channel(Part):
-    """A way to reach one engine deployment."""
-
-    engine: Literal["vllm", "sglang", "mindie", "openai", "auto"] = field("Which engine it is. `auto` finds out by asking it.", "vllm")
-    model: str | None = field(
-        "The engine's own name for the model. Default: the virtual model's name.", "qwen3-32b", None, min_length=1, max_length=256
-    )
-    endpoints: Endpoints = field("The engine's addresses, without /v1. Requests take turns over them.", ["http://10.0.0.6:8000"])
-    credential: Credential | None = field("Sent to the engine as `Authorization: Bearer …`.", "${env:GPU_KEY}", None, repr=False)
-    headers: Annotated[dict[HeaderName, HeaderValue], Empty] = field(
-        "Further headers sent to the engine.", {"X-Team": "search"}, {}, repr=False
-    )
-    tls: EngineTls | None = field("TLS of https endpoints. Default: checked with the system's CA certificates.", {"ca": "ca.pem"}, None)
-    planes: Annotated[Planes, Empty] = group(Planes, "Addresses beside the inference one.", {"management": "https://10.0.0.5:1026"})
-    timeouts: Annotated[Timeouts, Empty] = group(Timeouts, "How long the engine may take.", {"first_event": "2m"})
-    keepalive: DurationField = duration(
-        "4s", "How long an idle connection is kept for the next request. Must be below the engine's own.", "20s", "0s", "1h"
-    )
-    usage: Literal["continuous", "final", "count"] | None = field(
-        "Where token counts come from. `continuous`: with each event (exact even when a stream is cut off). `final`: at the end. "
-        "`count`: the gateway counts. Default: `continuous` for vllm, sglang and auto, `final` for openai and mindie.",
-        "final",
-        None,
-    )
-    reasoning: str = field(
-        "The field in which callers get a model's reasoning.", "reasoning", "reasoning_content", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
-    )
-
-
-class Target(Part):
-    """One place that a model's requests may go to."""
-
-    channel: str = field("The channel.", "gpu")
-    model: str | None = field(
-        "The engine's name for the model. Default: the channel's `model`, else the virtual model's name.", "qwen3", None, min_length=1
-    )
-    weight: Whole = field("Its share among its siblings. 0 = only when others fail.", 3, 1, ge=0, le=10_000)
-
-
-class Retry(Part):
-    """When another attempt is made before the caller sees anything."""
-
-    on: list[Reason] = field(
-        "Failures that are tried again elsewhere: `connect` (no connection), `timeout` (no first event in time), `429`, `5xx`, "
-        "`stream` (it broke before its first event).",
-        ["connect", "5xx"],
-        ["connect", "timeout", "429", "5xx", "stream"],
-    )
-    attempts: Whole = field("Attempts altogether, the first included.", 2, 3, ge=1, le=10)
-    within: DurationField = duration("60s", "No further attempt begins later than this after the first one began.", "30s")
-
-
-class Model(Part):
-    """A virtual model: a name that callers use."""
-
-    aliases: list[Alias] = field("Further names for it: exact, or a beginning followed by `*`.", ["gpt-4o*"], [])
-    policy: Literal["proportional"] = field(
-        "How a target is picked. `proportional`: by weight, exactly over time.", "proportional", "proportional"
-    )
-    targets: list[Target] = field("Where its requests may go.", [{"channel": "gpu", "weight": 3}], min_length=1)
-    retry: Annotated[Retry, Empty] = group(Retry, "When another attempt is made.", {"attempts": 2})
-
-
 class Project(Part):
     """A tenant's project."""
 
@@ -256,6 +96,9 @@ class Key(Part):
     tenant: str = field("The tenant that uses it.", "retail")
     project: str = field("The tenant's project that uses it.", "chatbot")
     models: list[Glob] = field("Models it may use, by name or alias; `*` stands for anything.", ["qwen*"])
+    priority: Whole = field(
+        "Who goes first when a channel's queue is not empty, inside one tenant: 0 to 9, the highest first.", 8, 5, ge=0, le=9
+    )
     label: str | None = field("A note for people.", "Ann's notebook", None, max_length=256)
 
 
@@ -285,11 +128,17 @@ class Config(Part):
     )
     http: Annotated[Http, Empty] = group(Http, "Limits of the callers' side.", {"body": "20MiB"})
     journal: Annotated[Journal, Empty] = group(Journal, "How the records of requests are kept.", {"sync": "group"})
+    registries: Annotated[dict[Name, Registry], Empty] = field(
+        "Places where channels' endpoints are looked up, by name.", {"lab": {"type": "dns", "srv": "_mindie._tcp.lab"}}, {}
+    )
     channels: Annotated[dict[Name, Channel], Empty] = field(
         "Ways to reach engines, by name.", {"gpu": {"engine": "vllm", "endpoints": ["http://10.0.0.6:8000"]}}, {}
     )
     models: Annotated[dict[ModelName, Model], Empty] = field(
         "Virtual models, by the name that callers use.", {"qwen": {"targets": [{"channel": "gpu"}]}}, {}
+    )
+    schedules: Annotated[dict[Name, Schedule], Empty] = field(
+        "Hours that rules refer to, by name.", {"office": {"zone": "Asia/Shanghai", "when": ["Mon-Fri 09:00-18:00"]}}, {}
     )
     tenants: Annotated[dict[Name, Annotated[Tenant, Empty]], Empty] = field(
         "Who uses the gateway.", {"retail": {"projects": {"chatbot": {}}}}, {}

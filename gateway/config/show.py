@@ -5,9 +5,11 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from gateway.config.load import Loaded
+from gateway.config.model import FAIL_BACK, Model, Target
 from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
 from gateway.config.resolve import USAGE, cpus, host_name
 from gateway.config.scalars import Duration, Size
+from gateway.config.schema import Config
 
 COVERED: Final = "***"
 
@@ -22,9 +24,24 @@ def effective(loaded: Loaded) -> dict[str, Any]:
     for name, channel in config.channels.items():
         shown["channels"][name]["usage"] = channel.usage or USAGE[channel.engine]
     for name, model in config.models.items():
-        for target, said in zip(model.targets, shown["models"][name]["targets"], strict=True):
-            said["model"] = target.model or config.channels[target.channel].model or name
+        _complete(model, model.policy, shown["models"][name], name, config)
+        for rule, told in zip(model.rules, shown["models"][name]["rules"], strict=True):
+            _complete(rule.to, rule.to.policy or "proportional", told["to"], name, config)
     return shown
+
+
+def _complete(where: Model | Target, policy: str, shown: dict[str, Any], model: str, config: Config) -> None:
+    """A group of targets with what is not written: each one's model and weight, how soon it fails back."""
+    if where.targets is None:
+        return
+    if policy == "primary-backup":
+        shown.setdefault("fail_back", FAIL_BACK.text)
+    for target, told in zip(where.targets, shown["targets"], strict=True):
+        if policy == "proportional":
+            told.setdefault("weight", 1)
+        if target.channel is not None:
+            told["model"] = target.model or config.channels[target.channel].model or model
+        _complete(target, target.policy or "proportional", told, model, config)
 
 
 def value_of(value: Any) -> Any:

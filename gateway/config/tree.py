@@ -8,7 +8,8 @@ from pydantic.fields import FieldInfo
 
 from gateway.config.fields import DurationField, SizeField
 from gateway.config.marks import Loc
-from gateway.config.schema import Config, Part
+from gateway.config.part import Part
+from gateway.config.schema import Config
 
 
 def unwrapped(annotation: Any) -> Any:
@@ -38,14 +39,14 @@ def words() -> dict[str, FieldInfo]:
     """Every field by its dotted path: `channels.<name>.timeouts.connect`, `models.<name>.targets[].weight`."""
     found: dict[str, FieldInfo] = {}
 
-    def walk(model: type[Part], prefix: str) -> None:
+    def walk(model: type[Part], prefix: str, above: tuple[type[Part], ...]) -> None:
         for name, info in model.model_fields.items():
             found[prefix + name] = info
             step, below = inner(info.annotation)
-            if below is not None:
-                walk(below, f"{prefix}{name}{step}.")
+            if below is not None and not any(issubclass(one, below) for one in above):  # targets have targets: told once
+                walk(below, f"{prefix}{name}{step}.", (*above, below))
 
-    walk(Config, "")
+    walk(Config, "", (Config,))
     return found
 
 

@@ -1,5 +1,5 @@
 """Control's view of every endpoint: looks at each in turn, in the background, and resolves `engine: auto`. Never routes anything:
-workers have breakers of their own.
+what it finds is told to the workers (agreement.py), which have breakers of their own.
 """
 
 import asyncio
@@ -8,19 +8,21 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from gateway.config.resolved import Channel, Endpoint, Model
 from gateway.discover.finding import Probe
-from gateway.discover.look import DOWN, UP, Look
+from gateway.discover.look import BUSY, DOWN, UP, Look
 from gateway.discover.probe import TOTAL, peek, probe
 
 log = logging.getLogger("gateway.endpoints")
 
 EVERY: Final = 10.0
-"""Seconds between two looks at an endpoint."""
-SOON: Final = 3.0
+"""Seconds between two looks at an endpoint: its model list, its health path, its figures."""
+CLOSELY: Final = 2.0
+"""Seconds between two looks at the figures of endpoints whose load decides where requests go."""
+SOON: Final = 1.0
 """Seconds to the next look when the last one failed for the first time."""
 AT_ONCE: Final = 32
 """Looks at the same time."""
@@ -42,10 +44,15 @@ class Endpoints:
     def __init__(self, on_detected: Callable[[str, str], None] = lambda channel, engine: None) -> None:
         """on_detected: called with channel and engine when an `auto` channel's engine became known, or is another one now."""
         self._on_detected = on_detected
+        self.on_seen: Callable[[Look, bool], None] = lambda look, figures: None
+        """Called after each look at an endpoint; figures: whether there are new ones."""
+        self.on_adopted: Callable[[], None] = lambda: None
+        """Called when the endpoints are those of another revision."""
         self._looks: dict[Key, Look] = {}
         self._channels: dict[str, list[Look]] = {}
+        self._closely: frozenset[str] = frozenset()
         self._due: list[tuple[float, int, Look]] = []
-        self._number = itertools.count()
+        self._number = itertools.count(1)
         self._told: dict[str, str] = {}
         self._detecting = 0
 
@@ -56,27 +63,37 @@ class Endpoints:
 
         models: whose targets say which models each channel must have; without them only `Channel.model` does.
         """
-        wanted: dict[str, list[str]] = {name: [channel.model] if channel.model else [] for name, channel in channels.items()}
-        for target in (target for model in (models or {}).values() for target in model.targets):
-            wanted.setdefault(target.channel, []).append(target.model)
+        wanted = _wanted(channels, models or {})
         before, self._looks, self._channels = self._looks, {}, {}
         new = []
         for name, channel in channels.items():
-            self._channels[name] = []
-            for endpoint in dict.fromkeys(channel.endpoints):
+            looks = self._channels[name] = []
+            for endpoint in {endpoint.url: endpoint for endpoint in channel.endpoints}.values():
                 look = self._kept(before.get((name, endpoint.url)), channel, endpoint)
                 if look is None:
                     look = Look(channel, endpoint, (), time.time())
                     new.append(look)
-                look.channel, look.wanted = channel, tuple(dict.fromkeys(wanted[name]))
+                elif look.wanted != wanted[name]:
+                    look.list_due = 0.0
+                    self._plan(look, random.uniform(0.0, SOON))
+                look.channel, look.endpoint, look.wanted = channel, endpoint, wanted[name]
                 self._looks[name, endpoint.url] = look
-                self._channels[name].append(look)
+                looks.append(look)
+            _hold_back(channel, looks, before)
         for key, look in before.items():
             look.gone = self._looks.get(key) is not look
         self._told = {name: engine for name, engine in self._told.items() if name in channels and channels[name].auto}
         spread = min(EVERY, len(new) / PER_SECOND)
         for look in new:
             self._plan(look, random.uniform(0.0, spread))
+        self.on_adopted()
+
+    def watch_closely(self, channels: Iterable[str]) -> None:
+        """The channels whose figures are needed fresh: under a policy or a rule that goes by load."""
+        before, self._closely = self._closely, frozenset(channels)
+        for name in self._closely - before:
+            for look in self._channels.get(name, ()):
+                self._plan(look, random.uniform(0.0, CLOSELY))
 
     @staticmethod
     def _kept(look: Look | None, channel: Channel, endpoint: Endpoint) -> Look | None:
@@ -89,8 +106,13 @@ class Endpoints:
         return next((look.engine for look in self._channels.get(channel, ()) if look.engine), None)
 
     def states(self) -> list[dict[str, Any]]:
-        """Every endpoint: channel, endpoint, engine, state, since, why, models, context_length, version, tls."""
-        return [look.told() for look in self._looks.values()]
+        """Every endpoint: channel, endpoint, engine, state, since, why, models, context_length, version, tls, figures."""
+        now = time.monotonic()
+        return [look.told(now) for look in self._looks.values()]
+
+    def looks(self) -> Mapping[Key, Look]:
+        """What is known of each endpoint, by channel and URL."""
+        return self._looks
 
     async def probe_channel(self, name: str) -> dict[str, Any]:
         """A whole, fresh probe of each endpoint of a channel. Raises KeyError."""
@@ -136,20 +158,25 @@ class Endpoints:
 
         async def visit(look: Look) -> None:
             try:
-                await self._visit(look)
+                if not look.gone:
+                    await self._visit(look)
             except Exception:
                 log.exception("looking at %s ended in a fault of ours", look.endpoint.url)
             finally:
+                look.visited = False
                 slots.release()
                 if not look.gone:
                     self._plan(look, self._pause(look))
+            if look.gone:
+                await look.vitals.close()
 
         try:
             while True:
                 while self._due and self._due[0][0] <= time.monotonic():
-                    look = heapq.heappop(self._due)[2]
-                    if look.gone:
+                    _, number, look = heapq.heappop(self._due)
+                    if look.visited or number != look.planned:
                         continue
+                    look.visited = True
                     await slots.acquire()
                     task = asyncio.create_task(visit(look))
                     tasks.add(task)
@@ -157,30 +184,47 @@ class Endpoints:
                 await asyncio.sleep(TICK)
         finally:
             await _ended(tasks)
+            for look in {*self._looks.values(), *(look for _, _, look in self._due)}:
+                await look.vitals.close()
 
     async def _visit(self, look: Look) -> None:
-        now = time.monotonic()
-        known = look.engine or (None if look.channel.auto else look.channel.engine)
+        """Its model list, its health path and its figures; between two of these its figures alone."""
+        channel, now = look.channel, time.monotonic()
+        known = look.engine or (None if channel.auto else channel.engine)
+        closely = channel.name in self._closely
+        if known is not None and now < look.list_due:
+            fresh = await look.vitals.look(channel, look.endpoint, known, health=False, keep=closely, total=PATIENCE)
+            if not look.gone:
+                self._seen(look, look.feel(time.time()), fresh)
+            return
         whole = known is None or now - look.asked_all_at > WHOLE
         if whole:
             found = await _probe(look, PATIENCE)
         else:
-            at = look.channel
-            found = await peek(look.endpoint, known or at.engine, credential=at.credential, tls=at.tls, headers=at.headers, total=PATIENCE)
+            at, engine = channel, known or channel.engine
+            found = await peek(look.endpoint, engine, credential=at.credential, tls=at.tls, headers=at.headers, total=PATIENCE)
+        engine = found.engine or known or channel.engine
+        fresh = found.reachable and await look.vitals.look(channel, look.endpoint, engine, health=True, keep=closely, total=PATIENCE)
         if not look.gone:
-            self._learn(look, found, whole=whole)
-            self._tell(look.channel.name)
+            self._learn(look, found, whole=whole, fresh=fresh)
+            self._tell(channel.name)
+            look.list_due = time.monotonic() + self._period(look)
 
-    def _learn(self, look: Look, found: Probe, *, whole: bool) -> None:
+    def _learn(self, look: Look, found: Probe, *, whole: bool, fresh: bool = False) -> None:
         channel = look.channel
         changed = look.learn(found, time.time(), lambda: self.engine_of(channel.name) if channel.auto else channel.engine)
         if whole and look.state != DOWN:
             look.asked_all_at = time.monotonic()
         elif look.state == DOWN:
             look.asked_all_at = float("-inf")  # another engine may stand there afterwards
+        self._seen(look, changed, fresh)
+
+    def _seen(self, look: Look, changed: bool, fresh: bool) -> None:
         if changed:
-            level = logging.INFO if look.state == UP else logging.WARNING
-            log.log(level, "channel %s: %s is %s%s", channel.name, look.endpoint.url, look.state, f": {look.why}" if look.why else " again")
+            level = logging.INFO if look.state in (UP, BUSY) else logging.WARNING
+            why = f": {look.why}" if look.why else " again"
+            log.log(level, "channel %s: %s is %s%s", look.channel.name, look.endpoint.url, look.state, why)
+        self.on_seen(look, fresh)
 
     def _tell(self, name: str) -> None:
         engine = self.engine_of(name)
@@ -194,17 +238,45 @@ class Endpoints:
             log.exception("channel %s: that its engine is %s was told in vain", name, engine)
 
     def _plan(self, look: Look, pause: float) -> None:
-        heapq.heappush(self._due, (time.monotonic() + pause, next(self._number), look))
+        """The next look at it; what was planned before holds no longer."""
+        look.planned = next(self._number)
+        heapq.heappush(self._due, (time.monotonic() + pause, look.planned, look))
 
-    def _pause(self, look: Look) -> float:
+    def _period(self, look: Look) -> float:
+        """Seconds from one whole look to the next."""
         period = max(EVERY, len(self._looks) / PER_SECOND)
         return (min(SOON, period) if look.failures == 1 else period) * random.uniform(0.9, 1.1)
+
+    def _pause(self, look: Look) -> float:
+        whole = max(0.0, look.list_due - time.monotonic())
+        if look.channel.name not in self._closely or look.state == DOWN:
+            return whole
+        close = sum(len(self._channels.get(name, ())) for name in self._closely)
+        return min(whole, max(CLOSELY, close / PER_SECOND) * random.uniform(0.9, 1.1))
+
+
+def _wanted(channels: Mapping[str, Channel], models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:
+    """Which models each channel's engines must have."""
+    found: dict[str, dict[str, None]] = {name: {channel.model: None} if channel.model else {} for name, channel in channels.items()}
+    for target in (target for model in models.values() for target in model.leaves()):
+        if target.model:
+            found.setdefault(target.channel, {})[target.model] = None
+    return {name: tuple(names) for name, names in found.items()}
+
+
+def _hold_back(channel: Channel, looks: list[Look], before: Mapping[Key, Look]) -> None:
+    """What a registry has just named serves nobody before it was looked at, as long as there are others."""
+    fresh = [look for look in looks if before.get((channel.name, look.endpoint.url)) is not look]
+    if channel.registry and len(fresh) < len(looks):
+        for look in fresh:
+            look.new = True
 
 
 def _identity(channel: Channel, endpoint: Endpoint) -> tuple[object, ...]:
     """What must be the same for what is known of an endpoint to hold."""
     engine = "auto" if channel.auto else channel.engine
-    return (endpoint, engine, channel.credential, channel.headers, channel.tls, channel.planes, channel.plane_tls)
+    where = (endpoint.scheme, endpoint.host, endpoint.port, endpoint.base)
+    return (where, engine, channel.credential, channel.headers, channel.tls, channel.planes, channel.plane_tls)
 
 
 async def _probe(look: Look, total: float = TOTAL) -> Probe:

@@ -43,7 +43,7 @@ async def probe(
     if credential:
         lines["Authorization"] = f"Bearer {credential}"
     try:
-        secure = await _context(endpoint, tls)
+        secure = await context_of(endpoint, tls)
         async with Asker(endpoint, secure, server_name=tls.server_name if tls else None, headers=lines, total=total) as asker:
             async with _management(planes or {}, plane_tls or {}, total) as other:
                 await inquire(found, {"business": asker, **other}, engine)
@@ -66,7 +66,7 @@ async def peek(
     found = Probe(url=endpoint.url)
     lines = {**headers, "Authorization": f"Bearer {credential}"} if credential else headers
     try:
-        secure = await _context(endpoint, tls)
+        secure = await context_of(endpoint, tls)
         async with Asker(endpoint, secure, server_name=tls.server_name if tls else None, headers=lines, total=total) as asker:
             answer = await asker.get(DIALECTS[engine].planes.models)
             found.tls = asker.handshake
@@ -107,8 +107,8 @@ async def probe_url(url: str) -> Probe:
     return found
 
 
-async def _context(endpoint: Endpoint, tls: Tls | None) -> ssl.SSLContext | None:
-    """Reading the system's CAs takes a while, so that contexts are kept; but not those of files that nobody watches."""
+async def context_of(endpoint: Endpoint, tls: Tls | None) -> ssl.SSLContext | None:
+    """None without https. Reading the system's CAs takes a while: contexts are kept, but not those of files that nobody watches."""
     if endpoint.scheme != "https":
         return None
     tls = tls or Tls()
@@ -130,7 +130,7 @@ async def _management(planes: Mapping[str, str], tls: Mapping[str, Tls], total: 
     endpoint = Endpoint(url=url, scheme=scheme, host=host, port=port, base=base)
     own = tls.get("management")
     try:
-        context = await _context(endpoint, own)
+        context = await context_of(endpoint, own)
     except (OSError, ValueError):  # a bad file of this plane is no reason to know nothing of the other
         yield {}
         return
@@ -141,7 +141,7 @@ async def _management(planes: Mapping[str, str], tls: Mapping[str, Tls], total: 
 async def _look_closer(found: Probe, endpoint: Endpoint, tls: Tls | None) -> None:
     """When TLS failed: the certificate of a server that we do not trust, the reason of one that does not trust us."""
     name = tls.server_name if tls else None
-    if found.trouble == "closed" and (context := await _context(endpoint, tls)):
+    if found.trouble == "closed" and (context := await context_of(endpoint, tls)):
         found.tls, alert = await _glance(endpoint, context, name, alert=True)
         if alert is not None and alert.kind == "tls":
             found.error, found.trouble = alert.text, alert.kind

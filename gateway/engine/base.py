@@ -54,6 +54,8 @@ class Dialect(Protocol):
     """`splice` when its stream is OpenAI's shape already; `decode` when each event must be rewritten."""
     continuous_usage: bool
     """Whether it understands stream_options.continuous_usage_stats."""
+    answer_needs_room: bool
+    """Whether it refuses a request whose prompt and `max_tokens` together are longer than its context (False: it cuts the answer)."""
     final_usage: bool
     """Whether it understands stream_options.include_usage (False: MindIE, which always sends usage)."""
 

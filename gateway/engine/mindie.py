@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
-from gateway.engine.openai import OpenAI, chat, listing, prompt_only, tokenized
+from gateway.engine.openai import OpenAI, chat, listing, own_event_id, own_id, prompt_only, tokenized
 from gateway.wire.openai import MalformedJson, parse_object, value_of
 
 _TIMINGS = ("prefill_time", "decode_time_arr", "full_text")
@@ -23,6 +23,7 @@ class MindIE(OpenAI):
     )
     transform = "decode"
     final_usage = False
+    answer_needs_room = False
     figures: ClassVar[Mapping[str, str]] = {
         "num_requests_running": "running",
         "num_requests_waiting": "waiting",
@@ -52,9 +53,11 @@ class MindIE(OpenAI):
             rewrite.put(fields, "usage", _plain(usage))
         if api == "chat":
             chat(fields, reasoning)
+        own_id(api, fields)
         return fields
 
     def event(self, event: dict[str, Any], reasoning: str) -> dict[str, Any]:
+        own_event_id(event)
         for name in _TIMINGS:
             event.pop(name, None)
         usage = event.get("usage")

@@ -1,6 +1,8 @@
 """The generic OpenAI dialect, for llama.cpp and all that speaks OpenAI's API without a file of its own; the others start from it."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from hashlib import md5
 from typing import Any, ClassVar
 
 from msgspec import Raw
@@ -30,6 +32,7 @@ class OpenAI:
     transform = "splice"
     continuous_usage = False
     final_usage = True
+    answer_needs_room = True
     figures: ClassVar[Mapping[str, str]] = {
         "llamacpp:requests_processing": "running",
         "llamacpp:requests_deferred": "waiting",
@@ -94,6 +97,27 @@ def chat(fields: Fields, reasoning: str) -> None:
         if isinstance(choice, dict) and isinstance(choice.get("message"), dict):
             one_reasoning(choice["message"], reasoning)
     fields["choices"] = Raw(encode(choices))
+
+
+@lru_cache(maxsize=1024)
+def caller_id(id: str, of_chat: bool) -> str:
+    """An answer's id as OpenAI's look. The engine's own would tell its family; equal ids stay equal."""
+    beginning = "chatcmpl-" if of_chat else "cmpl-"
+    return id if id.startswith(beginning) else beginning + md5(id.encode(errors="backslashreplace"), usedforsecurity=False).hexdigest()
+
+
+def own_id(api: str, fields: Fields) -> None:
+    """Gives a whole answer an id in OpenAI's form, where it has one at all."""
+    id = rewrite.value(fields, "id")
+    if isinstance(id, str) and api in ("chat", "completions"):
+        rewrite.put(fields, "id", caller_id(id, api == "chat"))
+
+
+def own_event_id(event: dict[str, Any]) -> None:
+    """The same for an event of a stream."""
+    id = event.get("id")
+    if isinstance(id, str):
+        event["id"] = caller_id(id, event.get("object") != "text_completion")
 
 
 def prompt_only(fields: Fields, name: str, others: Mapping[str, object]) -> list[str]:

@@ -1,5 +1,6 @@
 """SGLang 0.4 and 0.5."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -7,8 +8,13 @@ from msgspec import Raw
 
 from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
-from gateway.engine.openai import OpenAI, chat, listing
+from gateway.engine.openai import OpenAI, chat, listing, own_event_id, own_id
 from gateway.wire.openai import encode, value_of
+
+
+_STOP = "matched_stop"
+_STOP_KEY = b',"matched_stop":'
+_scalar = re.compile(rb' ?(?:null|-?[0-9]+|"(?:[^"\\]|\\.)*")', re.S)
 
 
 class SGLang(OpenAI):
@@ -40,15 +46,34 @@ class SGLang(OpenAI):
         if api == "chat":
             chat(fields, reasoning)
         fields.pop("metadata", None)  # the engine's own affairs: which weights it has loaded
+        if "choices" in fields:
+            fields["choices"] = Raw(_without_stops(bytes(fields["choices"])))
+        own_id(api, fields)
         return fields
 
     def event(self, event: dict[str, Any], reasoning: str) -> dict[str, Any]:
+        own_event_id(event)
         choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():
-            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if not isinstance(choice, dict):
+                continue
+            choice.pop(_STOP, None)
+            delta = choice.get("delta")
             if isinstance(delta, dict) and delta.get("tool_calls"):
                 _without_nulls(delta)
         return event
+
+
+def _without_stops(choices: bytes) -> bytes:
+    """Choices without `matched_stop`, which no other engine has. Cut out as bytes: inside a JSON string its quotes would be escaped."""
+    at = choices.find(_STOP_KEY)
+    while at >= 0:
+        value = _scalar.match(choices, at + len(_STOP_KEY))
+        if value is None:
+            break
+        choices = choices[:at] + choices[value.end() :]
+        at = choices.find(_STOP_KEY, at)
+    return choices
 
 
 def _without_nulls(delta: dict[str, Any]) -> None:

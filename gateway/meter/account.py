@@ -11,6 +11,7 @@ class Account:
 
     def __init__(self, journal: Journal, metrics: Metrics, node: str, slot: int) -> None:
         self.journal = journal
+        self.table = journal.progress
         self.metrics = metrics
         self._node = node
         self._slot = slot
@@ -22,11 +23,7 @@ class Account:
         record = x.opening(self._node, self._slot, x.snapshot.rev)
         line = encode_record(record)
         self.journal.write(line)
-        x.progress = self.journal.progress.take(line if len(line) <= OPEN_MOST else encode_record(_shortened(record)))
-
-    def progress(self, x: Exchange, usage: bytes) -> None:
-        """The running counts of an open stream, as the engine's own JSON."""
-        self.journal.progress.usage(x.progress, usage)
+        x.progress = self.table.take(line if len(line) <= OPEN_MOST else encode_record(_shortened(record)))
 
     def settle(self, x: Exchange, now: float, release: Release | None = None) -> None:
         """Writes the `done` line; the first call counts. `release` lets go of the bytes that end the answer: it is

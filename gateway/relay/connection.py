@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         "_sink",
         "closed",
         "idle_since",
+        "on_body",
         "on_header",
         "reused",
         "transport",
@@ -63,9 +64,11 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._sink: Sink | None = None
         self._headers: dict[bytes, bytes] = {}
-        self.on_header = self._headers.__setitem__  # httptools calls it per header: no frame of ours in between
-        self._parser: Any = httptools.HttpResponseParser(self)
         self._pieces: list[bytes] = []
+        # httptools calls these two per header and per piece of a body: no frame of ours in between.
+        self.on_header = self._headers.__setitem__
+        self.on_body = self._pieces.append
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._head_size = 0
         self._complete = False
         self._headed = self._length = self._chunked = self._lasting = False
@@ -139,15 +142,20 @@ class Connection(asyncio.Protocol):
             self._fail("protocol", "the engine answered with a protocol upgrade")
             return
         except httptools.HttpParserError:
-            self._hand_over()
-            if not self._complete:
-                self._fail("protocol", "the engine's answer is not valid HTTP")
-                return
-            self._lasting = False  # the answer is whole, but something follows that nobody asked for
+            valid = False
         else:
-            self._hand_over()
+            valid = True
+        pieces = self._pieces
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            if self._sink is not None:
+                self._sink.data(body)
         if self._complete:
+            self._lasting &= valid  # if not: the answer is whole, but something follows that nobody asked for
             self._finished()
+        elif not valid:
+            self._fail("protocol", "the engine's answer is not valid HTTP")
         elif not self._headed:
             self._head_size += len(data)
             if self._head_size > HEAD_MOST:
@@ -199,23 +207,11 @@ class Connection(asyncio.Protocol):
         if self._sink is not None:
             self._sink.head(status, headers)
 
-    def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
-
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:
             self._complete = True
 
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _hand_over(self) -> None:
-        pieces = self._pieces
-        if not pieces:
-            return
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        if self._sink is not None:
-            self._sink.data(data)
 
     def _finished(self) -> None:
         """The message is complete. The connection is free before its sink is told, so that what follows may use it."""

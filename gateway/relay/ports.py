@@ -25,10 +25,17 @@ class Taker(Protocol):
     def broken(self, data: bytes) -> bytes: ...
 
 
+class Table(Protocol):
+    """The table of what open requests have used so far (meter.progress.Progress)."""
+
+    def usage(self, place: int, usage: bytes) -> None: ...
+
+
 class Book(Protocol):
     """The book-keeper (meter.account.Account)."""
 
-    def progress(self, x: Exchange, usage: bytes) -> None: ...
+    @property
+    def table(self) -> Table: ...
     def settle(self, x: Exchange, now: float, release: Callable[[], None] | None = None) -> None: ...
 
 

@@ -25,11 +25,14 @@ NO_STREAM = -200
 class StreamDelivery(Delivery):
     """One attempt at a stream."""
 
-    __slots__ = ("committed", "held", "keepalive", "sent", "transform")
+    __slots__ = ("committed", "held", "keepalive", "out_bytes", "place", "sent", "table", "transform")
 
     def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, clock: Clock, transform: Transform, keepalive: float) -> None:
         super().__init__(x, caller, hop, account, clock)
         self.transform = transform
+        self.table = account.table
+        self.place = x.progress
+        self.out_bytes = 0
         self.keepalive = keepalive
         self.held: list[bytes] = []
         self.committed = False
@@ -54,14 +57,14 @@ class StreamDelivery(Delivery):
         transform = self.transform
         out = transform.feed(data)
         self.last = now = monotonic()
-        usage = transform.usage
+        usage = transform.tally.usage
         if usage:
-            self.account.progress(self.x, usage)
+            self.table.usage(self.place, usage)
         if not self.committed:
             if not transform.committed and not transform.done:
                 if out:
                     self.held.append(out)
-                if transform.error is not None or transform.broken is not None:
+                if transform.over:
                     self._engine_failed()
                 return
             out = self._commit(out, now)
@@ -70,9 +73,9 @@ class StreamDelivery(Delivery):
             return
         if out:
             self.sent = now
-            self.x.out_bytes += len(out)
+            self.out_bytes += len(out)
             self.caller.send(out)
-        if transform.error is not None or transform.broken is not None:
+        if transform.over:
             self._engine_failed()
 
     def end(self) -> None:
@@ -113,7 +116,7 @@ class StreamDelivery(Delivery):
         """`[DONE]` was seen: the record is settled before the bytes that end the answer are released."""
         x = self.x
         out += DONE
-        x.out_bytes += len(out)
+        self.out_bytes += len(out)
         x.status, x.end = 200, End.NORMAL
         self.count("final")
         self.succeed(now)
@@ -151,25 +154,26 @@ class StreamDelivery(Delivery):
             return
         x = self.x
         x.end, x.error = End.UPSTREAM + End.DATA, failure.reason
-        self.count("continuous")
         self.hop.failed(failure)
         attempt = x.attempts[-1]
         attempt.reason, attempt.ms = failure.reason, int((monotonic() - self.started) * 1_000_000) / 1000
         event = error_event(own_words(failure.message, x), failure.type or type_of(failure.status), failure.param, failure.code)
-        x.out_bytes += len(event)
+        self.out_bytes += len(event)
+        self.count("continuous")
         end = self.caller.broken(event)
         self.rest()
         self.account.settle(x, monotonic(), lambda: self.finish(end))
 
     def count(self, source: str) -> None:
-        """Token counts from the engine's latest usage, else from the events that carried output."""
+        """What the caller got: tokens from the engine's latest usage, else from the events that carried output, and bytes."""
         x, transform = self.x, self.transform
-        tokens = tokens_of(transform.usage) if self.hop.channel.usage != "count" else None
+        x.out_bytes = self.out_bytes
+        tokens = tokens_of(transform.tally.usage) if self.hop.channel.usage != "count" else None
         if tokens is not None:
             x.tokens, x.source = tokens, source
-        elif transform.content_events:
+        elif transform.tally.events:
             x.source = "counted"
-            x.tokens = Tokens(output=transform.content_events)
+            x.tokens = Tokens(output=transform.tally.events)
 
     # -- clocks ---------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.simulate import tokens
 from gateway.simulate.dialect import Answer, Received, Refused, Routes, Whole
+from gateway.simulate.fastapi_types import mistakes
 from gateway.simulate.prompt import Json, prompts_of, text_of
 from gateway.simulate.sse import encode
 
@@ -70,12 +71,10 @@ def check_fields(body: Mapping[str, Json], fail: Fail, *, needed: str) -> None:
     """The field a request cannot lack, and the types and ranges that both engines refuse. Errors: Refused."""
     if needed not in body:
         raise Refused(fail(400, invalid("missing", f"body.{needed}", "Field required"), f"body.{needed}"))
-    if needed == "messages" and not isinstance(body["messages"], list):
-        raise Refused(fail(400, invalid("list_type", "body.messages", "Input should be a valid list"), "body.messages"))
+    for kind, place, message in mistakes(body):
+        raise Refused(fail(400, invalid(kind, place, message), place))
     for name in ("max_tokens", "max_completion_tokens", "n"):
         value = body.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise Refused(fail(400, invalid("int_type", f"body.{name}", "Input should be a valid integer"), f"body.{name}"))
         if isinstance(value, int) and value < 1:
             raise Refused(fail(400, f"{name} must be at least 1, got {value}.", name))
     many = body.get("n")

@@ -3,6 +3,7 @@
 Texts marked (M) are not recorded in the engine's source; their status and error_type are.
 """
 
+import re
 from collections.abc import Callable, Mapping
 
 from gateway.simulate.prompt import Json
@@ -11,6 +12,7 @@ Object = Mapping[str, Json]
 EMPTY_MESSAGES = "Messages token length must be in (0, 1048576], but got 0. This could be caused by invalid input format or empty content."
 INT_MAX = 2_147_483_647
 FLT_MAX = "3.40282e+38"
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_\u4e00-\u9fa5-]{1,64}")
 ROLES = ("system", "assistant", "user", "tool")
 _TYPES: tuple[tuple[str, str], ...] = (
     ("stream", "boolean"),
@@ -69,6 +71,21 @@ def chat(body: Object) -> str | None:
     choice = body.get("tool_choice")
     if isinstance(choice, str) and choice not in ("none", "auto", "required"):
         return "Parameter tool_choice string not in [none, auto, required]"
+    if choice is not None and not isinstance(choice, str | dict):
+        return "tool_choice must be string type."  # (M)
+    return _tools(body.get("tools"))
+
+
+def _tools(tools: Json) -> str | None:
+    if tools is None:
+        return None
+    if not isinstance(tools, list) or not tools:
+        return "tools must be array type."  # (M)
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
+            return "Request param contains tool function name invalid"  # (M)
     return None
 
 
@@ -89,6 +106,8 @@ def _message(message: Json, *, with_tools: bool) -> str | None:
 
 def _stop(body: Object) -> str | None:
     stop = body.get("stop")
+    if stop is not None and not isinstance(stop, str | list):
+        return "stop must be string type."  # (M)
     texts = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
     if any(not isinstance(text, str) or not 1 <= len(text) <= 1024 for text in texts):
         return "Parameter stop string length must be in [1, 1024]"  # (M)

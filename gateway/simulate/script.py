@@ -122,6 +122,9 @@ def _body(value: Value) -> bytes:
 def _headers(value: Value) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(f"`{value}` must be a mapping of header names to values")
+    for name, content in value.items():
+        if isinstance(content, bool) or not isinstance(content, str | int | float):
+            raise ValueError(f"`{name}` must be text or a number")
     return {str(name): str(content) for name, content in value.items()}
 
 
@@ -161,6 +164,7 @@ class _Reader:
         if not isinstance(root, yaml.MappingNode):
             return self._wrong(root, "a fault script is a mapping with the key `faults`")
         rules: list[Fault] = []
+        self._once(root)
         for key, node in root.value:
             if key.value != "faults":
                 self._wrong(key, f"unknown word `{key.value}`{_near(key.value, ['faults'])}")
@@ -174,6 +178,7 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             self._wrong(node, "a rule is a mapping like {on: 1, do: refuse}")
             return None
+        self._once(node)
         words = {key.value: (key, value) for key, value in node.value}
         if "do" not in words:
             self._wrong(node, "a rule needs `do`")
@@ -193,6 +198,19 @@ class _Reader:
             if word not in words:
                 self._wrong(node, f"`{do}` needs `{word}`")
         return None if self.mistakes else Fault(do=do, **fields)  # type: ignore[arg-type]
+
+    def _once(self, node: yaml.MappingNode) -> None:
+        """YAML would silently take the last of two equal words."""
+        seen: dict[object, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._wrong(key, "a word is needed here")
+            elif key.value in seen:
+                self._wrong(key, f"`{key.value}` is written twice, first in line {seen[key.value]}")
+            else:
+                seen[key.value] = key.start_mark.line + 1
+            if isinstance(value, yaml.MappingNode):
+                self._once(value)
 
     def _check_selectors(self, words: Mapping[str, tuple[yaml.Node, yaml.Node]], do: Word) -> None:
         chosen = [word for word in ("on", "every", "share") if word in words]

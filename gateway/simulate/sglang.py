@@ -106,6 +106,8 @@ class Sglang:
     def _chat(self, request: Received, _: Mapping[str, str]) -> Answer:
         body = fastapi.object_of(request, self.failure)
         fastapi.check_fields(body, self.failure, needed="messages")
+        if body["messages"] == []:
+            raise Refused(self.failure(400, "Messages cannot be empty."))
         if body.get("tool_choice") == "required" and not body.get("tools"):
             raise Refused(self.failure(400, "Tools cannot be empty if tool choice is set to required."))
         prompt = chat_tokens(body["messages"], body.get("tools"))

@@ -124,6 +124,8 @@ class Vllm:
 
     def _check_chat(self, body: Object) -> None:
         self._check_stream_options(body)
+        if body["messages"] == []:
+            raise self._invalid("`messages` must not be empty.")
         wanted = body.get("response_format")
         if isinstance(wanted, dict) and wanted.get("type") == "json_schema" and not wanted.get("json_schema"):
             raise self._invalid("When response_format type is json_schema, the json_schema field must be provided.")

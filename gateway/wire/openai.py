@@ -16,6 +16,7 @@ _anything: Final = msgspec.json.Decoder()
 _encoder: Final = msgspec.json.Encoder()
 _BYTE: Final = re.compile(r"(.*?) ?\(byte (\d+)\)$")
 _KIND: Final = re.compile(r"got `(\w+)`")
+_ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S)
 _STEP: Final = 1 << 16
 _MOST: Final = 2**53
 _BOM: Final = b"\xef\xbb\xbf"
@@ -75,6 +76,8 @@ def _refuse(body: bytes, why: Exception) -> NoReturn:
     if isinstance(why, UnicodeDecodeError):
         raise MalformedJson(body, 0, "a name is not UTF-8") from None
     text = str(why)
+    if ("surrogate" in text or "truncated" in text) and (alone := _lone_surrogate(body)) is not None:
+        raise MalformedJson(body, alone, "half of a surrogate pair is no character") from None
     if kind := _KIND.search(text):
         start = len(body) - len(body.lstrip())
         raise MalformedJson(body, start, f"an object is expected, not {kind[1]}") from None
@@ -82,6 +85,11 @@ def _refuse(body: bytes, why: Exception) -> NoReturn:
         what = found[1].removeprefix("JSON is malformed: ")
         raise MalformedJson(body, int(found[2]) - (what == "trailing characters"), what) from None  # there it has read one on
     raise MalformedJson(body, len(body), "it ends too early" if "truncated" in text else text) from None
+
+
+def _lone_surrogate(body: bytes) -> int | None:
+    """Where an escape stands for half of a character (`\\ud83d`) without its other half; None: nowhere."""
+    return next((found.start() for found in _ESCAPE.finditer(body) if found[1]), None)
 
 
 def _check_utf8(body: bytes) -> None:

@@ -24,7 +24,7 @@ class Splitter:
     engines we know) are never copied for it. The cost is linear in the bytes, also when they come one by one.
     """
 
-    __slots__ = ("_fresh", "_held", "_parts", "_size", "_skip_lf", "_start", "limit")
+    __slots__ = ("_held", "_parts", "_size", "_skip_lf", "_start", "fresh", "limit")
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
@@ -33,11 +33,12 @@ class Splitter:
         self._held = b""  # the last byte of `_parts`: is the first of the next feed a blank line's second half?
         self._skip_lf = False
         self._start = True
-        self._fresh = False  # between two events, with nothing to remember
+        self.fresh = False
+        """Between two events, with nothing to remember: what comes next is the beginning of an event."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that are whole now. Errors: EventTooLong, after which the splitter is of no more use."""
-        if self._fresh and 0 < data.find(b"\n") == len(data) - 2 < self.limit - 1 and data.endswith(b"\n") and data.find(b"\r") < 0:
+        if self.fresh and 0 < data.find(b"\n") == len(data) - 2 < self.limit - 1 and data.endswith(b"\n") and data.find(b"\r") < 0:
             return [data]  # the usual case: one event (a search for one byte is far quicker than for two)
         if self._start:
             data = self._without_bom(data)
@@ -46,7 +47,7 @@ class Splitter:
         if not data:
             return []
         events = self._go_on(data) if self._parts else self._cut(data, 0)
-        self._fresh = not (self._parts or self._skip_lf or self._start)
+        self.fresh = not (self._parts or self._skip_lf or self._start)
         return events
 
     def flush(self) -> bytes:

@@ -7,7 +7,7 @@
 All three see the same things: when the answer commits, its finish, its usage, an error in band, bytes that are no SSE.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from gateway.wire import sse
@@ -38,13 +38,11 @@ class Transform(Protocol):
     """Bytes that are no SSE: what they are, without the text itself."""
     broken_text: bytes
     """The text itself, at most 500 bytes, for the dialect."""
-    content_events: int
-    """Events that carried output: about the tokens, when nothing better is known."""
-
-    @property
-    def usage(self) -> bytes:
-        """The latest usage object as JSON; b"" when there is none yet. Several choices' own usages are summed."""
-        ...
+    over: bool
+    """Nothing more will be given: done, an error, or broken."""
+    tally: Tally
+    """`usage`: the latest usage object as JSON, b"" when there is none yet; several choices' own usages are summed.
+    `events`: those that carried output."""
 
     def feed(self, data: bytes) -> bytes:
         """What the caller gets now: whole events, or b""."""
@@ -99,8 +97,8 @@ class Stream:
     """The transform of one stream, of any kind."""
 
     __slots__ = (
-        "_continuous", "_decode_all", "_long", "_model", "_normalise", "_over", "_raw", "_reasoning", "_splitter", "_tally", "_templates",
-        "_tried", "_wants_usage", "broken", "broken_text", "committed", "content_events", "done", "error", "finished",
+        "_continuous", "_decode_all", "_expected", "_long", "_model", "_normalise", "_raw", "_reasoning", "_splitter", "_templates", "_tried",
+        "_wants_usage", "broken", "broken_text", "committed", "done", "error", "finished", "over", "tally",
     )  # fmt: skip
 
     def __init__(
@@ -116,24 +114,30 @@ class Stream:
         self._reasoning = reasoning
         self._normalise = event
         self._splitter = sse.Splitter()
-        self._tally = Tally()
+        self.tally = Tally()
         self._templates: list[Template] = []
+        self._expected: Sequence[Template] = ()  # the same, where the next byte begins an event
         self._long = 0  # events of output that went the long way after the first
         self._tried = 0
-        self._over = False
+        self.over = False
         self.committed = self.done = self.finished = False
         self.error: dict[str, Any] | None = None
         self.broken: str | None = None
         self.broken_text = b""
-        self.content_events = 0
-
-    @property
-    def usage(self) -> bytes:
-        return self._tally.usage
 
     def feed(self, data: bytes) -> bytes:
-        if self._over:
+        if self.over:
             return b""
+        for template in self._expected:
+            pasted = template.paste(data, self.tally)
+            if pasted is not None:
+                return data if self._raw else pasted
+        shown = self._split(data)
+        self._expected = self._templates if self._splitter.fresh else ()
+        return shown
+
+    def _split(self, data: bytes) -> bytes:
+        """Event by event: something else than whole events of one known form has come."""
         too_long = None
         try:
             events = self._splitter.feed(data)
@@ -148,7 +152,7 @@ class Stream:
 
     def flush(self) -> bytes:
         rest = self._splitter.flush()
-        if self._over or not rest.strip():
+        if self.over or not rest.strip():
             return b""
         parts = sse.fields_of(rest)
         if parts.strange is None and parts.data is not None:
@@ -164,18 +168,17 @@ class Stream:
         return b""
 
     def _event(self, event: bytes) -> bytes:
-        if self._over:
+        if self.over:
             return b""
         for template in self._templates:
-            pasted = template.paste(event, self._tally)
+            pasted = template.paste(event, self.tally)
             if pasted is not None:
-                self.content_events += 1
                 return event if self._raw else pasted
         if self._decode_all or not self.committed:
             return self._decoded(event)
-        before = self.content_events
+        before = self.tally.events
         shown = self._decoded(event)
-        if self.content_events > before:
+        if self.tally.events > before:
             self._long += 1
             if self._tried < TEMPLATES + (before - self._long) // TEMPLATES:  # a stream without a form is not searched for one for ever
                 self._tried += 1
@@ -189,7 +192,7 @@ class Stream:
             return
         tally = Tally()
         pasted = made.paste(event, tally)
-        usage = self._tally.of_last()
+        usage = self.tally.of_last()
         if pasted is not None and decode(pasted[6:]) == decode(shown[6:]) and (not tally.usage or decode(tally.usage) == decode(usage)):
             self._templates.insert(0, made)
             del self._templates[TEMPLATES:]
@@ -248,19 +251,19 @@ class Stream:
                 index = 0
             if output:
                 self.committed = True
-                self.content_events += 1
+                self.tally.events += 1
             if len(choices) > 1:
                 index = None
         usage = value.get("usage")
         if isinstance(usage, dict):
-            self._tally.note(encode(usage), index)
-        self._tally.frame = value
+            self.tally.note(encode(usage), index)
+        self.tally.frame = value
         if self._raw:
             return event
         if not choices and ("choices" in value or usage):
             if not self._wants_usage:
                 return b""
-            self._tally.passed = self._tally.passed or bool(usage)
+            self.tally.passed = self.tally.passed or bool(usage)
         elif "usage" in value and not (self._continuous and usage):
             del value["usage"]
         return b"data: " + encode(self._shown(value)) + b"\n\n"
@@ -294,10 +297,10 @@ class Stream:
         return event if self._raw else b""
 
     def _end(self) -> bytes:
-        self.done = self._over = True
-        if self._raw or not self._wants_usage or self._tally.passed or not self._tally.usage:
+        self.done = self.over = True
+        if self._raw or not self._wants_usage or self.tally.passed or not self.tally.usage:
             return b""
-        return b"data: " + encode(self._tally.last_chunk(self._model)) + b"\n\n"
+        return b"data: " + encode(self.tally.last_chunk(self._model)) + b"\n\n"
 
     def _strange(self, line: bytes, event: bytes) -> None:
         """A line that SSE does not know. llama.cpp of old wrote errors as `error: {…}`."""
@@ -309,11 +312,11 @@ class Stream:
 
     def _fail(self, said: Json) -> None:
         self.error = said
-        self._over = True
+        self.over = True
 
     def _break(self, what: str, text: bytes) -> None:
-        if self._over:
+        if self.over:
             return
         self.broken = what
         self.broken_text = text.strip()[:BROKEN_TEXT]
-        self._over = True
+        self.over = True

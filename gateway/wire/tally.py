@@ -13,11 +13,14 @@ _SUMMED: Final = ("completion_tokens", "reasoning_tokens")
 class Tally:
     """Usage on an event with choices is that choice's own; usage on an event without is the whole answer's."""
 
-    __slots__ = ("_choices", "_last", "frame", "passed", "usage")
+    __slots__ = ("_choices", "_index", "_last", "events", "frame", "passed", "usage")
 
     def __init__(self) -> None:
-        self._choices: dict[object, bytes] = {}
+        self._choices: dict[object, bytes] = {}  # of an answer with more than one
+        self._index: object = None
         self._last = b""
+        self.events = 0
+        """Events that carried output: about the tokens, when nothing better is known."""
         self.usage = b""
         """As JSON; b"" = none yet."""
         self.frame: Json = {}
@@ -31,12 +34,15 @@ class Tally:
 
     def note(self, usage: bytes, index: object) -> None:
         """index: whose usage it is; None = the whole answer's."""
+        self.usage = usage
         if index is None:
-            self.usage = usage
-        else:
-            self._last = self.usage = self._choices[index] = usage
-            if len(self._choices) > 1:
-                self.usage = _encoder.encode(_sum(list(self._choices.values())))
+            return
+        if index != self._index and self._last:
+            self._choices.setdefault(self._index, self._last)
+        if self._choices:
+            self._choices[index] = usage
+            self.usage = _encoder.encode(_sum(list(self._choices.values())))
+        self._index, self._last = index, usage
 
     def last_chunk(self, model: str | None) -> Json:
         """OpenAI's own trailing usage chunk, for engines that send none."""

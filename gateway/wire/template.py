@@ -20,7 +20,7 @@ _MARK: Final = "\ue000text\ue000"
 _MARK_BYTES: Final = _MARK.encode()
 _USAGE_MARK: Final = {"\ue000": "\ue000usage\ue000"}
 _USAGE_BYTES: Final = msgspec.json.encode(_USAGE_MARK)
-_BODY: Final = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
+_BODY: Final = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
 _NUMBER: Final = re.compile(rb"(?<![\w.+-])\d+(?![\w.])")
 _KEPT: Final = 64
 
@@ -40,11 +40,10 @@ _usage_decoder: Final = msgspec.json.Decoder(_Usage)
 class Template:
     """One form. `before`, `between`, `after`: bytes around text and usage as the engine sends them; `shown_*`: as the caller gets them."""
 
-    __slots__ = ("_after", "_before", "_between", "_form", "_index", "_shape", "_shown_after", "_shown_before", "_shown_between", "_text")
+    __slots__ = ("_after", "_before", "_between", "_form", "_index", "_shape", "_shown_after", "_shown_before", "_shown_between")
 
     def __init__(self, before: bytes, between: bytes, after: bytes, shape: re.Pattern[bytes] | None, index: object) -> None:
         self._before, self._between, self._after = before, between, after
-        self._text = len(before)
         self._shape = shape
         self._index = index
         self._form = _form(between, after, shape)
@@ -61,35 +60,49 @@ class Template:
             self._shown_between, self._shown_after = b"", rest
         return _USAGE_BYTES not in self._shown_before and _USAGE_BYTES not in self._shown_after
 
-    def paste(self, event: bytes, tally: Tally) -> bytes | None:
-        """What the caller gets for this event; None when it is not of this form."""
-        if not event.startswith(self._before):
-            return None
-        usage = None
-        if self._form is not None:
-            found = self._form.fullmatch(event, self._text)
+    def paste(self, data: bytes, tally: Tally) -> bytes | None:
+        """What the caller gets for `data`: whole events of this form, one or several. None when it is anything else."""
+        if self._form is None:
+            return self._paste_one(data, tally)
+        match, before, start = self._form.match, self._before, len(self._before)
+        shown_before, shown_between, shown_after = self._shown_before, self._shown_between, self._shown_after
+        shown: list[bytes] = []
+        usage, end, events = b"", 0, 0
+        while end < len(data):
+            found = match(data, end + start) if data.startswith(before, end) else None
             if found is None:
                 return None
             text, usage = found.groups()
-            usage = usage or None
-        else:
-            start, end = self._text, len(event) - len(self._after)
-            if not event.endswith(self._after):
+            if not text or not (text.isascii() or _is_utf8(text)):
                 return None
-            if self._shape is not None:
-                cut = event.rfind(self._between)
-                begin = cut + len(self._between)
-                if cut < start or self._shape.fullmatch(event, begin, end) is None:
-                    return None
-                usage, end = event[begin:end], cut
-            if end < start or _BODY.fullmatch(event, start, end) is None:
-                return None
-            text = event[start:end]
-        if not text or not (text.isascii() or _is_utf8(text)):
+            shown += (shown_before, text, shown_between, usage, shown_after) if shown_between else (shown_before, text, shown_after)
+            end = found.end()
+            events += 1
+        tally.events += events
+        if usage:
+            tally.note(usage, self._index)
+        return b"".join(shown)
+
+    def _paste_one(self, event: bytes, tally: Tally) -> bytes | None:
+        """The same step by step, as long as the form has no pattern of its own."""
+        start, end = len(self._before), len(event) - len(self._after)
+        if not event.startswith(self._before) or not event.endswith(self._after):
             return None
-        if usage is None:
-            return self._shown_before + text + self._shown_after
-        tally.note(usage, self._index)
+        usage = b""
+        if self._shape is not None:
+            cut = event.rfind(self._between)
+            begin = cut + len(self._between)
+            if cut < start or self._shape.fullmatch(event, begin, end) is None:
+                return None
+            usage, end = event[begin:end], cut
+        if end <= start or _BODY.fullmatch(event, start, end) is None:
+            return None
+        text = event[start:end]
+        if not (text.isascii() or _is_utf8(text)):
+            return None
+        tally.events += 1
+        if usage:
+            tally.note(usage, self._index)
         if self._shown_between:
             return self._shown_before + text + self._shown_between + usage + self._shown_after
         return self._shown_before + text + self._shown_after
@@ -164,7 +177,7 @@ def _shape(usage: bytes) -> re.Pattern[bytes]:
     if pattern is None:
         if len(_shapes) >= _KEPT:
             _shapes.clear()
-        pattern = _shapes[key] = re.compile(rb"(?:0|[1-9]\d{0,14})".join(map(re.escape, pieces)))
+        pattern = _shapes[key] = re.compile(rb"(?:0|[1-9]\d{0,14}+)".join(map(re.escape, pieces)))
     return pattern
 
 

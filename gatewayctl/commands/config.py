@@ -113,7 +113,7 @@ def show_config(
 
         _print(session, filled_in(loaded))
         return
-    files = {file: _covered(text) for file, text in loaded.files.items()}
+    files = {file: _covered(text, loaded.names) for file, text in loaded.files.items()}
     if session.machine:
         show.data(session, {"files": files})
     else:
@@ -128,11 +128,10 @@ def _print(session: Session, value: Any) -> None:
         sys.stdout.write(show.as_yaml(value))
 
 
-def _covered(text: str) -> str:
-    from gateway.config.redact import redact
+def _covered(text: str, names: frozenset[str]) -> str:
+    from gateway.config.redact import covered
 
-    lines = text.splitlines()
-    return "".join(redact(lines, number) + "\n" for number in range(1, len(lines) + 1))
+    return "".join(line + "\n" for line in covered(text.splitlines(), names))
 
 
 @command(
@@ -218,8 +217,10 @@ def diff(session: Session) -> None:
     except Trouble as trouble:
         trouble.code = NOT_COMPARED if trouble.code == FAILED else trouble.code
         raise
-    if session.machine:
-        show.data(session, [{"change": change} for change in changes] if session.output == "csv" else changes)
+    if session.output == "csv":
+        show.items(session, [{"change": change} for change in changes], [Column("change", lambda one: one["change"])])
+    elif session.machine:
+        show.data(session, changes)
     else:
         for change in changes:
             print(show.text_of(change))
@@ -262,4 +263,5 @@ def rollback(
     Keys stay as they are today: a rollback brings no revoked key back.
     """
     session.confirm(f"Go back to {f'revision {rev}' if rev is not None else 'the revision before this one'}?", yes)
-    told(session, session.client().post("/v1/config/rollback", {"rev": rev}, PATIENCE))
+    client = session.client()
+    told(session, client, client.post("/v1/config/rollback", {"rev": rev}, PATIENCE))

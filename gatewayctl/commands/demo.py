@@ -76,12 +76,12 @@ RECORDS: Final = [
 ]
 
 
-def run(keep: bool) -> None:
-    """Show the gateway at work. keep: leave everything running until Ctrl-C. Raises Trouble when something is not as promised."""
+def run(keep: bool, color: str = "auto") -> None:
+    """Show the gateway at work. keep: leave everything running until Ctrl-C. color: as --color. Raises Trouble when something is not as promised."""
     began = time.monotonic()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with Stage() as stage:
-        demo = Demo(stage)
+        demo = Demo(stage, color)
         try:
             demo.play()
         except (Broken, NoAnswer, TimeoutError, Trouble) as error:
@@ -128,10 +128,10 @@ class OpenStream:
 class Demo:
     """The story, step by step."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, color: str = "auto") -> None:
         self.stage = stage
         self.path = stage.folder / "gateway.yaml"
-        self.session = Session(config=self.path)
+        self.session = Session(config=self.path, color=color)
         self.admin = Client(stage.folder / "data" / "admin.sock", self.path)
         self.caller: Asker | None = None
         self.answers: dict[str, Answer] = {}

@@ -22,4 +22,4 @@ def demo(session: Session, keep: Annotated[bool, typer.Option("--keep", help="Le
     """Show the gateway at work before simulated engines. Needs no accelerator and no configuration, and leaves nothing behind."""
     from gatewayctl.commands.demo import run
 
-    run(keep)
+    run(keep, session.color)

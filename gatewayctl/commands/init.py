@@ -54,6 +54,7 @@ def init(
     from gatewayctl.commands.newkey import Wanted, add
 
     _right_bind(bind)
+    _each_once(engine or [])
     engines = [_asked(session, text, model) for text in engine or []]
     try:
         texts = starter(engines, data_dir=str(data_dir.absolute()), bind=bind)
@@ -69,6 +70,18 @@ def init(
         print(key.secret)
     known = bool(engines) and all(facts and facts.get("models") for _, _, facts in engines)
     _next_steps(session, folder, known, bind)
+
+
+def _each_once(engines: list[str]) -> None:
+    """One address twice would get twice its share of the load."""
+    from gateway.config.fields import url_of
+
+    seen = set()
+    for url in (text.partition("=")[2] for text in engines):
+        right_url(url)
+        if url_of(url) in seen:
+            raise Trouble(f"--engine names {url} twice", code=USAGE)
+        seen.add(url_of(url))
 
 
 def _asked(session: Session, text: str, model: str | None) -> Engine:

@@ -12,7 +12,7 @@ from gatewayctl.commands.live import check_files, client_of_these_files, load_fo
 from gatewayctl.commands.reload import PATIENCE, refused
 from gatewayctl.session import Session
 from gatewayctl.show import Column
-from gatewayctl.trouble import UNREACHABLE, USAGE, Trouble
+from gatewayctl.trouble import BAD_CONFIG, UNREACHABLE, USAGE, Trouble
 
 app = noun(
     "keys",
@@ -124,8 +124,12 @@ def create(
             check_files(session.config, None)
         else:
             _reload(client)
-    except BaseException:
+    except BaseException as error:
         new.undo()
+        mistakes = getattr(error, "mistakes", ())
+        if mistakes and all(mistake.path.startswith("keys[") for mistake in mistakes):  # its line is gone again
+            said = ", and ".join(mistake.message for mistake in mistakes)
+            raise Trouble(f"the key was not added: {said}", "\n".join(filter(None, (m.hint for m in mistakes))), BAD_CONFIG) from error
         raise
     _show_new(session, new.told(live=client is not None), imported=secret is not None)
 

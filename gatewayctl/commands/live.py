@@ -21,7 +21,7 @@ def client_of_these_files(session: Session) -> Client | None:
         return None
     theirs = (client.get("/v1/status").get("config") or {}).get("path")
     if theirs and os.path.realpath(theirs) != os.path.realpath(session.config):
-        raise Trouble(f"the gateway on {session.socket} runs with {theirs}, not with {session.config}", f"Say: --config {theirs}", USAGE)
+        raise Trouble(f"the gateway on {client.path} runs with {theirs}, not with {session.config}", f"Say: --config {theirs}", USAGE)
     return client
 
 

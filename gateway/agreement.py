@@ -1,0 +1,282 @@
+"""Control's end of the agreement on endpoints: one word on each, out of what its looks find, what operators drain and what
+workers meet; told to all workers at once. Decides nothing about requests.
+
+A worker's event goes to every worker, back to itself too: so all end with what control heard last, whoever spoke first.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.admin.desk import NoSuch
+from gateway.bus.frames import frame
+from gateway.bus.server import BusServer, Link
+from gateway.config.resolved import Channel
+from gateway.discover.drains import WHOLE, Drain, Drains
+from gateway.discover.endpoints import Endpoints
+from gateway.discover.look import DOWN, DRAINING, EJECTED, NEW, WEDGED, Look
+
+log = logging.getLogger("gateway.agreement")
+
+Key = tuple[str, str]
+"""Channel's name, endpoint's URL."""
+HEARD_PATIENCE: Final = 2.0
+"""Seconds that workers have to say that they heard."""
+TOGETHER: Final = 0.05
+"""Seconds that figures wait for others, to go in one frame."""
+VERDICTS: Final = ("", NEW, WEDGED, DRAINING, DOWN)
+"""From best to worst; the worst counts."""
+
+
+@dataclass(slots=True)
+class Ejection:
+    """since: wall clock. until: monotonic, when the endpoint may have its trial."""
+
+    since: float
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What workers are told of an endpoint. since: monotonic."""
+
+    verdict: str
+    why: str
+    since: float
+
+
+class Agreement:
+    """What all workers act on."""
+
+    def __init__(self, endpoints: Endpoints, drains: Drains, bus: BusServer, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.drains = drains
+        self._endpoints = endpoints
+        self._bus = bus
+        self._now = now
+        self._born = now()
+        self._words: dict[Key, Word] = {}
+        self._ejections: dict[Key, Ejection] = {}
+        self._lengths: dict[Key, dict[str, int]] = {}
+        self._soon: set[Key] = set()
+        self._measured: set[Key] = set()
+        self._flushing: asyncio.TimerHandle | None = None
+        self._number = 0
+        self._heard: dict[int, tuple[Link, int]] = {}
+        self._hearing = asyncio.Event()
+        self._draining = asyncio.Lock()
+        self.ejected: Counter[tuple[str, str, str]] = Counter()
+        """How often, by channel, URL and reason, since control was started."""
+        endpoints.on_seen = self._seen
+        endpoints.on_adopted = self.refresh
+        bus.on("state", self._event)
+        bus.on("heard", self._has_heard)
+        bus.greet(self._greet)
+        self.refresh()
+
+    # -- what is known --------------------------------------------------------------------------------------------------
+
+    def ejection(self, channel: str, url: str) -> Ejection | None:
+        return self._ejections.get((channel, url))
+
+    def _word(self, key: Key, look: Look, now: float) -> Word | None:
+        """None: there is nothing to say yet."""
+        drain = self.drains.of(*key)
+        found = [(look.verdict, look.why)] if look.known else []
+        if drain is not None:
+            found.append((DRAINING, told(drain)))
+        if not found:
+            return None
+        verdict, why = max(found, key=lambda one: VERDICTS.index(one[0]))
+        before = self._words.get(key)
+        if before is not None and before.verdict == verdict:
+            since = before.since
+        else:
+            since = now
+        return Word(verdict, why if verdict else "", since)
+
+    # -- from looks and operators -----------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Other endpoints, or other drains: what changed by that is told."""
+        now, looks = self._now(), self._endpoints.looks()
+        gone = set()
+        for kept in (self._words, self._ejections, self._lengths):
+            for key in kept.keys() - looks.keys():
+                del kept[key]
+                gone.add(key)
+        self._tell([key for key, look in looks.items() if self._changes(key, look, now)], gone)
+
+    def _seen(self, look: Look, figures: bool) -> None:
+        key = (look.channel.name, look.endpoint.url)
+        if self._endpoints.looks().get(key) is not look:
+            return
+        now = self._now()
+        if self._changes(key, look, now):
+            self._tell([key])
+        lengths = look.context_lengths
+        if lengths != self._lengths.get(key, {}):
+            self._lengths[key] = lengths
+            self._soon.add(key)
+        if figures:
+            self._measured.add(key)
+        if (self._soon or self._measured) and self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(TOGETHER, self._flush)
+
+    def _flush(self) -> None:
+        """What was measured in the last moment goes in one frame."""
+        self._flushing = None
+        now, looks = self._now(), self._endpoints.looks()
+        figures = [self._figures(key, looks[key], now) for key in self._measured if key in looks]
+        lengths = [[*key, self._lengths[key]] for key in self._soon if key in self._lengths]
+        self._measured.clear()
+        self._soon.clear()
+        self._bus.broadcast(frame("vitals", figures=figures, lengths=lengths))
+
+    def _changes(self, key: Key, look: Look, now: float) -> bool:
+        word, before = self._word(key, look, now), self._words.get(key)
+        if word is None or (before is not None and (word.verdict, word.why) == (before.verdict, before.why)):
+            return False
+        self._words[key] = word
+        return True
+
+    @staticmethod
+    def _figures(key: Key, look: Look, now: float) -> list[Any]:
+        load = look.vitals.load
+        return [*key, load.running, load.waiting, load.kv_use, round(max(0.0, now - look.vitals.at), 3)]
+
+    # -- from and to workers ----------------------------------------------------------------------------------------------
+
+    def _event(self, link: Link, message: dict[str, Any]) -> None:
+        key = (message["channel"], message["endpoint"])
+        if key not in self._endpoints.looks():
+            return  # of a revision that is gone
+        before = self._ejections.get(key)
+        if message["event"] == "ejected":
+            reason, now = message["reason"], self._now()
+            since = before.since if before is not None else time.time()
+            self._ejections[key] = Ejection(since, now + message["remaining"], reason)
+            if before is None or before.until <= now:  # else two workers met the same
+                self.ejected[*key, reason] += 1
+                seconds = message["remaining"]
+                log.warning("channel %s: %s is ejected for %.0f s by worker-%d: %s", *key, seconds, link.slot, reason)
+        elif before is not None:
+            del self._ejections[key]
+            log.info("channel %s: %s serves again, says worker-%d", *key, link.slot)
+        self._tell([key])
+
+    def _tell(self, keys: Iterable[Key], gone: Iterable[Key] = ()) -> None:
+        if keys or gone:
+            self._number += 1
+            self._bus.broadcast(self._states(keys, gone, whole=False))
+
+    def _states(self, keys: Iterable[Key], gone: Iterable[Key] = (), *, whole: bool) -> bytes:
+        now, entries = self._now(), []
+        for key in keys:
+            word = self._words.get(key) or Word("", "", now)
+            out = self._ejections.get(key)
+            left = None if out is None else round(max(0.0, out.until - now), 3)
+            entries.append([*key, word.verdict, word.why, round(now - word.since, 3), left, out.reason if out else ""])
+        age = round(now - self._born, 3)
+        return frame("states", number=self._number, whole=whole, age=age, entries=entries, gone=[*gone])
+
+    def _greet(self, link: Link) -> None:
+        """All that there is to say, for a worker that (re)connects."""
+        now, looks = self._now(), self._endpoints.looks()
+        link.send(self._states(self._words.keys() | self._ejections.keys(), whole=True))
+        figures = [self._figures(key, look, now) for key, look in looks.items() if look.vitals.figures(now).running is not None]
+        lengths = [[*key, found] for key, found in self._lengths.items() if found]
+        link.send(frame("vitals", figures=figures, lengths=lengths))
+
+    def _has_heard(self, link: Link, message: dict[str, Any]) -> None:
+        self._heard[link.slot] = (link, message["number"])
+        self._hearing.set()
+
+    def _deaf(self, number: int) -> list[int]:
+        """Slots of workers that have not heard frame `number` yet."""
+        heard = self._heard
+        return [
+            slot for slot, link in self._bus.links.items() if slot not in heard or heard[slot][0] is not link or heard[slot][1] < number
+        ]
+
+    async def all_heard(self, number: int) -> list[int]:
+        """Until every connected worker heard the frame; the slots of those that did not in time."""
+        end = self._now() + HEARD_PATIENCE
+        while (deaf := self._deaf(number)) and (left := end - self._now()) > 0:
+            self._hearing.clear()
+            try:
+                await asyncio.wait_for(self._hearing.wait(), left)
+            except TimeoutError:
+                break
+        return sorted(deaf)
+
+    # -- drains -----------------------------------------------------------------------------------------------------------
+
+    async def drain(self, channel: Channel, endpoint: str | None, *, by: str, seconds: float | None) -> list[int]:
+        """Takes a channel or one endpoint of it out of service. Returns when every worker was told: the slots of those that did
+        not answer. Raises NoSuch, OSError."""
+        now = time.time()
+        url = url_of(channel, endpoint)
+        drain = Drain(channel=channel.name, endpoint=url, by=by, since=now, until=None if seconds is None else now + seconds)
+        async with self._draining:
+            await asyncio.to_thread(self.drains.add, drain)
+        log.warning("channel %s: %s is drained %s", channel.name, url or "all of it", told(drain).removeprefix("drained "))
+        self.refresh()
+        return await self.all_heard(self._number)
+
+    async def undrain(self, channel: Channel, endpoint: str | None, *, by: str) -> tuple[bool, list[int]]:
+        """Takes a drain back. Returns whether there was one, and as `drain`. Raises NoSuch, also when the whole channel is drained
+        and an endpoint was named; and OSError."""
+        url = url_of(channel, endpoint)
+        if url != WHOLE and self.drains.whole(channel.name):
+            raise NoSuch(f"the whole channel {channel.name} is drained: it is taken back as a whole, without --endpoint")
+        async with self._draining:
+            changed = await asyncio.to_thread(self.drains.remove, channel.name, url)
+        if changed:
+            log.warning("channel %s: %s is no longer drained (%s)", channel.name, url or "all of it", by)
+        self.refresh()
+        return changed, await self.all_heard(self._number)
+
+    async def expire(self) -> None:
+        """Takes back the drains whose time is over, for ever."""
+        while True:
+            if self.drains.over(time.time()):
+                async with self._draining:
+                    over = await asyncio.to_thread(self.drains.expire, time.time())
+                for drain in over:
+                    log.warning("channel %s: %s is no longer drained: its time is over", drain.channel, drain.endpoint or "all of it")
+                self.refresh()
+            await asyncio.sleep(1.0)
+
+    def state(self, channel: str, url: str) -> list[tuple[str, str, float]]:
+        """What is known here beside the look: state, why, since (wall clock)."""
+        found = []
+        out, drain = self.ejection(channel, url), self.drains.of(channel, url)
+        if out is not None:
+            trial = "" if out.until > self._now() else "; on trial"
+            found.append((EJECTED, out.reason + trial, out.since))
+        if drain is not None:
+            found.append((DRAINING, told(drain), drain.since))
+        return found
+
+
+def url_of(channel: Channel, endpoint: str | None) -> str:
+    """The endpoint that is meant, by its URL or its host and port; WHOLE for none. Raises NoSuch."""
+    if endpoint is None:
+        return WHOLE
+    asked = endpoint.rstrip("/")
+    for one in channel.endpoints:
+        if asked in (one.url.rstrip("/"), f"{one.host}:{one.port}"):
+            return one.url
+    known = ", ".join(one.url for one in channel.endpoints[:5]) or "none"
+    raise NoSuch(f"channel {channel.name} has no endpoint {endpoint!r}; it has {known}")
+
+
+def told(drain: Drain) -> str:
+    """One sentence: by whom, and until when."""
+    until = "" if drain.until is None else time.strftime(" until %Y-%m-%d %H:%M:%S", time.localtime(drain.until))
+    return f"drained by {drain.by}{until}"

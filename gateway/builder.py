@@ -1,0 +1,186 @@
+"""Builds a snapshot from the resolved form and from what outlives it (`shared`), pausing often."""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+from gateway.config.resolved import Channel, Endpoint, Key, Model, Resolved, Target, Tls
+from gateway.config.tls import client_context, server_context
+from gateway.engine.family import DIALECTS
+from gateway.live import ChannelLive, EndpointLive, ModelLive
+from gateway.relay.pool import Pool
+from gateway.route.ask import Ask
+from gateway.route.breaker import Breaker, BreakerSettings
+from gateway.route.budget import RetryBudget
+from gateway.route.build import looks, tree
+from gateway.route.conditions.compile import compile_when
+from gateway.route.conditions.load import Figures
+from gateway.route.decide import Bounds, Route, RuleLive, fallbacks
+from gateway.route.load import Load
+from gateway.route.schedule import Schedule
+from gateway.route.ward import Ward
+from gateway.shared import Shared
+from gateway.snapshot import Snapshot
+
+log = logging.getLogger("gateway.snapshot")
+
+SLICE = 200
+"""Channels or models built between two pauses, so that a reload never holds a loop up."""
+
+
+class Builder:
+    """Builds one snapshot, pausing often. Remembers which shared things it used."""
+
+    def __init__(self, rev: int, config: Resolved, shared: Shared, *, strict: bool = True) -> None:
+        """strict: a certificate that cannot be used is an error. A worker that starts with what everybody serves already
+        goes without it instead: its listener refuses handshakes, its engine's will fail, everything else is served."""
+        self.config = config
+        self._shared = shared
+        self._strict = strict
+        self._snapshot = Snapshot(rev, config)
+        self._schedules: dict[str, Schedule] = {}
+        self.used: dict[str, set[Hashable]] = {name: set() for name in shared.kept}
+
+    async def build(self, keys: AsyncIterator[Iterable[Key]]) -> Snapshot:
+        """The whole snapshot. Raises OSError or ssl.SSLError when a certificate cannot be used."""
+        snapshot, config = self._snapshot, self.config
+        for listener in config.listeners:
+            if listener.tls is not None and listener.serves == "api":
+                context = self._context("server", listener.tls, server_context)
+                if context is not None:
+                    snapshot.tls[listener.name] = context
+        self._schedules = {name: Schedule(schedule) for name, schedule in config.schedules.items()}
+        for number, channel in enumerate(config.channels.values()):
+            snapshot.channels[channel.name] = self._channel(channel)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        for number, model in enumerate(config.models.values()):
+            snapshot.add_model(self._model(model))
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        for model in config.models.values():
+            self._lead_on(model)
+        for live in snapshot.models.values():
+            live.fallbacks = [snapshot.models[route.name] for route in fallbacks(live.route)]
+        async for some in keys:
+            snapshot.keyring.add(some)
+            await asyncio.sleep(0)
+        return snapshot
+
+    def sweep(self) -> None:
+        """After the swap: what this snapshot does not use is let go."""
+        for name, used in self.used.items():
+            self._shared.kept[name].sweep(used)
+
+    def _kept(self, kind: str, key: Hashable, make: Callable[[], Any]) -> Any:
+        self.used[kind].add(key)
+        return self._shared.kept[kind].get(key, make)
+
+    def _context(self, side: str, tls: Tls, make: Callable[[Tls], ssl.SSLContext]) -> ssl.SSLContext | None:
+        try:
+            context: ssl.SSLContext = self._kept("contexts", (side, tls), lambda: make(tls))
+        except OSError as error:  # ssl.SSLError is one
+            files = ", ".join(filter(None, (tls.cert, tls.key, tls.ca)))
+            if self._strict:
+                raise OSError(f"TLS files cannot be used ({error.strerror or error}): {files}") from None
+            log.error("TLS files cannot be used (%s): %s", error.strerror or error, files)
+            return None
+        return context
+
+    # -- channels -----------------------------------------------------------------------------------------------------
+
+    def _channel(self, channel: Channel) -> ChannelLive:
+        lines = _constant_lines(channel)
+        ward = self._kept("wards", channel.name, lambda: Ward(len(channel.endpoints)))
+
+        held: set[tuple[str, Hashable]] = set()
+
+        def make(endpoints: Sequence[Endpoint]) -> list[EndpointLive]:
+            """Also later, when a registry knows others: then what is kept of those that are gone is let go."""
+            ward.resize(len(endpoints), time.monotonic())
+            before = set(held)
+            held.clear()
+            made = [self._endpoint(channel, endpoint, lines, ward, held) for endpoint in endpoints]
+            for kind, key in before - held:
+                self._shared.kept[kind].drop(key)
+            return made
+
+        turn = self._kept("turns", channel.name, lambda: [-1])
+        return ChannelLive(channel, DIALECTS[channel.engine], make, turn, self._shared.notice)
+
+    def _endpoint(self, channel: Channel, endpoint: Endpoint, lines: bytes, ward: Ward, held: set[tuple[str, Hashable]]) -> EndpointLive:
+        def kept(kind: str, key: Hashable, make: Callable[[], Any]) -> Any:
+            held.add((kind, key))
+            return self._kept(kind, key, make)
+
+        tls: Tls | None = None
+        context: ssl.SSLContext | None = None
+        if endpoint.scheme == "https":
+            tls = channel.tls or Tls()
+            context = self._context("client", tls, client_context) or client_context(Tls(verify=tls.verify))
+        where = (endpoint.scheme, endpoint.host, endpoint.port, tls)
+        connect, idle = channel.timeouts.connect, channel.keepalive
+        name = tls.server_name if tls else None
+        pool = kept("pools", (channel.name, *where, connect, idle), lambda: Pool(endpoint, context, name, connect, idle))
+        at = (channel.name, *where, endpoint.base)
+        rules = channel.breaker
+        settings = BreakerSettings(failures=rules.failures, share=rules.share, cooldown=rules.cooldown, slow_start=rules.slow_start)
+        breaker: Breaker = kept("breakers", at, lambda: Breaker(settings, ward))
+        breaker.settings = settings
+        return EndpointLive(endpoint, pool, breaker, kept("loads", at, Load), kept("lengths", at, dict), lines)
+
+    # -- models -------------------------------------------------------------------------------------------------------
+
+    def _model(self, model: Model) -> ModelLive:
+        top = model.top()
+        node = tree(top, self._leaf, self._policy, f"models.{model.name}")
+        route = Route(model.name, model.policy, node, self._bounds(model), asks=bool(model.rules) or looks(top))
+        return ModelLive(model, route, self._kept("budgets", model.name, RetryBudget))
+
+    def _leaf(self, target: Target) -> Any:
+        return self._snapshot.channels[target.channel].leaf(target.model)
+
+    def _policy(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        return self._kept("policies", key, make)
+
+    def _bounds(self, model: Model) -> Bounds:
+        """Asked by every rule on length, so the last answer is remembered."""
+        counter, tokenizer = self._shared.counter, model.tokenizer
+        last: list[Any] = [None, (0, 0)]
+
+        def bounds(ask: Ask) -> tuple[int, int]:
+            if last[0] is not ask:
+                last[:] = ask, counter.bounds(ask, tokenizer)
+            found: tuple[int, int] = last[1]
+            return found
+
+        return bounds
+
+    def _lead_on(self, model: Model) -> None:
+        """Rules and fallbacks, which lead to other models: now all are there."""
+        live = self._snapshot.models[model.name]
+        bounds = live.route.bounds
+        for rule in model.rules:
+            salt = f"{model.name} {rule.name}"
+            conditions = compile_when(rule.when, schedules=self._schedules, figures=self._figures, bounds=bounds, salt=salt)
+            if rule.target is None:
+                live.route.rules.append(RuleLive(rule.name, conditions, route=self._snapshot.models[rule.model].route))
+            else:
+                node = tree(rule.target, self._leaf, self._policy, f"models.{model.name}.rules.{rule.name}")
+                live.route.rules.append(RuleLive(rule.name, conditions, rule.target.policy, node))
+        live.route.fallback = [self._snapshot.models[name].route for name in model.fallback]
+
+    def _figures(self, channel: str) -> Figures:
+        """How busy a channel is, for conditions on its load."""
+        return self._snapshot.channels[channel].figures(self._shared.queued.get(channel))
+
+
+def _constant_lines(channel: Channel) -> bytes:
+    lines = {"Accept": "*/*", "Content-Type": "application/json", "User-Agent": "gateway"}
+    if channel.credential:
+        lines["Authorization"] = f"Bearer {channel.credential}"
+    lines |= channel.headers
+    return "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode("latin-1")

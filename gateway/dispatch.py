@@ -1,0 +1,277 @@
+"""From a decision to an answer: the plan's hops in order, each with its seat, its connection and its attempt, until one commits.
+
+Fallback models follow when everything of the model failed. What the caller has to be told of it is raised.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from gateway.accept.caller import Caller
+from gateway.engine.prepare import prepare
+from gateway.errors import Refusal, UpstreamFailure
+from gateway.exchange import Attempt, Exchange
+from gateway.live import Hop, ModelLive
+from gateway.meter.account import Account
+from gateway.referee.seats import Seat, Seats
+from gateway.relay.clock import Clock
+from gateway.relay.connection import Connection
+from gateway.relay.delivery import Delivery
+from gateway.relay.stream import StreamDelivery
+from gateway.relay.waiting import Waiting
+from gateway.relay.whole import WholeDelivery
+from gateway.route.ask import Ask
+from gateway.route.decide import Decision
+from gateway.tokens.counter import Counter
+from gateway.wire.answers import header_block
+from gateway.wire.openai import encode
+from gateway.wire.stream import transform
+from gateway.words import End
+
+log = logging.getLogger("gateway.request")
+
+COST_NOTHING: Final = frozenset({"connect", "tls", "timeout_connect", "unsupported"})
+"""Failures that no engine has worked for: what follows them needs no retry budget."""
+
+
+class Dispatch:
+    """Sends requests on their way, for one worker."""
+
+    def __init__(self, account: Account, loop: asyncio.AbstractEventLoop, seats: Seats, counter: Counter) -> None:
+        self._account = account
+        self._clock = Clock(loop)
+        self._seats = seats
+        self._counter = counter
+
+    async def deliver(self, x: Exchange, caller: Caller) -> None:
+        """Returns when the caller has its answer. Raises the failure or Refusal that the caller is to be told."""
+        model: ModelLive = x.virtual
+        try:
+            await self._serve(x, caller, model, "first")
+        except (UpstreamFailure, Refusal) as no:
+            if not model.fallbacks or not _elsewhere(no, model):
+                raise
+            await self._fall_back(x, caller, model, no)
+
+    async def _fall_back(self, x: Exchange, caller: Caller, model: ModelLive, no: UpstreamFailure | Refusal) -> None:
+        """The other models, when everything of `model` failed, was full, or too short for the request."""
+        for other in model.fallbacks:
+            log.info("request %s: %s did not serve it (%s); on to %s", x.id, model.name, _word(no), other.name)
+            try:
+                await self._serve(x, caller, other, "fallback")
+                return
+            except (UpstreamFailure, Refusal) as further:
+                no = _worth_telling(no, further) if isinstance(further, UpstreamFailure) and isinstance(no, UpstreamFailure) else further
+                if not _elsewhere(further, other):
+                    break
+        raise no
+
+    async def _serve(self, x: Exchange, caller: Caller, model: ModelLive, kind: str) -> None:
+        """One model's plan. kind: of its first attempt."""
+        started = monotonic()
+        decision = model.plan(x, started)
+        if isinstance(decision, Ask):
+            decision = await self._decide(x, model, decision)
+        x.rule, x.policy = decision.rule, decision.policy
+        model.budget.first_try()
+        failure: UpstreamFailure | None = None
+        hops: Sequence[Hop] = decision.ways
+        begun = len(x.attempts)
+        while hops:
+            if failure is not None and not _may_go_on(x, model, failure, started, begun):
+                break
+            hop, seat = hops[0], None
+            if x.api not in hop.dialect.paths:
+                failure = failure or _unsupported(model)
+                hops = hops[1:]
+                continue
+            if hop.limited:
+                hop, seat = await self._sit(x, caller, hops)
+            hops = [other for other in hops if other is not hop]
+            try:
+                await self._attempt(x, caller, hop, kind if len(x.attempts) == begun else "failover")
+                return
+            except UpstreamFailure as error:
+                failure = _worth_telling(failure, error)
+                log.info("request %s: attempt at channel %s failed: %s", x.id, hop.name, error.reason)
+                if not error.retryable or not _listed(error, model.config.retry.on):
+                    break
+            finally:
+                if seat is not None:
+                    self._seats.give_back(seat)
+        raise failure or _nobody(decision)
+
+    async def _decide(self, x: Exchange, model: ModelLive, ask: Ask) -> Decision:
+        """The decision of a request whose tokens must be counted for it. Errors: Refusal."""
+        tokenizer = model.config.tokenizer
+        ask.tokens = await self._counter.count(ask, tokenizer)
+        ask.sure = self._counter.bounds(ask, tokenizer)[0]
+        x.facts = msgspec.structs.replace(x.facts, prompt_est=ask.tokens)
+        decision = model.route.decide(ask)
+        assert decision is not None
+        return decision
+
+    # -- seats ------------------------------------------------------------------------------------------------------
+
+    async def _sit(self, x: Exchange, caller: Caller, hops: Sequence[Hop]) -> tuple[Hop, Seat | None]:
+        """A hop whose channel has room, waited for if need be. Of the plan's hops those up to the first without a limit are asked for:
+        that one is taken when they are all full. Errors: Refusal 503, when waiting is of no use."""
+        unlimited = next((hop for hop in hops if not hop.limited), None)
+        wished = hops[: hops.index(unlimited)] if unlimited is not None else hops
+        wishes = [(hop.name, hop.at.url) for hop in wished]
+        begun = monotonic()
+        with Waiting(x, caller, self._clock):
+            key = x.key
+            seat = await self._seats.take(wishes, tenant=key.tenant, priority=key.priority, otherwise=unlimited is not None)
+        x.queued += monotonic() - begun
+        if seat is None:
+            assert unlimited is not None
+            return unlimited, None
+        return wished[seat.number], seat
+
+    # -- one attempt ------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, x: Exchange, caller: Caller, hop: Hop, kind: str) -> None:
+        """One attempt, with one silent repetition when a pooled connection turns out to be dead."""
+        fields = dict(x.fields)
+        rewrites = prepare(fields, model=hop.model, stream=x.stream, usage=hop.channel.usage, dialect=hop.dialect, api=x.api)
+        x.rewrites = x.shaped + rewrites
+        request = _request(x, hop, encode(fields))
+        begun = monotonic()
+        attempt = Attempt(kind, hop.name, hop.at.url, hop.model)
+        x.attempts.append(attempt)
+        x.channel, x.endpoint, x.upstream_model = hop.name, hop.at.url, hop.model
+        x.ticket = hop.at.breaker.begin(begun)
+        load = hop.at.load
+        load.in_flight += 1
+        delivery: Delivery | None = None
+        try:
+            self._account.open(x)
+            connection = hop.at.pool.take()
+            try:
+                if connection is None:
+                    connection = await self._connect(x, hop)
+                delivery = self._send(x, caller, hop, connection, request)
+                await delivery.done
+            except UpstreamFailure as failure:
+                if not (connection is not None and connection.reused and connection.untouched and failure.reason == "reset"):
+                    raise
+                delivery = self._send(x, caller, hop, await self._connect(x, hop), request)
+                await delivery.done
+        except UpstreamFailure as failure:
+            attempt.reason = failure.reason
+            attempt.status = failure.upstream_status or 0
+            hop.failed(failure, x.ticket)
+            raise
+        except BaseException:
+            if delivery is not None:
+                delivery.abandon()
+            hop.at.breaker.abandoned(x.ticket)
+            attempt.reason = "abandoned"
+            raise
+        finally:
+            load.in_flight -= 1
+            attempt.ms = attempt.ms or int((monotonic() - begun) * 1_000_000) / 1000
+
+    async def _connect(self, x: Exchange, hop: Hop) -> Connection:
+        self._account.metrics.connected(hop.name, 1)
+        connection = await hop.at.pool.open()
+        x.connected = monotonic()
+        return connection
+
+    def _send(self, x: Exchange, caller: Caller, hop: Hop, connection: Connection, request: bytes) -> Delivery:
+        """Sends the request on its way; the answer comes by callback and ends in the delivery's `done`."""
+        delivery: Delivery
+        if x.stream:
+            events = transform(
+                hop.dialect.transform,
+                model=x.virtual.name,
+                wants_usage=x.wants_usage,
+                wants_continuous=x.wants_continuous,
+                reasoning=hop.channel.reasoning,
+                event=hop.dialect.event,
+            )
+            delivery = StreamDelivery(x, caller, hop, self._account, self._clock, events, x.snapshot.http.sse_keepalive)
+        else:
+            delivery = WholeDelivery(x, caller, hop, self._account, self._clock)
+        delivery.send(connection, request, monotonic())
+        return delivery
+
+
+def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:
+    """The bytes for the engine. Of the caller's headers only its trace goes on; its key, cookies and identity never do."""
+    own = b"x-request-id: %b\r\n" % x.request_id.encode()
+    trace = x.headers.get("traceparent")
+    if trace and len(trace) == 55 and trace[3:35] == x.trace:  # `accept` read it there, so it is well formed
+        own += header_block({"traceparent": trace})
+        state = x.headers.get("tracestate")
+        if state and state.isascii() and state.isprintable() and len(state) <= 512:
+            own += header_block({"tracestate": state})
+    return b"%b%bContent-Length: %d\r\n\r\n%b" % (hop.at.head(hop.dialect.paths[x.api]), own, len(body), body)
+
+
+# -- whether and why -----------------------------------------------------------------------------------------------------
+
+
+def _may_go_on(x: Exchange, model: ModelLive, failure: UpstreamFailure, started: float, begun: int) -> bool:
+    """Another attempt? Within the model's attempts and time, and within what an ailing engine can bear."""
+    retry = model.config.retry
+    now = monotonic()
+    if len(x.attempts) - begun >= retry.attempts or now - started >= retry.within:
+        return False
+    return failure.reason in COST_NOTHING or bool(model.budget.spend(now))
+
+
+def _word(no: UpstreamFailure | Refusal) -> str:
+    return no.reason if isinstance(no, UpstreamFailure) else no.log or no.code
+
+
+def _elsewhere(failure: UpstreamFailure | Refusal, model: ModelLive) -> bool:
+    """Whether another model may serve what failed here: never what the caller is to blame for, but a longer context may help."""
+    if isinstance(failure, Refusal):
+        return failure.phase in (End.ROUTE, End.QUEUE)
+    if failure.blame == "caller":
+        return False
+    return failure.reason in NOBODY or (failure.retryable and _listed(failure, model.config.retry.on))
+
+
+def _listed(failure: UpstreamFailure, reasons: tuple[str, ...]) -> bool:
+    """Whether the model's `retry.on` names this kind of failure."""
+    status = failure.upstream_status or 0
+    if failure.reason in COST_NOTHING:
+        return "connect" in reasons
+    if failure.reason.startswith("timeout"):
+        return "timeout" in reasons
+    if not failure.reason.startswith("status_"):
+        return "stream" in reasons
+    return ("429" if status == 429 else "5xx") in reasons
+
+
+NOBODY: Final = ("resting", "no_endpoint")
+"""Reasons of `_nobody`."""
+
+
+def _nobody(decision: Decision) -> UpstreamFailure:
+    """No endpoint can be asked: they asked to be left alone, are drained, or there is none. The caller is told for how long."""
+    if decision.resting:
+        message = "All engines of this model asked to be left alone for a while, please try again later"
+        return UpstreamFailure("resting", message, 503, "upstream_overloaded", retry_after=decision.resting)
+    return UpstreamFailure(
+        "no_endpoint", "No engine of this model is in service at the moment, please try again later", 503, "upstream_error"
+    )
+
+
+def _unsupported(model: ModelLive) -> UpstreamFailure:
+    message = f"The model `{model.name}` does not serve this API."
+    return UpstreamFailure("unsupported", message, 404, "unsupported_api", blame="caller")
+
+
+def _worth_telling(before: UpstreamFailure | None, now: UpstreamFailure) -> UpstreamFailure:
+    """Of two failures, the one that helps the caller: an engine's answer says more than a missing connection."""
+    if before is not None and before.upstream_status and not now.upstream_status and now.retryable:
+        return before
+    return now

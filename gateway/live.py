@@ -1,0 +1,189 @@
+"""What a worker uses of channels and models while requests run: endpoints with their connections and luck, hops, plans.
+
+Made once per snapshot by `builder`; what it refers to (pools, breakers, loads) outlives the snapshot in `shared`.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from gateway.config.resolved import Channel, Endpoint, Model
+from gateway.engine.base import Dialect
+from gateway.errors import UpstreamFailure
+from gateway.exchange import Exchange
+from gateway.relay.pool import Pool
+from gateway.route.ask import Ask
+from gateway.route.breaker import Breaker
+from gateway.route.budget import RetryBudget
+from gateway.route.conditions.load import Figures
+from gateway.route.decide import Decision, Route
+from gateway.route.load import Load
+from gateway.route.parameters import Parameters
+from gateway.route.plan import Leaf, rest, sorted_by_health
+
+Notice = Callable[[str, str, str, str, float], None]
+"""Tells control what happened to an endpoint: channel, URL, event (`ejected`, `recovered`), reason, seconds it stays so."""
+
+NOBODY = Ask(api="", model="")
+"""Stands for a request that no policy looks at."""
+
+
+class EndpointLive:
+    """One address of a channel, with its connections and its luck."""
+
+    __slots__ = ("_heads", "_lines", "breaker", "endpoint", "lengths", "load", "pool", "priority", "url", "weight")
+
+    def __init__(self, endpoint: Endpoint, pool: Pool, breaker: Breaker, load: Load, lengths: dict[str, int], lines: bytes) -> None:
+        """lengths: context length by the engine's model name, as control found it."""
+        self.endpoint = endpoint
+        self.url, self.weight, self.priority = endpoint.url, endpoint.weight, endpoint.priority
+        self.pool = pool
+        self.breaker = breaker
+        self.load = load
+        self.lengths = lengths
+        self._lines = lines
+        self._heads: dict[str, bytes] = {}
+
+    def head(self, path: str) -> bytes:
+        """The constant part of a request's head: request line, Host, the channel's credential and headers."""
+        head = self._heads.get(path)
+        if head is None:
+            at = self.endpoint
+            host = f"[{at.host}]" if ":" in at.host else at.host
+            port = "" if at.port == {"http": 80, "https": 443}[at.scheme] else f":{at.port}"
+            head = self._heads[path] = f"POST {at.base}{path} HTTP/1.1\r\nHost: {host}{port}\r\n".encode() + self._lines
+        return head
+
+
+class ChannelLive:
+    """A channel as a worker uses it. Its endpoints change when a registry says so, its leaves with them."""
+
+    __slots__ = ("_leaves", "_make", "config", "dialect", "endpoints", "limited", "notice", "turn")
+
+    def __init__(
+        self, config: Channel, dialect: Dialect, make: Callable[[Sequence[Endpoint]], list[EndpointLive]], turn: list[int], notice: Notice
+    ) -> None:
+        """make: endpoints with everything that is kept of them."""
+        self.config = config
+        self.dialect = dialect
+        self.turn = turn
+        self.notice = notice
+        self.limited = bool(config.max_in_flight or config.endpoint_in_flight)
+        self._make = make
+        self._leaves: list[tuple[Leaf, str]] = []
+        self.endpoints = make(config.endpoints)
+
+    def leaf(self, model: str) -> Leaf:
+        """Its place in a plan, under an engine's name for the model."""
+        made = Leaf(self.config.name, self._hops(model), self.turn)
+        self._leaves.append((made, model))
+        return made
+
+    def refill(self, endpoints: Sequence[Endpoint]) -> None:
+        """Other endpoints from now on. Requests at those that are gone end there."""
+        self.endpoints = self._make(endpoints)
+        for leaf, model in self._leaves:
+            leaf.refill(self._hops(model))
+
+    def figures(self, queue: float | None) -> Figures:
+        """How busy its engines are together. queue: requests that wait for it here, when that is known."""
+        now = time.monotonic()
+        loads = [at.load for at in self.endpoints if at.load.fresh(now)]
+        if not loads:
+            return Figures(queue=queue)
+        running, waiting = sum(load.running for load in loads), sum(load.waiting for load in loads)
+        return Figures(running, waiting, queue, max(load.kv_use for load in loads))
+
+    def _hops(self, model: str) -> "list[Hop]":
+        return [Hop(self, at, model) for at in self.endpoints]
+
+
+class Hop:
+    """One possible attempt: this endpoint of this channel, under this model name."""
+
+    __slots__ = ("_notice", "at", "channel", "dialect", "limited", "model", "name")
+
+    def __init__(self, live: ChannelLive, at: EndpointLive, model: str) -> None:
+        self.channel = live.config
+        self.dialect = live.dialect
+        self.name = live.config.name
+        self.limited = live.limited
+        self._notice = live.notice
+        self.at = at
+        self.model = model
+
+    def length(self) -> int:
+        """The context length in tokens, 0 = nobody says."""
+        return self.channel.context_length or self.at.lengths.get(self.model, 0)
+
+    def served(self, ticket: int | None = None) -> None:
+        """ticket: what the breaker gave when the request was sent."""
+        if self.at.breaker.success(ticket=ticket):
+            self._notice(self.name, self.at.url, "recovered", "", 0.0)
+
+    def began(self, seconds: float) -> None:
+        """A stream's first content came so long after its request was sent."""
+        self.at.load.began(seconds)
+
+    def failed(self, failure: UpstreamFailure, ticket: int | None = None) -> None:
+        """Counts against the endpoint, unless the caller was to blame: then the engine is well, or it would not have said so."""
+        now = time.monotonic()
+        breaker = self.at.breaker
+        if failure.blame == "engine":
+            self.at.load.errors += 1
+        if failure.retry_after and failure.upstream_status in (429, 503):
+            breaker.rest(now, failure.retry_after, ticket)
+        elif failure.blame != "engine":
+            self.served(ticket)
+        elif breaker.failure(now, failure.reason, ticket):
+            self._notice(self.name, self.at.url, "ejected", failure.reason, breaker.remaining(now))
+
+
+class ModelLive:
+    """A virtual model as a worker uses it."""
+
+    __slots__ = ("budget", "config", "continues", "fallbacks", "name", "parameters", "route")
+
+    def __init__(self, config: Model, route: Route, budget: RetryBudget) -> None:
+        self.config = config
+        self.name = config.name
+        self.route = route
+        self.budget = budget
+        self.fallbacks: list[ModelLive] = []
+        """Where to go on when everything failed: its fallbacks, and theirs."""
+        self.parameters = Parameters(config.defaults, config.caps) if config.defaults or config.caps else None
+        self.continues = config.continuation != "off"
+
+    def plan(self, x: Exchange, now: float) -> Decision | Ask:
+        """Where a request that was read goes. An `Ask`: its tokens must be counted first, then `route.decide` it.
+
+        Errors: Refusal, when it is surely too long for every target.
+        """
+        route = self.route
+        if not route.asks:
+            length = route.least_length()
+            if not length or x.body_bytes + x.facts.max_tokens < length:  # the usual case: every token is a byte at least
+                ways = route.node.order(NOBODY)
+                chosen = sorted_by_health(ways, now, random.random)
+                return Decision("", route.policy, chosen, 0.0 if chosen else rest(ways, now))
+        ask = self.ask(x, now)
+        return route.decide(ask) or ask
+
+    @staticmethod
+    def ask(x: Exchange, now: float) -> Ask:
+        """The request as decisions see it."""
+        key = x.key
+        return Ask(
+            api=x.api,
+            model=x.model,
+            stream=x.stream,
+            headers=x.headers,
+            tenant=key.tenant,
+            project=key.project,
+            key=key.id,
+            fields=x.fields,
+            max_tokens=x.facts.max_tokens,
+            now=now,
+            at=x.ts,
+            luck=random.random(),
+        )

@@ -1,0 +1,35 @@
+"""A stream's caller whose request waits for a place at an engine: comments keep its connection open meanwhile."""
+
+from time import monotonic
+from types import TracebackType
+
+from gateway.exchange import Exchange
+from gateway.relay.clock import Clock
+from gateway.relay.ports import Taker
+from gateway.wire.answers import KEEP_ALIVE, identity
+
+
+class Waiting:
+    """Used as a context: keeps alive while inside."""
+
+    __slots__ = ("_caller", "_clock", "_every", "_x", "look_at")
+
+    def __init__(self, x: Exchange, caller: Taker, clock: Clock) -> None:
+        self._x, self._caller, self._clock = x, caller, clock
+        self._every: float = x.snapshot.http.sse_keepalive
+        self.look_at = monotonic() + self._every
+
+    def __enter__(self) -> None:
+        if self._x.stream:
+            self._clock.watch(self)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._clock.forget(self)
+
+    def look(self, now: float) -> None:
+        """Called by the clock (relay.clock.Watched)."""
+        self.look_at = now + self._every
+        if not self._caller.head_sent:
+            self._caller.begin_stream(identity(self._x, channel=False))
+        if not self._caller.writing_paused:
+            self._caller.send(KEEP_ALIVE)

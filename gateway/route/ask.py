@@ -1,0 +1,179 @@
+"""What a decision may look at of one request. Values are handed in or read once from its JSON, and only when a rule or policy asks."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+Text = str | list[Any] | None
+_SYSTEM: Final = ("system", "developer")
+
+
+class Message(Struct):
+    """One message of a chat, as far as decisions look at it. What callers get wrong in it is the engine's to refuse."""
+
+    role: str = ""
+    content: Any = None
+
+
+class _Named(Struct):
+    name: str = ""
+
+
+class _Tool(Struct):
+    function: _Named | None = None
+    name: str = ""
+
+
+_messages: Final = msgspec.json.Decoder(list[Message])
+_tools: Final = msgspec.json.Decoder(list[_Tool])
+_anything: Final = msgspec.json.Decoder()
+
+
+class Ask:
+    """One request, before it is decided. now: monotonic seconds; at: Unix seconds; luck: 0 ≤ luck < 1, drawn for this request."""
+
+    __slots__ = (
+        "_all", "_last_user", "_messages", "_system", "_tools", "api", "at", "fields", "headers", "key", "luck", "max_tokens", "model",
+        "now", "project", "stream", "sure", "tenant", "tokens",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        api: str,
+        model: str,
+        stream: bool = False,
+        headers: Mapping[str, str] | None = None,
+        tenant: str = "",
+        project: str = "",
+        key: str = "",
+        fields: Mapping[str, Raw] | None = None,
+        max_tokens: int = 0,
+        now: float = 0.0,
+        at: float = 0.0,
+        luck: float = 0.0,
+        tokens: int | None = None,
+    ) -> None:
+        """headers: looked up in any case, as aiohttp's are. max_tokens: 0 = none named. tokens: the prompt's, None = not counted.
+
+        `sure` is set beside `tokens` when they were counted: as many the prompt has at least, whatever the engine's chat template adds.
+        """
+        self.api, self.model, self.stream = api, model, stream
+        self.headers: Mapping[str, str] = headers if headers is not None else {}
+        self.tenant, self.project, self.key = tenant, project, key
+        self.fields: Mapping[str, Raw] = fields if fields is not None else {}
+        self.max_tokens = max_tokens
+        self.now, self.at, self.luck, self.tokens = now, at, luck, tokens
+        self.sure = 0
+        self._messages: list[Message] | None = None
+        self._all: list[str] | None = None
+        self._system: str | None = None
+        self._last_user: str | None = None
+        self._tools: list[str] | None = None
+
+    # -- the prompt -------------------------------------------------------------------------------------------------
+
+    @property
+    def prompt_bytes(self) -> int:
+        """Bytes of JSON that hold the prompt: an upper bound of its text, read without decoding anything."""
+        return sum(
+            len(memoryview(self.fields[name]))
+            for name in ("messages", "prompt", "input", "query", "documents", "tools")
+            if name in self.fields
+        )
+
+    @property
+    def messages(self) -> list[Message]:
+        """A chat's messages; empty when there are none, or none that can be read."""
+        if self._messages is None:
+            self._messages = _decoded(_messages, self.fields.get("messages"))
+        return self._messages
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text of the prompt, in order: all messages' text parts, or `prompt`, `input`, `query` and `documents`."""
+        if self._all is None:
+            found = [text for message in self.messages for text in texts_of(message.content)]
+            for name in ("prompt", "input", "query", "documents"):
+                if name in self.fields:
+                    found += texts_of(_value(self.fields[name]))
+            self._all = found
+        return self._all
+
+    @property
+    def last_user(self) -> str:
+        """The text of the last message whose role is user; of other APIs the whole prompt."""
+        if self._last_user is None:
+            last = next((message for message in reversed(self.messages) if message.role == "user"), None)
+            self._last_user = "\n".join(texts_of(last.content)) if last else "" if self.messages else "\n".join(self.texts)
+        return self._last_user
+
+    @property
+    def system(self) -> str:
+        """The text of all system and developer messages."""
+        if self._system is None:
+            self._system = "\n".join(text for message in self.messages if message.role in _SYSTEM for text in texts_of(message.content))
+        return self._system
+
+    @property
+    def tool_names(self) -> list[str]:
+        """Names of the functions that the request offers."""
+        if self._tools is None:
+            offered: list[_Tool] = _decoded(_tools, self.fields.get("tools"))
+            self._tools = [tool.function.name if tool.function else tool.name for tool in offered]
+        return self._tools
+
+    def has_images(self) -> bool:
+        """Whether any message has a part that is an image."""
+        return any(
+            isinstance(part, dict) and str(part.get("type", "")).startswith(("image", "input_image"))
+            for message in self.messages
+            if isinstance(message.content, list)
+            for part in message.content
+        )
+
+    def field(self, path: tuple[str, ...]) -> Any:
+        """A value inside the request by its path (`metadata`, `kind`; digits index lists); None = it is not there."""
+        if not path or path[0] not in self.fields:
+            return None
+        value = _value(self.fields[path[0]])
+        for step in path[1:]:
+            if isinstance(value, dict):
+                value = value.get(step)
+            elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+                value = value[int(step)]
+            else:
+                return None
+        return value
+
+
+def texts_of(content: Any) -> list[str]:
+    """The texts of a message's content (a string, or parts), of a prompt, or of a list of them."""
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list):
+        return []
+    found = []
+    for part in content:
+        if isinstance(part, str):
+            found.append(part)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            found.append(part["text"])
+    return found
+
+
+def _decoded(decoder: Any, raw: Raw | None) -> Any:
+    """Errors: none; what is not of the shape is as if it were not there."""
+    try:
+        return decoder.decode(raw) if raw is not None else []
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return []
+
+
+def _value(raw: Raw) -> Any:
+    try:
+        return _anything.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

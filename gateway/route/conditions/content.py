@@ -1,0 +1,96 @@
+"""`content`: words and patterns in the prompt's text, and values of the request's JSON by their path."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.config.regex import compiled, utf8
+from gateway.config.resolved_when import Content, Scalar
+from gateway.route.ask import Ask
+from gateway.route.conditions.condition import within
+from gateway.route.conditions.words import finder
+
+_PLACES: dict[str, tuple[Callable[[Ask], list[str]], str]] = {
+    "last_user": (lambda ask: [ask.last_user], "the last text of the user"),
+    "system": (lambda ask: [ask.system], "the system text"),
+    "any": (lambda ask: ask.texts, "the prompt"),
+    "tools": (lambda ask: ask.tool_names, "the names of the tools"),
+}
+
+
+class Text:
+    """Words, a pattern, or both, somewhere in the texts of one place. Each text is searched by itself."""
+
+    __slots__ = ("_found", "_match", "_place", "_said", "_texts")
+
+    def __init__(self, wanted: Content) -> None:
+        """Raises ValueError for a pattern that re2 refuses."""
+        self._texts, self._place = _PLACES[wanted.place]
+        self._found = finder(wanted.words, wanted.ignore_case) if wanted.words else None
+        self._match = compiled(wanted.match) if wanted.match is not None else None
+        words = f"one of {len(wanted.words)} words" if len(wanted.words) > 1 else "the word" if wanted.words else ""
+        self._said = " and ".join(filter(None, (words, "the pattern" if wanted.match is not None else "")))
+
+    def holds(self, ask: Ask) -> bool:
+        texts = self._texts(ask)
+        found, match = self._found, self._match
+        if found is not None and not any(found(text) for text in texts):
+            return False
+        return match is None or any(match.search(utf8(text)) for text in texts)
+
+    def told(self, ask: Ask) -> str:
+        return f"{self._said} {'is' if self.holds(ask) else 'is not'} in {self._place}"
+
+
+class Field:
+    """A value of the request's JSON by its path. Of a list any item will do. Truth values are no numbers; null is nothing."""
+
+    __slots__ = ("_match", "_path", "_wanted")
+
+    def __init__(self, wanted: Content) -> None:
+        """Raises ValueError for a pattern that re2 refuses."""
+        self._wanted, self._path = wanted, wanted.path
+        self._match = compiled(wanted.match) if wanted.match is not None else None
+
+    def holds(self, ask: Ask) -> bool:
+        value = ask.field(self._path)
+        if self._wanted.present is not None:
+            return (value is not None) == self._wanted.present
+        return any(map(self._fits, value)) if isinstance(value, list) else self._fits(value)
+
+    def _fits(self, value: Any) -> bool:
+        wanted = self._wanted
+        if self._match is not None:
+            return isinstance(value, str) and self._match.search(utf8(value)) is not None
+        if wanted.range is not None:
+            return isinstance(value, int | float) and not isinstance(value, bool) and within(value, wanted.range)
+        return any(_same(value, one) for one in wanted.equals)
+
+    def told(self, ask: Ask) -> str:
+        path = ".".join(self._path)
+        if ask.field(self._path) is None:
+            return f"the request has no {path}"
+        if self._wanted.present is not None:
+            return f"the request has {path}"
+        return f"{path} is {'as it has to be' if self.holds(ask) else 'not as it has to be'}"
+
+
+class AnyContent:
+    """`content` as a whole: one of its tests has to hold."""
+
+    __slots__ = ("_tests", "word")
+
+    def __init__(self, wanted: tuple[Content, ...]) -> None:
+        self.word = "content"
+        self._tests: tuple[Text | Field, ...] = tuple(Field(one) if one.path else Text(one) for one in wanted)
+
+    def holds(self, ask: Ask) -> bool:
+        return any(test.holds(ask) for test in self._tests)
+
+    def told(self, ask: Ask) -> str:
+        found = next((test for test in self._tests if test.holds(ask)), None)
+        return found.told(ask) if found else "; ".join(test.told(ask) for test in self._tests[:5])
+
+
+def _same(value: Any, wanted: Scalar) -> bool:
+    """JSON's equality: 1 and 1.0 are one number, true is none."""
+    return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)

@@ -1,0 +1,123 @@
+"""Where one request goes: the first rule that matches, else the model's own targets; then the ways where it fits, by health.
+
+No I/O: when a prompt's exact length is needed, the answer is `None`, and the caller counts and asks again.
+"""
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from gateway.route.ask import Ask
+from gateway.route.conditions.compile import matches
+from gateway.route.conditions.condition import Condition
+from gateway.route.fit import fitting, too_long, undecided
+from gateway.route.plan import Node, Ways, rest, sorted_by_health
+
+Bounds = Callable[[Ask], tuple[int, int]]
+"""Sound lower and upper bounds of a prompt's tokens."""
+
+
+class Decision(Struct):
+    """What was decided. rule: the one that matched, "" = none. resting: seconds until the first endpoint may be asked, when all rest."""
+
+    rule: str
+    policy: str
+    ways: Ways
+    resting: float = 0.0
+
+
+class RuleLive(Struct):
+    """A rule, compiled. It leads to a node of its own, or to another model's route."""
+
+    name: str
+    conditions: Sequence[Condition]
+    policy: str = ""
+    node: Node | None = None
+    route: "Route | None" = None
+
+
+class Route:
+    """A virtual model's way of deciding. `fallback` is filled in when all models are built."""
+
+    __slots__ = ("_least_length", "asks", "bounds", "fallback", "name", "node", "policy", "rules")
+
+    def __init__(self, name: str, policy: str, node: Node, bounds: Bounds, *, asks: bool) -> None:
+        """asks: whether its policies or rules look at the request at all."""
+        self.name, self.policy, self.node = name, policy, node
+        self.rules: list[RuleLive] = []
+        self.fallback: list[Route] = []
+        self.asks = asks
+        self.bounds = bounds
+        self._least_length: int | None = None
+
+    # -- context lengths --------------------------------------------------------------------------------------------
+
+    def measured(self) -> None:
+        """Some endpoint's context length, or which endpoints there are, became known or another one."""
+        self._least_length = None
+
+    def least_length(self) -> int:
+        """The shortest context length below, rules left aside: what is shorter in bytes fits everywhere. 0 = nobody says."""
+        if self._least_length is None:
+            self._least_length = min((way.length() for way in self.node.ways() if way.length()), default=0)
+        return self._least_length
+
+    def most_length(self) -> int:
+        """The longest context length that a request can find, its rules' targets included; 0 = nobody says."""
+        nodes = [self.node, *(rule.node for rule in self.rules if rule.node is not None)]
+        here = max((way.length() for node in nodes for way in node.ways()), default=0)
+        return max([here, *(rule.route.most_length() for rule in self.rules if rule.route is not None)])
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    def decide(self, ask: Ask) -> Decision | None:
+        """None: the prompt's tokens must be counted first (`ask.tokens`). Errors: Refusal, when it fits nowhere."""
+        for rule in self.rules:
+            found = matches(rule.conditions, ask)
+            if found is None:
+                return None
+            if found:
+                return self._follow(rule, ask)
+        return self._from(self.node, self.policy, "", ask)
+
+    def _follow(self, rule: RuleLive, ask: Ask) -> Decision | None:
+        if rule.route is None:
+            assert rule.node is not None
+            return self._from(rule.node, rule.policy, rule.name, ask)
+        further = rule.route.decide(ask)
+        if further is not None:
+            further.rule = f"{rule.name} > {further.rule}" if further.rule else rule.name
+        return further
+
+    def _from(self, node: Node, policy: str, rule: str, ask: Ask) -> Decision | None:
+        if self._counts(node, ask):
+            return None
+        ways = self._fitting(node.order(ask), ask)
+        chosen = sorted_by_health(ways, ask.now, lambda: ask.luck)
+        return Decision(rule, policy, chosen, 0.0 if chosen else rest(ways, ask.now))
+
+    def _counts(self, node: Node, ask: Ask) -> bool:
+        """Whether it turns on the exact number of tokens where the request fits."""
+        return ask.tokens is None and undecided(node.ways(), *self.bounds(ask), ask.max_tokens)
+
+    def _fitting(self, ways: Ways, ask: Ask) -> Ways:
+        """Where it fits by the best number there is; else where it may, for the engine to judge. Errors: Refusal, when surely nowhere."""
+        least, most = self.bounds(ask) if ask.tokens is None else (ask.sure, ask.tokens)
+        fits = fitting(ways, most, ask.max_tokens) or fitting(ways, least, ask.max_tokens)
+        if not fits and ways:
+            raise too_long(ways, max(least, 1), ask.max_tokens)
+        return fits
+
+
+def fallbacks(route: Route) -> list[Route]:
+    """The models to go on with when everything of `route` failed, theirs included, each once."""
+    found: dict[str, Route] = {}
+
+    def walk(one: Route) -> None:
+        for other in one.fallback:
+            if other.name not in found and other is not route:
+                found[other.name] = other
+                walk(other)
+
+    walk(route)
+    return list(found.values())

@@ -1,0 +1,38 @@
+"""Is a request too long for an engine? Cheap bounds decide nearly always; a count is wanted only between them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.errors import Refusal
+
+UNKNOWN = 0
+"""A context length that nobody knows: everything fits."""
+
+
+def needs(way: Any, tokens: int, max_tokens: int) -> int:
+    """Tokens of context that the request needs there. Engines that cut their answer to what is left need room for the prompt alone."""
+    return tokens + (max_tokens if way.dialect.answer_needs_room else 1)
+
+
+def undecided(ways: Sequence[Any], least: int, most: int, max_tokens: int) -> bool:
+    """Whether the bounds of the prompt's tokens leave open which of the ways it fits."""
+    return any(needs(way, least, max_tokens) <= way.length() < needs(way, most, max_tokens) for way in ways if way.length())
+
+
+def fitting(ways: Sequence[Any], tokens: int, max_tokens: int) -> Sequence[Any]:
+    """The ways where so many tokens fit, in their order."""
+    return [way for way in ways if not way.length() or needs(way, tokens, max_tokens) <= way.length()]
+
+
+def too_long(ways: Sequence[Any], tokens: int, max_tokens: int) -> Refusal:
+    """What a caller is told whose request fits nowhere, with both numbers, as OpenAI words it."""
+    length = max((way.length() for way in ways), default=0)
+    asked = f" and {max_tokens} for the answer" if max_tokens else ""
+    return Refusal(
+        400,
+        "context_length_exceeded",
+        f"This model's maximum context length is {length} tokens. However, your request has at least {tokens} in the prompt{asked}. "
+        "Please shorten it.",
+        param="messages",
+        phase="R",
+    )

@@ -1,0 +1,278 @@
+"""From a model's targets to the ways that one request may be tried, in order. A tree: leaves are channels, groups are policies.
+
+A policy orders what is below it; what is not well is moved back or left out at the end, in one place (`sorted_by_health`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from gateway.route.ask import Ask
+from gateway.route.breaker import Breaker
+from gateway.route.least_busy import LeastBusy
+from gateway.route.load import Load
+from gateway.route.prefix_affinity import PrefixAffinity
+from gateway.route.primary_backup import PrimaryBackup
+from gateway.route.proportional import Proportional
+
+
+class At(Protocol):
+    """An endpoint, as far as decisions look at it."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def weight(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def breaker(self) -> Breaker: ...
+    @property
+    def load(self) -> Load: ...
+
+
+class Way(Protocol):
+    """One possible attempt: an endpoint of a channel, under an engine's name for the model (snapshot.Hop)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def at(self) -> Any: ...
+    def length(self) -> int: ...
+
+
+Ways = Sequence[Any]
+"""Ways in the order they are to be tried."""
+
+
+class Node(Protocol):
+    """A leaf or a group."""
+
+    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
+        """Every way below, each once, the pick first. peek: nothing is taken from anybody's turn."""
+        ...
+
+    def ways(self) -> Ways:
+        """Every way below, in no order."""
+        ...
+
+    def well(self) -> bool:
+        """Whether any way below is well now."""
+        ...
+
+    def told(self, ask: Ask) -> str:
+        """How it picks, for explanations."""
+        ...
+
+    def on_change(self, forget: Callable[[], None]) -> None:
+        """`forget` is called when the ways below became others."""
+        ...
+
+
+class Leaf:
+    """A channel under one model name: its endpoints take turns, by priority (lowest first) and weight as a registry gave them."""
+
+    __slots__ = ("_forget", "_rotations", "_tiers", "_turn", "_ways", "name")
+
+    def __init__(self, name: str, ways: Sequence[Way], turn: list[int]) -> None:
+        """turn: where its rotation stands, one number, shared by all leaves of the channel and kept through reloads."""
+        self.name = name
+        self._turn = turn
+        self._forget: list[Callable[[], None]] = []
+        self.refill(ways)
+
+    def refill(self, ways: Sequence[Way]) -> None:
+        """The channel's endpoints became others."""
+        self._ways = list(ways)
+        self._tiers = _tiers(self._ways)
+        self._rotations = [] if self._tiers else [self._ways[n:] + self._ways[:n] for n in range(len(self._ways))]
+        for forget in self._forget:
+            forget()
+
+    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
+        if self._tiers:
+            return [way for tier, shares in self._tiers for way in _by(tier, shares.peek(ask) if peek else shares.order(ask))]
+        if len(self._rotations) < 2:
+            return self._ways
+        turn = (self._turn[0] + 1) % len(self._rotations)
+        if not peek:
+            self._turn[0] = turn
+        return self._rotations[turn]
+
+    def ways(self) -> Ways:
+        return self._ways
+
+    def well(self) -> bool:
+        return any(way.at.breaker.well for way in self._ways)
+
+    def told(self, ask: Ask) -> str:
+        if self._tiers:
+            return "endpoints by priority, then weight, in turn"
+        return f"{len(self._ways)} endpoints in turn" if len(self._ways) > 1 else ""
+
+    def on_change(self, forget: Callable[[], None]) -> None:
+        self._forget.append(forget)
+
+
+def _tiers(ways: Sequence[Any]) -> list[tuple[list[Any], Proportional]]:
+    """Ways by priority, with the shares of each; empty when all are alike, so that they simply rotate."""
+    if len({(way.at.priority, way.at.weight) for way in ways}) < 2:
+        return []
+    found = []
+    for priority in sorted({way.at.priority for way in ways}):
+        tier = [way for way in ways if way.at.priority == priority]
+        found.append((tier, Proportional([way.at.weight for way in tier])))
+    return found
+
+
+def _by(items: Sequence[Any], order: Sequence[int]) -> list[Any]:
+    return [items[n] for n in order]
+
+
+class Group:
+    """What the groups have in common."""
+
+    __slots__ = ("_ways", "members")
+
+    def __init__(self, members: Sequence[Node]) -> None:
+        self.members = list(members)
+        self._ways: list[Any] | None = None
+        for member in members:
+            member.on_change(self.forget)
+
+    def ways(self) -> Ways:
+        if self._ways is None:
+            self._ways = list(dict.fromkeys(way for member in self.members for way in member.ways()))
+        return self._ways
+
+    def well(self) -> bool:
+        return any(member.well() for member in self.members)
+
+    def forget(self) -> None:
+        self._ways = None
+
+    def on_change(self, forget: Callable[[], None]) -> None:
+        for member in self.members:
+            member.on_change(forget)
+
+
+class Shares(Group):
+    """proportional: the picked member's first way, then the other members' first ones, then the second ways of each."""
+
+    __slots__ = ("_plans", "policy")
+
+    def __init__(self, members: Sequence[Node], policy: Proportional) -> None:
+        super().__init__(members)
+        self.policy = policy
+        self._plans: dict[tuple[int, ...], list[Any]] = {}
+
+    def forget(self) -> None:
+        super().forget()
+        self._plans.clear()
+
+    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
+        if len(self.members) == 1:
+            return self.members[0].order(ask, peek=peek)
+        order = self.policy.peek(ask) if peek else self.policy.order(ask)
+        ways = self._plans.get(order)
+        if ways is None:
+            columns = [self.members[n].order(ask, peek=peek) for n in order]
+            depth = max(map(len, columns), default=0)
+            ways = [column[row] for row in range(depth) for column in columns if row < len(column)]
+            if all(isinstance(member, Leaf) and len(column) < 2 for member, column in zip(self.members, columns, strict=True)):
+                self._plans[order] = ways
+        return ways
+
+    def told(self, ask: Ask) -> str:
+        return self.policy.told(ask) if len(self.members) > 1 else ""
+
+
+class Tiers(Group):
+    """primary-backup: all ways of the first tier that is well, then those of the next ones."""
+
+    __slots__ = ("policy",)
+
+    def __init__(self, members: Sequence[Node], policy: PrimaryBackup) -> None:
+        super().__init__(members)
+        self.policy = policy
+
+    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
+        well = [member.well() for member in self.members]
+        order = self.policy.peek(ask, well) if peek else self.policy.order(ask, well)
+        return [way for n in order for way in self.members[n].order(ask, peek=peek)]
+
+    def told(self, ask: Ask) -> str:
+        return self.policy.told(ask, [member.well() for member in self.members])
+
+
+class Ranked(Group):
+    """least-busy and prefix-affinity: all endpoints below in one ranking; those that are not well are ranked after the others."""
+
+    __slots__ = ("_ids", "_loads", "policy")
+
+    def __init__(self, members: Sequence[Node], policy: LeastBusy | PrefixAffinity) -> None:
+        super().__init__(members)
+        self.policy = policy
+        self._ids: list[str] = []
+        self._loads: list[Load] = []
+
+    def forget(self) -> None:
+        super().forget()
+        self._ids, self._loads = [], []
+
+    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
+        ways = self.ways()
+        if len(ways) < 2:
+            return ways
+        if all(way.at.breaker.well for way in ways):
+            if not self._loads:
+                self._ids, self._loads = _figures(ways)
+            return _by(ways, self._rank(ask, self._ids, self._loads, peek))
+        well = [way for way in ways if way.at.breaker.well]
+        rest = [way for way in ways if not way.at.breaker.well]
+        return _by(well, self._rank(ask, *_figures(well), peek)) + rest
+
+    def _rank(self, ask: Ask, ids: list[str], loads: list[Load], peek: bool) -> Sequence[int]:
+        if isinstance(self.policy, PrefixAffinity):
+            return self.policy.peek(ask, ids, loads) if peek else self.policy.order(ask, ids, loads)
+        return self.policy.order(ask, loads)
+
+    def told(self, ask: Ask) -> str:
+        return self.policy.told(ask)
+
+
+def _figures(ways: Sequence[Any]) -> tuple[list[str], list[Load]]:
+    return [f"{way.name} {way.at.url}" for way in ways], [way.at.load for way in ways]
+
+
+def sorted_by_health(ways: Ways, now: float, draw: Callable[[], float]) -> Ways:
+    """The ways that may be tried now: who is well keeps its place, who comes back slowly only for its share, who is ejected, down
+    or wedged comes last (tried when nobody else can serve), who drains, is unprobed or asked to be left alone not at all.
+
+    draw: gives a number from 0 to 1, when luck is needed.
+    """
+    for way in ways:
+        if not way.at.breaker.well:
+            break
+    else:
+        return ways
+    first, later, last = [], [], []
+    for way in ways:
+        breaker = way.at.breaker
+        if breaker.well:
+            first.append(way)
+        elif breaker.barred or breaker.rests(now):
+            continue
+        elif not breaker.allows(now):
+            last.append(way)
+        elif breaker.well or draw() < breaker.share_now(now):
+            first.append(way)
+        else:
+            later.append(way)
+    return first + later + last
+
+
+def rest(ways: Ways, now: float) -> float:
+    """Seconds until the first endpoint that asked to be left alone may be asked again; 0.0 = none asked for that."""
+    return min((wait for way in ways if (wait := way.at.breaker.rests(now))), default=0.0)

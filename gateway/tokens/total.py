@@ -1,0 +1,89 @@
+"""All tokens of one prompt: its texts, the calls of tools in it, the tools' JSON, the chat template. For any thread; no I/O."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from gateway.route.ask import Ask
+from gateway.tokens.bounds import estimate, overhead
+from gateway.tokens.pieces import pieces
+
+EXACT: Final = 8 << 20
+"""Characters that are counted; what is beyond is taken to be like what was counted. Two million tokens: more than any context."""
+READ: Final = 32 << 20
+"""Bytes of prompt JSON that are decoded. Decoding holds the GIL, about 0.5 ms a megabyte; larger ones are estimated."""
+MESSAGES: Final = 100_000
+"""Braces in a prompt's JSON. A million empty messages would hold the GIL for longer than their count is worth."""
+
+
+class Counts(Protocol):
+    def count(self, text: str) -> int: ...
+
+
+class _Function(Struct):
+    name: str = ""
+    arguments: Any = None
+
+
+class _Call(Struct):
+    function: _Function | None = None
+
+
+class _Turn(Struct):
+    tool_calls: list[_Call] | None = None
+
+
+_turns: Final = msgspec.json.Decoder(list[_Turn])
+
+
+def total(ask: Ask, tokenizer: Counts, enough: int = 0, stopped: Callable[[], bool] = bool) -> int:
+    """Tokens of the prompt. Several prompts of one request count together; token ids count as what they are.
+
+    enough: past this many the rest is only estimated (0 = count all). stopped: asked after each piece; when it says so the
+    answer is of no use.
+    """
+    if ask.prompt_bytes > READ:
+        return estimate(ask)
+    messages = bytes(ask.fields.get("messages", b""))
+    if messages.count(b"{") > MESSAGES:
+        return estimate(ask)
+    tokens = overhead(ask) + _ids(ask)
+    texts = [*ask.texts, *_calls(messages)]
+    if "tools" in ask.fields:
+        texts.append(bytes(ask.fields["tools"]).decode(errors="replace"))
+    if not texts and not tokens and not ask.has_images():  # nothing that can be read: the engine may think otherwise
+        return estimate(ask)
+    size, done, counted = sum(map(len, texts)), 0, 0
+    for piece in (piece for text in texts for piece in pieces(text)):
+        counted += tokenizer.count(piece)
+        done += len(piece)
+        if done >= EXACT or (enough and tokens + counted > enough) or stopped():
+            return tokens + -(-counted * size // done)
+    return tokens + counted
+
+
+def _calls(messages: bytes) -> Iterator[str]:
+    """Names and arguments of the calls that the model has made in earlier turns."""
+    if b'"tool_calls"' not in messages:
+        return
+    try:
+        turns = _turns.decode(messages)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return
+    for call in (call for turn in turns for call in turn.tool_calls or ()):
+        if call.function:
+            yield call.function.name
+            if isinstance(call.function.arguments, str):
+                yield call.function.arguments
+
+
+def _ids(ask: Ask) -> int:
+    """Token ids, which a prompt may be instead of a text."""
+    found = 0
+    for name in ("prompt", "input"):
+        value = ask.field((name,)) if bytes(memoryview(ask.fields.get(name, b""))[:64]).lstrip().startswith(b"[") else None
+        for item in value if isinstance(value, list) else ():
+            found += type(item) is int or (sum(type(id) is int for id in item) if isinstance(item, list) else 0)
+    return found
