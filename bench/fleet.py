@@ -16,8 +16,7 @@ from math import ceil, log10
 from pathlib import Path
 from statistics import fmean
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from msgspec import Raw
 
@@ -27,7 +26,12 @@ from gateway.route.load import Load
 from gateway.route.prefix_affinity import BOUND, PrefixAffinity
 from gateway.route.proportional import Proportional
 
+ROOT = Path(__file__).parents[1]
 ENGINES = 8
+SCRAPE = 2.0
+"""Seconds between two looks at the engines' figures."""
+TELL = 0.5
+"""Seconds between two exchanges of moves among workers."""
 IDS = [f"gpu http://10.0.0.{number}:8000" for number in range(ENGINES)]
 DOCS = ROOT / "docs/performance.md"
 PICTURE = ROOT / "docs/img/least-busy.svg"
@@ -64,8 +68,8 @@ class Worker:
         if self.name == "least-busy":
             return self.least.order(ask, self.loads)[0]
         pick = self.affinity.order(ask, IDS, self.loads)[0]
-        flying = sum(load.in_flight for load in self.loads) + 1
-        assert self.loads[pick].in_flight + 1 <= ceil(BOUND * flying / ENGINES), "the bound"
+        flying = [load.others + load.in_flight for load in self.loads]
+        assert flying[pick] + 1 <= ceil(BOUND * (sum(flying) + 1) / ENGINES), "the bound"
         return pick
 
 
@@ -80,11 +84,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 # -- prefix-affinity: how much of the prompts is in a KV cache already ---------------------------------------------------
 
-BLOCK = 64
+BLOCK = 128
 """Tokens of a KV block."""
-CACHE = 300_000 // BLOCK
+CACHE = 400_000 // BLOCK
 """Blocks of an engine's KV cache: what a 32B model leaves free on an 80 GB card, roughly."""
-PREFILL = 12_000.0
+PREFILL = 20_000.0
 """Tokens a second."""
 DECODE = 0.02
 """Seconds a token."""
@@ -117,9 +121,10 @@ class CachingEngine:
 class Talk:
     """A conversation: a system prompt that others have too, and turns that grow it."""
 
-    def __init__(self, number: int, luck: random.Random) -> None:
+    def __init__(self, number: int, luck: random.Random, turns: int = 0) -> None:
+        """turns: how many are to come; 0 = as many as usual."""
         system = min(int(luck.paretovariate(0.6)) - 1, SYSTEMS - 1)
-        self.turns = luck.randint(10, 30)
+        self.turns = turns or luck.randint(10, 30)
         words = f"You are assistant {system}. " + "Answer in short sentences. " * (20 + 2 * system)
         self._system = json.dumps({"role": "system", "content": words})
         self._messages = [self._system]
@@ -143,8 +148,8 @@ class Talk:
         return self._size // BLOCK
 
 
-def talks(policy: str, workers: int, requests: int) -> list[str]:
-    """One row: hit rate, skew of requests and of what is in flight, times to the first token."""
+def talks(policy: str, workers: int, telling: bool, requests: int) -> list[str]:
+    """One row: hit rate, skew of requests and of what is in flight, times to the first token. telling: workers share moves."""
     luck, events = random.Random(7), Events()
     engines = [CachingEngine() for _ in range(ENGINES)]
     gateway = [Worker(policy) for _ in range(workers)]
@@ -171,8 +176,25 @@ def talks(policy: str, workers: int, requests: int) -> list[str]:
         following = talk if talk.turns else Talk(next(number), luck)
         events.after(luck.expovariate(1 / 8), lambda: speak(following))
 
+    def scrape() -> None:
+        events.after(SCRAPE, scrape)
+        for worker in gateway:
+            for load, running in zip(worker.loads, flying, strict=True):
+                load.figures(events.now, running, 0, 0)
+
+    def tell() -> None:
+        events.after(TELL, tell)
+        for worker in gateway:
+            moves = worker.affinity.moves()
+            for other in gateway:
+                if other is not worker:
+                    other.affinity.learn(moves)
+
+    scrape()
+    if telling:
+        tell()
     for _ in range(TALKING):
-        events.after(luck.uniform(0, 20), lambda: speak(Talk(next(number), luck)))
+        events.after(luck.uniform(0, 20), lambda: speak(Talk(next(number), luck, luck.randint(1, 20))))
     events.run(lambda: len(first) == requests // 2)  # until the caches are as they will stay
     for engine in engines:
         engine.served = engine.prompt = engine.hit = 0
@@ -180,9 +202,10 @@ def talks(policy: str, workers: int, requests: int) -> list[str]:
     skews.clear()
     events.run(lambda: len(first) == requests)
     hit = sum(engine.hit for engine in engines) / sum(engine.prompt for engine in engines)
+    said = ", telling each other" if telling else ", each for itself" if workers > 1 else ""
     skew = max(engine.served for engine in engines) / fmean(engine.served for engine in engines)
     return [
-        policy, str(workers), f"{hit:.2f}", f"{skew:.2f}", f"{fmean(skews):.2f}",
+        policy, f"{workers}{said}", f"{hit:.2f}", f"{skew:.2f}", f"{fmean(skews):.2f}",
         f"{percentile(first, 0.5) * 1000:.0f}", f"{percentile(first, 0.95) * 1000:.0f}",
     ]  # fmt: skip
 
@@ -198,7 +221,6 @@ OTHERS = (0.0, 0.0, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0)
 SERVICE = 0.15 + 200 * DECODE
 """Seconds that a request takes on the average, prefill and 200 tokens, at speed 1."""
 CAPACITY = sum(SPEEDS) * SLOTS / SERVICE
-SCRAPE = 2.0
 
 
 class BusyEngine:
@@ -311,12 +333,21 @@ def picture(lines: dict[str, list[float]]) -> str:
     return "\n".join(parts()) + "\n"
 
 
+TALKS = (
+    ("round robin", 1, False),
+    ("least-busy", 1, False),
+    ("prefix-affinity", 1, False),
+    ("prefix-affinity", 4, True),
+    ("prefix-affinity", 4, False),
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=8_000, help="per line of the first table, and per figure of the second")
     parser.add_argument("--write", action="store_true", help="put the results into the docs")
     said = parser.parse_args()
-    rows = [talks(*line, said.requests) for line in (("round robin", 1), ("least-busy", 1), ("prefix-affinity", 1), ("prefix-affinity", 4))]
+    rows = [talks(*line, said.requests) for line in TALKS]
     heads = ["policy", "workers", "hit rate", "requests, most / mean", "in flight, most / mean", "TTFT p50 ms", "TTFT p95 ms"]
     second, lines = rushes(said.requests)
     text = f"{table(heads, rows)}\n\n{second}\n"

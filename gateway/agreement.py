@@ -69,8 +69,8 @@ class Agreement:
         self._heard: dict[int, tuple[Link, int]] = {}
         self._hearing = asyncio.Event()
         self._draining = asyncio.Lock()
-        self.ejected: Counter[tuple[str, str, str]] = Counter()
-        """How often, by channel, URL and reason, since control was started."""
+        self._ejected: dict[Key, Counter[str]] = {}
+        """How often since control was started, by reason."""
         endpoints.on_seen = self._seen
         endpoints.on_adopted = self.refresh
         bus.on("state", self._event)
@@ -82,6 +82,10 @@ class Agreement:
 
     def ejection(self, channel: str, url: str) -> Ejection | None:
         return self._ejections.get((channel, url))
+
+    def ejections(self, channel: str, url: str) -> dict[str, int]:
+        """How often it was ejected since control was started, by reason."""
+        return dict(self._ejected.get((channel, url), ()))
 
     def _word(self, key: Key, look: Look, now: float) -> Word | None:
         """None: there is nothing to say yet."""
@@ -105,10 +109,12 @@ class Agreement:
         """Other endpoints, or other drains: what changed by that is told."""
         now, looks = self._now(), self._endpoints.looks()
         gone = set()
-        for kept in (self._words, self._ejections, self._lengths):
+        for kept in (self._words, self._ejections, self._lengths, self._ejected):
             for key in kept.keys() - looks.keys():
                 del kept[key]
                 gone.add(key)
+        for key, look in looks.items():
+            self._lengths.setdefault(key, look.context_lengths)
         self._tell([key for key, look in looks.items() if self._changes(key, look, now)], gone)
 
     def _seen(self, look: Look, figures: bool) -> None:
@@ -139,6 +145,8 @@ class Agreement:
 
     def _changes(self, key: Key, look: Look, now: float) -> bool:
         word, before = self._word(key, look, now), self._words.get(key)
+        if word is None and before is not None:
+            word = Word("", "", now)  # its drain is over, and no look was there yet
         if word is None or (before is not None and (word.verdict, word.why) == (before.verdict, before.why)):
             return False
         self._words[key] = word
@@ -161,7 +169,7 @@ class Agreement:
             since = before.since if before is not None else time.time()
             self._ejections[key] = Ejection(since, now + message["remaining"], reason)
             if before is None or before.until <= now:  # else two workers met the same
-                self.ejected[*key, reason] += 1
+                self._ejected.setdefault(key, Counter())[reason] += 1
                 seconds = message["remaining"]
                 log.warning("channel %s: %s is ejected for %.0f s by worker-%d: %s", *key, seconds, link.slot, reason)
         elif before is not None:

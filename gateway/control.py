@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.admin.server import AdminServer, serve_admin
+from gateway.agreement import Agreement
 from gateway.bus.child import obey_the_supervisor_alone
-from gateway.bus.frames import Parcel
+from gateway.bus.frames import Parcel, frame
 from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.bus.memory import to_memfd
 from gateway.bus.server import BusServer
@@ -28,6 +29,7 @@ from gateway.config.locate import data_dir_of
 from gateway.config.report import render
 from gateway.config.resolved import Resolved
 from gateway.config.revisions import Revisions
+from gateway.discover.drains import Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.files import changes
 from gateway.errors import ConfigError
@@ -37,7 +39,10 @@ from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
 from gateway.office import Office
+from gateway.referee.desk import Desk
+from gateway.referee.line import limits_of
 from gateway.rollout import Outcome, Rollout
+from gateway.route.build import figured
 
 log = logging.getLogger("gateway.control")
 
@@ -45,6 +50,7 @@ BAD_CONFIG = 78
 """sysexits' EX_CONFIG."""
 
 ORPHANS_EVERY = 1.0
+QUEUED_EVERY = 0.5
 REFILL_EVERY = 1.0
 """Seconds between two changes of workers' endpoints at least, whatever registries say."""
 RESERVE_EVERY = 10.0
@@ -152,6 +158,8 @@ class Control:
         self.bus = BusServer(data_dir / "bus.sock")
         self.bus.current = parcel
         self.bus.greet(lambda link: link.send(self.rollout.endpoints_frame()))
+        self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus)
+        self.seats = self._open_seats(config)
         self.records = Records(data_dir / "journal")
         self.office = Office(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
@@ -160,13 +168,44 @@ class Control:
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
-        for work in (self._watch_files(), self._refill(), self._close_orphans(data_dir), self._keep_reserve(data_dir)):
+        for work in (self._tell_queued(), self.agreement.expire(), self._watch_files(), self._refill()):
+            self._keep(work)
+        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir)):
             self._keep(work)
         if again is not None:
             self._keep(self.reload(by="gateway", why="control was started again"))
         status = await self._ended
         await self._close(admin)
         return status
+
+    def _open_seats(self, config: Resolved) -> Desk:
+        """The referee's end: who may use a limited channel now."""
+        desk = Desk(self._say_seats, self._loop, config.workers)
+        desk.adopt(limits_of(config.channels))
+        self.endpoints.watch_closely(figured(config.models.values()))
+        self.bus.on("seats", lambda link, message: desk.heard(link.slot, message))
+        self.bus.greet(lambda link: desk.greet(link.slot, link.pid))
+        self.bus.mourn(lambda link: desk.lost(link.slot))
+        return desk
+
+    def referee_figures(self) -> dict[str, dict[str, object]]:
+        """Of each limited channel: seats taken, who waits, how fast they come free."""
+        return self.seats.figures()
+
+    def _say_seats(self, slot: int, message: dict[str, Any]) -> None:
+        link = self.bus.links.get(slot)
+        if link is not None:
+            link.send(frame("seats", **message))
+
+    async def _tell_queued(self) -> None:
+        """How many wait for each channel, for rules that look at it."""
+        told: dict[str, object] = {}
+        while True:
+            await asyncio.sleep(QUEUED_EVERY)
+            queued = {name: one["queued"] for name, one in self.seats.figures().items()}
+            if queued != told:
+                told = queued
+                self.bus.broadcast(frame("queued", channels=queued))
 
     def _read(self, resume: bool, again: Path | None) -> bool:
         """What to serve. At a start: the file, or when it is bad and that is wished (`--resume`) the last good revision.
@@ -233,6 +272,9 @@ class Control:
         return await self.rollout.reload(self.bus, self._line, by=by, why=why, force=force)
 
     def _reloaded(self, outcome: Outcome) -> None:
+        if outcome.changed and self.rollout.config is not None:
+            self.seats.adopt(limits_of(self.rollout.config.channels))
+            self.endpoints.watch_closely(figured(self.rollout.config.models.values()))
         text = f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
         self._tell({"say": "reloaded", "status": text})
 
@@ -297,6 +339,7 @@ class Control:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await admin.close()
+        self.seats.close()
         await self.metrics.close()
         await self.bus.close()
         self._leash.close()

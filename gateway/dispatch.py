@@ -108,8 +108,7 @@ class Dispatch:
     async def _decide(self, x: Exchange, model: ModelLive, ask: Ask) -> Decision:
         """The decision of a request whose tokens must be counted for it. Errors: Refusal."""
         tokenizer = model.config.tokenizer
-        ask.tokens = await self._counter.count(ask, tokenizer)
-        ask.sure = self._counter.bounds(ask, tokenizer)[0]
+        ask.tokens, ask.sure = await self._counter.measure(ask, tokenizer)
         x.facts = msgspec.structs.replace(x.facts, prompt_est=ask.tokens)
         decision = model.route.decide(ask)
         assert decision is not None

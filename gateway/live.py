@@ -161,7 +161,7 @@ class ModelLive:
         """
         route = self.route
         if not route.asks:
-            length = route.least_length()
+            length = route.shortest(route.node)
             if not length or x.body_bytes + x.facts.max_tokens < length:  # the usual case: every token is a byte at least
                 ways = route.node.order(NOBODY)
                 chosen = sorted_by_health(ways, now, random.random)
@@ -183,6 +183,7 @@ class ModelLive:
             key=key.id,
             fields=x.fields,
             max_tokens=x.facts.max_tokens,
+            size=x.body_bytes,
             now=now,
             at=x.ts,
             luck=random.random(),

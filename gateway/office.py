@@ -9,16 +9,16 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway import __version__
-from gateway.admin.desk import NoSuch
+from gateway.admin.desk import Failed, NoSuch
+from gateway.agreement import Agreement, url_of
 from gateway.bus.server import BusServer
-from gateway.config.resolved import Key, Resolved
+from gateway.config.resolved import Channel, Key, Resolved
 from gateway.discover.endpoints import Endpoints
+from gateway.explainer import Asked, Explainer
 from gateway.meter.exposition import process_facts
 from gateway.meter.records import Records
 from gateway.rollout import Outcome, Rollout
-
-WORST = ("up", "half-open", "busy", "degraded", "ejected", "down")
-"""States from best to worst: workers and the probe may see an endpoint differently, the worst is shown."""
+from gateway.survey import survey
 
 
 class Control(Protocol):
@@ -27,6 +27,7 @@ class Control(Protocol):
     rollout: Rollout
     bus: BusServer
     endpoints: Endpoints
+    agreement: Agreement
     records: Records
     processes: list[dict[str, Any]]
     stopping: bool
@@ -39,6 +40,7 @@ class Office:
 
     def __init__(self, control: Control) -> None:
         self._control = control
+        self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths)
         self._started = time.time()
 
     # -- status -----------------------------------------------------------------------------------------------------
@@ -119,22 +121,74 @@ class Office:
         states: dict[str, list[dict[str, Any]]] = {}
         for one in self.endpoint_states():
             states.setdefault(one["channel"], []).append(one)
-        return [
-            {
-                "name": channel.name,
-                "engine": "auto" if channel.auto else channel.engine,
-                "detected": channel.engine if channel.auto else "",
-                "model": channel.model or "",
-                "usage": channel.usage,
-                "endpoints": states.get(channel.name, []),
-            }
-            for channel in self._config().channels.values()
-        ]
+        return [self._channel(channel, states.get(channel.name, [])) for channel in self._config().channels.values()]
+
+    @staticmethod
+    def _channel(channel: Channel, endpoints: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "name": channel.name,
+            "engine": "auto" if channel.auto else channel.engine,
+            "detected": channel.engine if channel.auto else "",
+            "model": channel.model or "",
+            "usage": channel.usage,
+            "registry": channel.registry,
+            "endpoints": endpoints,
+        }
+
+    def channel(self, name: str) -> dict[str, Any]:
+        """Everything that is known of one."""
+        channel = self._known(name)
+        drain = self._control.agreement.drains.whole(name)
+        models = [model.name for model in self._config().models.values() if any(leaf.channel == name for leaf in model.leaves())]
+        capacity: dict[str, Any] = getattr(self._control, "referee_figures", dict)()
+        return {
+            **self._channel(channel, [one for one in self.endpoint_states() if one["channel"] == name]),
+            "models": models,
+            "drained": None if drain is None else {"by": drain.by, "since": drain.since, "until": drain.until},
+            "limits": {
+                "max_in_flight": channel.max_in_flight or None,
+                "endpoint_in_flight": channel.endpoint_in_flight or None,
+                "queue": channel.queue_length,
+                "queue_wait": channel.queue_wait,
+            },
+            "breaker": msgspec.to_builtins(channel.breaker),
+            "wedged_after": channel.wedged_after,
+            "capacity": capacity.get(name),
+        }
+
+    def _known(self, name: str) -> Channel:
+        channel = self._config().channels.get(name)
+        if channel is None:
+            raise NoSuch(f"there is no channel {name!r}")
+        return channel
 
     async def probe(self, name: str) -> dict[str, Any]:
-        if name not in self._config().channels:
-            raise NoSuch(f"there is no channel {name!r}")
+        self._known(name)
         return await self._control.endpoints.probe_channel(name)
+
+    async def drain(self, name: str, endpoint: str | None, seconds: float | None, *, by: str) -> dict[str, Any]:
+        try:
+            deaf = await self._control.agreement.drain(self._known(name), endpoint, by=by, seconds=seconds)
+        except OSError as error:
+            raise Failed(f"the drain cannot be written down, so nothing was changed: {error.strerror or error}") from error
+        return {**self.channel(name), "endpoint": url_of(self._known(name), endpoint), "deaf": deaf, "left": self._left(name)}
+
+    async def undrain(self, name: str, endpoint: str | None, *, by: str) -> dict[str, Any]:
+        try:
+            changed, deaf = await self._control.agreement.undrain(self._known(name), endpoint, by=by)
+        except OSError as error:
+            raise Failed(f"this cannot be written down, so nothing was changed: {error.strerror or error}") from error
+        return {**self.channel(name), "changed": changed, "deaf": deaf}
+
+    def _left(self, channel: str) -> list[str]:
+        """Models that go through a channel and have no endpoint left that is not drained."""
+        channels, drains = self._config().channels, self._control.agreement.drains
+        found = []
+        for model in self._config().models.values():
+            used = {leaf.channel for leaf in model.leaves()}
+            if channel in used and all(drains.of(name, one.url) for name in used for one in channels[name].endpoints):
+                found.append(model.name)
+        return found
 
     def models(self) -> list[dict[str, Any]]:
         return [
@@ -148,31 +202,32 @@ class Office:
             for model in self._config().models.values()
         ]
 
+    def routes(self) -> list[dict[str, Any]]:
+        return self._explainer.routes()
+
+    def route(self, name: str) -> dict[str, Any]:
+        return self._explainer.route(name)
+
+    async def explain(self, asked: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._explainer.explain(msgspec.convert(asked, Asked))
+        except msgspec.ValidationError as error:
+            raise NoSuch(f"this cannot be explained: {error}") from None
+
+    def _lengths(self, channel: str, url: str) -> dict[str, int]:
+        """An endpoint's context lengths by the engine's model name, as far as it said."""
+        look = self._control.endpoints.looks().get((channel, url))
+        return {model.id: model.context_length for model in look.models if model.context_length} if look is not None else {}
+
     def health(self) -> dict[str, Any]:
         endpoints = self.endpoint_states()
         good = all(one["state"] in ("up", "busy") for one in endpoints)
         return {"ok": good, "state": self._state(), "endpoints": endpoints}
 
     def endpoint_states(self) -> list[dict[str, Any]]:
-        """Each endpoint once: what probes say, what workers met, what is in flight."""
-        seen = {
-            (one["channel"], one["endpoint"]): {**one, "in_flight": 0, "handshakes": 0, "errors": 0, "ttft": None}
-            for one in self._control.endpoints.states()
-        }
-        for link in self._control.bus.links.values():
-            for met in link.health.get("endpoints", ()):
-                one = seen.get((met["channel"], met["endpoint"]))
-                if one is None:
-                    continue
-                one["in_flight"] += met["in_flight"]
-                one["handshakes"] += met["handshakes"]
-                one["errors"] += met["errors"]
-                if met["ttft"]:
-                    one["ttft"] = max(one["ttft"] or 0.0, round(met["ttft"] * 1000, 1))
-                if WORST.index(met["state"]) > WORST.index(one["state"]):
-                    one["state"], one["why"] = met["state"], met["reason"] or one.get("why", "")
-                    one["since"] = time.time() - met["for"]
-        return list(seen.values())
+        """Each endpoint once; see `survey`."""
+        control = self._control
+        return survey(control.endpoints, control.agreement, control.bus.links.values(), self._config().channels)
 
     # -- records --------------------------------------------------------------------------------------------------------
 

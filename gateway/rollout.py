@@ -180,10 +180,11 @@ class Rollout:
         assert self.config is not None
         if config.data_dir != self.config.data_dir or config.node != self.config.node:
             return self._refusal("data_dir and node cannot change while the gateway runs; restart it")
-        config = await self._with_endpoints(config)
-        outcome = await self._move(bus, sockets, loaded, config, keys, by, why)
-        await self._keep()
-        return outcome
+        try:
+            config = await self._with_endpoints(config)
+            return await self._move(bus, sockets, loaded, config, keys, by, why)
+        finally:
+            await self._keep()
 
     def _watched(self, found: Iterable[Path]) -> list[Path]:
         """What the file names, as far as it can be read, and the certificates of what is served."""

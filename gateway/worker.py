@@ -26,14 +26,14 @@ from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.leash import BEAT_EVERY, Leash
-from gateway.config.resolved import Endpoint, Key, Resolved
+from gateway.config.resolved import Endpoint, Key
 from gateway.dispatch import Dispatch
 from gateway.log.lines import start_logging
 from gateway.meter.account import Account
 from gateway.meter.journal import Journal
 from gateway.meter.metrics import slot_metrics
 from gateway.pipeline import Live, Pipeline
-from gateway.referee.line import Limits
+from gateway.referee.line import limits_of
 from gateway.referee.seats import Seats
 from gateway.shared import Shared
 from gateway.snapshot import Snapshot
@@ -45,6 +45,8 @@ log = logging.getLogger("gateway.worker")
 Address = tuple[str, int]
 LAST_WORDS = 1.0
 """Seconds for requests that are cut off at the end to be told so and recorded."""
+GREETING = 0.5
+"""Seconds that control has to say which endpoints may serve, before the first request does not wait for it."""
 TICK = 0.1
 """Seconds between two looks at the journal; metrics and health follow at each tenth."""
 
@@ -91,6 +93,7 @@ class Worker:
         tasks = [self._loop.create_task(work) for work in (bus.run(), self._tick(), self._journal.sync_for_ever(), self._beat())]
         for task in tasks:
             task.add_done_callback(self._finished)
+        await self._watch.greeted(GREETING)
         await self._fit_gates()
         gc.collect()
         gc.freeze()
@@ -166,7 +169,7 @@ class Worker:
         self._watch.adopt(snapshot.channels)
         self._live.current = snapshot
         builder.sweep()
-        self._seats.adopt(limits(builder.config), builder.config.workers)
+        self._seats.adopt(limits_of(builder.config.channels), builder.config.workers)
         self._journal.settings = snapshot.journal
         assert self._door is not None
         self._door.adopt(header=snapshot.http.header, keepalive=snapshot.http.keepalive, write_idle=snapshot.http.write_idle)
@@ -294,7 +297,7 @@ class Worker:
                     "channel": channel.config.name,
                     "endpoint": at.endpoint.url,
                     "state": at.breaker.state(now),
-                    "reason": at.breaker.reason,
+                    "why": at.breaker.why,
                     "for": round(now - at.breaker.since, 1) if at.breaker.since else 0.0,
                     "in_flight": at.load.in_flight,
                     "errors": at.load.errors,
@@ -329,15 +332,6 @@ class Worker:
         self._metrics.flush()
         self._journal.close()
         self._leash.close()
-
-
-def limits(config: Resolved) -> dict[str, Limits]:
-    """Of the channels that have some."""
-    return {
-        name: Limits(one.max_in_flight, one.endpoint_in_flight, one.queue_length, one.queue_wait)
-        for name, one in config.channels.items()
-        if one.max_in_flight or one.endpoint_in_flight
-    }
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "keys": ("keys:app", "Create, list and revoke API keys."),
     "channels": ("channels:app", "The channels, and what their engines say of themselves."),
     "models": ("models:app", "The virtual models, and where their requests go."),
+    "routes": ("routes:app", "Where requests go, and why; the weights of targets."),
     "requests": ("requests:app", "What happened to requests."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
     "version": ("version:app", "Versions of the program and its libraries."),

@@ -22,7 +22,8 @@ _credentials: Final = struct.Struct("3i")
 
 def socket_of(config: Path) -> Path | None:
     """The admin socket of the gateway that runs with `config`; None when there is none that may be asked and believed."""
-    from gatewayctl.client import Client, Trouble
+    from gatewayctl.client import Client
+    from gatewayctl.trouble import Trouble
 
     wanted = os.path.realpath(config)
     for path in candidates(LISTED):
@@ -57,6 +58,8 @@ def believed(path: Path, config: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
         asked.settimeout(PATIENCE)
         asked.connect(os.fsencode(path))
+        uid: int
+        gid: int
         _, uid, gid = _credentials.unpack(asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _credentials.size))
     if uid in (0, os.geteuid()):
         return True

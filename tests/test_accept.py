@@ -643,7 +643,7 @@ async def test_a_reader_that_takes_nothing_is_let_go(rig):
 
 async def test_requests_in_a_row_of_a_slow_reader_wait_until_it_has_taken_the_answers(rig):
     """Large answers are not gathered for it: an engine is asked again only when most of what came before has been taken."""
-    many, most = 16, 6
+    many, most = 16, 4
     body = json.dumps({"model": "qwen", "input": ["a", "b", "c", "d"], "dimensions": 8192}).encode()
     asked = post(body, head=HEAD.replace(b"chat/completions", b"embeddings"))
     received = bytearray()
@@ -653,7 +653,7 @@ async def test_requests_in_a_row_of_a_slow_reader_wait_until_it_has_taken_the_an
         sock.setblocking(False)
         await loop.sock_connect(sock, ("127.0.0.1", rig.port))
         await loop.sock_sendall(sock, asked * many)
-        await eventually(lambda: len(reached(rig)) >= 2)  # from here on it takes more than it asks for
+        await eventually(lambda: reached(rig))
         async with asyncio.timeout(20):
             while received.count(b"HTTP/1.1 200 OK") < many or not complete(bytes(received)):
                 piece = await loop.sock_recv(sock, 65_536)
@@ -663,7 +663,7 @@ async def test_requests_in_a_row_of_a_slow_reader_wait_until_it_has_taken_the_an
                 await asyncio.sleep(0.002)
     found = answers(bytes(received))
     assert [status for status, _, _ in found] == [200] * many and len(reached(rig)) == many
-    assert all(len(json.loads(body)["data"]) == 4 and len(body) > 400_000 for _, _, body in found)
+    assert all(len(json.loads(body)["data"]) == 4 and len(body) > 250_000 for _, _, body in found)
 
 
 async def test_a_reset_in_the_middle_of_everything_leaves_nothing(rig):

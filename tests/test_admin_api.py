@@ -49,6 +49,7 @@ def test_the_fake_is_a_desk(desk):
         ("/v1/config/running", "config"),
         ("/v1/config/diff", "changes"),
         ("/v1/channels", "channels"),
+        ("/v1/channels/gpu", "channel"),
         ("/v1/models", "models"),
         ("/v1/health", "endpoints"),
         ("/v1/requests", "requests"),
@@ -199,3 +200,38 @@ async def test_a_stranger_is_refused_and_the_log_says_so(api, monkeypatch, caplo
     status, answer = await ask(api, "/v1/reload", "POST")
     assert status == 403 and answer["error"]["code"] == "forbidden" and "uid 54321" in answer["error"]["message"]
     assert "uid 54321" in caplog.text
+
+
+async def test_draining_and_taking_it_back(api, desk):
+    status, answer = await ask(api, "/v1/channels/gpu/drain", "POST", json={"endpoint": "http://a", "seconds": 60})
+    assert status == 200 and answer["channel"]["left"] == ["qwen"]
+    status, answer = await ask(api, "/v1/channels/gpu/undrain", "POST")
+    assert status == 200 and answer["channel"]["changed"]
+    assert [call for call, _ in desk.calls] == ["drain gpu http://a 60", "undrain gpu None"]
+    assert all("uid" in by for _, by in desk.calls)
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "said"),
+    [
+        ("drain", {"seconds": 0}, "above 0"),
+        ("drain", {"seconds": -1}, "above 0"),
+        ("drain", {"seconds": True}, "above 0"),
+        ("drain", {"seconds": "30m"}, "above 0"),
+        ("drain", {"seconds": 1e12}, "at most"),
+        ("drain", {"endpoint": 7}, "endpoint's URL"),
+        ("undrain", {"endpoint": ["a"]}, "endpoint's URL"),
+    ],
+)
+async def test_a_drain_that_makes_no_sense_is_refused(api, desk, verb, body, said):
+    status, answer = await ask(api, f"/v1/channels/gpu/{verb}", "POST", json=body)
+    assert status == 400 and said in answer["error"]["message"] and not desk.calls
+
+
+async def test_a_channel_that_is_not_there_and_a_disk_that_is_full(api, desk):
+    for method, path in (("GET", "/v1/channels/none"), ("POST", "/v1/channels/none/drain"), ("POST", "/v1/channels/none/undrain")):
+        status, answer = await ask(api, path, method)
+        assert (status, answer["error"]["code"]) == (404, "no_such_thing")
+    desk.full = True
+    status, answer = await ask(api, "/v1/channels/gpu/drain", "POST")
+    assert (status, answer["error"]) == (500, {"code": "failed", "message": "the drain cannot be written down"})

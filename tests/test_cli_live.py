@@ -13,8 +13,6 @@ import pytest
 import yaml
 
 from gateway.admin.server import serve_admin
-from gateway.config.load import load
-from gateway.config.resolve import resolve
 from gatewayctl import app
 from tests.fixtures.cli import GATEWAYCTL, actl, environment
 from tests.fixtures.desk import FakeDesk, record, write_config
@@ -140,34 +138,18 @@ async def test_reload_says_what_changed_and_refusals_are_78_with_the_mistakes(de
 @pytest.mark.parametrize("starts", [True, False])
 async def test_reload_waits_for_workers_that_are_new(desk, config, inside, monkeypatch, starts):
     monkeypatch.setattr("gatewayctl.commands.reload.STARTING", 10.0 if starts else 0.2)
-    monkeypatch.setattr(desk, "reload", more_workers(desk))
     desk.states = ["up", "starting"]
+    asked = asyncio.Event()
+    status = desk.status
+    monkeypatch.setattr(desk, "status", lambda: (asked.set(), status())[1])
     reloaded = asyncio.create_task(inside("reload"))
     if starts:
         async with asyncio.timeout(10):
-            await desk.asked.wait()
+            await asked.wait()
         assert not reloaded.done()
         desk.states = ["up", "up"]
-    code, out, err = await reloaded
-    assert (code, out) == (0, "workers 1 -> 2\n") and ("1 of 2 workers serve" in err) != starts
-
-
-def more_workers(desk):
-    """A reload that calls for a second worker. `desk.asked`: somebody has looked at the processes since."""
-    desk.asked = asyncio.Event()
-    status = desk.status
-
-    def looked():
-        desk.asked.set()
-        return status()
-
-    async def reload(*, by):
-        desk.path.write_text("workers: 2\n" + desk.path.read_text())
-        desk.live = resolve(load(desk.path))
-        desk.status = looked
-        return {"ok": True, "rev": 4, "changed": True, "mistakes": [], "message": "", "changes": ["workers 1 -> 2"]}
-
-    return reload
+    code, _, err = await reloaded
+    assert code == 0 and ("only 1 of 2 workers have started" in err) != starts
 
 
 async def test_a_real_second_worker_serves_when_reload_returns(rig: Rig):
@@ -177,7 +159,7 @@ async def test_a_real_second_worker_serves_when_reload_returns(rig: Rig):
     rig.config["workers"] = 2
     rig.write()
     ran = await actl("reload", "--config", rig.path)
-    assert ran.code == 0 and "workers 1 -> 2" in ran.out + ran.err
+    assert ran.code == 0, ran  # whether this reload has brought it, or the change had been noticed already
     states = {one["name"]: one["state"] for one in (await rig.admin("GET", "/v1/status"))["processes"]}
     assert states["worker-0"] == states["worker-1"] == "up"
 

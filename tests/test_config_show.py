@@ -75,7 +75,10 @@ def test_effective_is_itself_a_configuration_but_for_the_secrets(tmp_path):
         ("hash:\n  canary", "hash:\n  ******"),
         ('["http://h:80canary"]', '["http://h:********"]'),
         ("[http://[::1]:canary/v1, http://[::1]:80]", "[http://[::1]:******/v1, http://[::1]:80]"),
-        ('"http://${env:HOST}:${env:PORT}", "https://${env:HOST}:8443/v1"', '"http://${env:HOST}:${env:PORT}", "https://${env:HOST}:8443/v1"'),
+        (
+            '"http://${env:HOST}:${env:PORT}", "https://${env:HOST}:8443/v1"',
+            '"http://${env:HOST}:${env:PORT}", "https://${env:HOST}:8443/v1"',
+        ),
         ("", ""),
     ],
 )

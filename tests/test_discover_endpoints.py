@@ -107,16 +107,16 @@ async def test_an_endpoint_goes_and_comes_back(quick, caplog):
     )
 
 
-async def test_between_two_whole_probes_only_the_model_list_is_asked_for(quick):
+async def test_between_two_whole_probes_only_what_is_cheap_is_asked_for(quick):
     async with await start("mindie", model=("qwen3", "lora"), max_model_len=2560) as engine:
         endpoints = Endpoints()
         endpoints.adopt(by_name(channel("ascend", engine.url, engine="mindie")))
         async with running(endpoints):
-            await until(lambda: len(engine.requests) >= 7)
+            await until(lambda: len(engine.requests) >= 11)
             (one,) = endpoints.states()
         paths = [request.path for request in engine.requests]
         assert paths[:4] == ["/v1/models", "/v2", "/v2/models/qwen3/config", "/v2/models/lora/config"]
-        assert set(paths[4:]) == {"/v1/models"}
+        assert paths[4:10] == ["/v2/health/ready", "/metrics", "/v1/models"] * 2
         assert not engine.touched
         assert (one["state"], one["context_length"], one["version"]) == ("up", 2560, "3.0.0")
 
@@ -307,7 +307,7 @@ async def test_a_fault_of_ours_ends_no_looking(quick, monkeypatch, caplog):
 def test_an_adapter_of_sglang_is_there_when_its_base_is():
     found = Probe(url="u", reachable=True, status=200, models=[ModelSeen(id="qwen3")])
     assert judge(found, ("qwen3:poet",), "sglang", "sglang") == ("up", "")
-    assert judge(found, ("qwen3:poet",), "vllm", "vllm")[0] == "degraded"
+    assert judge(found, ("qwen3:poet",), "vllm", "vllm")[0] == "down"
 
 
 async def test_a_fault_of_ours_while_detecting_is_logged(monkeypatch, caplog):

@@ -198,7 +198,9 @@ def test_whole_answers_have_one_reasoning_field_and_no_hosts():
 
 
 @pytest.mark.parametrize("engine", ["sglang", "mindie"])
-@pytest.mark.parametrize(("api", "object", "beginning"), [("chat", "chat.completion", "chatcmpl-"), ("completions", "text_completion", "cmpl-")])
+@pytest.mark.parametrize(
+    ("api", "object", "beginning"), [("chat", "chat.completion", "chatcmpl-"), ("completions", "text_completion", "cmpl-")]
+)
 def test_ids_do_not_tell_the_engine_and_are_the_same_throughout(engine, api, object, beginning):
     native = {"id": "endpoint_common_10", "object": object, "choices": []}
     id = answer(engine, api, json.dumps(native))["id"]

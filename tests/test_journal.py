@@ -11,13 +11,17 @@ import subprocess
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateway.config.resolved import Journal as Settings
-from gateway.exchange import Attempt, Record, Tokens, decode_record, encode_record
+from gateway.exchange import Attempt, Exchange, Record, Tokens, decode_record, encode_record
+from gateway.meter.account import Account
 from gateway.meter.journal import RESERVE, Journal
+from gateway.meter.metrics import Metrics
 from gateway.meter.orphans import close_orphans
 from gateway.meter.progress import CAPACITY, ENTRY, OPEN_MOST, Progress, left_open
 from gateway.meter.reserve import keep_reserve
@@ -116,6 +120,27 @@ async def test_group_sync_reaches_sealed_segments_too(tmp_path, monkeypatch):
 
 
 # -- the progress table ------------------------------------------------------------------------------------------------
+
+
+async def test_an_open_request_stands_in_the_table_and_in_the_journal_only_when_the_table_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.meter.progress.CAPACITY", 1)
+    journal = Journal(tmp_path, 0, "abc", settings())
+    account = Account(journal, Metrics(CollectorRegistry()), "n", 0)
+    asked = [
+        Exchange(id, id, SimpleNamespace(rev=7), "POST", "/v1/completions", {}, "10.0.0.9", 100.0, 1.7e9, channel="gpu")
+        for id in ("a", "b")
+    ]
+    for x in (*asked, *asked):  # a second attempt opens nothing again
+        account.open(x)
+    journal.flush()
+    assert [decode_record(open_line).id for open_line, _ in left_open(journal.progress.path)] == ["a"]
+    assert [(entry["id"], entry["kind"], entry["channel"]) for entry in lines(tmp_path, "*.open")] == [("b", "open", "gpu")]
+    for x in asked:
+        account.settle(x, 101.0)
+    journal.flush()
+    assert left_open(journal.progress.path) == []
+    journal.close()
+    assert [(entry["id"], entry["kind"]) for entry in lines(tmp_path)] == [("b", "open"), ("a", "done"), ("b", "done")]
 
 
 def test_the_table_keeps_what_is_open(tmp_path):
@@ -262,9 +287,7 @@ async def test_a_full_disk_loses_no_line_and_tears_none(tmp_path, on_failure):
     place = journal.progress.take(line("299", "open"))
     with file_size_limit(8_000):
         for number in range(300):
-            journal.write(line(str(number)), partial(told.append, number))
-            if number == 299:
-                journal.after(place)
+            journal.write(line(str(number)), partial(told.append, number), place if number == 299 else -1)
             await asyncio.sleep(0)
         assert journal.failing and journal.refusing is (on_failure == "refuse")
         assert told == list(range(300)), "answers go on"
@@ -400,9 +423,7 @@ async def survives(rig: Rig, kills: int, callers: int) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
     def all_closed() -> bool:
-        found = rig.journal_lines()
-        done = {entry["id"] for entry in found if entry["kind"] == "done"}
-        return {entry["id"] for entry in found if entry["kind"] == "open"} <= done
+        return not any(left_open(table) for table in (rig.data_dir / "journal").glob("*.progress"))
 
     await eventually(all_closed, within=15)
     await rig.stop()

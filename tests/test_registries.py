@@ -222,6 +222,17 @@ async def test_records_that_live_long_are_not_asked_for_again(dns):
         assert dns.count("gpu.lab", "A") == 1
 
 
+async def test_a_look_has_an_end_however_many_names_are_silent(dns, monkeypatch):
+    monkeypatch.setattr(dns_kind, "ROUND", 0.3)
+    monkeypatch.setattr(dns_kind, "PATIENCE", 5.0)
+    dns.say("_llm._tcp.lab", "SRV", *(srv(f"n{number}.lab", 1) for number in range(40)))
+    for number in range(40):
+        dns.script(f"n{number}.lab", "A", SILENCE)
+    async with watching(services(dns, family="ipv4")) as running:
+        assert running.state()["why"] == "_llm._tcp.lab: not all answers came within 0.3 s"
+    assert len({name for name, kind, _ in dns.asked if kind == "A"}) == dns_kind.AT_ONCE  # no storm of questions
+
+
 async def test_a_second_server_is_asked_when_the_first_is_not_there(dns):
     dns.say("gpu.lab", "A", a("10.0.0.1"))
     async with DnsServer() as gone:

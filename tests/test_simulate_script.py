@@ -96,7 +96,8 @@ MISTAKES = [
     ("faults:\n  - {on: 1, do: cut, on: 2}", "f.yaml:2:22: `on` is written twice, first in line 2"),
     ("faults: []\nfaults: []", "f.yaml:2:1: `faults` is written twice, first in line 1"),
     ("faults:\n  - do: status\n    status: 503\n    headers: {A: 1, A: 2}", "f.yaml:4:21: `A` is written twice, first in line 4"),
-    ("faults:\n  - {do: status, status: 503, headers: {Retry-After: [1, 2]}}", "f.yaml:2:40: headers: `Retry-After` must be text or a number"),
+    ("faults:\n  - {do: status, status: 503, headers: {Retry-After: [1, 2]}}",
+     "f.yaml:2:40: headers: `Retry-After` must be text or a number"),
     ("faults:\n  - {do: status, status: 503, headers: {X: null}}", "f.yaml:2:40: headers: `X` must be text or a number"),
     ("faults:\n  - {on: 1, do: cut, after: yes}", "f.yaml:2:29: after: `True` must be a whole number from 0"),
 ]  # fmt: skip

@@ -17,6 +17,7 @@ import pytest
 
 from gateway.bus.child import LONG, NEVER_UP, SHORT_LIVED, Child
 from gateway.meter.exposition import process_facts
+from gateway.meter.progress import left_open
 from tests.harness import KEY, Rig, eventually, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -402,8 +403,7 @@ async def test_workers_are_killed_again_and_again_under_load(rig: Rig) -> None:
         assert not answer, "cut off by the death of its worker, or served"
         cause = min((abs(ended - kill), kill) for kill in kills)[1]
         assert begun < cause, "a connection that the worker had not accepted was lost"
-    opened = {line["id"] for line in rig.journal_lines() if line["kind"] == "open"}
-    await eventually(lambda: opened <= {record["id"] for record in rig.records()})
+    await eventually(lambda: not any(left_open(table) for table in (rig.data_dir / "journal").glob("*.progress")))
     ids = [record["id"] for record in rig.records()]
     assert len(ids) == len(set(ids))
     killed = [record for record in rig.records() if record["end"] == "KD"]

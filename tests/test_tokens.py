@@ -126,7 +126,7 @@ def test_time_grows_with_the_text_and_no_faster(bundled):
         return time.process_time() - start
 
     for letter in " a":
-        assert spent(letter * 2_000_000) < 8 * max(min(spent(letter * 500_000) for _ in range(3)), 0.02)
+        assert spent(letter * 1_600_000) < 8 * max(min(spent(letter * 400_000) for _ in range(2)), 0.02)
 
 
 def test_tiktoken_itself_breaks_on_what_we_count(bundled):
@@ -206,6 +206,7 @@ def test_a_tokenizer_json_counts_what_tokenizers_counts_over_the_uncut_text(hugg
     plain = Loaded.from_file(str(huggingface))
     plain.no_truncation()
     plain.no_padding()
+    plain.encode_special_tokens = True
     text = TEXTS[kind]()
     assert load(huggingface.name, huggingface.parent).count(text) == len(plain.encode(text, add_special_tokens=False).ids)
 

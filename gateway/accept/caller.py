@@ -339,6 +339,11 @@ class Caller(RequestHandler):
         if self.feeder is not None:
             self.feeder.resume()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it after each body. Nearly always there is nothing to resume."""
+        if resume_parser or self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def _watch_stall(self) -> None:
         assert self.transport is not None
         self.stalled_size = self.transport.get_write_buffer_size()

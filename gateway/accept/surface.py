@@ -112,10 +112,12 @@ def models(x: Exchange) -> bytes:
     wanted = _path(x.path).removeprefix("/v1/models").removeprefix("/")
     if wanted:
         model = snapshot.model(x.key, unquote(wanted))
-        return msgspec.json.encode(_entry(model.name))
+        return msgspec.json.encode(_entry(model))
     usable = snapshot.usable(x.key)
-    return msgspec.json.encode({"object": "list", "data": [_entry(name) for name in snapshot.models if name in usable]})
+    return msgspec.json.encode({"object": "list", "data": [_entry(model) for name, model in snapshot.models.items() if name in usable]})
 
 
-def _entry(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": STARTED, "owned_by": "gateway"}
+def _entry(model: Any) -> dict[str, Any]:
+    entry = {"id": model.name, "object": "model", "created": STARTED, "owned_by": "gateway"}
+    length = model.route.most_length()
+    return {**entry, "context_length": length} if length else entry

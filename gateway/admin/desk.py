@@ -17,11 +17,15 @@ class NotReady(Exception):
     """Nothing is live yet, so there is nothing to say. Its text is the sentence that the operator reads."""
 
 
+class Failed(Exception):
+    """It was tried and cannot be done now (the disk is full). Its text is the sentence that the operator reads."""
+
+
 class Desk(Protocol):
     """Control, as the admin API sees it.
 
     Dictionaries are what goes over the wire: JSON types, msgspec structs and dataclasses. `by` names the caller
-    (`root (uid 0, pid 4711)`), for the log and the history. Any method may raise NoSuch, NotReady or
+    (`root (uid 0, pid 4711)`), for the log and the history. Any method may raise NoSuch, NotReady, Failed or
     gateway.errors.ConfigError; anything else is our bug and becomes a 500.
     """
 
@@ -42,7 +46,17 @@ class Desk(Protocol):
         """What is live. The API takes the secrets out before it answers."""
 
     def channels(self) -> list[dict[str, Any]]:
-        """Channels as they are live: {"name", "engine", "model", "endpoints": [{"url", "state", …}], "in_flight", …}."""
+        """Channels as they are live: {"name", "engine", "detected", "model", "usage", "registry", "endpoints": as in health}."""
+
+    def channel(self, name: str) -> dict[str, Any]:
+        """One of them, with more: {…, "models", "drained", "limits", "breaker", "wedged_after", "capacity"}; NoSuch."""
+
+    async def drain(self, name: str, endpoint: str | None, seconds: float | None, *, by: str) -> dict[str, Any]:
+        """Take a channel, or one endpoint of it, out of service, for `seconds` or until undrain. Returns when every worker was
+        told: as `channel`, and {"deaf": slots of workers that did not answer, "left": models without an endpoint}."""
+
+    async def undrain(self, name: str, endpoint: str | None, *, by: str) -> dict[str, Any]:
+        """Take it back: as `channel`, and {"changed", "deaf"}."""
 
     async def probe(self, name: str) -> dict[str, Any]:
         """Ask a channel's endpoints who they are: {"name", "endpoints": [probe result]}; NoSuch for an unknown channel."""
@@ -50,11 +64,20 @@ class Desk(Protocol):
     def models(self) -> list[dict[str, Any]]:
         """Virtual models: {"name", "aliases", "policy", "targets": [{"channel", "model", "weight"}], …}."""
 
+    def routes(self) -> list[dict[str, Any]]:
+        """Virtual models with their targets, rules and fallbacks."""
+
+    def route(self, name: str) -> dict[str, Any]:
+        """One of them, with its endpoints' states; NoSuch for an unknown one."""
+
+    async def explain(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Where a request would go and why; see `explainer.Asked` for what may be asked. NoSuch for what is not there."""
+
     def health(self) -> dict[str, Any]:
         """{"endpoints": [{"channel", "url", "state", "since", "why", "in_flight", "ttft", "errors"}]}.
 
-        state: `up`, `busy`, `half-open`, `degraded`, `ejected`, `down`. since: Unix seconds. why: a short sentence when it
-        is not up. ttft: milliseconds, recent median. What is not known is left out.
+        state: `up`, `degraded`, `busy`, `ejected`, `wedged`, `draining`, `down`. since: Unix seconds. why: a short sentence when
+        it is not up. ttft: milliseconds, recent average. What is not known is null.
         """
 
     def records(self, *, limit: int, after: str | None = None) -> list[dict[str, Any]]:

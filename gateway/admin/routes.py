@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.admin.compare import pending
-from gateway.admin.desk import Desk, NoSuch, NotReady
+from gateway.admin.desk import Desk, Failed, NoSuch, NotReady
 from gateway.admin.peer import Peer, may_ask_at, peer_of
 from gateway.admin.redact import running
 from gateway.errors import ConfigError
@@ -22,7 +22,10 @@ log = logging.getLogger("gateway.admin")
 
 API: Final = 1
 SPEAKS: Final = f"this gateway speaks admin API v{API}"
-BODY_MOST: Final = 64 * 1024
+BODY_MOST: Final = 64 * 1024 * 1024
+"""Bytes: a request that is to be explained may be as long as one that is sent."""
+DRAIN_MOST: Final = 366 * 86400
+"""Seconds that a drain with an end may last."""
 LIMIT_DEFAULT, LIMIT_MOST = 20, 10_000
 STILL_THERE_EVERY: Final = 1.0
 """Seconds between two looks whether the reader of a stream is still there."""
@@ -54,8 +57,14 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/config/running", calls.running),
             web.get("/v1/config/diff", calls.diff),
             web.get("/v1/channels", calls.channels),
+            web.get("/v1/channels/{name}", calls.channel),
             web.post("/v1/channels/{name}/probe", calls.probe),
+            web.post("/v1/channels/{name}/drain", calls.drain),
+            web.post("/v1/channels/{name}/undrain", calls.undrain),
             web.get("/v1/models", calls.models),
+            web.get("/v1/routes", calls.routes),
+            web.get("/v1/routes/{name:.+}", calls.route),
+            web.post("/v1/explain", calls.explain),
             web.get("/v1/health", calls.health),
             web.get("/v1/requests", calls.requests),
             web.get("/v1/requests/follow", calls.follow),
@@ -102,8 +111,32 @@ class Calls:
     async def probe(self, request: web.Request) -> web.Response:
         return _answer(await self._desk.probe(request.match_info["name"]))
 
+    async def channel(self, request: web.Request) -> web.Response:
+        return _answer({"channel": self._desk.channel(request.match_info["name"])})
+
+    async def drain(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        seconds = body.get("seconds")
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= DRAIN_MOST):
+            raise Wrong(400, "bad_request", f'"seconds" must be a number above 0, {DRAIN_MOST} at most, or null for no end')
+        name, endpoint = request.match_info["name"], _endpoint(body)
+        return _answer({"channel": await self._desk.drain(name, endpoint, seconds, by=str(request[PEER]))})
+
+    async def undrain(self, request: web.Request) -> web.Response:
+        endpoint = _endpoint(await _body(request))
+        return _answer({"channel": await self._desk.undrain(request.match_info["name"], endpoint, by=str(request[PEER]))})
+
     async def models(self, request: web.Request) -> web.Response:
         return _answer({"models": self._desk.models()})
+
+    async def routes(self, request: web.Request) -> web.Response:
+        return _answer({"routes": self._desk.routes()})
+
+    async def route(self, request: web.Request) -> web.Response:
+        return _answer({"route": self._desk.route(request.match_info["name"])})
+
+    async def explain(self, request: web.Request) -> web.Response:
+        return _answer({"explained": await self._desk.explain(await _body(request))})
 
     async def health(self, request: web.Request) -> web.Response:
         return _answer(self._desk.health())
@@ -183,6 +216,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _refusal(Wrong(404, "no_such_thing", str(no)))
     except NotReady as no:
         return _refusal(Wrong(503, "not_ready", str(no)))
+    except Failed as no:
+        return _refusal(Wrong(500, "failed", str(no)))
     except ConfigError as error:
         return _refusal(Wrong(422, "bad_configuration", str(error), mistakes=error.mistakes))
     except web.HTTPNotFound:
@@ -216,6 +251,13 @@ async def _body(request: web.Request) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Wrong(400, "bad_request", "the body must be a JSON object")
     return found
+
+
+def _endpoint(body: dict[str, Any]) -> str | None:
+    endpoint = body.get("endpoint")
+    if endpoint is not None and not isinstance(endpoint, str):
+        raise Wrong(400, "bad_request", '"endpoint" must be an endpoint\'s URL, or null for the whole channel')
+    return endpoint
 
 
 def _answer(data: dict[str, Any], status: int = 200) -> web.Response:

@@ -68,28 +68,26 @@ def _known(config: Config, reading: Reading) -> Known:
 def rules(found: Sequence[RuleLike], at: Loc, known: Known, reading: Reading) -> Iterator[Mistake]:
     """Of all rules of one model, in their order. at: where the list stands. In a broken configuration, absences prove nothing."""
     always: int | None = None
-    seen: list[tuple[When, int]] = []
+    seen: dict[str, int] = {}
     for number, rule in enumerate(found):
         here: Loc = (*at, number)
         yield from _When(rule.when, (*here, "when"), known, reading).run()
-        twin = next((other for when, other in seen if when == rule.when), None)
+        twin = seen.get(repr(rule.when))
         if always is not None:
             yield reading.marks.at(
-                here, "this rule is never reached", f"rule number {always + 1} has no conditions, so it takes every request", key=True
+                here, "this rule is never reached", f"rule number {always + 1} has no conditions, so it takes every request"
             )
         elif twin is not None:
-            yield reading.marks.at(
-                (*here, "when"), "this rule is never reached", f"rule number {twin + 1} has the same conditions", key=True
-            )
+            yield reading.marks.at((*here, "when"), "this rule is never reached", f"rule number {twin + 1} has the same conditions")
         elif holds_always(rule.when):
             always = number
         elif rule.when.share is None:
-            seen.append((rule.when, number))
+            seen[repr(rule.when)] = number
 
 
 def holds_always(when: When) -> bool:
     """Whether there is no condition that anything could fail."""
-    asked = [name for name in type(when).model_fields if getattr(when, name) not in (None, [], {})]
+    asked = [name for name in type(when).model_fields if getattr(when, name) not in (None, {})]
     return not asked or (asked == ["share"] and when.share is not None and when.share.percent == 100)
 
 
@@ -148,16 +146,14 @@ class _When:
             if (limits := getattr(when, word)) is not None:
                 yield from self._range(limits, (*at, word))
         yield from self._headers()
-        for here, content in self._items((*at, "content"), when.content):
+        for here, content in self._items((*at, "content"), when.content or ()):
             yield from self._content(content, here)
         yield from self._kinds()
         yield from self._consumers()
         yield from self._hours()
         if when.share is not None and when.share.by is not None and (when.share.by.of is None) == (when.share.by.header is None):
-            yield self.marks.at(
-                (*at, "share", "by"), "this names nobody, or two", "write key, tenant, project or {header: x-user}", key=True
-            )
-        for here, load in self._items((*at, "load"), when.load):
+            yield self.marks.at((*at, "share", "by"), "this names nobody, or two", "write key, tenant, project or {header: x-user}")
+        for here, load in self._items((*at, "load"), when.load or ()):
             yield from self._load(load, here)
 
     # -- helpers ------------------------------------------------------------------------------------------------------
@@ -176,7 +172,7 @@ class _When:
         yield from self._unsaid(limits, at)
         if limits.over is None and limits.up_to is None:
             if not limits.model_fields_set:
-                yield self.marks.at(at, "this says neither over nor up_to", "write {over: 30000}, {up_to: 100000} or both", key=True)
+                yield self.marks.at(at, "this says neither over nor up_to", "write {over: 30000}, {up_to: 100000} or both")
         elif limits.over is not None and limits.up_to is not None and limits.up_to <= limits.over:
             hint = f"it is up to {limits.up_to:.15g} and over {limits.over:.15g}"
             yield self.marks.at((*at, "up_to"), "nothing is above `over` and not above `up_to`: this can never match", hint)
@@ -193,7 +189,7 @@ class _When:
     def _headers(self) -> Iterator[Mistake]:
         at: Loc = (*self.at, "headers")
         lower: dict[str, str] = {}
-        for name, tests in self.when.headers.items():
+        for name, tests in (self.when.headers or {}).items():
             if lower.setdefault(name.lower(), name) != name:
                 yield self.marks.at((*at, name), f'the header "{name}" is written twice', "write its values as one list", key=True)
             for here, test in self._items((*at, name), tests):
@@ -204,19 +200,17 @@ class _When:
         yield from self._unsaid(test, at)
         written = [word for word in type(test).model_fields if getattr(test, word) is not None]
         if not written and not test.model_fields_set:
-            yield self.marks.at(
-                at, "this says nothing about the header", "write its value, or {prefix: …}, {match: …}, {present: true}", key=True
-            )
+            yield self.marks.at(at, "this says nothing about the header", "write its value, or {prefix: …}, {match: …}, {present: true}")
         elif len(written) > 1:
             hint = "write two rules, or one pattern for both"
-            yield self.marks.at(at, f"both {written[0]} and {written[1]}: a header is tested in one way", hint, key=True)
+            yield self.marks.at(at, f"both {written[0]} and {written[1]}: a header is tested in one way", hint)
         if test.equals is not None and test.equals != test.equals.strip():
             yield self.marks.at((*at, "equals"), "a header's value has no space at its ends: this can never match")
 
     def _content(self, content: Content, at: Loc) -> Iterator[Mistake]:
         yield from self._unsaid(content, at)
-        yield from _twice((*at, "words"), [_folded(word, content) for word in content.words], self.reading)
-        yield from _twice((*at, "equals"), [(type(value), value) for value in content.equals], self.reading)
+        yield from _twice((*at, "words"), [_folded(word, content) for word in content.words or ()], self.reading)
+        yield from _twice((*at, "equals"), [(type(value), value) for value in content.equals or ()], self.reading)
         for word in ("words", *_PLACED) if content.path else ("equals", "over", "up_to", "present"):
             if word in content.model_fields_set:
                 said = f"{word} looks at the text, path at a value" if content.path else f"{word} without path"
@@ -224,37 +218,35 @@ class _When:
                 return
         if content.path is None:
             if not content.words and content.match is None:
-                yield self.marks.at(at, "this looks for nothing", "write words, match, or path with equals", key=True)
+                yield self.marks.at(at, "this looks for nothing", "write words, match, or path with equals")
             elif "ignore_case" in content.model_fields_set and not content.words:
                 yield self.marks.at((*at, "ignore_case"), "ignore_case without words", "in match, write (?i)", key=True)
             return
         ways = [bool(content.equals), content.match is not None, content.over is not None or content.up_to is not None]
         if sum(ways) + (content.present is not None) != 1:
             hint = "one of equals, match, over with up_to, and present"
-            yield self.marks.at(
-                (*at, "path"), "this says nothing about the value" if not any(ways) else "this asks two things", hint, key=True
-            )
+            yield self.marks.at((*at, "path"), "this says nothing about the value" if not any(ways) else "this asks two things", hint)
         elif ways[2]:
             yield from self._range(content, at)
 
     def _kinds(self) -> Iterator[Mistake]:
         when, at = self.when, self.at
-        yield from _twice((*at, "api"), when.api, self.reading)
+        yield from _twice((*at, "api"), when.api or (), self.reading)
         has = when.has
         if has is None:
             return
         listed = self._listed()
-        yield from _twice(listed, has.any, self.reading)
+        yield from _twice(listed, has.any or (), self.reading)
         yield from self._unsaid(has, (*at, "has"))
         if not has.model_fields_set:
-            yield self.marks.at((*at, "has"), "this asks for nothing", "write [tools], or {tools: true}", key=True)
+            yield self.marks.at((*at, "has"), "this asks for nothing", "write [tools], or {tools: true}")
         if when.api and not STREAMING_APIS.intersection(when.api) and (has.stream or has.any == ["stream"]):
             where = (*at, "has", "stream") if has.stream else listed
             yield self.marks.at(
                 where, f"{' and '.join(when.api)} never stream: this can never match", f"only {', '.join(sorted(STREAMING_APIS))} do"
             )
         if has.any and all(getattr(has, name) is False for name in has.any):
-            yield self.marks.at((*at, "has"), "what is asked for is ruled out as well: this can never match", key=True)
+            yield self.marks.at((*at, "has"), "what is asked for is ruled out as well: this can never match")
 
     def _listed(self) -> Loc:
         """Where the list of `has` stands: behind the word itself, or behind `any`."""
@@ -266,7 +258,7 @@ class _When:
 
     def _consumers(self) -> Iterator[Mistake]:
         when, at, known = self.when, self.at, self.known
-        for word, values in (("tenant", when.tenant), ("project", when.project), ("key", when.key)):
+        for word, values in (("tenant", when.tenant or ()), ("project", when.project or ()), ("key", when.key or ())):
             yield from _twice((*at, word), values, self.reading)
         broken = [
             *self._each("tenant", when.tenant, known.tenants, "tenant"),
@@ -284,10 +276,10 @@ class _When:
                 (*at, "key"), "no such key belongs to this tenant and project: this can never match", f"it belongs to {whose}"
             )
 
-    def _each(self, word: str, names: list[str], known: Iterable[str] | None, what: str) -> Iterator[Mistake]:
+    def _each(self, word: str, names: Sequence[str] | None, known: Iterable[str] | None, what: str) -> Iterator[Mistake]:
         if known is None:
             return
-        for here, name in self._items((*self.at, word), names):
+        for here, name in self._items((*self.at, word), names or ()):
             if "*" not in name:
                 yield from self._name(name, known, what, here)
             elif not self.reading.broken and not any(map(_means([name]), known)):
@@ -306,11 +298,11 @@ class _When:
 
     def _hours(self) -> Iterator[Mistake]:
         when, at = self.when, self.at
-        for word, names in (("during", when.during), ("outside", when.outside)):
+        for word, names in (("during", when.during or ()), ("outside", when.outside or ())):
             yield from _twice((*at, word), names, self.reading)
             for here, name in self._items((*at, word), names):
                 yield from self._name(name, self.known.schedules, "schedule", here)
-        if when.during and set(when.during) <= set(when.outside):
+        if when.during and set(when.during) <= set(when.outside or ()):
             yield self.marks.at((*at, "outside"), "during and outside the same schedule: this can never match")
 
     def _load(self, load: Load, at: Loc) -> Iterator[Mistake]:
@@ -318,7 +310,7 @@ class _When:
         yield from self._name(load.channel, self.known.channels, "channel", (*at, "channel"))
         figures = [word for word in ("running", "waiting", "queue", "kv_use") if getattr(load, word) is not None]
         if not figures and load.model_fields_set == {"channel"}:
-            yield self.marks.at(at, "this asks for no figure", "write running, waiting, queue or kv_use", key=True)
+            yield self.marks.at(at, "this asks for no figure", "write running, waiting, queue or kv_use")
         for word in figures:
             yield from self._range(getattr(load, word), (*at, word))
         if load.kv_use is not None and load.kv_use.over is not None and load.kv_use.over >= 1:
@@ -355,7 +347,7 @@ def _folded(word: str, content: Content) -> str:
     return word.casefold() if content.ignore_case else word
 
 
-def _means(names: Sequence[str]) -> Callable[[str], bool]:
+def _means(names: Sequence[str] | None) -> Callable[[str], bool]:
     """Whether a name is one of `names`, in which `*` stands for anything. No names = any."""
     if not names:
         return lambda name: True

@@ -66,7 +66,7 @@ class Registry(Part):
     )
     endpoints: list[UrlText] | None = field("static: the URLs.", ["http://10.0.0.6:8000"], None, min_length=1)
     path: str | None = field(
-        "file: the list, JSON or YAML as Prometheus' file_sd; relative to this file's folder.", "engines.json", None, min_length=1
+        "file: the list, JSON or YAML as Prometheus' file_sd; relative to the main file's folder.", "engines.json", None, min_length=1
     )
     srv: Annotated[str, AfterValidator(_name_in_dns)] | None = field(
         "dns: a name with SRV records; their ports, weights and priorities hold.", "_mindie._tcp.lab", None

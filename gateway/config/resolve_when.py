@@ -12,9 +12,9 @@ def resolve_when(when: When) -> form.When:
     return form.When(
         prompt_tokens=_range(when.prompt_tokens),
         max_tokens=_range(when.max_tokens),
-        headers={name.lower(): tuple(map(_header, tests)) for name, tests in when.headers.items()},
-        content=tuple(map(_content, when.content)),
-        api=tuple(when.api),
+        headers={name.lower(): tuple(map(_header, tests)) for name, tests in (when.headers or {}).items()},
+        content=tuple(map(_content, when.content or ())),
+        api=tuple(when.api or ()),
         has=_has(when.has),
         tenant=_texts(when.tenant),
         project=_texts(when.project),
@@ -22,7 +22,7 @@ def resolve_when(when: When) -> form.When:
         during=_texts(when.during),
         outside=_texts(when.outside),
         share=_share(when.share),
-        load=tuple(map(_load, when.load)),
+        load=tuple(map(_load, when.load or ())),
     )
 
 
@@ -38,8 +38,8 @@ def resolve_schedules(schedules: Mapping[str, Schedule]) -> dict[str, form.Sched
     }
 
 
-def _texts(values: list[str]) -> tuple[str, ...]:
-    return tuple(map(str, values))
+def _texts(values: list[str] | None) -> tuple[str, ...]:
+    return tuple(map(str, values or ()))
 
 
 def _range(found: TokenRange | Figure | Fraction | Content | None) -> form.Range | None:
@@ -64,7 +64,7 @@ def _content(content: Content) -> form.Content:
         match=_text(content.match),
         place=getattr(content, "in"),
         path=path_of(content.path) if content.path else (),
-        equals=tuple(str(value) if isinstance(value, str) else value for value in content.equals),
+        equals=tuple(str(value) if isinstance(value, str) else value for value in content.equals or ()),
         range=_range(content),
         present=content.present,
     )
@@ -74,7 +74,7 @@ def _has(has: Has | None) -> form.Has | None:
     if has is None:
         return None
     named = {"tools": has.tools, "images": has.images, "response_format": has.response_format, "stream": has.stream}
-    return form.Has(any=tuple(has.any), each={name: wanted for name, wanted in named.items() if wanted is not None})
+    return form.Has(any=tuple(has.any or ()), each={name: wanted for name, wanted in named.items() if wanted is not None})
 
 
 def _share(share: Share | None) -> form.Share | None:

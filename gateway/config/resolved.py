@@ -193,7 +193,7 @@ class Model(Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()
     fallback: tuple[str, ...] = ()
     defaults: dict[str, Any] = {}
-    caps: dict[str, float] = {}
+    caps: dict[str, int | float] = {}
     tokenizer: str = ""
     continuation: str = "off"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator, TypeAdapter, WrapValidator, create_model
 from pydantic_core import core_schema
 
-from gateway.config.fields import Empty, Flag, quoted, wrong
+from gateway.config.fields import Flag, quoted, wrong
 from gateway.config.hours import dates_of, hours_of
 from gateway.config.part import Part, field
 from gateway.config.regex import PATTERN_MOST, compiled
@@ -190,7 +190,7 @@ class Content(_Place):
     """What a request says: its text (`words`, `match`, or both), or with `path` one value of its JSON."""
 
     words: Annotated[list[Annotated[str, Field(min_length=1, max_length=_WORD_MOST)]], SOME, OneOrMore()] = field(
-        "One of these stands in the text, anywhere, also inside a longer word. Thousands are fine.", ["refund", "退款"], []
+        "One of these stands in the text, anywhere, also inside a longer word. Thousands are fine.", ["refund", "退款"], None
     )
     ignore_case: Flag = field("Whether upper and lower case are the same in `words`. In `match`, write `(?i)`.", False, True)
     match: Pattern | None = field("This pattern of RE2 matches somewhere in the text, or in the text at `path`.", "(?i)refund|退款", None)
@@ -199,7 +199,7 @@ class Content(_Place):
         "metadata.kind",
         None,
     )
-    equals: Annotated[list[Scalar], SOME, OneOrMore()] = field("The value at `path` is one of these.", ["batch", 2], [])
+    equals: Annotated[list[Scalar], SOME, OneOrMore()] | None = field("The value at `path` is one of these.", ["batch", 2], None)
     over: Number | None = field("The value at `path` is a number above this.", 0.5, None)
     up_to: Number | None = field("The value at `path` is a number and at most this.", 4, None)
     present: Flag | None = field("Whether there is a value at `path`; null is none.", True, None)
@@ -208,7 +208,7 @@ class Content(_Place):
 class Has(Part):
     """What a request brings along. A name or a list alone stands for `{any: …}`; the other words have to hold all together."""
 
-    any: Annotated[list[Feature], SOME, OneOrMore()] = field("At least one of these.", ["tools", "images"], [])
+    any: Annotated[list[Feature], SOME, OneOrMore()] | None = field("At least one of these.", ["tools", "images"], None)
     tools: Flag | None = field("Tools are offered (`tools`, `functions`).", True, None)
     images: Flag | None = field("A message has an image.", True, None)
     response_format: Flag | None = field("An output format other than plain text is asked for.", True, None)
@@ -270,19 +270,23 @@ class When(Part):
     max_tokens: TokenRange | None = field(
         "The length of the answer that the caller allows. Callers who name none are never meant.", {"up_to": 256}, None
     )
-    headers: Annotated[dict[Header, HeaderTests], Empty] = field(
-        "Headers of the request, in upper or lower case. Of one that is sent twice the first counts.", {"x-env": "prod"}, {}
+    headers: dict[Header, HeaderTests] | None = field(
+        "Headers of the request, in upper or lower case. Of one that is sent twice the first counts.", {"x-env": "prod"}, None
     )
-    content: Annotated[list[Content], SOME, OneOrMore()] = field("What the request says.", [{"words": ["refund"], "in": "any"}], [])
-    api: Annotated[list[Api], SOME, OneOrMore()] = field("Which API is called.", ["chat", "completions"], [])
+    content: Annotated[list[Content], SOME, OneOrMore()] | None = field(
+        "What the request says.", [{"words": ["refund"], "in": "any"}], None
+    )
+    api: Annotated[list[Api], SOME, OneOrMore()] | None = field("Which API is called.", ["chat", "completions"], None)
     has: HasField = field("What the request brings along.", ["tools", "images"], None)
-    tenant: Globs = field("The caller's tenant; `*` stands for anything.", "retail", [])
-    project: Globs = field("The caller's project; `*` stands for anything.", ["chat*", "search"], [])
-    key: Globs = field("The id of the caller's key; `*` stands for anything.", "k7f3", [])
-    during: Names = field("One of these schedules is open.", "office", [])
-    outside: Names = field("None of these schedules is open.", "office", [])
+    tenant: Globs | None = field("The caller's tenant; `*` stands for anything.", "retail", None)
+    project: Globs | None = field("The caller's project; `*` stands for anything.", ["chat*", "search"], None)
+    key: Globs | None = field("The id of the caller's key; `*` stands for anything.", "k7f3", None)
+    during: Names | None = field("One of these schedules is open.", "office", None)
+    outside: Names | None = field("None of these schedules is open.", "office", None)
     share: ShareField = field("A part of the requests, for trials.", 10, None)
-    load: Annotated[list[Load], SOME, OneOrMore()] = field("How busy a channel is.", {"channel": "gpu", "waiting": {"over": 5}}, [])
+    load: Annotated[list[Load], SOME, OneOrMore()] | None = field(
+        "How busy a channel is.", {"channel": "gpu", "waiting": {"over": 5}}, None
+    )
 
 
 class Schedule(Part):

@@ -37,20 +37,23 @@ class Drains:
         self._path = path
         self._drains: dict[tuple[str, str], Drain] = {}
 
-    def load(self) -> None:
+    @classmethod
+    def of_file(cls, path: Path) -> "Drains":
         """What the file says. One that cannot be read is put aside and told: the gateway serves without it."""
+        drains = cls(path)
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            found = msgspec.json.decode(path.read_bytes(), type=_File)
             if found.format != FORMAT:
                 raise ValueError(f"it is in format {found.format}, this gateway reads {FORMAT}")
         except FileNotFoundError:
-            return
+            return drains
         except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
-            log.error("%s cannot be read, nothing is drained: %s", self._path, error)
+            log.error("%s cannot be read, nothing is drained: %s", path, error)
             with contextlib.suppress(OSError):
-                os.replace(self._path, self._path.with_suffix(".bad"))
-            return
-        self._drains = {(one.channel, one.endpoint): one for one in found.drains}
+                os.replace(path, path.with_suffix(".bad"))
+            return drains
+        drains._drains = {(one.channel, one.endpoint): one for one in found.drains}
+        return drains
 
     def of(self, channel: str, url: str) -> Drain | None:
         """Why an endpoint is drained: because its channel is, or it alone; None = it is not."""

@@ -123,4 +123,4 @@ def well(look: Look | None) -> bool:
 
 def moved(before: Mapping[str, Channel], after: Mapping[str, Channel]) -> dict[str, tuple[Endpoint, ...]]:
     """The channels that have other endpoints, with these."""
-    return {name: channel.endpoints for name, channel in after.items() if channel.endpoints != before[name].endpoints}
+    return {name: one.endpoints for name, one in after.items() if name not in before or one.endpoints != before[name].endpoints}

@@ -11,7 +11,6 @@ from gateway.engine.base import Fields, Planes
 from gateway.engine.openai import OpenAI, chat, listing, own_event_id, own_id
 from gateway.wire.openai import encode, value_of
 
-
 _STOP = "matched_stop"
 _STOP_KEY = b',"matched_stop":'
 _scalar = re.compile(rb' ?(?:null|-?[0-9]+|"(?:[^"\\]|\\.)*")', re.S)

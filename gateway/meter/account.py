@@ -22,8 +22,9 @@ class Account:
             return
         record = x.opening(self._node, self._slot, x.snapshot.rev)
         line = encode_record(record)
-        self.journal.write(line)
         x.progress = self.table.take(line if len(line) <= OPEN_MOST else encode_record(_shortened(record)))
+        if x.progress < 0:  # the table is full
+            self.journal.write(line)
 
     def settle(self, x: Exchange, now: float, release: Release | None = None) -> None:
         """Writes the `done` line; the first call counts. `release` lets go of the bytes that end the answer: it is
@@ -31,10 +32,7 @@ class Account:
         if x.settled:
             return
         x.settled = True
-        number = x.progress
-        self.journal.write(encode_record(x.closing(self._node, self._slot, x.snapshot.rev, now)), release)
-        if number >= 0:
-            self.journal.after(number)
+        self.journal.write(encode_record(x.closing(self._node, self._slot, x.snapshot.rev, now)), release, x.progress)
         self.metrics.account(x, now)
 
 

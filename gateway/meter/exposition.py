@@ -17,6 +17,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
+STATES = ("up", "degraded", "busy", "ejected", "wedged", "draining", "down")
+SERVE = ("up", "degraded", "busy")
 
 
 class Facts:
@@ -30,12 +32,7 @@ class Facts:
         status = self._status()
         yield from _configuration(status)
         yield from _processes(status["processes"])
-        state = GaugeMetricFamily(
-            "gateway_endpoint_up", "1 when the endpoint serves, 0 when it is down or ejected.", labels=["channel", "endpoint"]
-        )
-        for one in self._endpoints():
-            state.add_metric([one["channel"], one["endpoint"]], 1.0 if one["state"] in ("up", "busy", "degraded") else 0.0)
-        yield state
+        yield from _endpoints(self._endpoints())
 
 
 def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
@@ -56,6 +53,32 @@ def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
     digest = GaugeMetricFamily("gateway_config_hash_info", "Digest of the configuration that is served.", labels=["hash", "revision"])
     digest.add_metric([status["revision"]["digest"][:16], str(status["revision"]["rev"])], 1)
     yield digest
+
+
+def _endpoints(endpoints: list[dict[str, Any]]) -> Iterable[Metric]:
+    at = ["channel", "endpoint"]
+    up = GaugeMetricFamily("gateway_endpoint_up", "1 when the endpoint serves, 0 when it does not.", labels=at)
+    state = GaugeMetricFamily("gateway_endpoint_state", "1 for the state that the endpoint is in, 0 for the others.", labels=[*at, "state"])
+    ejections = CounterMetricFamily("gateway_endpoint_ejections", "How often it was ejected, by reason.", labels=[*at, "reason"])
+    wedged = CounterMetricFamily("gateway_endpoint_wedged", "How often it was found wedged.", labels=at)
+    figures = {
+        "running": GaugeMetricFamily("gateway_endpoint_running", "Requests that the engine says it works on.", labels=at),
+        "waiting": GaugeMetricFamily("gateway_endpoint_waiting", "Requests that the engine says wait in it.", labels=at),
+        "kv_use": GaugeMetricFamily("gateway_endpoint_kv_use", "Share of its KV cache that the engine says is in use.", labels=at),
+        "in_flight": GaugeMetricFamily("gateway_endpoint_in_flight", "Requests of this gateway that are there now.", labels=at),
+    }
+    for one in endpoints:
+        name = [one["channel"], one["endpoint"]]
+        up.add_metric(name, float(one["state"] in SERVE))
+        for word in STATES:
+            state.add_metric([*name, word], float(one["state"] == word))
+        for reason, count in one["ejections"].items():
+            ejections.add_metric([*name, reason], count)
+        wedged.add_metric(name, one["wedgings"])
+        for figure, family in figures.items():
+            if one[figure] is not None:
+                family.add_metric(name, one[figure])
+    yield from (up, state, ejections, wedged, *figures.values())
 
 
 def _processes(processes: list[dict[str, Any]]) -> Iterable[Metric]:

@@ -58,8 +58,9 @@ class Journal:
         self.progress = Progress(directory / f"{self.name}.progress")
         self._open_segment()
 
-    def write(self, line: bytes, release: Release | None = None) -> None:
-        """One whole line; `release` is called once it is in the file (or waits in memory because the disk refuses it).
+    def write(self, line: bytes, release: Release | None = None, place: int = -1) -> None:
+        """One whole line; `release` is called once it is in the file (or waits in memory because the disk refuses it), and
+        only then the entry of the progress table at `place` is freed.
 
         The lines of one turn of the loop go down in one system call: that call, not the formatting, is what a record
         costs. Until `release` the end of an answer is held back, so an answer that was seen whole is always recorded.
@@ -69,10 +70,8 @@ class Journal:
         self._lines.append(line)
         if release is not None:
             self._releases.append(release)
-
-    def after(self, number: int) -> None:
-        """The entry of the progress table to be freed once the lines of this turn are in the file."""
-        self._settled.append(number)
+        if place >= 0:
+            self._settled.append(place)
 
     def flush(self) -> None:
         """Writes what this turn gathered, then lets go of the answers that waited for it. Never raises."""

@@ -125,8 +125,9 @@ class Desk:
     def _flush(self) -> None:
         self._flushing = False
         said, self._said = self._said, {}
+        line = self._capacity.due() is not None
         for slot, answers in said.items():
-            self._say(slot, {"n": self._read.get(slot, 0), "said": answers})
+            self._say(slot, {"n": self._read.get(slot, 0), "line": line, "said": answers})
         self._expire_later()
 
     def _expire_later(self) -> None:

@@ -7,9 +7,10 @@ whose answers take a second, and would keep the second waiting while the debts o
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
+from gateway.config.resolved import Channel
 from gateway.referee.drain import Drain
 
 RETRY_LEAST: Final = 1.0
@@ -31,6 +32,15 @@ class Limits(NamedTuple):
         fewer seats than workers is served a little beyond its limit rather than not at all."""
         channel, endpoint = (number and max(1, number // workers) for number in self[:2])
         return Limits(channel, endpoint, -(-self.length // workers), self.wait)
+
+
+def limits_of(channels: Mapping[str, Channel]) -> dict[str, Limits]:
+    """Of the channels that have some."""
+    return {
+        name: Limits(one.max_in_flight, one.endpoint_in_flight, one.queue_length, one.queue_wait)
+        for name, one in channels.items()
+        if one.max_in_flight or one.endpoint_in_flight
+    }
 
 
 class Waiter:

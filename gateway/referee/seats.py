@@ -5,8 +5,8 @@ each worker that comes which seats it holds; from then on it decides again.
 
 worker → control: n, ops: [lease] given back, [lease, wishes, tenant, priority, otherwise, waited] asked for, in their
 order; hold: [[lease, channel, endpoint, tenant, seconds]] all seats that it has, at the beginning.
-control → worker: n of the last frame that was read, said: [lease, number of the wish] or [lease, -1, seconds, why];
-or tell: say what you hold.
+control → worker: n of the last frame that was read, line: whether anybody waits, said: [lease, number of the wish]
+or [lease, -1, seconds, why]; or tell: say what you hold.
 """
 
 import asyncio
@@ -23,6 +23,8 @@ log = logging.getLogger("gateway.referee")
 
 PATIENCE: Final = 1.0
 """Seconds that control may leave a question unread before this worker decides for itself."""
+LINGER: Final = 0.001
+"""Seconds that a free seat is kept from control while nobody waits for any: most then travel with a question, for nothing."""
 ROUNDING: Final = 0.001
 """Seconds by which a loop's timers may be early."""
 MESSAGE: Final = "All engines of this model are busy and too many requests wait for them already, please try again later"
@@ -63,6 +65,7 @@ class Seats:
         self._asked: dict[int, _Asked] = {}
         self._held: dict[int, Seat] = {}
         self._ops: list[list[Any]] = []
+        self._leaving = self._lingers = self._line = False
         self._frames = 0
         self._first = 0
         self._question = 0
@@ -110,7 +113,7 @@ class Seats:
         if known is None:
             return
         if self._own is None:
-            self._note([lease])
+            self._note([lease], urgent=False)
         else:
             self._answer(self._own.give_back(0, lease, self._loop.time()))
 
@@ -123,6 +126,7 @@ class Seats:
         elif frame["n"] >= self._first:
             self._read = frame["n"]
             self._heard = self._loop.time()
+            self._line = frame["line"]
             for lease, number, *rest in frame["said"]:
                 self._settle(lease, number, *rest)
 
@@ -149,12 +153,25 @@ class Seats:
         asks = [[lease, a.wishes, a.tenant, a.priority, a.otherwise, now - a.since] for lease, a in self._asked.items()]
         self._send({"hold": hold, "ops": asks})
 
-    def _note(self, op: list[Any]) -> None:
-        if not self._ops:
-            self._loop.call_soon(self._flush)
+    def _note(self, op: list[Any], *, urgent: bool = True) -> None:
+        """Everything of one turn of the loop goes in one frame. What nobody waits for goes with the next question, or a little later."""
         self._ops.append(op)
+        if self._leaving:
+            return
+        if urgent or self._line:
+            self._leaving = True
+            self._loop.call_soon(self._flush)
+        elif not self._lingers:
+            self._lingers = True
+            self._loop.call_later(LINGER, self._linger)
+
+    def _linger(self) -> None:
+        self._lingers = False
+        if not self._leaving:
+            self._flush()
 
     def _flush(self) -> None:
+        self._leaving = False
         if self._ops:
             ops, self._ops = self._ops, []
             self._send({"ops": ops})

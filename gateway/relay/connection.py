@@ -216,7 +216,8 @@ class Connection(asyncio.Protocol):
     def _finished(self) -> None:
         """The message is complete. The connection is free before its sink is told, so that what follows may use it."""
         sink, self._sink = self._sink, None
-        self._cancel_late()
+        if self._late is not None:
+            self._cancel_late()
         self._release()
         if sink is not None:
             sink.end()
@@ -227,7 +228,8 @@ class Connection(asyncio.Protocol):
             return
         self._busy = False
         assert self.transport is not None
-        self.resume()
+        if self._paused:
+            self.resume()
         if self._lasting and not self.transport.get_write_buffer_size():
             self._owner.give_back(self)
         else:  # also when the engine answered before it had read the whole request: what is unsent would precede the next one

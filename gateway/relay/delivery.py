@@ -50,7 +50,7 @@ class Delivery(ABC):
         self.connection: Connection | None = None
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
-        self.error_body = bytearray()
+        self.error_body = b""
         self.started = self.last = 0.0
         self.look_at = 0.0
 
@@ -61,7 +61,7 @@ class Delivery(ABC):
         self.connection = connection
         self.started = self.last = now
         self.caller.feeder = self
-        self.look_at = min(self._deadline(), now + self.hop.channel.timeouts.idle)
+        self.look_at = now  # at the first tick after this the deadlines are worked out: most answers are over by then
         self.clock.watch(self)
         connection.send(request, self)
 
@@ -113,7 +113,7 @@ class Delivery(ABC):
     def refused(self) -> UpstreamFailure:
         """The engine's error answer, translated by its dialect."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
-        failure = self.hop.dialect.failure(self.status, bytes(self.error_body), headers)
+        failure = self.hop.dialect.failure(self.status, self.error_body, headers)
         failure.upstream_status = self.status
         return failure
 

@@ -4,6 +4,7 @@ Until commit (the first event with content) what arrived is held back and anothe
 the stream ends in one of two honest ways: settled and `[DONE]`, or an error event and no `[DONE]`.
 """
 
+from functools import partial
 from time import monotonic
 
 from gateway.errors import UpstreamFailure
@@ -93,7 +94,7 @@ class StreamDelivery(Delivery):
     def refused(self) -> UpstreamFailure:
         if self.status != NO_STREAM:
             return super().refused()
-        said = error_in(decode(bytes(self.error_body)))
+        said = error_in(decode(self.error_body))
         return self.hop.dialect.event_failure(said) if said else UpstreamFailure("garbage", "the engine did not answer with a stream")
 
     # -- steps ----------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ class StreamDelivery(Delivery):
         assert self.connection is not None
         self.connection.detach()
         self.rest()
-        self.account.settle(x, now, lambda: self.finish(end))
+        self.account.settle(x, now, partial(self.finish, end))
 
     def _last_words(self, failure: UpstreamFailure) -> None:
         """The engine's bytes are at their end: a `[DONE]` without its blank line still counts, anything else is `failure`."""
@@ -162,7 +163,7 @@ class StreamDelivery(Delivery):
         self.count("continuous")
         end = self.caller.broken(event)
         self.rest()
-        self.account.settle(x, monotonic(), lambda: self.finish(end))
+        self.account.settle(x, monotonic(), partial(self.finish, end))
 
     def count(self, source: str) -> None:
         """What the caller got: tokens from the engine's latest usage, else from the events that carried output, and bytes."""

@@ -1,9 +1,13 @@
 """A whole (non-stream) answer: collected, checked to be what the API answers, renamed, accounted, then sent in one write."""
 
+from functools import partial
 from time import monotonic
 
 from gateway.errors import UpstreamFailure
+from gateway.exchange import Exchange
+from gateway.relay.clock import Clock
 from gateway.relay.delivery import BODY_MOST, Delivery
+from gateway.relay.ports import Book, Taker, Way
 from gateway.wire.answers import identity
 from gateway.wire.openai import encode, json_string
 from gateway.wire.usage import tokens_of
@@ -15,8 +19,8 @@ class WholeDelivery(Delivery):
 
     __slots__ = ("_size", "pieces")
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, clock: Clock) -> None:
+        super().__init__(x, caller, hop, account, clock)
         self.pieces: list[bytes] = []
         self._size = 0
 
@@ -53,7 +57,7 @@ class WholeDelivery(Delivery):
         self.succeed(now)
         end = self.caller.ready(200, identity(x), out)
         self.rest()
-        self.account.settle(x, now, lambda: self.finish(end))
+        self.account.settle(x, now, partial(self.finish, end))
 
     def lost(self, failure: UpstreamFailure) -> None:
         self.fail(failure)

@@ -36,7 +36,7 @@ class Ask:
 
     __slots__ = (
         "_all", "_last_user", "_messages", "_system", "_tools", "api", "at", "fields", "headers", "key", "luck", "max_tokens", "model",
-        "now", "project", "stream", "sure", "tenant", "tokens",
+        "now", "project", "size", "stream", "sure", "tenant", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -51,20 +51,22 @@ class Ask:
         key: str = "",
         fields: Mapping[str, Raw] | None = None,
         max_tokens: int = 0,
+        size: int | None = None,
         now: float = 0.0,
         at: float = 0.0,
         luck: float = 0.0,
         tokens: int | None = None,
     ) -> None:
-        """headers: looked up in any case, as aiohttp's are. max_tokens: 0 = none named. tokens: the prompt's, None = not counted.
+        """headers: looked up in any case, as aiohttp's are. max_tokens: 0 = none named. size: bytes of the body.
 
-        `sure` is set beside `tokens` when they were counted: as many the prompt has at least, whatever the engine's chat template adds.
+        tokens: the prompt's, None = not counted. `sure` is set beside it when they were: so many the prompt has at least.
         """
         self.api, self.model, self.stream = api, model, stream
         self.headers: Mapping[str, str] = headers if headers is not None else {}
         self.tenant, self.project, self.key = tenant, project, key
         self.fields: Mapping[str, Raw] = fields if fields is not None else {}
         self.max_tokens = max_tokens
+        self.size = self.prompt_bytes if size is None else size
         self.now, self.at, self.luck, self.tokens = now, at, luck, tokens
         self.sure = 0
         self._messages: list[Message] | None = None

@@ -1,9 +1,9 @@
 """Makes the tree of a model's targets. Policies that remember something are kept through reloads by whoever calls."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from gateway.config.resolved import Target
+from gateway.config.resolved import Model, Target
 from gateway.route.least_busy import LeastBusy
 from gateway.route.plan import Leaf, Node, Ranked, Shares, Tiers
 from gateway.route.prefix_affinity import PrefixAffinity
@@ -43,7 +43,17 @@ def looks(target: Target) -> bool:
     return any(looks(below) for below in target.targets)
 
 
-def policies(target: Target) -> set[str]:
-    """The policies of it and of everything below."""
-    found = {target.policy} if target.targets else set()
-    return found.union(*(policies(below) for below in target.targets))
+def figured(models: Iterable[Model]) -> set[str]:
+    """The channels whose engines' figures decide something, so that they are asked for them often."""
+    found: set[str] = set()
+    for model in models:
+        for target in (model.top(), *(rule.target for rule in model.rules if rule.target is not None)):
+            found |= _ranked(target)
+        found |= {load.channel for rule in model.rules for load in rule.when.load}
+    return found
+
+
+def _ranked(target: Target) -> set[str]:
+    if target.targets and target.policy in ("least-busy", "prefix-affinity"):
+        return {leaf.channel for leaf in target.leaves()}
+    return set[str]().union(*(_ranked(below) for below in target.targets))

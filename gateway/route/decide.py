@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from gateway.route import fit
 from gateway.route.ask import Ask
 from gateway.route.conditions.compile import matches
 from gateway.route.conditions.condition import Condition
-from gateway.route.fit import fitting, too_long, undecided
 from gateway.route.plan import Node, Ways, rest, sorted_by_health
 
 Bounds = Callable[[Ask], tuple[int, int]]
@@ -39,7 +39,7 @@ class RuleLive(Struct):
 class Route:
     """A virtual model's way of deciding. `fallback` is filled in when all models are built."""
 
-    __slots__ = ("_least_length", "asks", "bounds", "fallback", "name", "node", "policy", "rules")
+    __slots__ = ("_shortest", "asks", "bounds", "fallback", "name", "node", "policy", "rules")
 
     def __init__(self, name: str, policy: str, node: Node, bounds: Bounds, *, asks: bool) -> None:
         """asks: whether its policies or rules look at the request at all."""
@@ -48,19 +48,20 @@ class Route:
         self.fallback: list[Route] = []
         self.asks = asks
         self.bounds = bounds
-        self._least_length: int | None = None
+        self._shortest: dict[Node, int] = {}
 
     # -- context lengths --------------------------------------------------------------------------------------------
 
     def measured(self) -> None:
         """Some endpoint's context length, or which endpoints there are, became known or another one."""
-        self._least_length = None
+        self._shortest.clear()
 
-    def least_length(self) -> int:
-        """The shortest context length below, rules left aside: what is shorter in bytes fits everywhere. 0 = nobody says."""
-        if self._least_length is None:
-            self._least_length = min((way.length() for way in self.node.ways() if way.length()), default=0)
-        return self._least_length
+    def shortest(self, node: Node) -> int:
+        """The shortest context length below a node: what is shorter in bytes fits everywhere. 0 = nobody says."""
+        found = self._shortest.get(node)
+        if found is None:
+            found = self._shortest[node] = min((way.length() for way in node.ways() if way.length()), default=0)
+        return found
 
     def most_length(self) -> int:
         """The longest context length that a request can find, its rules' targets included; 0 = nobody says."""
@@ -90,22 +91,22 @@ class Route:
         return further
 
     def _from(self, node: Node, policy: str, rule: str, ask: Ask) -> Decision | None:
-        if self._counts(node, ask):
-            return None
-        ways = self._fitting(node.order(ask), ask)
+        shortest = self.shortest(node)
+        long = shortest and ask.size + ask.max_tokens >= shortest
+        if long and ask.tokens is None and fit.undecided(node.ways(), *self.bounds(ask), ask.max_tokens):
+            return None  # where it fits turns on the exact number of tokens
+        ways = node.order(ask)
+        if long:
+            ways = self.fitting(ways, ask)
         chosen = sorted_by_health(ways, ask.now, lambda: ask.luck)
         return Decision(rule, policy, chosen, 0.0 if chosen else rest(ways, ask.now))
 
-    def _counts(self, node: Node, ask: Ask) -> bool:
-        """Whether it turns on the exact number of tokens where the request fits."""
-        return ask.tokens is None and undecided(node.ways(), *self.bounds(ask), ask.max_tokens)
-
-    def _fitting(self, ways: Ways, ask: Ask) -> Ways:
+    def fitting(self, ways: Ways, ask: Ask) -> Ways:
         """Where it fits by the best number there is; else where it may, for the engine to judge. Errors: Refusal, when surely nowhere."""
         least, most = self.bounds(ask) if ask.tokens is None else (ask.sure, ask.tokens)
-        fits = fitting(ways, most, ask.max_tokens) or fitting(ways, least, ask.max_tokens)
+        fits = fit.fitting(ways, most, ask.max_tokens) or fit.fitting(ways, least, ask.max_tokens)
         if not fits and ways:
-            raise too_long(ways, max(least, 1), ask.max_tokens)
+            raise fit.too_long(ways, max(least, 1), ask.max_tokens)
         return fits
 
 

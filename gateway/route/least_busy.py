@@ -29,7 +29,7 @@ class LeastBusy:
         draw, first = divmod(draw, count)
         drawn = [(first + step) % count for step in range(min(count, COMPARED))]
         busy = _figures(ask.now, loads, drawn)
-        ranked = sorted(drawn, key=lambda number: busy[number])  # stable: equals stay in the drawn order
+        ranked = sorted(drawn, key=busy.__getitem__)  # stable: equals stay in the drawn order
         if count > FEW:
             second = (first + 1 + draw % (count - 1)) % count
             pick = second if _busier(ask.now, loads, first, second) else first
@@ -51,9 +51,10 @@ class LeastBusy:
 
 def _figures(now: float, loads: Sequence[Load], numbers: Sequence[int]) -> dict[int, float]:
     """Like with like: when of one of them only this worker's requests are known, nothing else is compared of any."""
-    if all(loads[number].fresh(now) for number in numbers):
-        return {number: loads[number].busy(now) for number in numbers}
-    return {number: loads[number].in_flight for number in numbers}
+    for number in numbers:
+        if not loads[number].fresh(now):
+            return {number: loads[number].in_flight for number in numbers}
+    return {number: loads[number].busy(now) for number in numbers}
 
 
 def _busier(now: float, loads: Sequence[Load], one: int, other: int) -> bool:

@@ -21,9 +21,10 @@ class Load:
     """An endpoint's figures. ttft: seconds to a stream's first content, a moving average; 0.0 = none yet.
 
     running, waiting: requests at the engine; kv_use: 0..1; scraped: when (monotonic seconds), 0.0 = never.
+    others: requests at the engine, at the scrape, that were not this worker's.
     """
 
-    __slots__ = ("_then", "errors", "in_flight", "kv_use", "running", "scraped", "ttft", "waiting")
+    __slots__ = ("_more", "errors", "in_flight", "kv_use", "others", "running", "scraped", "ttft", "waiting")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -31,18 +32,22 @@ class Load:
         self.ttft = 0.0
         self.running = self.waiting = self.kv_use = 0.0
         self.scraped = 0.0
-        self._then = 0
+        self.others = 0.0
+        self._more = 0.0
 
     def began(self, seconds: float) -> None:
         self.ttft = self.ttft * 0.8 + seconds * 0.2 if self.ttft else seconds
 
     def figures(self, scraped: float, running: float | None, waiting: float | None, kv_use: float | None) -> None:
-        """A scrape's result. None = this engine does not say; without `running` it says nothing of use."""
+        """A scrape's result. None = this engine does not say; who says neither running nor waiting says nothing of use."""
         if running is None and waiting is None:
             return
         self.running, self.waiting, self.kv_use = running or 0.0, waiting or 0.0, kv_use or 0.0
         self.scraped = scraped
-        self._then = self.in_flight
+        self.others = max(0.0, self.running + self.waiting - self.in_flight)
+        self._more = self.others + (WAITING - 1.0) * self.waiting
+        if self.kv_use > KV_FROM:
+            self._more += KV_FULL * (self.kv_use - KV_FROM) / (1.0 - KV_FROM)
 
     def fresh(self, now: float) -> bool:
         """Whether the engine's figures are of now."""
@@ -50,10 +55,4 @@ class Load:
 
     def busy(self, now: float) -> float:
         """Outstanding work, in running requests. Of stale figures nothing is used: then it is this worker's in-flight alone."""
-        own = self.in_flight
-        if not self.scraped or now - self.scraped > STALE:
-            return float(own)
-        work = self.running + WAITING * self.waiting + own - self._then
-        if self.kv_use > KV_FROM:
-            work += KV_FULL * (self.kv_use - KV_FROM) / (1.0 - KV_FROM)
-        return max(work, float(own))
+        return self.in_flight + self._more if self.fresh(now) else float(self.in_flight)

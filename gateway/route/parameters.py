@@ -20,7 +20,7 @@ class Parameters:
 
     def __init__(self, defaults: Mapping[str, Any], caps: Mapping[str, float]) -> None:
         self._defaults = {name: Raw(encode(value)) for name, value in defaults.items()}
-        self._caps = {name: (_plain(most), Raw(encode(_plain(most)))) for name, most in caps.items()}
+        self._caps = {name: (most, Raw(encode(most))) for name, most in caps.items()}
 
     def apply(self, fields: Fields) -> list[str]:
         """Changes `fields` in place; names what was changed, for the record: `+temperature`, `max_tokens<=8192`."""
@@ -36,10 +36,6 @@ class Parameters:
                     fields[one] = raw
                     done.append(f"{one}<={most}")
         return done
-
-
-def _plain(number: float) -> float | int:
-    return int(number) if float(number).is_integer() else number
 
 
 def _over(raw: Raw | None, most: float, *, missing: bool) -> bool:

@@ -1,17 +1,19 @@
 """prefix-affinity: to the endpoint whose KV cache knows the beginning of this conversation, unless it has too much to do.
 
 A prompt's chain of keys (`prefix.chain`) is walked from coarse to fine. A key gets as many endpoints as its share of the
-requests deserves: of a rare system prompt one holds it and serves all its conversations, a frequent one is held by
-several, and finer keys divide conversations among them. Which ones is rendezvous hashing, nested level by level, so
-workers agree without speaking: they see the same mix of requests, and shares are all that they count. Where a
-conversation went is remembered besides (bounded, this worker's alone), so that it stays when shares change.
+requests deserves: a rare system prompt is held by one or two, which serve all its conversations; a frequent one is held
+by several, and finer keys divide conversations among them. Which ones is rendezvous hashing, nested level by level, so
+workers agree without speaking: they see the same mix of requests, and shares are all that they count. A new conversation
+takes the one of its first two with less in flight; where it went is remembered, so that it stays. What hashing alone
+would not have said is told to the other workers, when somebody carries it (`moves`, `learn`): without that, they find
+each such conversation's home by missing it.
 
 The bound: nobody gets more than 1.25 times its share of what is in flight, rounded up. Who is at the bound is passed
-over, and the next in the ranking, the same one every time, takes over. In flight is this worker's own: where each of
-several workers keeps the bound, all together do, but for the rounding.
+over, and the next in the ranking takes over and keeps the conversation. In flight is what the engines say of all
+workers' requests, as long as all of them have said it lately; else this worker's own, and each worker keeps the bound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Final
 
@@ -29,6 +31,8 @@ UNSURE: Final = 64
 """Requests that are imagined before the first one, so that it does not have all of the share."""
 KNOWN: Final = 16384
 """Conversations that are remembered."""
+MOVES: Final = 1024
+"""Moves that wait to be told. Of more, the latest."""
 MARKS: Final = 4096
 """Endpoints whose hashes are remembered."""
 
@@ -36,13 +40,14 @@ MARKS: Final = 4096
 class PrefixAffinity:
     """One group's policy, in one worker."""
 
-    __slots__ = ("_counts", "_homes", "_marks", "_total")
+    __slots__ = ("_counts", "_homes", "_marks", "_moves", "_total")
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
         self._total = 0
         self._homes: dict[int, str] = {}
         self._marks: dict[str, int] = {}
+        self._moves: dict[int, str] = {}
 
     def order(self, ask: Ask, ids: Sequence[str], loads: Sequence[Load]) -> list[int]:
         """Endpoint numbers, the pick first. Of a known conversation the others follow by what they have in flight.
@@ -51,14 +56,27 @@ class PrefixAffinity:
         load among all of them.
         """
         keys = chain(ask)
-        found = self._order(keys, ids, loads)
+        found, moved = self._order(keys, ask.now, ids, loads)
         if keys and found:
-            self._remember(keys, ids[found[0]])
+            self._count(keys)
+            self._keep(self._homes, keys[-1], ids[found[0]], KNOWN)
+            if moved:
+                self._keep(self._moves, keys[-1], ids[found[0]], MOVES)
         return found
 
     def peek(self, ask: Ask, ids: Sequence[str], loads: Sequence[Load]) -> list[int]:
         """What `order` would answer now."""
-        return self._order(chain(ask), ids, loads)
+        return self._order(chain(ask), ask.now, ids, loads)[0]
+
+    def moves(self) -> dict[int, str]:
+        """Where conversations went that hashing would have sent elsewhere, since the last call: for the other workers."""
+        found, self._moves = self._moves, {}
+        return found
+
+    def learn(self, moves: Mapping[int, str]) -> None:
+        """Another worker's moves."""
+        for key, id in moves.items():
+            self._keep(self._homes, key, id, KNOWN)
 
     def told(self, ask: Ask) -> str:
         keys = chain(ask)
@@ -69,24 +87,28 @@ class PrefixAffinity:
             return f"prefix-affinity: beginning {keys[-1]:016x} is not remembered, so its hash decides"
         return f"prefix-affinity: beginning {keys[-1]:016x} was last served by {home}"
 
-    def _order(self, keys: list[int], ids: Sequence[str], loads: Sequence[Load]) -> list[int]:
+    def _order(self, keys: list[int], now: float, ids: Sequence[str], loads: Sequence[Load]) -> tuple[list[int], bool]:
+        """The order, and whether others could not have guessed its first."""
         count = len(ids)
         if count < 2:
-            return list(range(count))
-        flying = [load.in_flight for load in loads]
+            return list(range(count)), False
+        flying = _flying(now, loads)
         if not keys:
-            return sorted(range(count), key=flying.__getitem__)
+            return sorted(range(count), key=flying.__getitem__), False
         most = ceil(BOUND * (sum(flying) + 1) / count)
         home = self._home(keys[-1], count)
-        if home is not None and home in ids and flying[number := ids.index(home)] < most:
+        if home is not None and home in ids and flying[number := ids.index(home)] + 1 <= most:
             others = sorted(range(count), key=flying.__getitem__)
             others.remove(number)
-            return [number, *others]
+            return [number, *others], False
         ranked = self._ranked(keys, ids)
-        if max(flying) < most:
-            return ranked
-        over = [number for number in ranked if flying[number] >= most]
-        return [number for number in ranked if flying[number] < most] + sorted(over, key=flying.__getitem__)
+        first = ranked[0]
+        if max(flying) + 1 > most:
+            over = [number for number in ranked if flying[number] + 1 > most]
+            ranked = [number for number in ranked if flying[number] + 1 <= most] + sorted(over, key=flying.__getitem__)
+        if home is None and flying[ranked[1]] < flying[ranked[0]]:
+            ranked[:2] = ranked[1], ranked[0]
+        return ranked, home is not None or ranked[0] != first
 
     def _ranked(self, keys: list[int], ids: Sequence[str]) -> list[int]:
         """All endpoints by the chain alone."""
@@ -125,7 +147,7 @@ class PrefixAffinity:
         """Where the conversation went last. Of a beginning that many have in common that says nothing."""
         return self._homes.get(key) if self._deserves(key, count) == 1 else None
 
-    def _remember(self, keys: list[int], id: str) -> None:
+    def _count(self, keys: list[int]) -> None:
         counts = self._counts
         for key in keys:
             counts[key] = counts.get(key, 0) + 1
@@ -133,8 +155,17 @@ class PrefixAffinity:
         if self._total >= SPAN:
             self._counts = {key: half for key, count in counts.items() if (half := count >> 1)}
             self._total >>= 1
-        homes = self._homes
-        homes.pop(keys[-1], None)  # the last in the dict is the latest
-        homes[keys[-1]] = id
-        if len(homes) > KNOWN:
-            del homes[next(iter(homes))]
+
+    def _keep(self, kept: dict[int, str], key: int, id: str, most: int) -> None:
+        kept.pop(key, None)  # the last in the dict is the latest
+        kept[key] = id
+        if len(kept) > most:
+            del kept[next(iter(kept))]
+
+
+def _flying(now: float, loads: Sequence[Load]) -> list[float]:
+    """Like with like: everybody's requests at each engine, or only this worker's at each."""
+    for load in loads:
+        if not load.fresh(now):
+            return [load.in_flight for load in loads]
+    return [load.others + load.in_flight for load in loads]

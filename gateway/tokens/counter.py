@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from gateway.config.tokenizers import BUNDLED, ENGINE, Unusable
 from gateway.route.ask import Ask
-from gateway.tokens.bounds import NFC, UNKNOWN, Growth, bounds, estimate
+from gateway.tokens.bounds import NFC, UNKNOWN, Growth, bounds, estimate, overhead
 from gateway.tokens.total import total
 from gateway.tokens.vocabulary import Shelf, Tokenizer
 
@@ -67,7 +67,12 @@ class Counter:
         return bounds(ask, 0, UNKNOWN)
 
     async def count(self, ask: Ask, name: str, *, enough: int = 0) -> int:
-        """Tokens of the prompt by a tokenizer: a bundled name or a file; "" and "engine" give the estimate.
+        """As `measure`, the tokens alone."""
+        return (await self.measure(ask, name, enough=enough))[0]
+
+    async def measure(self, ask: Ask, name: str, *, enough: int = 0) -> tuple[int, int]:
+        """Tokens of the prompt by a tokenizer (a bundled name or a file; "" and "engine" give the estimate), and how many of them are
+        sure, whatever the engine's chat template makes of the rest; of an estimate none is.
 
         enough: past this many tokens the rest is only estimated, so that a prompt far beyond all limits costs no more than
         one just beyond (0 = count all).
@@ -76,26 +81,33 @@ class Counter:
         tokenizer = self._ready.get(name)
         if tokenizer is not None and small:
             self.counted += 1
-            return total(ask, tokenizer, enough)
+            return self._sure(ask, total(ask, tokenizer, enough))
         known = name not in ("", ENGINE) and self._failed.get(name, 0.0) <= time.monotonic()
         if not known and small:
             self.estimated += 1
-            return estimate(ask)
+            return estimate(ask), 0
         stop = threading.Event()
         try:
             tokens = await self._away(partial(self._total, ask, name if known else "", enough, stop), PATIENCE)
         except (Unusable, TimeoutError):
             self.estimated += 1
-            return estimate(ask)
+            return estimate(ask), 0
         except asyncio.CancelledError:
             stop.set()
             raise
         self.counted += known
         self.estimated += not known
-        return tokens
+        return self._sure(ask, tokens) if known else (tokens, 0)
+
+    @staticmethod
+    def _sure(ask: Ask, tokens: int) -> tuple[int, int]:
+        """Templates write tools in their own way, and put something around messages that we only guess."""
+        return tokens, 0 if "tools" in ask.fields else max(0, tokens - overhead(ask))
 
     async def close(self) -> None:
         """Ends the threads, each after the piece that it is at. Nothing is counted afterwards."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         for _ in range(self._threads):
             await self._turns.acquire()

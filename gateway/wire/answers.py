@@ -34,8 +34,8 @@ def type_of(status: int) -> str:
 PHRASES: Final = {
     200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 413: "Content Too Large", 415: "Unsupported Media Type", 422: "Unprocessable Content",
-    429: "Too Many Requests", 431: "Request Header Fields Too Large", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
-    504: "Gateway Timeout",
+    429: "Too Many Requests", 431: "Request Header Fields Too Large", 500: "Internal Server Error", 502: "Bad Gateway",
+    503: "Service Unavailable", 504: "Gateway Timeout",
 }  # fmt: skip
 
 _STATUS_LINES: Final = {status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in PHRASES.items()}
@@ -56,7 +56,7 @@ def whole_answer(status: int, headers: bytes, body: bytes, close: bool, head_onl
     if status == 204:
         return b"%b%b%b\r\n" % (status_line(status), headers, ending)
     return b"%bContent-Type: application/json\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
-        status_line(status), headers, ending, len(body), b"" if head_only else body,
+        _STATUS_LINES.get(status) or status_line(status), headers, ending, len(body), b"" if head_only else body,
     )  # fmt: skip
 
 

@@ -97,8 +97,8 @@ class Stream:
     """The transform of one stream, of any kind."""
 
     __slots__ = (
-        "_continuous", "_decode_all", "_expected", "_long", "_model", "_normalise", "_raw", "_reasoning", "_splitter", "_templates", "_tried",
-        "_wants_usage", "broken", "broken_text", "committed", "done", "error", "finished", "over", "tally",
+        "_continuous", "_decode_all", "_expected", "_long", "_model", "_normalise", "_raw", "_reasoning", "_splitter", "_templates",
+        "_tried", "_wants_usage", "broken", "broken_text", "committed", "done", "error", "finished", "over", "tally",
     )  # fmt: skip
 
     def __init__(

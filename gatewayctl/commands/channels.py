@@ -7,29 +7,35 @@ import typer
 from gatewayctl import show
 from gatewayctl.client import segment
 from gatewayctl.command import command, noun
+from gatewayctl.commands import drain
+from gatewayctl.commands.health import COLUMNS as STATES
 from gatewayctl.commands.health import DOWN, url_of
 from gatewayctl.commands.probed import print_probe
 from gatewayctl.programs import probe, right_url
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import DEGRADED, UNREACHABLE, Done, Trouble
+from gatewayctl.words import moment
 
 app = noun(
     "channels",
     "The channels, and what their engines say of themselves.",
     """
     gatewayctl channels                             what is live
+    gatewayctl channels show ascend                 everything that is known of one
     gatewayctl channels probe ascend                ask its engines who they are
     gatewayctl channels probe http://10.0.0.6:8000  ask an engine that is not configured yet
+    gatewayctl channels drain ascend --wait         send nothing there any more
     """,
     default="list",
 )
+drain.add_to(app)
 PATIENCE = 60.0
 
 
 def _up(channel: Any) -> str:
     endpoints = channel.get("endpoints") or []
-    return f"{sum(1 for endpoint in endpoints if endpoint.get('state') not in DOWN)}/{len(endpoints)}"
+    return f"{sum(1 for endpoint in endpoints if endpoint.get('state') not in (*DOWN, 'draining'))}/{len(endpoints)}"
 
 
 def _in_flight(channel: Any) -> int:
@@ -49,6 +55,15 @@ COLUMNS = [
     Column("in flight", _in_flight, "right"),
     Column("endpoints", lambda c: [url_of(endpoint) for endpoint in c.get("endpoints") or []]),
 ]
+FACTS = [
+    Column("endpoint", url_of),
+    Column("version", lambda e: e.get("version")),
+    Column("models", lambda e: e.get("models")),
+    Column("context length", lambda e: e.get("context_length"), "right"),
+    Column("ejections", lambda e: sum((e.get("ejections") or {}).values()), "right"),
+    Column("wedged", lambda e: e.get("wedgings"), "right"),
+    Column("connections", lambda e: e.get("handshakes"), "right"),
+]
 
 
 @command(
@@ -62,6 +77,59 @@ COLUMNS = [
 def list_channels(session: Session) -> None:
     """The channels as they are live, and how many endpoints are up."""
     show.items(session, session.client().get("/v1/channels")["channels"], COLUMNS, "no channels")
+
+
+@command(
+    app,
+    "show",
+    """
+    gatewayctl channels show ascend
+    gatewayctl channels show ascend -o yaml
+    """,
+)
+def show_channel(session: Session, channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel's name.")]) -> None:
+    """Everything that is known of one channel: its engine, limits, drains, and each endpoint with state, model and figures."""
+    found = session.client().get(f"/v1/channels/{segment(channel)}")["channel"]
+    if session.machine:
+        show.data(session, found)
+    else:
+        _print(session, found)
+
+
+def _print(session: Session, found: dict[str, Any]) -> None:
+    print(show.paint(session, show.text_of(found.get("name")), "bold"))
+    limits, drained = found.get("limits") or {}, found.get("drained")
+    show.facts(
+        session,
+        [
+            ("engine", _engine(found)),
+            ("model", found.get("model") or None),
+            ("used by", found.get("models") or None),
+            ("registry", found.get("registry") or None),
+            ("drained", f"by {drained['by']}{until(drained)}" if drained else None),
+            ("limits", _limits(limits)),
+            *((f"now {name.replace('_', ' ')}", value) for name, value in (found.get("capacity") or {}).items()),
+        ],
+        indent=2,
+    )
+    if found.get("endpoints"):
+        print("\n" + show.table(session, found["endpoints"], STATES[1:]))
+        print("\n" + show.table(session, found["endpoints"], FACTS))
+
+
+def until(drained: dict[str, Any]) -> str:
+    return f" until {moment(drained['until'])}" if drained.get("until") else ""
+
+
+def _limits(limits: dict[str, Any]) -> str | None:
+    said = []
+    if limits.get("max_in_flight"):
+        said.append(f"{limits['max_in_flight']} in flight")
+    if limits.get("endpoint_in_flight"):
+        said.append(f"{limits['endpoint_in_flight']} at each endpoint")
+    if said:
+        said.append(f"then {limits.get('queue')} wait for up to {limits.get('queue_wait'):g} s")
+    return ", ".join(said) or None
 
 
 @command(

@@ -77,7 +77,10 @@ RECORDS: Final = [
 
 
 def run(keep: bool, color: str = "auto") -> None:
-    """Show the gateway at work. keep: leave everything running until Ctrl-C. color: as --color. Raises Trouble when something is not as promised."""
+    """Show the gateway at work. keep: leave everything running until Ctrl-C. color: as --color.
+
+    Raises Trouble when something is not as promised.
+    """
     began = time.monotonic()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with Stage() as stage:

@@ -37,7 +37,7 @@ ATTEMPTS: Final = [
 ]
 GROUPS: Final = {
     "who": ("tenant", "project", "key", "ip", "trace"),
-    "what": ("api", "model", "policy", "stream", "rev", "node", "slot"),
+    "what": ("api", "model", "rule", "policy", "stream", "rev", "node", "slot"),
     "where": ("channel", "endpoint", "upstream_model"),
 }
 SHOWN: Final = {

@@ -41,7 +41,7 @@ def reload(
 
 def told(session: Session, client: Client, answer: dict[str, Any]) -> None:
     """Say how a change of the configuration went, when it has. Raises what app.main turns into the exit code when it was refused."""
-    late = "" if not answer.get("ok") else _begun(client, answer)
+    late = _begun(client) if answer.get("ok") else ""
     if session.machine:
         show.data(session, answer)
     if not answer.get("ok"):
@@ -58,19 +58,17 @@ def told(session: Session, client: Client, answer: dict[str, Any]) -> None:
         session.say(f"nothing has changed, revision {answer.get('rev')} stays")
 
 
-def _begun(client: Client, answer: dict[str, Any]) -> str:
-    """Waits for the workers that a larger `workers` has called for. What is still missing; empty: nothing."""
-    if not any(str(change).startswith("workers ") for change in answer.get("changes") or []):
-        return ""
+def _begun(client: Client) -> str:
+    """Waits for workers that were just called for, by this change or by one noticed before it. What is missing; empty: nothing."""
     wanted = client.get("/v1/config/running")["config"]["workers"]
     end = time.monotonic() + STARTING
     while True:
         workers = [one for one in client.get("/v1/status")["processes"] if one["name"].startswith("worker-")]
-        up = sum(one["state"] == "up" for one in workers)
-        if up >= wanted:
+        begun = sum(one["state"] != "starting" for one in workers)
+        if begun >= wanted:
             return ""
         if time.monotonic() >= end:
-            return f"{up} of {wanted} workers serve"
+            return f"only {begun} of {wanted} workers have started"
         time.sleep(0.05)
 
 

@@ -5,6 +5,7 @@ SERVFAIL, silence, no records) it may tell later: the last good answer stays, fo
 """
 
 import asyncio
+import logging
 import socket
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +25,8 @@ AT_ONCE: Final = 16
 """Questions at the same time."""
 FIRST: Final = 1.0
 """Seconds to the next look while nothing was ever found; later `ttl_min`."""
+
+logging.getLogger("aiodns").setLevel(logging.ERROR)  # each new resolver would say again that inotify watches are used up
 
 _GONE: Final = frozenset((aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA))
 _SAID: Final = {
@@ -102,7 +105,7 @@ class Look:
                 async with asyncio.timeout(ROUND):
                     found = await (self._services() if config.srv else self._addressed())
             except TimeoutError:
-                raise Silent(f"{config.srv or config.host}: not all answers came within {ROUND:.0f} s") from None
+                raise Silent(f"{config.srv or config.host}: not all answers came within {ROUND:g} s") from None
         if not self._fresh:
             raise Silent(self.why)
         return found

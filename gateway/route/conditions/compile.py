@@ -57,9 +57,9 @@ def matches(conditions: Sequence[Condition], ask: Ask) -> bool | None:
     found: bool | None = True
     for condition in conditions:
         holds = condition.holds(ask)
-        if holds is False:
-            return False
-        if holds is None:
+        if not holds:
+            if holds is not None:
+                return False
             found = None
     return found
 

@@ -20,7 +20,7 @@ _PLACES: dict[str, tuple[Callable[[Ask], list[str]], str]] = {
 class Text:
     """Words, a pattern, or both, somewhere in the texts of one place. Each text is searched by itself."""
 
-    __slots__ = ("_found", "_match", "_place", "_said", "_texts")
+    __slots__ = ("_found", "_match", "_place", "_said", "_texts", "_verb")
 
     def __init__(self, wanted: Content) -> None:
         """Raises ValueError for a pattern that re2 refuses."""
@@ -28,7 +28,9 @@ class Text:
         self._found = finder(wanted.words, wanted.ignore_case) if wanted.words else None
         self._match = compiled(wanted.match) if wanted.match is not None else None
         words = f"one of {len(wanted.words)} words" if len(wanted.words) > 1 else "the word" if wanted.words else ""
-        self._said = " and ".join(filter(None, (words, "the pattern" if wanted.match is not None else "")))
+        both = words and wanted.match is not None
+        self._said = f"{words} and the pattern" if both else words or "the pattern"
+        self._verb = "are" if both else "is"
 
     def holds(self, ask: Ask) -> bool:
         texts = self._texts(ask)
@@ -38,7 +40,7 @@ class Text:
         return match is None or any(match.search(utf8(text)) for text in texts)
 
     def told(self, ask: Ask) -> str:
-        return f"{self._said} {'is' if self.holds(ask) else 'is not'} in {self._place}"
+        return f"{self._said} {self._verb if self.holds(ask) else f'{self._verb} not'} in {self._place}"
 
 
 class Field:

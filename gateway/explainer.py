@@ -1,0 +1,225 @@
+"""Answers `gatewayctl routes`: where requests go, and where one that nobody sends would go, decided by the workers' own code."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from gateway.accept.request import facts
+from gateway.admin.desk import NoSuch
+from gateway.builder import Builder
+from gateway.config.resolved import Key, Model, Resolved, Target
+from gateway.errors import Refusal
+from gateway.live import ModelLive
+from gateway.route.ask import Ask
+from gateway.route.explain import explain
+from gateway.route.parameters import APIS as SAMPLED
+from gateway.shared import Shared
+from gateway.snapshot import Snapshot
+from gateway.tokens.counter import Counter
+from gateway.wire.openai import MalformedJson, parse_object
+
+MIDDLE = 0.5
+"""Stands for luck where there is none."""
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """A request that nobody sends. body: its JSON as text. key: an id, "" = any. at: Unix seconds, None = now. tokens: None = counted."""
+
+    model: str = ""
+    headers: dict[str, str] = {}
+    body: str = ""
+    key: str = ""
+    api: str = ""
+    at: float | None = None
+    tokens: int | None = None
+
+
+class Served(Protocol):
+    """What is served now (rollout.Rollout)."""
+
+    config: Resolved | None
+    keys: list[Key]
+    rev: int
+
+
+class Explainer:
+    """Control's own copy of what workers decide by: built when it is asked for, and brought to the states that are known."""
+
+    def __init__(self, served: Served, states: Callable[[], list[dict[str, Any]]], lengths: Callable[[str, str], dict[str, int]]) -> None:
+        """states: of all endpoints, as `health` shows them. lengths: an endpoint's context lengths by the engine's model name."""
+        self._served = served
+        self._states = states
+        self._lengths = lengths
+        self._counter = Counter()
+        self._building = asyncio.Lock()
+
+    # -- what there is --------------------------------------------------------------------------------------------------
+
+    def routes(self) -> list[dict[str, Any]]:
+        """All models, each with its targets and rules."""
+        return [self._route(model) for model in self._config().models.values()]
+
+    def route(self, name: str) -> dict[str, Any]:
+        """One model, by its name or an alias. Raises NoSuch."""
+        config = self._config()
+        found = config.models.get(name) or next((model for model in config.models.values() if name in model.aliases), None)
+        if found is None:
+            raise NoSuch(f"there is no model {name!r}")
+        states = {(one["channel"], one["endpoint"]): one for one in self._states()}
+        used = dict.fromkeys(leaf.channel for leaf in found.leaves())
+        return {**self._route(found), "endpoints": [one for (channel, _), one in states.items() if channel in used]}
+
+    @staticmethod
+    def _route(model: Model) -> dict[str, Any]:
+        return {
+            "name": model.name,
+            "aliases": list(model.aliases),
+            **_tree(model.top()),
+            "rules": [
+                {"name": rule.name, "when": _plain(rule.when), "to": {"model": rule.model} if rule.target is None else _tree(rule.target)}
+                for rule in model.rules
+            ],
+            "fallback": list(model.fallback),
+            "retry": _plain(model.retry),
+            "continuation": model.continuation,
+            "tokenizer": model.tokenizer,
+            "defaults": model.defaults,
+            "caps": model.caps,
+        }
+
+    def _config(self) -> Resolved:
+        assert self._served.config is not None
+        return self._served.config
+
+    # -- where one would go ---------------------------------------------------------------------------------------------
+
+    async def explain(self, asked: Asked) -> dict[str, Any]:
+        """The decision, rule by rule. Raises NoSuch for a key or model that is not there, Refusal for a body that is no request."""
+        snapshot = await self._snapshot()
+        fields = _fields(asked)
+        key = self._key(asked.key)
+        name = asked.model or _model_of(fields)
+        try:
+            model = snapshot.model(key, name)
+        except Refusal as no:
+            raise NoSuch(no.message) from None
+        api = asked.api or _api(fields)
+        shaped = model.parameters.apply(fields) if model.parameters is not None and api in SAMPLED else []
+        ask = Ask(
+            api=api,
+            model=name,
+            stream=fields.get("stream") == msgspec.Raw(b"true"),
+            headers={header.lower(): value for header, value in asked.headers.items()},
+            tenant=key.tenant,
+            project=key.project,
+            key=key.id,
+            fields=fields,
+            max_tokens=facts(fields).max_tokens,
+            now=time.monotonic(),
+            at=time.time() if asked.at is None else asked.at,
+            luck=MIDDLE,
+        )
+        counted = await self._count(ask, model, asked.tokens)
+        return {
+            "asked": {"model": name, "api": api, "key": key.id, "tenant": key.tenant, "project": key.project, "at": ask.at},
+            "prompt": counted,
+            "parameters": shaped,
+            **explain(model.route, ask),
+            "retry": _plain(model.config.retry),
+            "fallback": [{"model": other.name, **explain(other.route, ask)} for other in model.fallbacks],
+        }
+
+    async def _count(self, ask: Ask, model: ModelLive, tokens: int | None) -> dict[str, Any]:
+        """What is known of the prompt's length, and how."""
+        tokenizer = model.config.tokenizer
+        if tokens is not None:
+            ask.tokens = ask.sure = tokens
+            return {"tokens": tokens, "counted": "as you say", "max_tokens": ask.max_tokens}
+        before = self._counter.counted
+        ask.tokens, ask.sure = await self._counter.measure(ask, tokenizer)
+        counted = self._counter.counted > before
+        return {"tokens": ask.tokens, "counted": f"by {tokenizer}" if counted else "estimated", "max_tokens": ask.max_tokens}
+
+    async def _snapshot(self) -> Snapshot:
+        """Built anew each time: asking is rare, and every endpoint begins as if nobody had met it."""
+        async with self._building:
+            config = self._config()
+            await self._counter.prepare({model.tokenizer for model in config.models.values()})
+
+            async def no_keys() -> AsyncIterator[list[Key]]:
+                for some in (self._served.keys,):
+                    yield some
+
+            snapshot = await Builder(self._served.rev, config, Shared(self._counter), strict=False).build(no_keys())
+        now = time.monotonic()
+        states = {(one["channel"], one["endpoint"]): one for one in self._states()}
+        for name, channel in snapshot.channels.items():
+            for at in channel.endpoints:
+                at.lengths.update(self._lengths(name, at.url))
+                known = states.get((name, at.url))
+                if known is not None:
+                    _bring_to(at.breaker, known, now)
+                    at.load.figures(now, known.get("running"), known.get("waiting"), known.get("kv_use"))
+                    at.load.in_flight = known.get("in_flight", 0)
+        snapshot.measured()
+        return snapshot
+
+    def _key(self, id: str) -> Key:
+        if not id:
+            return Key("", b"", "", "", ("*",))
+        found = next((key for key in self._served.keys if key.id == id), None)
+        if found is None:
+            raise NoSuch(f"there is no key {id!r}")
+        return found
+
+
+def _bring_to(breaker: Any, known: dict[str, Any], now: float) -> None:
+    """A breaker that has met nothing, to a state that is known of its endpoint."""
+    state, why = known["state"], known.get("why") or ""
+    if state in ("down", "wedged", "draining"):
+        breaker.adopt(state, why, now)
+    elif state == "ejected":
+        breaker.adopt_ejected(now, 1.0, why)
+    elif state == "busy":
+        breaker.rest(now, 1.0)
+
+
+def _tree(target: Target) -> dict[str, Any]:
+    """A target as it is written, every default filled in."""
+    if not target.targets:
+        return {"channel": target.channel, "model": target.model, "weight": target.weight}
+    options = {"sticky": target.sticky} if target.sticky else {}
+    if target.policy == "primary-backup":
+        options["fail_back"] = f"{target.fail_back:g}s"
+    return {"policy": target.policy, "weight": target.weight, **options, "targets": [_tree(below) for below in target.targets]}
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value)
+
+
+def _fields(asked: Asked) -> dict[str, msgspec.Raw]:
+    if not asked.body.strip():
+        return {}
+    try:
+        return parse_object(asked.body.encode())
+    except (MalformedJson, UnicodeEncodeError) as error:
+        raise NoSuch(f"the request cannot be read: {error}") from None
+
+
+def _model_of(fields: dict[str, msgspec.Raw]) -> str:
+    try:
+        return msgspec.json.decode(fields["model"], type=str)
+    except (KeyError, msgspec.MsgspecError):
+        raise NoSuch("no model is named: neither with --model nor in the request") from None
+
+
+def _api(fields: dict[str, msgspec.Raw]) -> str:
+    """Which API such a body is for, when nothing says so."""
+    for field, api in (("messages", "chat"), ("documents", "rerank"), ("prompt", "completions"), ("input", "embeddings")):
+        if field in fields:
+            return api
+    return "chat"

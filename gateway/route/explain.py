@@ -1,0 +1,74 @@
+"""A decision told step by step, without taking anybody's turn: rules and why they held or not, the plan, what is left out."""
+
+from typing import Any
+
+from gateway.errors import Refusal
+from gateway.route.ask import Ask
+from gateway.route.decide import Route, RuleLive
+from gateway.route.fit import fitting
+from gateway.route.plan import Node, Ways, sorted_by_health
+
+Told = dict[str, Any]
+
+
+def explain(route: Route, ask: Ask) -> Told:
+    """JSON for people and programs. `ask.tokens` should be counted. Errors: none; a refusal is part of what is told."""
+    rules, chosen = [], None
+    for rule in route.rules:
+        if chosen is not None:
+            rules.append({"name": rule.name, "matched": None, "why": [], "to": _to(rule)})
+            continue
+        why = [{"word": one.word, "holds": one.holds(ask), "told": one.told(ask)} for one in rule.conditions]
+        matched = all(one["holds"] for one in why)
+        rules.append({"name": rule.name, "matched": matched, "why": why, "to": _to(rule)})
+        if matched:
+            chosen = rule
+    told: Told = {"model": route.name, "rules": rules, "rule": chosen.name if chosen else ""}
+    if chosen is not None and chosen.route is not None:
+        return told | {"leads_to": explain(chosen.route, ask)}
+    if chosen is not None and chosen.node is not None:
+        return told | _plan(chosen.node, chosen.policy, ask, route)
+    return told | _plan(route.node, route.policy, ask, route)
+
+
+def _to(rule: RuleLive) -> str:
+    if rule.route is not None:
+        return f"model {rule.route.name}"
+    assert rule.node is not None
+    return ", ".join(dict.fromkeys(f"{way.name}:{way.model}" for way in rule.node.ways())) or "no endpoint"
+
+
+def _plan(node: Node, policy: str, ask: Ask, route: Route) -> Told:
+    told: Told = {"policy": policy, "how": node.told(ask), "refused": None}
+    ordered = node.order(ask, peek=True)
+    try:
+        fits = route.fitting(ordered, ask)
+    except Refusal as no:
+        told["refused"] = {"status": no.status, "code": no.code, "message": no.message}
+        fits = []
+    luck = ask.luck
+    plan = sorted_by_health(fits, ask.now, lambda: luck)
+    told["plan"] = [_way(way, ask) for way in plan]
+    told["left_out"] = [_way(way, ask) | {"why": _left_out(way, fits, ask)} for way in ordered if way not in plan]
+    return told
+
+
+def _way(way: Any, ask: Ask) -> Told:
+    breaker = way.at.breaker
+    state = breaker.state(ask.now)
+    return {
+        "channel": way.name,
+        "endpoint": way.at.url,
+        "model": way.model,
+        "state": state,
+        "why": breaker.why,
+        "context_length": way.length() or None,
+        "in_flight": way.at.load.in_flight,
+    }
+
+
+def _left_out(way: Any, fits: Ways, ask: Ask) -> str:
+    if way not in fits and not fitting([way], ask.tokens or 0, ask.max_tokens):
+        return f"too long for it: {ask.tokens} tokens and {ask.max_tokens} for the answer, {way.length()} are possible"
+    wait = way.at.breaker.rests(ask.now)
+    return f"asked to be left alone for {wait:.0f} s more" if wait else way.at.breaker.why or way.at.breaker.state(ask.now)

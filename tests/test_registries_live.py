@@ -1,0 +1,167 @@
+"""Registries before a real gateway: endpoints come and go under load, and nobody who calls notices."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.simulate.simulator import start
+from tests.dns_server import NXDOMAIN, DnsServer, a, srv
+from tests.harness import Rig, eventually
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with Rig(tmp_path, workers=2) as rig:
+        yield rig
+
+
+async def engines(rig: Rig, count: int) -> list[str]:
+    """Simulated engines a, b, …; their URLs."""
+    for name in "abcdef"[:count]:
+        rig.engines[name] = await start("vllm", model="qwen3")
+    return [engine.url for engine in rig.engines.values()]
+
+
+def registry(rig: Rig, **config: Any) -> None:
+    rig.config["registries"] = {"lab": config}
+    rig.config["channels"] = {"gpu": {"engine": "vllm", "model": "qwen3", "endpoints": {"registry": "lab"}}}
+    rig.model("qwen")
+
+
+def lists(path: Path, *urls: str) -> None:
+    path.with_suffix(".new").write_text(json.dumps([{"targets": urls}]))
+    os.replace(path.with_suffix(".new"), path)
+
+
+def served(rig: Rig, name: str) -> int:
+    """Completions that an engine was asked for."""
+    return sum(1 for request in rig.engines[name].requests if request.path.startswith("/v1/chat"))
+
+
+class Load:
+    """Callers that ask without a pause, streamed and not. `bad`: what was no whole answer."""
+
+    def __init__(self, rig: Rig, callers: int = 4) -> None:
+        self._rig = rig
+        self._stop = False
+        self.good = 0
+        self.bad: list[str] = []
+        self._tasks = [asyncio.create_task(self._call(number)) for number in range(callers)]
+
+    async def _call(self, number: int) -> None:
+        while not self._stop:
+            answer = await self._rig.chat("qwen", stream=bool(number % 2), max_tokens=8)
+            if answer.status == 200 and answer.text and answer.headers["x-gateway-attempts"] == "1" and (answer.done or not number % 2):
+                self.good += 1
+            else:
+                self.bad.append(f"{answer.status}: {answer.body[:200]!r}")
+
+    async def more(self, count: int = 40) -> None:
+        """So many further answers."""
+        goal = self.good + count
+        await eventually(lambda: self.good >= goal or self.bad, within=20)
+        assert not self.bad, self.bad[:3]
+
+    async def end(self) -> None:
+        self._stop = True
+        await asyncio.gather(*self._tasks)
+        assert not self.bad, self.bad[:3]
+
+
+async def answers(rig: Rig) -> bool:
+    """Whether control is there."""
+    with contextlib.suppress(OSError, aiohttp.ClientError):
+        return bool(await rig.admin("GET", "/v1/status"))
+    return False
+
+
+async def listed(rig: Rig) -> set[str]:
+    """What `gatewayctl channels list` shows."""
+    (channel,) = (await rig.admin("GET", "/v1/channels"))["channels"]
+    return {one["endpoint"] for one in channel["endpoints"]}
+
+
+async def test_a_list_gains_and_loses_an_endpoint_under_load(rig: Rig, tmp_path: Path) -> None:
+    one, two, three = await engines(rig, 3)
+    path = tmp_path / "list.json"
+    registry(rig, type="file", path=str(path))
+    lists(path, one, two)
+    await rig.start()
+    load = Load(rig)
+    await load.more()
+    assert served(rig, "a") and served(rig, "b") and not served(rig, "c")
+    lists(path, one, two, three)
+    await eventually(lambda: served(rig, "c"), within=15)
+    await load.more()
+    lists(path, one, three)
+    await eventually(lambda: "2 endpoint(s) from registry lab" in rig.log(), within=15)
+    await load.more(20)  # those that had begun there may end there
+    before = served(rig, "b")
+    await load.more(80)
+    assert served(rig, "b") == before
+    assert await listed(rig) == {one, three}
+    worker = rig.pid_of("worker-0")
+    await load.end()
+    os.kill(worker, signal.SIGKILL)  # its successor begins with what is served now, under the same revision
+    await eventually(lambda: "worker-0 (pid " in rig.log() and rig.log().count(" listens") >= 3, within=15)
+    load = Load(rig)
+    await load.more(80)
+    await load.end()
+    assert served(rig, "b") == before and (await rig.admin("GET", "/v1/status"))["revision"]["rev"] == 1
+
+
+async def test_a_dead_newcomer_gets_no_request_and_a_dead_control_costs_none(rig: Rig, tmp_path: Path) -> None:
+    one, two, three = await engines(rig, 3)
+    path = tmp_path / "list.json"
+    registry(rig, type="file", path=str(path))
+    lists(path, one)
+    await rig.start()
+    await rig.engines["b"].down()
+    load = Load(rig)
+    lists(path, one, two)
+    await eventually(lambda: "is down" in rig.log(), within=15)
+    await load.more()
+    await rig.engines["b"].up()
+    await rig.admin("POST", "/v1/channels/gpu/probe")  # or wait for the next look
+    await eventually(lambda: served(rig, "b"), within=15)
+    path.write_text('[{"targets": [')
+    await eventually(lambda: f"{path}:1: it is not JSON" in rig.log(), within=15)
+    os.kill(rig.pid_of("control"), signal.SIGKILL)
+    await load.more()
+    await eventually(lambda: answers(rig), within=15)
+    await load.more()
+    before = served(rig, "b")
+    await load.more()
+    assert served(rig, "b") > before  # control came back, the list did not: what workers had, they have
+    lists(path, two, three)
+    await eventually(lambda: served(rig, "c"), within=15)
+    await load.more()
+    await load.end()
+
+
+async def test_services_of_dns_with_priorities_and_a_name_that_goes(rig: Rig) -> None:
+    await engines(rig, 2)
+    ports = {name: rig.engines[name].port for name in "ab"}
+    async with DnsServer() as dns:
+        dns.say("host.lab", "A", a("127.0.0.1"))
+        dns.say("_llm._tcp.lab", "SRV", srv("host.lab", ports["a"], priority=0), srv("host.lab", ports["b"], priority=1))
+        registry(rig, type="dns", srv="_llm._tcp.lab", servers=[dns.address], ttl_min="1s", family="ipv4")
+        await rig.start()
+        load = Load(rig)
+        await load.more()
+        assert served(rig, "a") and not served(rig, "b")
+        dns.script("_llm._tcp.lab", "SRV", NXDOMAIN)
+        await eventually(lambda: "no such name (NXDOMAIN); the last 2 endpoint(s) stay" in rig.log(), within=15)
+        await load.more()
+        dns.say("_llm._tcp.lab", "SRV", srv("host.lab", ports["b"]))
+        await eventually(lambda: served(rig, "b"), within=15)
+        await load.more()
+        await load.end()

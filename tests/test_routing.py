@@ -1,0 +1,264 @@
+"""Routing end to end: real processes, real sockets, simulated engines. Which target a request reaches, and what its record says."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.harness import KEY, Answer, Rig, script
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    async with Rig(tmp_path_factory.mktemp("routing")) as rig:
+        for name in ("a", "b", "c"):
+            await rig.engine(name, model="m", channel={"breaker": {"slow_start": "0s"}})
+        await rig.engine("short", model="m", max_model_len=512)
+        await rig.engine("long", model="m", max_model_len=32768)
+        await rig.engine("mind", "mindie", model="m", max_model_len=4096)
+        await rig.engine("dies", model="m", channel={"breaker": {"failures": 1000, "share": 100}})
+        rig.config["schedules"] = {
+            "always": {"when": ["00:00-24:00"]},
+            "never": {"when": ["2001-01-01 00:00-00:01"]},
+        }
+        rig.model("small", {"c": 1})
+        rules: list[dict[str, Any]] = [
+            {"name": "env", "when": {"headers": {"x-env": "prod"}}, "to": {"channel": "b"}},
+            {"name": "words", "when": {"content": {"words": ["refund"]}}, "to": {"model": "small"}},
+            {
+                "name": "tools",
+                "when": {"has": "tools", "during": "always"},
+                "to": [{"channel": "b", "weight": 1}, {"channel": "c", "weight": 1}],
+            },
+            {"name": "who", "when": {"tenant": "nobody"}, "to": {"channel": "c"}},
+            {"name": "night", "when": {"during": "never"}, "to": {"channel": "c"}},
+            {"name": "long", "when": {"prompt_tokens": {"over": 1000}}, "to": {"channel": "long"}},
+        ]
+        rig.model("ruled", {"a": 1}, rules=rules, tokenizer="qwen", aliases=["rul-*"])
+        rig.config["models"]["tiers"] = {
+            "policy": "primary-backup",
+            "fail_back": "0s",
+            "targets": [
+                {"policy": "proportional", "targets": [{"channel": "a", "weight": 3}, {"channel": "b", "weight": 1}]},
+                {"channel": "c"},
+            ],
+        }
+        rig.config["models"]["busy"] = {"policy": "least-busy", "targets": [{"channel": "a"}, {"channel": "b"}, {"channel": "c"}]}
+        rig.config["models"]["affine"] = {"policy": "prefix-affinity", "targets": [{"channel": "a"}, {"channel": "b"}, {"channel": "c"}]}
+        rig.model("sticky", {"a": 1, "b": 1, "c": 1}, sticky="x-user")
+        rig.model("falls", {"dies": 1}, fallback=["small"])
+        rig.model("falls-twice", {"dies": 1}, fallback=["falls"])
+        rig.model("fits", {"short": 1, "long": 1}, tokenizer="qwen")
+        rig.model("guessed", {"short": 1})
+        rig.model("only-short", {"short": 1}, tokenizer="qwen", fallback=["small"])
+        rig.model("mindie", {"mind": 1}, tokenizer="qwen")
+        rig.model("shaped", {"a": 1}, caps={"max_tokens": 5, "temperature": 1}, defaults={"temperature": 0.25, "top_p": 0.5})
+        await rig.start()
+        yield rig
+
+
+@pytest.fixture(autouse=True)
+def calm(rig):
+    for engine in rig.engines.values():
+        engine.script = script()
+        engine.requests.clear()
+
+
+def channel(answer: Answer) -> str:
+    assert answer.status == 200, answer.body
+    return answer.headers["x-gateway-channel"]
+
+
+# -- rules --------------------------------------------------------------------------------------------------------------
+
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "rule", "to"),
+    [
+        ("hello", {}, "", {"a"}),
+        ("hello", {"headers": {"X-Env": "prod"}}, "env", {"b"}),
+        ("hello", {"headers": {"x-env": "dev"}}, "", {"a"}),
+        ("I want a REFUND now", {}, "words", {"c"}),
+        ("hello", {"tools": [TOOL]}, "tools", {"b", "c"}),
+        ("word " * 1500, {}, "long", {"long"}),
+        ("word " * 500, {}, "", {"a"}),
+        (" " * 20_000, {}, "", {"a"}),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_first_rule_that_matches_decides(rig, said, more, rule, to, stream):
+    answer = await rig.chat("ruled", said, stream=stream, max_tokens=3, **more)
+    assert channel(answer) in to
+    record = await rig.record(id=_id(answer))
+    assert record.get("rule", "") == rule and record["model"] == "ruled"
+    assert answer.json["model"] == "ruled" if not stream else answer.chunks[0]["model"] == "ruled"
+
+
+def _id(answer: Answer) -> str:
+    return answer.headers["x-request-id"]
+
+
+async def test_an_alias_with_a_star_is_the_model_and_its_rules(rig):
+    assert channel(await rig.chat("rul-anything", "refund", max_tokens=3)) == "c"
+
+
+# -- policies -----------------------------------------------------------------------------------------------------------
+
+
+async def test_tiers_of_groups_the_backup_serves_only_when_the_first_tier_is_gone(rig):
+    assert Counter([channel(await rig.chat("tiers", max_tokens=2)) for _ in range(8)]) == {"a": 6, "b": 2}
+    for name in "ab":
+        rig.engines[name].script = script({"do": "status", "status": 500})
+    answer = await rig.chat("tiers", max_tokens=2)
+    assert channel(answer) == "c" and answer.headers["x-gateway-attempts"] == "3"
+    for name in "ab":
+        rig.engines[name].script = script()
+    assert channel(await rig.chat("tiers", max_tokens=2)) in "ab"
+
+
+async def test_least_busy_avoids_who_works(rig):
+    rig.engines["a"].script = script({"do": "stall", "at": "first_event", "for": "3s"})
+    async with asyncio.TaskGroup() as group:
+        slow = [group.create_task(rig.chat("busy", stream=True, max_tokens=2)) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        seen = Counter([channel(await rig.chat("busy", max_tokens=2)) for _ in range(12)])
+        rig.engines["a"].script = script()
+    assert all(task.result().status == 200 for task in slow)
+    assert len(seen) >= 2
+
+
+async def test_conversations_stay_at_one_engine(rig):
+    for number in range(6):
+        system = {"role": "system", "content": f"You are helper number {number}. " * 30}
+        turns: list[dict[str, str]] = [system, {"role": "user", "content": f"question of {number}"}]
+        seen = set()
+        for turn in range(4):
+            answer = await rig.post("/v1/chat/completions", {"model": "affine", "messages": turns, "max_tokens": 4})
+            seen.add(channel(answer))
+            turns += [{"role": "assistant", "content": answer.text}, {"role": "user", "content": f"and {turn}?"}]
+        assert len(seen) == 1
+
+
+async def test_sticky_by_header_stays_and_spreads(rig):
+    homes = {user: channel(await rig.chat("sticky", max_tokens=2, headers={"x-user": user})) for user in map(str, range(20))}
+    again = {user: channel(await rig.chat("sticky", max_tokens=2, headers={"x-user": user})) for user in homes}
+    assert homes == again and len(set(homes.values())) > 1
+
+
+# -- failover and fallback ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_everything_failed_so_another_model_serves_under_the_name_that_was_asked_for(rig, stream):
+    rig.engines["dies"].script = script({"do": "status", "status": 500})
+    answer = await rig.chat("falls", stream=stream, max_tokens=2)
+    assert channel(answer) == "c"
+    assert (answer.chunks[0] if stream else answer.json)["model"] == "falls"
+    record = await rig.record(id=_id(answer))
+    assert [(one["kind"], one["channel"]) for one in record["attempts"]] == [("first", "dies"), ("fallback", "c")]
+    assert record["model"] == "falls"
+
+
+async def test_fallbacks_of_fallbacks_follow(rig):
+    rig.engines["dies"].script = script({"do": "status", "status": 500})
+    answer = await rig.chat("falls-twice", max_tokens=2)
+    assert channel(answer) == "c"
+
+
+async def test_the_callers_own_mistake_goes_nowhere_else(rig):
+    rig.engines["dies"].script = script({"do": "status", "status": 400})
+    answer = await rig.chat("falls", max_tokens=2)
+    assert answer.status == 400 and answer.headers["x-gateway-attempts"] == "1"
+
+
+# -- context length -----------------------------------------------------------------------------------------------------
+
+
+async def lengths_known(rig: Rig, model: str, states: int) -> None:
+    """Until the gateway has asked the engines for their context lengths."""
+    for _ in range(200):
+        route = (await rig.admin("GET", f"/v1/routes/{model}"))["route"]
+        if all(one.get("context_length") for one in route["endpoints"]) and len(route["endpoints"]) == states:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("the context lengths stay unknown")
+
+
+async def test_a_request_goes_where_it_fits(rig):
+    await lengths_known(rig, "fits", 2)
+    await asyncio.sleep(1)  # until the worker has been told
+    seen = Counter([channel(await rig.chat("fits", "word " * 700, max_tokens=2)) for _ in range(4)])
+    assert seen == {"long": 4}
+    assert set([channel(await rig.chat("fits", "hi", max_tokens=2)) for _ in range(4)]) == {"short", "long"}
+    both = Counter([channel(await rig.chat("fits", "hi", max_tokens=600)) for _ in range(4)])
+    assert both == {"long": 4}, "the answer needs room as well"
+
+
+async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_asked(rig):
+    await lengths_known(rig, "fits", 2)
+    answer = await rig.chat("fits", "word " * 40_000, max_tokens=7)
+    assert answer.status == 400 and answer.error is not None
+    assert answer.error["code"] == "context_length_exceeded" and "32768" in answer.error["message"] and "7" in answer.error["message"]
+    assert not any(request.number for name in ("short", "long") for request in rig.engines[name].requests)
+    record = await rig.record(id=_id(answer))
+    assert record["end"] == "GR" and not record.get("attempts")
+
+
+async def test_too_long_for_the_model_a_longer_fallback_serves(rig):
+    await lengths_known(rig, "only-short", 1)
+    assert channel(await rig.chat("only-short", "word " * 2000, max_tokens=2)) == "c"
+
+
+# -- parameters ---------------------------------------------------------------------------------------------------------
+
+
+async def test_defaults_and_caps(rig):
+    answer = await rig.chat("shaped", max_tokens=500, temperature=2)
+    sent = [request for request in rig.engines["a"].requests if request.number][-1]
+    body = json.loads(sent.body)
+    assert (body["max_tokens"], body["temperature"], body["top_p"]) == (5, 1, 0.5)
+    assert (await rig.record(id=_id(answer)))["rewrites"][:3] == ["+top_p", "max_tokens<=5", "temperature<=1"]
+    await rig.chat("shaped")
+    body = json.loads([request for request in rig.engines["a"].requests if request.number][-1].body)
+    assert (body["max_tokens"], body["temperature"]) == (5, 0.25)
+
+
+# -- seeing it ----------------------------------------------------------------------------------------------------------
+
+
+async def explained(rig: Rig, **asked: Any) -> dict[str, Any]:
+    found: dict[str, Any] = (await rig.admin("POST", "/v1/explain", asked))["explained"]
+    return found
+
+
+async def test_explain_decides_as_workers_do_and_sends_nothing(rig):
+    found = await explained(rig, model="ruled", headers={"x-env": "prod"}, key="k1")
+    assert found["rule"] == "env" and [way["channel"] for way in found["plan"]] == ["b"]
+    assert [(rule["name"], rule["matched"]) for rule in found["rules"]][:2] == [("env", True), ("words", None)]
+    found = await explained(rig, model="ruled", tokens=1001)
+    assert found["rule"] == "long"
+    assert next(rule for rule in found["rules"] if rule["name"] == "who")["why"][0]["holds"] is False
+    found = await explained(rig, model="tiers")
+    assert [way["channel"] for way in found["plan"]] in (["a", "b", "c"], ["b", "a", "c"])
+    assert not any(request.number for engine in rig.engines.values() for request in engine.requests)
+
+
+async def test_explain_says_what_is_missing(rig):
+    assert "no model" in (await rig.admin("POST", "/v1/explain", {}))["error"]["message"]
+    assert "nope" in (await rig.admin("POST", "/v1/explain", {"model": "nope"}))["error"]["message"]
+    assert "no key" in (await rig.admin("POST", "/v1/explain", {"model": "ruled", "key": "zz"}))["error"]["message"]
+    assert "cannot be read" in (await rig.admin("POST", "/v1/explain", {"model": "ruled", "body": "{"}))["error"]["message"]
+
+
+async def test_models_are_listed_with_their_context_length(rig):
+    await lengths_known(rig, "fits", 2)
+    async with rig.session.get(rig.url + "/v1/models", headers={"Authorization": f"Bearer {KEY}"}) as answer:
+        listed = {one["id"]: one for one in (await answer.json())["data"]}
+    assert listed["fits"]["context_length"] == 32768 and listed["only-short"]["context_length"] == 512
