@@ -16,11 +16,10 @@ from gateway.route.ask import Ask
 from gateway.route.breaker import Breaker, BreakerSettings
 from gateway.route.budget import RetryBudget
 from gateway.route.build import looks, tree
-from gateway.route.conditions.compile import compile_when
-from gateway.route.conditions.load import Figures
+from gateway.route.conditions import Figures, compile_when, matcher
 from gateway.route.decide import Bounds, Route, RuleLive, fallbacks
 from gateway.route.load import Load
-from gateway.route.schedule import Schedule
+from gateway.route.schedule import Schedule, compile_schedule
 from gateway.route.ward import Ward
 from gateway.shared import Shared
 from gateway.snapshot import Snapshot
@@ -52,7 +51,7 @@ class Builder:
                 context = self._context("server", listener.tls, server_context)
                 if context is not None:
                     snapshot.tls[listener.name] = context
-        self._schedules = {name: Schedule(schedule) for name, schedule in config.schedules.items()}
+        self._schedules = {name: compile_schedule(schedule) for name, schedule in config.schedules.items()}
         for number, channel in enumerate(config.channels.values()):
             snapshot.channels[channel.name] = self._channel(channel)
             if number % SLICE == SLICE - 1:
@@ -167,10 +166,10 @@ class Builder:
             salt = f"{model.name} {rule.name}"
             conditions = compile_when(rule.when, schedules=self._schedules, figures=self._figures, bounds=bounds, salt=salt)
             if rule.target is None:
-                live.route.rules.append(RuleLive(rule.name, conditions, route=self._snapshot.models[rule.model].route))
+                live.route.rules.append(RuleLive(rule.name, conditions, matcher(conditions), route=self._snapshot.models[rule.model].route))
             else:
                 node = tree(rule.target, self._leaf, self._policy, f"models.{model.name}.rules.{rule.name}")
-                live.route.rules.append(RuleLive(rule.name, conditions, rule.target.policy, node))
+                live.route.rules.append(RuleLive(rule.name, conditions, matcher(conditions), rule.target.policy, node))
         live.route.fallback = [self._snapshot.models[name].route for name in model.fallback]
 
     def _figures(self, channel: str) -> Figures:

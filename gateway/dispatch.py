@@ -122,11 +122,9 @@ class Dispatch:
         unlimited = next((hop for hop in hops if not hop.limited), None)
         wished = hops[: hops.index(unlimited)] if unlimited is not None else hops
         wishes = [(hop.name, hop.at.url) for hop in wished]
-        begun = monotonic()
+        key = x.key
         with Waiting(x, caller, self._clock):
-            key = x.key
             seat = await self._seats.take(wishes, tenant=key.tenant, priority=key.priority, otherwise=unlimited is not None)
-        x.queued += monotonic() - begun
         if seat is None:
             assert unlimited is not None
             return unlimited, None
@@ -259,9 +257,8 @@ def _nobody(decision: Decision) -> UpstreamFailure:
     if decision.resting:
         message = "All engines of this model asked to be left alone for a while, please try again later"
         return UpstreamFailure("resting", message, 503, "upstream_overloaded", retry_after=decision.resting)
-    return UpstreamFailure(
-        "no_endpoint", "No engine of this model is in service at the moment, please try again later", 503, "upstream_error"
-    )
+    message = "No engine of this model is in service at the moment, please try again later"
+    return UpstreamFailure("no_endpoint", message, 503, "upstream_unavailable")
 
 
 def _unsupported(model: ModelLive) -> UpstreamFailure:

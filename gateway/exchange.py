@@ -157,6 +157,7 @@ class Exchange(Struct, eq=False):
     facts: Facts = Facts()
     read: float = 0.0
     queued: float = 0.0
+    in_queue: bool = False
     connected: float = 0.0
     first: float = 0.0
     out_bytes: int = 0

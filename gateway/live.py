@@ -15,7 +15,7 @@ from gateway.relay.pool import Pool
 from gateway.route.ask import Ask
 from gateway.route.breaker import Breaker
 from gateway.route.budget import RetryBudget
-from gateway.route.conditions.load import Figures
+from gateway.route.conditions import Figures
 from gateway.route.decide import Decision, Route
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters

@@ -156,7 +156,7 @@ class Pipeline:
     def _left(self, x: Exchange, caller: Caller) -> None:
         """The caller is gone (or this process must end, which the caller is told): whatever was used is recorded."""
         if not x.settled:
-            phase = End.DATA if x.first else End.WAIT if x.attempts else End.ACCEPT
+            phase = End.QUEUE if x.in_queue else End.DATA if x.first else End.WAIT if x.attempts else End.ACCEPT
             if self._live.stopping:
                 no = surface.shutting_down()
                 x.status, x.end, x.error = no.status, End.OPERATOR + phase, "stopped"

@@ -114,7 +114,7 @@ def test_the_schema_is_closed_and_lets_references_and_bare_numbers_through():
     schema = jsonschema.schema()
     assert schema["$schema"].endswith("2020-12/schema") and schema["additionalProperties"] is False and "required" not in schema
     assert all(node.get("additionalProperties") is not None for node in schema["$defs"].values() if node.get("type") == "object")
-    assert {"type": "string", "pattern": r"\$\{(env|file):"} in schema["$defs"]["Target"]["properties"]["weight"]["anyOf"]
+    assert {"type": "string", "pattern": r"\$\{(env|file):"} in schema["$defs"]["Timeouts"]["properties"]["connect"]["anyOf"]
     assert 1.2 in json.loads(json.dumps(schema["$defs"]["EngineTls"]["properties"]["min_version"]))["anyOf"][0]["enum"]
     assert "title" not in json.dumps(schema["$defs"])
 

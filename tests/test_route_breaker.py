@@ -379,7 +379,7 @@ class Channel(RuleBasedStateMachine):
         elif end == "fail":
             if breaker.failure(self.now, "reset", ticket):
                 assert breaker in self.wards[worker].out
-                assert SET.cooldown <= breaker.remaining(self.now) <= SET.cooldown * LONGEST
+                assert SET.cooldown - 1e-6 <= breaker.remaining(self.now) <= SET.cooldown * LONGEST + 1e-6
                 other.adopt_ejected(self.now, breaker.remaining(self.now), "another worker")
             else:
                 assert breaker.remaining(self.now) == before, "no failure but an ejecting one makes it longer"

@@ -39,7 +39,7 @@ def conditions(when: dict[str, Any], *, bounds: tuple[int, int] = (0, 0), salt: 
 def ask(body: dict[str, Any] | None = None, headers: dict[str, str] | None = None, **more: Any) -> Ask:
     fields = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in (body or {}).items()}
     return Ask(
-        **{"api": "chat", "model": "qwen", "at": MONDAY_NOON, **more}, fields=fields, headers=CIMultiDictProxy(CIMultiDict(headers or {}))
+        **{"api": "chat", "model": "qwen", "at": MONDAY_NOON, "size": 1_000_000, **more}, fields=fields, headers=CIMultiDictProxy(CIMultiDict(headers or {}))
     )
 
 
@@ -254,6 +254,11 @@ def test_bounds_decide_where_they_can(limits, bounds, expected, said):
     (condition,) = conditions({"prompt_tokens": limits}, bounds=bounds)
     assert condition.holds(ask()) is expected
     assert said in condition.told(ask())
+
+
+def test_what_is_far_too_short_is_not_looked_at():
+    (condition,) = conditions({"prompt_tokens": {"over": 12_000}}, bounds=(20_000, 20_000))
+    assert condition.holds(ask(size=1000)) is False and condition.holds(ask(size=1001)) is True
 
 
 @given(over=st.integers(0, 50), width=st.integers(1, 50), least=st.integers(0, 120), spread=st.integers(0, 60), extra=st.integers(0, 60))

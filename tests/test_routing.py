@@ -26,6 +26,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             "always": {"when": ["00:00-24:00"]},
             "never": {"when": ["2001-01-01 00:00-00:01"]},
         }
+        rig.config["tenants"]["other"] = {"projects": {}}
         rig.model("small", {"c": 1})
         rules: list[dict[str, Any]] = [
             {"name": "env", "when": {"headers": {"x-env": "prod"}}, "to": {"channel": "b"}},
@@ -35,7 +36,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
                 "when": {"has": "tools", "during": "always"},
                 "to": [{"channel": "b", "weight": 1}, {"channel": "c", "weight": 1}],
             },
-            {"name": "who", "when": {"tenant": "nobody"}, "to": {"channel": "c"}},
+            {"name": "who", "when": {"tenant": "other"}, "to": {"channel": "c"}},
             {"name": "night", "when": {"during": "never"}, "to": {"channel": "c"}},
             {"name": "long", "when": {"prompt_tokens": {"over": 1000}}, "to": {"channel": "long"}},
         ]

@@ -12,7 +12,7 @@ from gateway.config.tokenizers import BUNDLED
 from gateway.route.ask import Ask
 from gateway.tokens import total as totals
 from gateway.tokens.bounds import NFC, SMALL, START, TURN, Growth, bounds, estimate, undecided
-from gateway.tokens.total import total
+from gateway.tokens.total import measure, total
 from gateway.tokens.vocabulary import load
 
 TEXT = st.text(st.characters() | st.sampled_from(' \n"\\{}aeＡ한\u1112\u1161\u11ab\u0301\u0344\u212b\u0958\ufb2c\U0001d160<|'), max_size=60)
@@ -197,6 +197,28 @@ def test_past_enough_the_rest_is_only_estimated():
     assert 30_000 < slow.seen < 100_000
     slow.seen = 0
     assert total(ask, slow, enough=2_000_000) == 1_000_000 + TURN + START and slow.seen == 1_000_000
+
+
+def test_sure_are_the_texts_that_were_counted(tokenizer, monkeypatch):
+    count, slow = tokenizer.count, Slow()
+    assert measure(said("one two"), tokenizer) == (count("one two") + TURN + START, count("one two"))
+    calls = [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}, {"role": "user", "content": "one two"}]
+    ask = asked({"messages": calls, "tools": [{"type": "function"}]})
+    assert measure(ask, tokenizer).sure == count("one two") < measure(ask, tokenizer).tokens - 2 * TURN - START
+    assert measure(asked({"prompt": [[5, 6], [7]]}), tokenizer) == (3, 3)
+    assert measure(said("x" * 1_000_000), slow, enough=30_000) == (1_000_000 + TURN + START, slow.seen)
+    for raw in (b'[{"role":null,"content":"one two three"}]', b'[{"content":"one\\ud800"}]'):
+        ask = Ask(api="chat", model="m", fields={"messages": Raw(raw)})
+        assert measure(ask, tokenizer) == (estimate(ask), 0)
+    monkeypatch.setattr(totals, "READ", 10)
+    assert measure(said("word " * 1_000), tokenizer).sure == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(fields=FIELDS)
+def test_never_more_is_sure_than_there_is(tokenizer, fields):
+    found = measure(asked(fields), tokenizer)
+    assert 0 <= found.sure <= found.tokens
 
 
 def test_one_who_has_left_is_not_counted_for_any_longer():

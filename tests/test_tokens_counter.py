@@ -137,6 +137,7 @@ async def test_closing_ends_what_runs_and_what_waits(gate, counter):
     running = [asyncio.create_task(counter.count(said("x" * 2_000_000), "x")) for _ in range(4)]
     await eventually(lambda: gate.now == 2)
     closing = asyncio.create_task(counter.close())
+    await asyncio.sleep(0)  # it has begun
     gate.open.set()
     await asyncio.gather(*running, closing)
     assert gate.calls <= 4, "a piece each, not the thirty of the text"

@@ -22,7 +22,8 @@ log = logging.getLogger("gateway.admin")
 
 API: Final = 1
 SPEAKS: Final = f"this gateway speaks admin API v{API}"
-BODY_MOST: Final = 64 * 1024 * 1024
+BODY_MOST: Final = 64 * 1024
+EXPLAINED_MOST: Final = 64 * 1024 * 1024
 """Bytes: a request that is to be explained may be as long as one that is sent."""
 DRAIN_MOST: Final = 366 * 86400
 """Seconds that a drain with an end may last."""
@@ -44,7 +45,7 @@ class Wrong(Exception):
 
 def application(desk: Desk, socket_path: Path) -> web.Application:
     """The whole API before one desk."""
-    app = web.Application(middlewares=[_errors, _guarded(socket_path)], client_max_size=BODY_MOST)
+    app = web.Application(middlewares=[_errors, _guarded(socket_path)], client_max_size=EXPLAINED_MOST)
     app[STREAMS] = set()
     app.on_shutdown.append(_end_streams)
     calls = Calls(desk)
@@ -136,7 +137,7 @@ class Calls:
         return _answer({"route": self._desk.route(request.match_info["name"])})
 
     async def explain(self, request: web.Request) -> web.Response:
-        return _answer({"explained": await self._desk.explain(await _body(request))})
+        return _answer({"explained": await self._desk.explain(await _body(request, EXPLAINED_MOST))})
 
     async def health(self, request: web.Request) -> web.Response:
         return _answer(self._desk.health())
@@ -242,8 +243,10 @@ async def _end_streams(app: web.Application) -> None:
         await asyncio.wait(set(streams))
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def _body(request: web.Request, most: int = BODY_MOST) -> dict[str, Any]:
     data = await request.read()
+    if len(data) > most:
+        raise Wrong(413, "bad_request", f"the body is larger than {most} bytes")
     try:
         found = msgspec.json.decode(data) if data else {}
     except msgspec.DecodeError as error:

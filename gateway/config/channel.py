@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from gateway.config.fields import (
     Credential,
@@ -11,6 +11,7 @@ from gateway.config.fields import (
     Flag,
     HeaderName,
     HeaderValue,
+    Referable,
     UrlText,
     Whole,
     Word,
@@ -80,11 +81,15 @@ class Queue(Part):
     wait: DurationField = duration("30s", "How long one may wait. One that would wait longer is refused at once.", "10s", "0s", "1h")
 
 
+Seats = Annotated[int, Field(ge=1, le=1_000_000), Referable]
+Length = Annotated[int, Field(ge=1, le=100_000_000), Referable]
+
+
 class InFlight(Part):
     """How many requests at the same time."""
 
-    channel: Whole | None = field("At all its endpoints together.", 200, None, ge=1, le=1_000_000)
-    endpoint: Whole | None = field("At each of its endpoints.", 64, None, ge=1, le=1_000_000)
+    channel: Seats | None = field("At all its endpoints together.", 200, None)
+    endpoint: Seats | None = field("At each of its endpoints.", 64, None)
 
 
 def _in_flight(value: Any) -> Any:
@@ -126,9 +131,7 @@ class Channel(Part):
     endpoints: EndpointsField = field(
         "The engine's addresses, without /v1, or `{registry: …}` that knows them. Requests take turns over them.", ["http://10.0.0.6:8000"]
     )
-    context_length: Whole | None = field(
-        "Tokens that prompt and answer may have together. Default: what the engine says.", 32768, None, ge=1, le=100_000_000
-    )
+    context_length: Length | None = field("Tokens that prompt and answer may have together. Default: what the engine says.", 32768, None)
     max_in_flight: InFlightField = field(
         "Requests at its engines at the same time; more wait in `queue`. A number alone is for the whole channel.",
         {"channel": 200, "endpoint": 64},

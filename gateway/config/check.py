@@ -10,6 +10,7 @@ from gateway.config.addresses import listeners
 from gateway.config.certificates import certificates
 from gateway.config.channel import Channel
 from gateway.config.check_models import models
+from gateway.config.check_rules import conditions
 from gateway.config.fields import url_of
 from gateway.config.marks import Loc, Marks
 from gateway.config.read import Reading
@@ -37,6 +38,7 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     uses = {name: registry for name, channel in config.channels.items() if (registry := registry_of(channel.endpoints))}
     found += registries(config.registries, uses, reading)
     found += islice(models(config, reading, channels, _names(reading, "models", {})), MISTAKES_MOST)
+    found += islice(conditions(config, reading), MISTAKES_MOST)
     found += _aliases(config, marks)
     found += islice(_keys(config, reading), MISTAKES_MOST)
     return found[: 2 * MISTAKES_MOST]

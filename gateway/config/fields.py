@@ -236,15 +236,9 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _endpoints(value: Any) -> Any:
-    if isinstance(value, dict):
-        raise wrong("endpoints from a registry are not available yet", 'list the URLs: ["http://10.0.0.5:8000"]')
-    if isinstance(value, str):
-        raise wrong("endpoints are a list", "write [ ] around the URL")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_unexpanded)]
+Referable = BeforeValidator(_unexpanded)
+"""Where a reference may stand for a number or a word. After the limits, so that the JSON Schema knows them."""
+Whole = Annotated[int, Referable]
 Flag = Annotated[bool, BeforeValidator(_unexpanded)]
 Word = BeforeValidator(_as_text)
 """Before a Literal whose words YAML may read as numbers: 1.2, 429."""
@@ -267,4 +261,3 @@ Glob = Annotated[str, Field(pattern=GLOB)]
 Name = Annotated[str, Field(pattern=NAME)]
 Hash = Annotated[str, Field(pattern=HASH)]
 Patterns = list[str]
-Endpoints = Annotated[list[UrlText], Field(min_length=1), BeforeValidator(_endpoints)]

@@ -20,7 +20,7 @@ from gateway.config.wording import worded
 from gateway.errors import ConfigError as ConfigError
 from gateway.errors import Mistake as Mistake
 
-_NAMED = ("listeners", "channels", "models", "tenants")
+_NAMED = ("listeners", "registries", "channels", "models", "schedules", "tenants")
 
 
 @dataclass(frozen=True)

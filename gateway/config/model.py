@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
-from gateway.config.fields import Alias, DurationField, Empty, ModelName, Name, Whole, Word
+from gateway.config.fields import Alias, DurationField, Empty, ModelName, Name, Referable, Whole, Word
 from gateway.config.part import Part, duration, field, group
 from gateway.config.scalars import Duration
 from gateway.config.when import When
@@ -13,6 +13,8 @@ Reason = Annotated[Literal["connect", "timeout", "429", "5xx", "stream"], Word]
 PolicyName = Literal["proportional", "primary-backup", "least-busy", "prefix-affinity"]
 FAIL_BACK: Final = Duration.of("30s")
 """When `fail_back` is not written."""
+Weight = Annotated[int, Field(ge=0, le=10_000), Referable]
+Text = Annotated[str, Field(min_length=1, max_length=512)]
 Number = int | float
 """A value of a sampling parameter."""
 
@@ -24,12 +26,10 @@ class Target(Part):
     model: str | None = field(
         "The engine's name for the model. Default: the channel's `model`, else the virtual model's name.", "qwen3", None, min_length=1
     )
-    weight: Whole | None = field(
-        "Its share among its siblings under `proportional`. 0 = only when others fail. Default: 1.", 3, None, ge=0, le=10_000
-    )
+    weight: Weight | None = field("Its share among its siblings under `proportional`. 0 = only when others fail. Default: 1.", 3, None)
     policy: PolicyName | None = field("In place of a channel: how one of `targets` is picked.", "least-busy", None)
     targets: "list[Target] | None" = field("What `policy` picks from.", [{"channel": "gpu"}], None, min_length=1)
-    sticky: str | None = field("As the model's `sticky`, for this policy.", "key", None, min_length=1, max_length=128)
+    sticky: Text | None = field("As the model's `sticky`, for this policy.", "key", None)
     fail_back: DurationField | None = field("As the model's `fail_back`, for this policy.", "10s", None)
 
 
@@ -75,12 +75,10 @@ class Model(Part):
         "proportional",
     )
     targets: list[Target] = field("Where its requests may go.", [{"channel": "gpu", "weight": 3}], min_length=1)
-    sticky: str | None = field(
+    sticky: Text | None = field(
         "Under `proportional`: requests with the same value go to the same target. `key`, `tenant`, or a header's name.",
         "x-user",
         None,
-        min_length=1,
-        max_length=128,
     )
     fail_back: DurationField | None = field(
         "Under `primary-backup`: how long a better target must have been well again before requests return to it. Default: 30s.", "2m", None
@@ -94,12 +92,11 @@ class Model(Part):
         "same-model",
         "off",
     )
-    tokenizer: str | None = field(
+    tokenizer: Text | None = field(
         "What counts a prompt's tokens when a rule or a context length turns on it: `cl100k`, `o200k`, `qwen`, a `tokenizer.json` or "
         "`.tiktoken` file, or `engine` to ask the engine. Default: an estimate.",
         "qwen",
         None,
-        min_length=1,
     )
     defaults: Annotated[dict[str, Any], Empty] = field(
         "Parameters of chat and completions for callers who send none.", {"temperature": 0.6}, {}

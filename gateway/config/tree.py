@@ -27,10 +27,12 @@ def inner(annotation: Any) -> tuple[str, type[Part] | None]:
     kind = unwrapped(annotation)
     if isinstance(kind, type) and issubclass(kind, Part):
         return "", kind
+    if get_origin(kind) in (Union, UnionType):  # a list, or a group in its place: the group has words
+        return next((("", one) for one in map(unwrapped, get_args(kind)) if isinstance(one, type) and issubclass(one, Part)), ("", None))
     if get_origin(kind) in (dict, list):
-        below = unwrapped(get_args(kind)[-1])
-        if isinstance(below, type) and issubclass(below, Part):
-            return (".<name>" if get_origin(kind) is dict else "[]"), below
+        step, below = inner(get_args(kind)[-1])
+        if below is not None:
+            return (".<name>" if get_origin(kind) is dict else "[]") + step, below
     return "", None
 
 
@@ -53,16 +55,17 @@ def words() -> dict[str, FieldInfo]:
 def model_at(loc: Loc) -> list[str]:
     """The words that may stand in the group at `loc`."""
     model: type[Part] | None = Config
-    between = False
+    way = ""
     for step in loc:
-        if between:
-            between = False
-            continue
-        if model is None or step not in model.model_fields:
+        if way.startswith(".<name>"):
+            way = way.removeprefix(".<name>")
+        elif way and isinstance(step, int):  # a list of one may be written as that one: then there is no number
+            way = way.removeprefix("[]")
+        elif model is None or step not in model.model_fields:
             return []
-        way, model = inner(model.model_fields[str(step)].annotation)
-        between = bool(way)
-    return list(model.model_fields) if model is not None and not between else []
+        else:
+            way, model = inner(model.model_fields[str(step)].annotation)
+    return list(model.model_fields) if model is not None and ".<name>" not in way else []
 
 
 def type_text(annotation: Any) -> str:
@@ -74,6 +77,8 @@ def type_text(annotation: Any) -> str:
         return f"list of {type_text(get_args(kind)[0])}"
     if get_origin(kind) is dict:
         return f"name: {type_text(get_args(kind)[1])}"
+    if get_origin(kind) in (Union, UnionType) and inner(kind)[1] is not None:
+        return " | ".join(type_text(one) for one in get_args(kind))
     names: dict[Any, str] = {
         DurationField: "duration",
         SizeField: "size",
@@ -81,5 +86,7 @@ def type_text(annotation: Any) -> str:
         int: "number",
         str: "text",
         int | str: "number or auto",
+        float: "number",
+        str | int | float | bool: "text, number, true or false",
     }
     return names.get(kind, "group")

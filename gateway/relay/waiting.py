@@ -10,21 +10,25 @@ from gateway.wire.answers import KEEP_ALIVE, identity
 
 
 class Waiting:
-    """Used as a context: keeps alive while inside."""
+    """Used as a context: keeps alive while inside, and notes how long that was."""
 
-    __slots__ = ("_caller", "_clock", "_every", "_x", "look_at")
+    __slots__ = ("_begun", "_caller", "_clock", "_every", "_x", "look_at")
 
     def __init__(self, x: Exchange, caller: Taker, clock: Clock) -> None:
         self._x, self._caller, self._clock = x, caller, clock
         self._every: float = x.snapshot.http.sse_keepalive
-        self.look_at = monotonic() + self._every
+        self._begun = monotonic()
+        self.look_at = self._begun + self._every
 
     def __enter__(self) -> None:
+        self._x.in_queue = True
         if self._x.stream:
             self._clock.watch(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._clock.forget(self)
+        self._x.queued += monotonic() - self._begun
+        self._x.in_queue = error is not None  # who left here left the queue
 
     def look(self, now: float) -> None:
         """Called by the clock (relay.clock.Watched)."""

@@ -9,8 +9,7 @@ from msgspec import Struct
 
 from gateway.route import fit
 from gateway.route.ask import Ask
-from gateway.route.conditions.compile import matches
-from gateway.route.conditions.condition import Condition
+from gateway.route.conditions import Condition
 from gateway.route.plan import Node, Ways, rest, sorted_by_health
 
 Bounds = Callable[[Ask], tuple[int, int]]
@@ -31,6 +30,7 @@ class RuleLive(Struct):
 
     name: str
     conditions: Sequence[Condition]
+    matches: Callable[[Ask], bool | None]
     policy: str = ""
     node: Node | None = None
     route: "Route | None" = None
@@ -74,7 +74,7 @@ class Route:
     def decide(self, ask: Ask) -> Decision | None:
         """None: the prompt's tokens must be counted first (`ask.tokens`). Errors: Refusal, when it fits nowhere."""
         for rule in self.rules:
-            found = matches(rule.conditions, ask)
+            found = rule.matches(ask)
             if found is None:
                 return None
             if found:

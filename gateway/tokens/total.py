@@ -1,7 +1,7 @@
 """All tokens of one prompt: its texts, the calls of tools in it, the tools' JSON, the chat template. For any thread; no I/O."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -38,30 +38,46 @@ class _Turn(Struct):
 _turns: Final = msgspec.json.Decoder(list[_Turn])
 
 
+class Total(NamedTuple):
+    """tokens: the best number there is. sure: those of the texts that were counted, whatever a template makes of all the rest."""
+
+    tokens: int
+    sure: int = 0
+
+
 def total(ask: Ask, tokenizer: Counts, enough: int = 0, stopped: Callable[[], bool] = bool) -> int:
+    """As `measure`, the best number alone."""
+    return measure(ask, tokenizer, enough, stopped).tokens
+
+
+def measure(ask: Ask, tokenizer: Counts, enough: int = 0, stopped: Callable[[], bool] = bool) -> Total:
     """Tokens of the prompt. Several prompts of one request count together; token ids count as what they are.
 
     enough: past this many the rest is only estimated (0 = count all). stopped: asked after each piece; when it says so the
     answer is of no use.
     """
     if ask.prompt_bytes > READ:
-        return estimate(ask)
+        return Total(estimate(ask))
     messages = bytes(ask.fields.get("messages", b""))
     if messages.count(b"{") > MESSAGES:
-        return estimate(ask)
-    tokens = overhead(ask) + _ids(ask)
-    texts = [*ask.texts, *_calls(messages)]
+        return Total(estimate(ask))
+    ids = _ids(ask)
+    given = overhead(ask) + ids
+    said, rest = ask.texts, list(_calls(messages))
     if "tools" in ask.fields:
-        texts.append(bytes(ask.fields["tools"]).decode(errors="replace"))
-    if not texts and not tokens and not ask.has_images():  # nothing that can be read: the engine may think otherwise
-        return estimate(ask)
-    size, done, counted = sum(map(len, texts)), 0, 0
-    for piece in (piece for text in texts for piece in pieces(text)):
-        counted += tokenizer.count(piece)
-        done += len(piece)
-        if done >= EXACT or (enough and tokens + counted > enough) or stopped():
-            return tokens + -(-counted * size // done)
-    return tokens + counted
+        rest.append(bytes(ask.fields["tools"]).decode(errors="replace"))
+    if not said and not rest and not given and not ask.has_images():  # nothing that can be read: the engine may think otherwise
+        return Total(estimate(ask))
+    size, done, counted, sure = sum(map(len, said)) + sum(map(len, rest)), 0, 0, ids
+    for text, spoken in (*((text, True) for text in said), *((text, False) for text in rest)):
+        for piece in pieces(text):
+            found = tokenizer.count(piece)
+            counted += found
+            sure += found if spoken else 0
+            done += len(piece)
+            if done >= EXACT or (enough and given + counted > enough) or stopped():
+                return Total(given + -(-counted * size // done), sure)
+    return Total(given + counted, sure)
 
 
 def _calls(messages: bytes) -> Iterator[str]:

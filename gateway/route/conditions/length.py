@@ -1,6 +1,7 @@
 """`prompt_tokens` and `max_tokens`: how long a request is and may become."""
 
 from collections.abc import Callable
+from typing import Final
 
 from gateway.config.resolved_when import Range
 from gateway.route.ask import Ask
@@ -8,6 +9,9 @@ from gateway.route.conditions.condition import compared, within
 
 Bounds = Callable[[Ask], tuple[int, int]]
 """The least and the most tokens that a prompt can have, without counting them."""
+
+MOST_PER_BYTE: Final = 12
+"""Tokens that any tokenizer makes of a byte of the request, normalised however it likes (`tokens.bounds.UNKNOWN`)."""
 
 
 class PromptTokens:
@@ -25,6 +29,8 @@ class PromptTokens:
         tokens = ask.tokens
         if tokens is not None:
             return self._least < tokens <= self._most
+        if ask.size * MOST_PER_BYTE <= self._least:  # most requests are far too short: nothing of them is looked at
+            return False
         least, most = self._bounds(ask)
         if most <= self._least or least > self._most:
             return False
