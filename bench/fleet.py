@@ -92,7 +92,7 @@ PREFILL = 20_000.0
 """Tokens a second."""
 DECODE = 0.02
 """Seconds a token."""
-SYSTEMS, TALKING = 60, 500
+SYSTEMS, TALKING = 60, 700
 """Different system prompts, and conversations going on at a time."""
 
 
@@ -125,7 +125,7 @@ class Talk:
         """turns: how many are to come; 0 = as many as usual."""
         system = min(int(luck.paretovariate(0.6)) - 1, SYSTEMS - 1)
         self.turns = turns or luck.randint(10, 30)
-        words = f"You are assistant {system}. " + "Answer in short sentences. " * (20 + 2 * system)
+        words = f"You are assistant {system}. " + "Answer in short sentences. " * (8 + system)
         self._system = json.dumps({"role": "system", "content": words})
         self._messages = [self._system]
         self._blocks = [(f"s{system}", at) for at in range(len(words) // 4 // BLOCK + 1)]
@@ -344,7 +344,7 @@ TALKS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=8_000, help="per line of the first table, and per figure of the second")
+    parser.add_argument("--requests", type=int, default=10_000, help="per line of the first table, and per figure of the second")
     parser.add_argument("--write", action="store_true", help="put the results into the docs")
     said = parser.parse_args()
     rows = [talks(*line, said.requests) for line in TALKS]
@@ -353,12 +353,12 @@ def main() -> None:
     text = f"{table(heads, rows)}\n\n{second}\n"
     print(text)
     if said.write:
+        PICTURE.parent.mkdir(exist_ok=True)
+        PICTURE.write_text(picture(lines))
         before = DOCS.read_text()
         between = re.compile(r"(?<=<!-- fleet:start -->\n).*?(?=<!-- fleet:end -->)", re.S)
         if not between.search(before):
-            sys.exit(f"{DOCS.relative_to(ROOT)} has no place for it: <!-- fleet:start --> and <!-- fleet:end -->")
-        PICTURE.parent.mkdir(exist_ok=True)
-        PICTURE.write_text(picture(lines))
+            sys.exit(f"{DOCS.relative_to(ROOT)} has no place for the tables: <!-- fleet:start --> and <!-- fleet:end -->")
         DOCS.write_text(between.sub(lambda _: text, before))
 
 

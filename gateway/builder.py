@@ -165,6 +165,8 @@ class Builder:
         for rule in model.rules:
             salt = f"{model.name} {rule.name}"
             conditions = compile_when(rule.when, schedules=self._schedules, figures=self._figures, bounds=bounds, salt=salt)
+            if (length := rule.when.prompt_tokens) is not None:
+                live.route.limits += [int(limit) for limit in (length.over, length.up_to) if limit is not None]
             if rule.target is None:
                 live.route.rules.append(RuleLive(rule.name, conditions, matcher(conditions), route=self._snapshot.models[rule.model].route))
             else:

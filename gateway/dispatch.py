@@ -16,6 +16,7 @@ from gateway.engine.prepare import prepare
 from gateway.errors import Refusal, UpstreamFailure
 from gateway.exchange import Attempt, Exchange
 from gateway.live import Hop, ModelLive
+from gateway.measure import Measure
 from gateway.meter.account import Account
 from gateway.referee.seats import Seat, Seats
 from gateway.relay.clock import Clock
@@ -26,7 +27,6 @@ from gateway.relay.waiting import Waiting
 from gateway.relay.whole import WholeDelivery
 from gateway.route.ask import Ask
 from gateway.route.decide import Decision
-from gateway.tokens.counter import Counter
 from gateway.wire.answers import header_block
 from gateway.wire.openai import encode
 from gateway.wire.stream import transform
@@ -41,11 +41,11 @@ COST_NOTHING: Final = frozenset({"connect", "tls", "timeout_connect", "unsupport
 class Dispatch:
     """Sends requests on their way, for one worker."""
 
-    def __init__(self, account: Account, loop: asyncio.AbstractEventLoop, seats: Seats, counter: Counter) -> None:
+    def __init__(self, account: Account, loop: asyncio.AbstractEventLoop, seats: Seats, measure: Measure) -> None:
         self._account = account
         self._clock = Clock(loop)
         self._seats = seats
-        self._counter = counter
+        self._measure = measure
 
     async def deliver(self, x: Exchange, caller: Caller) -> None:
         """Returns when the caller has its answer. Raises the failure or Refusal that the caller is to be told."""
@@ -107,8 +107,7 @@ class Dispatch:
 
     async def _decide(self, x: Exchange, model: ModelLive, ask: Ask) -> Decision:
         """The decision of a request whose tokens must be counted for it. Errors: Refusal."""
-        tokenizer = model.config.tokenizer
-        ask.tokens, ask.sure = await self._counter.measure(ask, tokenizer)
+        await self._measure.measure(model, ask)
         x.facts = msgspec.structs.replace(x.facts, prompt_est=ask.tokens)
         decision = model.route.decide(ask)
         assert decision is not None

@@ -139,7 +139,7 @@ class Explainer:
             ask.tokens = ask.sure = tokens
             return {"tokens": tokens, "counted": "as you say", "max_tokens": ask.max_tokens}
         before = self._counter.counted
-        ask.tokens, ask.sure = await self._counter.measure(ask, tokenizer)
+        ask.tokens, ask.sure = await self._counter.measure(ask, tokenizer, enough=model.route.enough())
         counted = self._counter.counted > before
         return {"tokens": ask.tokens, "counted": f"by {tokenizer}" if counted else "estimated", "max_tokens": ask.max_tokens}
 

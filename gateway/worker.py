@@ -29,6 +29,7 @@ from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.config.resolved import Endpoint, Key
 from gateway.dispatch import Dispatch
 from gateway.log.lines import start_logging
+from gateway.measure import Measure
 from gateway.meter.account import Account
 from gateway.meter.journal import Journal
 from gateway.meter.metrics import slot_metrics
@@ -62,6 +63,7 @@ class Worker:
         self._leash = Leash(leash, self._heard, self._orphaned)
         self._live = Live()
         self._shared = Shared(Counter())
+        self._measure = Measure(self._shared.counter)
         self._bus: BusClient | None = None
         self._seats = Seats(self._ask_for_seats, self._loop)
         self._watch = Watch(lambda: self._live.current.channels if self._live.current is not None else {}, self._measured)
@@ -82,7 +84,7 @@ class Worker:
         self._journal = Journal(directory / "journal", self._slot, self._incarnation, snapshot.journal)
         self._metrics = slot_metrics(directory / "metrics", self._slot)
         self._account = Account(self._journal, self._metrics, snapshot.node, self._slot)
-        dispatch = Dispatch(self._account, self._loop, self._seats, self._shared.counter)
+        dispatch = Dispatch(self._account, self._loop, self._seats, self._measure)
         self._pipeline = Pipeline(self._live, self._account, dispatch, self._loop)
         http = snapshot.http
         self._door = Door(
@@ -169,6 +171,7 @@ class Worker:
         self._watch.adopt(snapshot.channels)
         self._live.current = snapshot
         builder.sweep()
+        self._shared.counter.keep({model.tokenizer for model in builder.config.models.values()})
         self._seats.adopt(limits_of(builder.config.channels), builder.config.workers)
         self._journal.settings = snapshot.journal
         assert self._door is not None
@@ -328,6 +331,7 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._seats.close()
         self._shared.close()
+        await self._measure.close()
         await self._shared.counter.close()
         self._metrics.flush()
         self._journal.close()

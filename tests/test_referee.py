@@ -136,6 +136,15 @@ def test_who_waited_too_long_is_refused_then() -> None:
     assert capacity.due() is None and capacity.expire(99.0) == []
 
 
+def test_how_long_the_longest_has_waited_is_told() -> None:
+    capacity = table(a=Limits(channel=1))
+    granted(capacity.ask(0, 1, A, 0.0))
+    assert figure(capacity, "a", "oldest", 1.0) == 0.0
+    for lease, (tenant, priority) in enumerate((("x", 0), ("x", 9), ("y", 5)), 2):
+        capacity.ask(0, lease, A, float(lease), tenant=tenant, priority=priority)
+    assert figure(capacity, "a", "oldest", 10.0) == 8.0
+
+
 def test_where_nobody_may_wait_the_next_is_refused() -> None:
     capacity = table(a=Limits(channel=1, length=0), b=Limits(channel=1, length=5))
     granted(capacity.ask(0, 1, [("b", "b1")], 0.0))

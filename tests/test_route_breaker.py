@@ -188,6 +188,23 @@ def test_slow_start():
     assert breaker.since == back and breaker.share_now(back) == 1.0
 
 
+def test_who_is_ejected_while_coming_back_gets_a_whole_trial():
+    breaker = broken()
+    back = NOW + SET.cooldown
+    served(breaker, back)
+    fail(breaker, back + 1)
+    assert breaker.share_now(back + 2) == 1.0 and breaker.allows(back + 1 + 2 * SET.cooldown)
+
+
+def test_what_failed_before_it_came_back_is_forgotten():
+    breaker = Breaker()
+    mixed(breaker, NOW, SET.least // 2 - 1)
+    fail(breaker, NOW + 6)
+    back = NOW + 6 + SET.cooldown
+    served(breaker, back)
+    assert not any(mixed(breaker, back, 2)) and breaker.allows(back)
+
+
 def test_slow_start_can_be_off():
     breaker = broken(settings=QUICK)
     served(breaker, NOW + SET.cooldown)
@@ -244,6 +261,7 @@ def test_a_verdict_stands_above_an_ejection_and_leaves_it_as_it_was():
     assert breaker.state(NOW + SET.cooldown) == "wedged" and not breaker.allows(NOW + SET.cooldown)
     breaker.adopt("", "", NOW + 2)
     assert breaker.state(NOW + 2) == "ejected" and not breaker.allows(NOW + 2) and breaker.allows(NOW + SET.cooldown)
+    assert breaker.share_now(NOW + 2) == 1.0, "its trial is a whole request"
 
 
 def test_another_workers_ejection_and_recovery():
@@ -258,6 +276,14 @@ def test_another_workers_ejection_and_recovery():
     breaker.adopt_recovered(NOW + 2)
     assert breaker.allows(NOW + 2) and breaker.share_now(NOW + 2) == LEAST_SHARE and not list(ward.out)
     assert not breaker.failure(NOW + 2, "reset", breaker.begin(NOW + 2)), "it starts afresh"
+
+
+def test_another_workers_failed_trial_makes_the_own_next_one_wait_longer():
+    breaker = broken()
+    breaker.adopt_ejected(NOW + SET.cooldown, 20.0, "another worker: trial failed")
+    later = NOW + SET.cooldown + 20
+    assert not breaker.allows(later - 0.1) and breaker.allows(later)
+    assert breaker.failure(later, "reset", breaker.begin(later)) and breaker.remaining(later) == 40.0
 
 
 def test_news_that_come_late_or_twice_change_nothing():
@@ -281,6 +307,14 @@ def test_at_most_half_of_a_channel_is_ejected(size, most):
         if breaker not in ejected:
             assert breaker.state(NOW) == "degraded" and breaker.allows(NOW) and not breaker.well
             assert breaker.why == "5 failures in a row: reset; not ejected, because half of its channel is"
+
+
+def test_nobody_takes_two_places():
+    ward, breaker = Ward(1), Breaker()
+    assert ward.take(breaker) and ward.take(breaker) and list(ward.out) == [breaker] and not ward.take(Breaker())
+    ward.leave(breaker)
+    ward.leave(breaker)
+    assert not list(ward.out)
 
 
 def test_a_degraded_one_is_ejected_by_its_next_failure_when_there_is_room():

@@ -337,7 +337,8 @@ def test_a_very_long_beginning(length):
     other = chain(ask([("system", "s" * length), ("user", "b")]))
     assert one[: len(BLOCKS)] == other[: len(BLOCKS)]
     assert (one[-1] == other[-1]) is (length > HEAD), "nobody looks further than that"
-    assert one[-1] != chain(ask([("system", "s" * (length - 1)), ("user", "ab")]))[-1] or length > HEAD
+    longer = chain(ask([("system", "s" * (length + 1)), ("user", "a")]))
+    assert (one[-1] == longer[-1]) is (length > HEAD), "with the same last bytes, but not in the same place"
 
 
 @pytest.mark.parametrize("name", ["prompt", "input"])
@@ -399,6 +400,36 @@ def test_a_frequent_system_prompt_is_spread_and_a_rare_one_is_not():
     assert len(rare) == 1 and min(homes.values()) > 150
 
 
+def test_who_shares_a_system_prompt_is_spilled_to_those_that_hold_it():
+    affinity, loads = PrefixAffinity(), fleet()
+    for number in range(3000):
+        affinity.order(talk("half of all" if number % 4 == 0 else number, number), IDS, loads)
+    sizes = [
+        len({frozenset(affinity.peek(talk("half of all", n), IDS, loads)[:size]) for n in range(99_000, 99_050)}) for size in range(1, 8)
+    ]
+    assert 1 in sizes and sizes[0] > 1, "some first ones are the same for all, in another order for each"
+
+
+def test_a_new_conversation_takes_the_less_loaded_of_its_first_two():
+    affinity, loads = PrefixAffinity(), fleet()
+    loads[7].in_flight = 100  # so that nobody else is at the bound
+    for number in range(50):
+        first, second, *_ = affinity.peek(talk(number, number), IDS, loads)
+        if 7 not in (first, second):
+            loads[first].in_flight = 1
+            assert affinity.peek(talk(number, number), IDS, loads)[:2] == [second, first]
+            loads[first].in_flight = 0
+
+
+def test_a_beginning_that_many_have_in_common_has_no_home():
+    affinity, loads = PrefixAffinity(), fleet()
+    affinity.order(talk("a", 1), IDS, loads)
+    assert "was last served" in affinity.told(talk("a", 1))
+    for _ in range(100):
+        affinity.order(talk("a", 1), IDS, loads)
+    assert "is not remembered" in affinity.told(talk("a", 1))
+
+
 def test_workers_agree_without_speaking():
     one, other = PrefixAffinity(), PrefixAffinity()
     for number in range(500):  # each sees other conversations of the same kinds
@@ -418,6 +449,10 @@ def test_moves_are_told_and_learned():
     assert home != guess
     other.learn(one.moves())
     assert one.moves() == {} and other.peek(talk("a", 1, 2), IDS, fleet())[0] == home
+    loads = fleet()
+    loads[home].in_flight = 5
+    assert one.order(talk("a", 1, 2), IDS, loads)[0] == guess
+    assert list(one.moves().values()) == [IDS[guess]], "back to where hashing sends it: others had learned otherwise"
 
 
 def test_the_ids_decide_not_the_places():

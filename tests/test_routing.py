@@ -55,7 +55,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("falls", {"dies": 1}, fallback=["small"])
         rig.model("falls-twice", {"dies": 1}, fallback=["falls"])
         rig.model("fits", {"short": 1, "long": 1}, tokenizer="qwen")
-        rig.model("guessed", {"short": 1})
+        rig.model("asks-engine", {"short": 1, "long": 1}, tokenizer="engine")
         rig.model("only-short", {"short": 1}, tokenizer="qwen", fallback=["small"])
         rig.model("mindie", {"mind": 1}, tokenizer="qwen")
         rig.model("shaped", {"a": 1}, caps={"max_tokens": 5, "temperature": 1}, defaults={"temperature": 0.25, "top_p": 0.5})
@@ -200,6 +200,14 @@ async def test_a_request_goes_where_it_fits(rig):
     assert set([channel(await rig.chat("fits", "hi", max_tokens=2)) for _ in range(4)]) == {"short", "long"}
     both = Counter([channel(await rig.chat("fits", "hi", max_tokens=600)) for _ in range(4)])
     assert both == {"long": 4}, "the answer needs room as well"
+
+
+async def test_the_engine_itself_says_how_long_a_prompt_is(rig):
+    await lengths_known(rig, "asks-engine", 2)
+    seen = Counter([channel(await rig.chat("asks-engine", "word " * 700, max_tokens=2)) for _ in range(4)])
+    assert seen == {"long": 4}
+    record = await rig.record(model="asks-engine")
+    assert record["facts"]["prompt_est"] == record["tokens"]["in"], "counted as the engine counts"
 
 
 async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_asked(rig):

@@ -37,7 +37,7 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     channels = _names(reading, "channels", config.channels)
     uses = {name: registry for name, channel in config.channels.items() if (registry := registry_of(channel.endpoints))}
     found += registries(config.registries, uses, reading)
-    found += islice(models(config, reading, channels, _names(reading, "models", {})), MISTAKES_MOST)
+    found += islice(models(config, reading, channels, _names(reading, "models", {}), facts.files), MISTAKES_MOST)
     found += islice(conditions(config, reading), MISTAKES_MOST)
     found += _aliases(config, marks)
     found += islice(_keys(config, reading), MISTAKES_MOST)

@@ -7,6 +7,7 @@ from gateway.config.marks import Loc, Marks
 from gateway.config.model import Model, Target, To
 from gateway.config.read import Reading
 from gateway.config.schema import Config
+from gateway.config.tokenizers import BUNDLED, ENGINE, locate, trouble
 from gateway.config.wording import nearest
 from gateway.errors import Mistake
 
@@ -21,11 +22,30 @@ NOT_DEFAULTED: Final = "model messages prompt input query documents stream strea
 """Fields that are the caller's alone."""
 
 
-def models(config: Config, reading: Reading, channels: dict[str, None], names: dict[str, None]) -> Iterator[Mistake]:
-    """channels, names: what is known of channels and models, those that are wrong in themselves included."""
+def models(config: Config, reading: Reading, channels: dict[str, None], names: dict[str, None], files: set[str]) -> Iterator[Mistake]:
+    """channels, names: what is known of channels and models, those that are wrong in themselves included. files: gets the tokenizers'."""
     for name, model in config.models.items():
         yield from _Check(name, model, channels, names, reading).run()
     yield from _loops(config, reading.marks)
+    yield from _tokenizers(config, reading, files)
+
+
+def _tokenizers(config: Config, reading: Reading, files: set[str]) -> Iterator[Mistake]:
+    """Each is read once, however many models name it."""
+    folder = reading.path.parent
+    said: dict[str, str | None] = {}
+    for name, model in config.models.items():
+        wanted = model.tokenizer
+        if wanted is None:
+            continue
+        if wanted not in said:
+            said[wanted] = trouble(wanted, folder)
+        found = said[wanted]
+        if found is not None:
+            message, semicolon, hint = found.rpartition("; ")
+            yield reading.marks.at(("models", name, "tokenizer"), *((message, hint) if semicolon else (hint,)))
+        elif wanted != ENGINE and wanted not in BUNDLED:
+            files.add(str(locate(wanted, folder).resolve()))
 
 
 class _Check:

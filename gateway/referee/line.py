@@ -90,6 +90,10 @@ class Queue:
         """How many come before a newcomer of this priority."""
         return sum(len(level) for number, level in self._levels.items() if number >= priority)
 
+    def oldest(self) -> float:
+        """Since when somebody waits."""
+        return min(next(iter(level.values())).since for level in self._levels.values())
+
     def last(self) -> Waiter:
         """The newest of the lowest priority."""
         return next(reversed(self._levels[min(self._levels)].values()))
@@ -219,7 +223,7 @@ class Line:
     def figures(self, now: float) -> dict[str, object]:
         """For people and metrics. oldest: seconds the longest waiting has waited. drain: seats per second, 0.0 = not known yet."""
         self._drain.look(now, line=self.queued > 0)
-        oldest = min((waiter.since for queue in self._queues.values() for waiter in queue), default=now)
+        oldest = min((queue.oldest() for queue in self._queues.values()), default=now)
         return {
             "in_flight": self.in_flight,
             "endpoints": dict(self.at),

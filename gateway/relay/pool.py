@@ -26,7 +26,7 @@ class Pool:
         self.endpoint = endpoint
         self.handshakes = 0
         self.busy = 0
-        self._tls = tls
+        self.tls = tls
         self._server_name = server_name
         self._connect = connect
         self._idle_time = idle
@@ -87,7 +87,7 @@ class Pool:
         try:
             name = self._server_name or endpoint.host
             _, protocol = await loop.create_connection(
-                lambda: Connection(self, loop), sock=sock, ssl=self._tls, server_hostname=name if self._tls else None
+                lambda: Connection(self, loop), sock=sock, ssl=self.tls, server_hostname=name if self.tls else None
             )
         except BaseException:
             sock.close()

@@ -39,7 +39,7 @@ class RuleLive(Struct):
 class Route:
     """A virtual model's way of deciding. `fallback` is filled in when all models are built."""
 
-    __slots__ = ("_shortest", "asks", "bounds", "fallback", "name", "node", "policy", "rules")
+    __slots__ = ("_shortest", "asks", "bounds", "fallback", "limits", "name", "node", "policy", "rules")
 
     def __init__(self, name: str, policy: str, node: Node, bounds: Bounds, *, asks: bool) -> None:
         """asks: whether its policies or rules look at the request at all."""
@@ -48,6 +48,8 @@ class Route:
         self.fallback: list[Route] = []
         self.asks = asks
         self.bounds = bounds
+        self.limits: list[int] = []
+        """Lengths of prompts that rules turn on."""
         self._shortest: dict[Node, int] = {}
 
     # -- context lengths --------------------------------------------------------------------------------------------
@@ -68,6 +70,10 @@ class Route:
         nodes = [self.node, *(rule.node for rule in self.rules if rule.node is not None)]
         here = max((way.length() for node in nodes for way in node.ways()), default=0)
         return max([here, *(rule.route.most_length() for rule in self.rules if rule.route is not None)])
+
+    def enough(self) -> int:
+        """Tokens from which on it does not matter how many more a prompt has; 0 = it always may."""
+        return max([self.most_length(), *self.limits]) + 1 if self.most_length() else 0
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 

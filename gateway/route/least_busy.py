@@ -26,12 +26,12 @@ class LeastBusy:
         if count < 2:
             return list(range(count))
         draw = int(ask.luck * (1 << 53))  # every bit of it is luck
-        draw, first = divmod(draw, count)
+        first = draw % count
         drawn = [(first + step) % count for step in range(min(count, COMPARED))]
         busy = _figures(ask.now, loads, drawn)
         ranked = sorted(drawn, key=busy.__getitem__)  # stable: equals stay in the drawn order
         if count > FEW:
-            second = (first + 1 + draw % (count - 1)) % count
+            second = (first + 1 + draw % (count - 1)) % count  # count and count - 1 share no divisor: an independent draw
             pick = second if _busier(ask.now, loads, first, second) else first
             if ranked[0] != pick:
                 if pick in busy:

@@ -1,0 +1,182 @@
+"""The answer so far: what a caller has of a stream, so that another engine can go on where one broke off. Pure.
+
+Goes over a stream's decoded events, between the dialect and the caller. White space at the end of the text is held back
+until more text comes: an engine that goes on would lose it (tokenizers and chat templates trim it) or write it again.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.exchange import Tokens
+from gateway.wire.event import OUTPUT, Json
+
+Normalise = Callable[[Json, str], Json]
+
+ECHO_LEAST: Final = 16
+"""Characters: a first event that begins with the whole text so far repeats it when that is so long; no token is."""
+
+_OTHER: Final = tuple(name for name in OUTPUT if name not in ("content", "text"))
+
+
+class SoFar:
+    """One answer, over all engines that had a part in it.
+
+    able: another engine could go on; not after reasoning, tool calls, a finish reason or anything else than one plain text.
+    spent: tokens the caller has from engines that broke off. tokens: those it has from the present one. exact: all of them were
+    reported, none counted. times: how often another engine took over. prompt: tokens of the first engine's prompt, None = not said.
+    """
+
+    __slots__ = (
+        "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_pieces", "_reported", "_seam", "able", "exact", "limit", "own",
+        "prompt", "spent", "times", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, limit: int | None) -> None:
+        """limit: the tokens that the caller wants at most."""
+        self.limit = limit
+        self.able = self.exact = True
+        self.spent = self.tokens = self.times = 0
+        self.prompt: int | None = None
+        self.own = Tokens()
+        """What the present engine says of its own part, undelivered text included."""
+        self._pieces: list[str] = []
+        self._held = ""
+        self._seam: str | None = None  # white space that the last engine had written, until the next one writes something
+        self._echo = ""
+        self._frame: Json = {}
+        self._details: Any = None
+        self._generated = 0
+        self._reported = False
+        self._normalise: Normalise | None = None
+
+    @property
+    def text(self) -> str:
+        """What the caller has. Never ends in white space while more may come."""
+        return "".join(self._pieces)
+
+    @property
+    def full(self) -> bool:
+        """The caller has all the tokens it wanted."""
+        return self.limit is not None and self.spent + self.tokens >= self.limit
+
+    def begin(self, normalise: Normalise) -> None:
+        """An engine begins, or goes on with what the caller has. normalise: its dialect's `event`."""
+        if self._pieces:
+            if self.tokens:
+                self.exact = self.exact and self._reported
+            self.spent, self.tokens = self.spent + self.tokens, 0
+            self.times += 1
+            self._seam = self._seam or self._held if self._seam is not None and not self._held else self._held
+            self._echo = self.text
+        else:
+            self._frame = {}
+            self.prompt = self._details = None
+            self.able = True
+        self._held = ""
+        self._generated = 0
+        self._reported = False
+        self.own = Tokens()
+        self._normalise = normalise
+
+    def event(self, value: Json, reasoning: str) -> Json:
+        """One event as the caller gets it; {} when there is nothing for it to get yet."""
+        if self._normalise is not None:
+            value = self._normalise(value, reasoning)
+        usage = value.get("usage")
+        if isinstance(usage, dict):
+            self._note(usage)
+        choices = value.get("choices")
+        if isinstance(choices, list) and choices and not self._choices(choices):
+            return {}
+        if isinstance(usage, dict) and self.times:
+            self._sum(usage)
+        if self.times:
+            value.update((name, self._frame[name]) for name in self._frame if name in value)
+        elif not self._frame:
+            self._frame = {name: value[name] for name in ("id", "created") if name in value}
+        return value
+
+    def last_event(self, value: Json) -> Json:
+        """The end that an engine which broke off did not write, when the caller has all the tokens it wanted. value: its last event."""
+        [choice] = value["choices"]
+        end: Json = {"index": choice.get("index", 0), "delta": {"content": ""}} if "delta" in choice else {"index": 0, "text": ""}
+        return {**value, "choices": [{**end, "logprobs": None, "finish_reason": "length"}]}
+
+    # -- text -------------------------------------------------------------------------------------------------------
+
+    def _choices(self, choices: list[Any]) -> bool:
+        """Whether there is something for the caller to get."""
+        choice = choices[0]
+        if len(choices) > 1 or not isinstance(choice, dict) or choice.get("index") not in (0, None):
+            self.able = False
+            return True
+        delta = choice.get("delta")
+        where = delta if isinstance(delta, dict) else choice
+        if any(where.get(name) for name in _OTHER) or choice.get("logprobs"):
+            self.able = False
+        ends = bool(choice.get("finish_reason")) or not self.able
+        if choice.get("finish_reason"):
+            self.able = False
+        name = "content" if isinstance(delta, dict) else "text"
+        text = where.get(name)
+        if not isinstance(text, str) or not text:
+            if ends and (rest := self._rest("")):
+                where[name] = rest
+                self._pieces.append(rest)
+            return ends or not (self.times and "role" in where)
+        if not self._reported:
+            self._generated += 1
+        shown = self._rest(text) if ends else self._without_end(text)
+        if shown:
+            where[name] = shown
+            self._pieces.append(shown)
+            self.tokens = self._generated
+        return bool(shown) or ends
+
+    def _without_end(self, text: str) -> str:
+        """The text but for white space at its end, which is held back."""
+        whole = self._held + self._new(text)
+        shown = whole.rstrip()
+        self._held = whole[len(shown) :]
+        return self._joined(shown) if shown else ""
+
+    def _rest(self, text: str) -> str:
+        """All that there is: no more text will come."""
+        whole = self._held + self._new(text)
+        self._held = ""
+        return self._joined(whole)
+
+    def _new(self, text: str) -> str:
+        """What is new in an engine's first text: some begin with all that they were given."""
+        echo, self._echo = self._echo, ""
+        return text[len(echo) :] if len(echo) >= ECHO_LEAST and text.startswith(echo) else text
+
+    def _joined(self, shown: str) -> str:
+        """At the seam: white space that the last engine had written comes back when the new one does not write its own."""
+        seam, self._seam = self._seam, None
+        return seam + shown if seam and not shown[:1].isspace() else shown
+
+    # -- tokens -----------------------------------------------------------------------------------------------------
+
+    def _note(self, usage: Json) -> None:
+        """An engine's own count."""
+        prompt, completion, details = usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("prompt_tokens_details")
+        if not isinstance(prompt, int) or not isinstance(completion, int):
+            return
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        self.own = Tokens(input=prompt, cached=cached if isinstance(cached, int) else 0, output=completion)
+        self._generated = completion
+        self._reported = True
+        if not self.times:
+            self.prompt, self._details = prompt, details
+
+    def _sum(self, usage: Json) -> None:
+        """What the caller is told: the first engine's prompt, and the output of all. The text so far was in later prompts only for our sake."""
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if not isinstance(prompt, int) or not isinstance(completion, int):
+            return
+        known = self.prompt if self.prompt is not None else max(0, prompt - self.spent)
+        new = {"prompt_tokens": known, "total_tokens": known + self.spent + completion, "completion_tokens": self.spent + completion}
+        if self.prompt is not None:
+            new["prompt_tokens_details"] = self._details
+        usage.update((name, value) for name, value in new.items() if name in usage)
