@@ -1,7 +1,7 @@
 """What a seat of a limited channel costs: `python bench/seats.py`. Control and workers as processes, on a real bus; the engine is a pause.
 
-Each of 64 callers a worker has 200 µs of other work, then a request of 20–40 ms. Microseconds of CPU are over the same without limits,
-medians of alternating rounds.
+Each of 64 callers a worker has 200 µs of other work, then a request of `--pause` ms ± a third. Microseconds of CPU are over the
+same without limits, medians of alternating rounds. A worker that would sleep otherwise pays for waking up: with `--pause 3` it is busy.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def timed(do: Callable[[], object]) -> float:
     return process_time() - begun
 
 
-async def worker(path: Path, slot: int, callers: int, seconds: float, busy: float) -> None:
+async def worker(path: Path, slot: int, callers: int, seconds: float, busy: float, pause: float) -> None:
     loop = asyncio.get_running_loop()
     bus = BusClient(path, slot, Taker())
     seats = Seats(lambda fields: bus.say(frame("seats", **fields)), loop)
@@ -104,7 +104,7 @@ async def worker(path: Path, slot: int, callers: int, seconds: float, busy: floa
                 begun = perf_counter()
                 seat = await seats.take(WISHES, tenant="acme")
                 waits.append(perf_counter() - begun)
-            await asyncio.sleep(random.uniform(0.02, 0.04))
+            await asyncio.sleep(pause / 1000 * random.uniform(0.67, 1.33))
             if limited:
                 assert seat is not None
                 seats.give_back(seat)
@@ -130,13 +130,24 @@ async def worker(path: Path, slot: int, callers: int, seconds: float, busy: floa
     seats.close()
 
 
-def measure(workers: int, callers: int, seconds: float, busy: float) -> None:
+def measure(workers: int, callers: int, seconds: float, busy: float, pause: float) -> None:
     with tempfile.TemporaryDirectory(prefix="gw-", dir="/tmp") as folder:
         path = Path(folder) / "bus.sock"
 
         def start(*role: str) -> subprocess.Popen[str]:
             command = [sys.executable, __file__, "--path", str(path), "--role", *role]
-            command += ["--workers", str(workers), "--callers", str(callers), "--seconds", str(seconds), "--busy", str(busy)]
+            command += [
+                "--workers",
+                str(workers),
+                "--callers",
+                str(callers),
+                "--seconds",
+                str(seconds),
+                "--busy",
+                str(busy),
+                "--pause",
+                str(pause),
+            ]
             return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
         def ask(process: subprocess.Popen[str], what: str = "") -> str:
@@ -157,7 +168,9 @@ def measure(workers: int, callers: int, seconds: float, busy: float) -> None:
         requests = sum(int(result[0]) for result in results)
         for doer in doers:
             doer.wait()
-        print(f"{workers} worker(s), {callers} callers each, {busy:.0f} µs of other work: {requests / seconds:.0f} requests/s")
+        print(
+            f"{workers} worker(s), {callers} callers each, {busy:.0f} µs of other work, {pause:.0f} ms: {requests / seconds:.0f} requests/s"
+        )
         for _, cost, p50, p99 in results:
             print(f"  worker {float(cost):5.1f} µs a request; until a seat is there p50 {p50} µs, p99 {p99} µs")
         print(f"  control {spent / requests * 1e6:4.1f} µs a request; in the end: {ask(desk, 'figures')}")
@@ -166,7 +179,7 @@ def measure(workers: int, callers: int, seconds: float, busy: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, value in (("workers", 1), ("callers", 64), ("seconds", 5.0), ("busy", 200.0), ("slot", 0)):
+    for name, value in (("workers", 1), ("callers", 64), ("seconds", 5.0), ("busy", 200.0), ("pause", 30.0), ("slot", 0)):
         parser.add_argument(f"--{name}", type=type(value), default=value)
     parser.add_argument("--path", type=Path)
     parser.add_argument("--role")
@@ -174,9 +187,9 @@ def main() -> None:
     if given.role == "control":
         uvloop.run(control(given.path, given.workers))
     elif given.role == "worker":
-        uvloop.run(worker(given.path, given.slot, given.callers, given.seconds, given.busy))
+        uvloop.run(worker(given.path, given.slot, given.callers, given.seconds, given.busy, given.pause))
     else:
-        measure(given.workers, given.callers, given.seconds, given.busy)
+        measure(given.workers, given.callers, given.seconds, given.busy, given.pause)
 
 
 if __name__ == "__main__":

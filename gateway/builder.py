@@ -19,6 +19,7 @@ from gateway.route.build import looks, tree
 from gateway.route.conditions import Figures, compile_when, matcher
 from gateway.route.decide import Bounds, Route, RuleLive, fallbacks
 from gateway.route.load import Load
+from gateway.route.prefix_affinity import PrefixAffinity
 from gateway.route.schedule import Schedule, compile_schedule
 from gateway.route.ward import Ward
 from gateway.shared import Shared
@@ -99,12 +100,12 @@ class Builder:
 
         def make(endpoints: Sequence[Endpoint]) -> list[EndpointLive]:
             """Also later, when a registry knows others: then what is kept of those that are gone is let go."""
-            ward.resize(len(endpoints), time.monotonic())
             before = set(held)
             held.clear()
             made = [self._endpoint(channel, endpoint, lines, ward, held) for endpoint in endpoints]
             for kind, key in before - held:
                 self._shared.kept[kind].drop(key)
+            ward.resize(len(endpoints), time.monotonic())
             return made
 
         turn = self._kept("turns", channel.name, lambda: [-1])
@@ -142,8 +143,11 @@ class Builder:
     def _leaf(self, target: Target) -> Any:
         return self._snapshot.channels[target.channel].leaf(target.model)
 
-    def _policy(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        return self._kept("policies", key, make)
+    def _policy(self, key: tuple[str, Target], make: Callable[[], Any]) -> Any:
+        policy = self._kept("policies", key, make)
+        if isinstance(policy, PrefixAffinity):
+            self._snapshot.affinities[str(key[0])] = policy
+        return policy
 
     def _bounds(self, model: Model) -> Bounds:
         """Asked by every rule on length, so the last answer is remembered."""

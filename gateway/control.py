@@ -24,7 +24,7 @@ from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.bus.memory import to_memfd
-from gateway.bus.server import BusServer
+from gateway.bus.server import BusServer, Link
 from gateway.config.locate import data_dir_of
 from gateway.config.report import render
 from gateway.config.resolved import Resolved
@@ -164,7 +164,7 @@ class Control:
         self.office = Office(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
-        self.metrics = Exposition(data_dir / "metrics", Facts(lambda: self.office.status(), lambda: self.office.endpoint_states()))
+        self.metrics = Exposition(data_dir / "metrics", Facts(self.office.status, self.office.endpoint_states, self.seats.figures))
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
@@ -186,7 +186,15 @@ class Control:
         self.bus.on("seats", lambda link, message: desk.heard(link.slot, message))
         self.bus.greet(lambda link: desk.greet(link.slot, link.pid))
         self.bus.mourn(lambda link: desk.lost(link.slot))
+        self.bus.on("moves", self._pass_on)
         return desk
+
+    def _pass_on(self, link: Link, message: dict[str, Any]) -> None:
+        """What one worker remembers of conversations, to the others."""
+        data = frame("moves", moves=message["moves"])
+        for other in self.bus.links.values():
+            if other is not link:
+                other.send(data)
 
     def referee_figures(self) -> dict[str, dict[str, object]]:
         """Of each limited channel: seats taken, who waits, how fast they come free."""

@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 
 from gateway.accept.caller import Caller
+from gateway.engine.base import Fields
+from gateway.engine.continuing import continued, limit_of, may_continue
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal, UpstreamFailure
 from gateway.exchange import Attempt, Exchange
@@ -21,6 +23,7 @@ from gateway.meter.account import Account
 from gateway.referee.seats import Seat, Seats
 from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection
+from gateway.relay.continuing import ContinuingDelivery
 from gateway.relay.delivery import Delivery
 from gateway.relay.stream import StreamDelivery
 from gateway.relay.waiting import Waiting
@@ -28,6 +31,7 @@ from gateway.relay.whole import WholeDelivery
 from gateway.route.ask import Ask
 from gateway.route.decide import Decision
 from gateway.wire.answers import header_block
+from gateway.wire.continuation import SoFar
 from gateway.wire.openai import encode
 from gateway.wire.stream import transform
 from gateway.words import End
@@ -53,7 +57,7 @@ class Dispatch:
         try:
             await self._serve(x, caller, model, "first")
         except (UpstreamFailure, Refusal) as no:
-            if not model.fallbacks or not _elsewhere(no, model):
+            if x.first or not model.fallbacks or not _elsewhere(no, model):
                 raise
             await self._fall_back(x, caller, model, no)
 
@@ -96,14 +100,46 @@ class Dispatch:
                 await self._attempt(x, caller, hop, kind if len(x.attempts) == begun else "failover")
                 return
             except UpstreamFailure as error:
-                failure = _worth_telling(failure, error)
                 log.info("request %s: attempt at channel %s failed: %s", x.id, hop.name, error.reason)
+                if x.first:
+                    failure = error
+                    break
+                failure = _worth_telling(failure, error)
                 if not error.retryable or not _listed(error, model.config.retry.on):
                     break
             finally:
                 if seat is not None:
                     self._seats.give_back(seat)
+        if x.first and failure is not None:
+            await self._go_on(x, caller, model, hops, failure, begun)
+            return
         raise failure or _nobody(decision)
+
+    async def _go_on(self, x: Exchange, caller: Caller, model: ModelLive, hops: Sequence[Hop], died: UpstreamFailure, begun: int) -> None:
+        """An engine died in the middle of its answer: others of the same upstream model go on where it stopped. Errors: `died`, when
+        none can."""
+        so_far: SoFar = x.so_far
+        since = monotonic()
+        ways = [hop for hop in hops if hop.model == x.upstream_model and hop.dialect.continues and x.api in hop.dialect.paths]
+        while ways and so_far.able and _may_go_on(x, model, died, since, begun):
+            rest = continued(x.api, x.fields, so_far.text, so_far.given)
+            if rest is None:
+                break
+            hop, seat = ways[0], None
+            try:
+                if hop.limited:
+                    hop, seat = await self._sit(x, caller, ways)
+                ways.remove(hop)
+                await self._attempt(x, caller, hop, "continue", rest)
+                return
+            except Refusal:  # no room in any of them
+                break
+            except UpstreamFailure as error:
+                log.info("request %s: channel %s did not go on with the answer: %s", x.id, hop.name, error.reason)
+            finally:
+                if seat is not None:
+                    self._seats.give_back(seat)
+        raise died
 
     async def _decide(self, x: Exchange, model: ModelLive, ask: Ask) -> Decision:
         """The decision of a request whose tokens must be counted for it. Errors: Refusal."""
@@ -131,9 +167,10 @@ class Dispatch:
 
     # -- one attempt ------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, x: Exchange, caller: Caller, hop: Hop, kind: str) -> None:
-        """One attempt, with one silent repetition when a pooled connection turns out to be dead."""
-        fields = dict(x.fields)
+    async def _attempt(self, x: Exchange, caller: Caller, hop: Hop, kind: str, rest: Fields | None = None) -> None:
+        """One attempt, with one silent repetition when a pooled connection turns out to be dead. rest: the request for the rest of an
+        answer that has begun."""
+        fields = dict(x.fields) if rest is None else rest
         rewrites = prepare(fields, model=hop.model, stream=x.stream, usage=hop.channel.usage, dialect=hop.dialect, api=x.api)
         x.rewrites = x.shaped + rewrites
         request = _request(x, hop, encode(fields))
@@ -183,19 +220,32 @@ class Dispatch:
         """Sends the request on its way; the answer comes by callback and ends in the delivery's `done`."""
         delivery: Delivery
         if x.stream:
-            events = transform(
-                hop.dialect.transform,
-                model=x.virtual.name,
-                wants_usage=x.wants_usage,
-                wants_continuous=x.wants_continuous,
-                reasoning=hop.channel.reasoning,
-                event=hop.dialect.event,
-            )
-            delivery = StreamDelivery(x, caller, hop, self._account, self._clock, events, x.snapshot.http.sse_keepalive)
+            delivery = self._stream(x, caller, hop)
         else:
             delivery = WholeDelivery(x, caller, hop, self._account, self._clock)
         delivery.send(connection, request, monotonic())
         return delivery
+
+    def _stream(self, x: Exchange, caller: Caller, hop: Hop) -> StreamDelivery:
+        so_far: SoFar | None = x.so_far
+        if so_far is None and x.virtual.continues and may_continue(x.api, x.fields):
+            so_far = x.so_far = SoFar(limit_of(x.api, x.fields))
+        kind, event = hop.dialect.transform, hop.dialect.event
+        if so_far is not None:
+            so_far.begin(event)
+            kind, event = "decode", so_far.event
+        events = transform(
+            kind,
+            model=x.virtual.name,
+            wants_usage=x.wants_usage,
+            wants_continuous=x.wants_continuous,
+            reasoning=hop.channel.reasoning,
+            event=event,
+        )
+        keepalive = x.snapshot.http.sse_keepalive
+        if so_far is None:
+            return StreamDelivery(x, caller, hop, self._account, self._clock, events, keepalive)
+        return ContinuingDelivery(x, caller, hop, self._account, self._clock, events, keepalive, so_far)
 
 
 def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:

@@ -22,7 +22,10 @@ class Tokens(Struct, omit_defaults=True, frozen=True):
 
 
 class Attempt(Struct, omit_defaults=True):
-    """One try at an engine. kind: first, failover, fallback, continue. reason: why it failed, or `ok`. ms: how long it took."""
+    """One try at an engine. kind: first, failover, fallback, continue. reason: why it failed, or `ok`. ms: how long it took.
+
+    tokens: what it says of its own part, when several engines had a part in one answer.
+    """
 
     kind: str
     channel: str
@@ -31,6 +34,7 @@ class Attempt(Struct, omit_defaults=True):
     reason: str = ""
     status: int = 0
     ms: float = 0.0
+    tokens: Tokens = Tokens()
 
 
 class Millis(Struct, omit_defaults=True, frozen=True):
@@ -147,6 +151,7 @@ class Exchange(Struct, eq=False):
     attempts: list[Attempt] = []
     shaped: list[str] = []
     ticket: int = 0
+    so_far: Any = None
     rewrites: list[str] = []
     tokens: Tokens = Tokens()
     source: str = "none"

@@ -118,7 +118,7 @@ class Hop:
 
     def served(self, ticket: int | None = None) -> None:
         """ticket: what the breaker gave when the request was sent."""
-        if self.at.breaker.success(ticket=ticket):
+        if self.at.breaker.success(None if self.at.breaker.well else time.monotonic(), ticket):
             self._notice(self.name, self.at.url, "recovered", "", 0.0)
 
     def began(self, seconds: float) -> None:

@@ -125,8 +125,12 @@ class Pipeline:
     async def _give_up(self, x: Exchange, caller: Caller, failure: UpstreamFailure) -> None:
         """Nobody could serve. The caller is told what the last meaningful failure was, without the engine's names."""
         message = own_words(failure.message, x)
-        blame = End.CALLER if failure.blame == "caller" else End.UPSTREAM
-        x.status, x.end, x.error = failure.status, blame + (End.WAIT if x.attempts else End.ROUTE), failure.reason
+        x.error = failure.reason
+        if x.first:  # in the middle of a stream that nobody could go on with
+            x.end = End.UPSTREAM + End.DATA
+        else:
+            blame = End.CALLER if failure.blame == "caller" else End.UPSTREAM
+            x.status, x.end = failure.status, blame + (End.WAIT if x.attempts else End.ROUTE)
         kind = failure.type or type_of(failure.status)
         if caller.streaming:
             end = self._last_event(caller, message, kind, failure.param, failure.code)

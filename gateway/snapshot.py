@@ -12,6 +12,7 @@ from gateway.auth.proxies import Proxies
 from gateway.config.resolved import Endpoint, Http, Journal, Key, Resolved
 from gateway.errors import Refusal
 from gateway.live import ChannelLive, ModelLive
+from gateway.route.prefix_affinity import PrefixAffinity
 
 
 class Snapshot:
@@ -19,6 +20,7 @@ class Snapshot:
 
     __slots__ = (
         "_prefixes",
+        "affinities",
         "body_share",
         "channels",
         "cors",
@@ -48,6 +50,8 @@ class Snapshot:
         self.channels: dict[str, ChannelLive] = {}
         self.models: dict[str, ModelLive] = {}
         self.names: dict[str, ModelLive] = {}
+        self.affinities: dict[str, PrefixAffinity] = {}
+        """Policies that remember conversations, by their place: workers tell each other."""
         self._prefixes: list[tuple[str, ModelLive]] = []
         self.cors: dict[str, bytes] = _cors_lines(config.http)
         self.tls: dict[str, ssl.SSLContext] = {}

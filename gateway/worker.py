@@ -119,11 +119,26 @@ class Worker:
         bus.on("seats", self._seats.heard)
         bus.on("queued", lambda message: self._shared.queued.update(message["channels"]))
         bus.on("endpoints", self._other_endpoints)
+        bus.on("moves", self._learn_moves)
         bus.on_lost(self._seats.lost)
         return bus
 
     def _ask_for_seats(self, message: dict[str, Any]) -> bool:
         return self._bus is not None and self._bus.say(frame("seats", **message))
+
+    def _tell_moves(self) -> None:
+        """Where conversations went that hashing alone would have sent elsewhere: for the other workers."""
+        assert self._live.current is not None and self._bus is not None
+        moves = {place: found for place, policy in self._live.current.affinities.items() if (found := policy.moves())}
+        if moves:
+            self._bus.say(frame("moves", moves=moves))
+
+    def _learn_moves(self, message: dict[str, Any]) -> None:
+        if self._live.current is not None:
+            for place, moves in message["moves"].items():
+                policy = self._live.current.affinities.get(place)
+                if policy is not None:
+                    policy.learn(moves)
 
     def _measured(self) -> None:
         if self._live.current is not None:
@@ -276,6 +291,8 @@ class Worker:
             if self._live.draining:
                 self._tell_idle()
             turn += 1
+            if turn % 5 == 0:
+                self._tell_moves()
             if turn % 10 == 0:
                 lost, self._lost = self._journal.lost - self._lost, self._journal.lost
                 self._metrics.journal(self._journal.failing, lost)

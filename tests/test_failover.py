@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.harness import KEY, Rig, free_port, script
+from tests.harness import KEY, Rig, eventually, free_port, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -19,20 +19,21 @@ ODD = "zebra-7b-internal"
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """Each test uses channels of its own, since a breaker remembers."""
     async with Rig(tmp_path_factory.mktemp("failover")) as rig:
-        for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"):
+        for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"):
             await rig.engine(
                 name, "sglang" if name in "cd" else "vllm", model=ODD, channel={"credential": "engine-secret-42", "timeouts": {**SHORT}, "breaker": {"share": 100, "slow_start": "0s"}}
             )
         dead = {"engine": "vllm", "model": ODD, "endpoints": [f"http://127.0.0.1:{free_port()}"]}
         rig.config["channels"] |= {"dead": dead, "notls": {**dead, "endpoints": [rig.engines["a"].url.replace("http:", "https:")]}}
         rig.config["channels"]["two"] = {**dead, "endpoints": [rig.engines["j"].url, rig.engines["k"].url]}
-        for name in "abcdefghijk":
+        for name in "abcdefghijkl":
             rig.model(f"only-{name}", {name: 1})
         rig.model("ab", {"a": 1, "b": 0})
         for n in range(len(FAULTS)):
             rig.model(f"ab{n}", {"a": 1, "b": 0})  # each its own retry budget
         rig.model("cd", {"c": 1, "d": 0})
         rig.model("dead-b", {"dead": 1, "b": 0})
+        rig.model("l-b", {"l": 1, "b": 0})
         rig.model("notls-b", {"notls": 1, "b": 0})
         rig.model("dead", {"dead": 1})
         rig.model("picky", {"j": 1, "b": 0}, retry={"on": ["connect"]})
@@ -93,11 +94,24 @@ async def test_a_failure_before_commit_is_somebody_elses_chance(rig, number, str
     assert (await rig.chat("only-a")).status == 200  # well again, before its breaker opens
 
 
-@pytest.mark.parametrize(("model", "reason"), [("dead-b", "connect"), ("notls-b", "tls")])
-async def test_no_connection_is_somebody_elses_chance(rig, model, reason):
-    answer = await rig.chat(model)
+async def test_no_connection_is_somebody_elses_chance(rig):
+    await rig.engines["l"].stop()
+    answer = await rig.chat("l-b")
     assert answer.headers["x-gateway-channel"] == "b"
-    assert tries(await rig.record(model=model)) == [("first", model[:-2], reason), ("failover", "b", "ok")]
+    assert tries(await rig.record(model="l-b")) == [("first", "l", "connect"), ("failover", "b", "ok")]
+
+
+@pytest.mark.parametrize(("model", "reason"), [("dead-b", "connect"), ("notls-b", "tls")])
+async def test_what_control_found_down_is_tried_last(rig, model, reason):
+    async def down() -> bool:
+        endpoints = (await rig.admin("GET", "/v1/health"))["endpoints"]
+        return any(one["channel"] == model[:-2] and one["state"] == "down" for one in endpoints)
+
+    await eventually(down, within=15)
+    assert (await rig.chat(model)).headers["x-gateway-attempts"] == "1"
+    rig.engines["b"].script = script({"do": "status", "status": 500})
+    await rig.chat(model)
+    assert tries(await rig.record(model=model, status=502)) == [("first", "b", "status_500"), ("failover", model[:-2], reason)]
 
 
 async def test_an_error_as_the_first_event_is_somebody_elses_chance(rig):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.discover.look import STATES
@@ -47,9 +48,10 @@ async def of_workers(rig: Rig) -> set[int]:
     async def one() -> Answer:
         return await rig.chat("qwen", max_tokens=1, headers={"Connection": "close"})
 
+    before = {record["id"] for record in rig.records()}
     answers = await asyncio.gather(*(one() for _ in range(16)))
     assert {answer.status for answer in answers} == {200}
-    return {record["slot"] for record in rig.records()}
+    return {record["slot"] for record in rig.records() if record["id"] not in before}
 
 
 def sent(rig: Rig, engine: str) -> int:
@@ -70,35 +72,31 @@ def test_metrics_name_the_states_that_there_are():
 
 async def test_what_one_worker_meets_all_workers_know_within_a_second(rig: Rig) -> None:
     """Its requests fail while its health looks good: only workers can find that out."""
-    await rig.engine("a", channel={"breaker": {"failures": 3, "cooldown": "2s", "slow_start": "0s"}})
+    await rig.engine("a", channel={"breaker": {"failures": 3, "cooldown": "3s", "slow_start": "0s"}})
     await rig.engine("b")
-    under(rig, "qwen", "primary-backup", "a", "b")
-    rig.config["models"]["qwen"]["fail_back"] = "0s"
+    rig.model("qwen", retry={"attempts": 3})
     await rig.start()
     await both_serve(rig)
     rig.engines["a"].script = script({"do": "status", "status": 500})
-    for _ in range(3):  # over one kept connection, so by one worker
-        assert (await rig.chat("qwen", max_tokens=1)).headers["x-gateway-channel"] == "b"
-    found = await is_in(rig, "a", "ejected", within=1.0)
-    assert "status_500" in found["why"]
-    told = time.monotonic()
+    for _ in range(6):  # over one kept connection, so by one worker
+        assert (await rig.chat("qwen", max_tokens=1)).status == 200
+    ejected = time.monotonic()
+    assert "status_500" in (await is_in(rig, "a", "ejected", within=1.0))["why"]
     before = sent(rig, "a")
-    await of_workers(rig)
-    if time.monotonic() - told < 1.0:  # well within its cooldown
-        assert sent(rig, "a") == before, "no worker sends anything there"
+    await both_serve(rig)
+    assert time.monotonic() - ejected > 2.9 or sent(rig, "a") == before, "no worker sends anything there"
     rig.engines["a"].script = script()
 
     async def recovered() -> bool:
         await rig.chat("qwen", max_tokens=1)
         return (await endpoints(rig))["a"]["state"] == "up"
 
-    await eventually(recovered, within=8)
+    await eventually(recovered)
     before = sent(rig, "a")
-    await of_workers(rig)
-    assert sent(rig, "a") == before + 16, "and all send there again"
-    text = await rig.metrics()
+    await both_serve(rig)
+    assert sent(rig, "a") > before + 4, "and all send there again"
     url = rig.engines["a"].url
-    assert f'gateway_endpoint_ejections_total{{channel="a",endpoint="{url}",reason="status_500"}}' in text
+    assert f'gateway_endpoint_ejections_total{{channel="a",endpoint="{url}",reason="status_500"}} 1.0' in await rig.metrics()
 
 
 async def test_an_engine_that_refuses_is_ejected_everywhere_and_comes_back_everywhere(rig: Rig) -> None:
@@ -114,8 +112,6 @@ async def test_an_engine_that_refuses_is_ejected_everywhere_and_comes_back_every
         return (await endpoints(rig))["a"]["state"] in ("ejected", "down")
 
     await eventually(bad)
-    await asyncio.sleep(0)
-    before = [len(record["attempts"]) for record in rig.records()]
     await rig.engines["a"].up()
 
     async def good() -> bool:
@@ -123,14 +119,9 @@ async def test_an_engine_that_refuses_is_ejected_everywhere_and_comes_back_every
         return (await endpoints(rig))["a"]["state"] == "up"
 
     await eventually(good, within=25.0)
-    here = sent(rig, "a")
-
-    async def used() -> bool:
-        await of_workers(rig)
-        return sent(rig, "a") > here
-
-    await eventually(used)
-    assert len(rig.records()) > len(before)
+    before = sent(rig, "a")
+    await both_serve(rig)
+    assert sent(rig, "a") > before + 4
 
 
 async def test_a_worker_that_was_killed_knows_what_the_others_know(rig: Rig) -> None:
@@ -145,22 +136,23 @@ async def test_a_worker_that_was_killed_knows_what_the_others_know(rig: Rig) -> 
         return (await endpoints(rig))["a"]["state"] == "ejected"
 
     await eventually(ejected)
-    os.kill(rig.pid_of("worker-0"), signal.SIGKILL)
-    await asyncio.to_thread(lambda: None)
-    pid = rig.pid_of("worker-1")
+    killed = rig.pid_of("worker-0")
+    before = sent(rig, "a")
+    os.kill(killed, signal.SIGKILL)
 
     async def both() -> bool:
-        with contextlib.suppress(OSError, AssertionError):
-            return await of_workers(rig) == {0, 1} and rig.pid_of("worker-0") != pid
+        with contextlib.suppress(OSError, AssertionError, aiohttp.ClientError):
+            return rig.pid_of("worker-0") != killed and await of_workers(rig) == {0, 1}
         return False
 
-    before = sent(rig, "a")
     await eventually(both)
-    assert sent(rig, "a") <= before + 1
+    new = [record for record in rig.records() if record["slot"] == 0 and record["attempts"][0]["channel"] == "a"]
+    await both_serve(rig)
+    assert sent(rig, "a") == before, new
 
 
 async def test_a_drain_survives_everything(rig: Rig) -> None:
-    await rig.engine("a")
+    await rig.engine("a", channel={"breaker": {"slow_start": "0s"}})
     await rig.engine("b")
     rig.model("qwen")
     await rig.start()

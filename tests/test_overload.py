@@ -1,4 +1,4 @@
-"""Five times more than the engines can, end to end: their capacity stays busy, who is refused knows at once, small tenants get their share."""
+"""Five times more than the engines can: their capacity stays busy, who is refused knows at once, small tenants get their share."""
 
 import asyncio
 import hashlib

@@ -345,6 +345,18 @@ def test_a_full_line_makes_room_for_a_tenant_with_fewer_in_it() -> None:
     assert [no.lease for _, no in engine.shed["small"]] == [6, 8]
 
 
+def test_a_long_line_has_spare_places_for_tenants_with_few_in_it() -> None:
+    engine = Engine(Limits(channel=1, length=20, wait=600.0), lambda _: 1.0)
+    for _ in range(22):
+        engine.arrive("loud")
+    assert [no.why for _, no in engine.shed["loud"]] == ["full"], "for who fills it the length is the length"
+    engine.arrive("one"), engine.arrive("two")
+    assert len(engine.shed["loud"]) == 1
+    engine.arrive("three")
+    assert [no.why for _, no in engine.shed["loud"]] == ["full", "displaced"]
+    assert engine.shed.keys() == {"loud"} and figure(engine.capacity, "a", "queued") == 22
+
+
 def test_work_of_no_waiter_is_lost_when_the_line_turns_over() -> None:
     """Nobody starves: with steady overload of two tenants each of those that were let into the line is served within the wait."""
     engine = Engine(Limits(channel=5, length=20, wait=30.0), lambda _: 1.0)

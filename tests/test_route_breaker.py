@@ -85,14 +85,14 @@ def test_fewer_failures_than_the_share_never_eject():
 def test_after_the_cooldown_one_trial_is_allowed(after, allowed):
     breaker = broken()
     assert breaker.allows(NOW + after) is allowed and breaker.state(NOW + after) == "ejected"
-    assert ("a trial is due" in breaker.why) is allowed
+    assert ("a trial is due" in breaker.why) is allowed is breaker.due(NOW + after)
 
 
 def test_only_one_trial_at_a_time():
     breaker = broken()
     later = NOW + SET.cooldown
     first = breaker.begin(later)
-    assert not breaker.allows(later) and breaker.why.endswith("; on trial")
+    assert not breaker.allows(later) and not breaker.due(later) and breaker.why.endswith("; on trial")
     assert breaker.begin(later) == -1, "another request, sent because nobody else could serve, is no trial"
     assert not breaker.failure(later, "reset", -1) and not breaker.success(later, -1)
     breaker.abandoned(-1)
@@ -102,7 +102,7 @@ def test_only_one_trial_at_a_time():
     second = breaker.begin(later)
     breaker.abandoned(first)
     assert not breaker.allows(later)
-    assert breaker.success(later, second) and breaker.allows(later) and breaker.state(later) == "up"
+    assert breaker.success(later, second) and breaker.allows(later) and not breaker.due(later) and breaker.state(later) == "up"
 
 
 def test_without_tickets_an_answer_is_the_trials():

@@ -56,6 +56,8 @@ class Dialect(Protocol):
     """Whether it understands stream_options.continuous_usage_stats."""
     answer_needs_room: bool
     """Whether it refuses a request whose prompt and `max_tokens` together are longer than its context (False: it cuts the answer)."""
+    continues: bool
+    """Whether it goes on with an assistant's message that is given as the last one (`continue_final_message`)."""
     final_usage: bool
     """Whether it understands stream_options.include_usage (False: MindIE, which always sends usage)."""
 

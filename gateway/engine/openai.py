@@ -31,6 +31,7 @@ class OpenAI:
     planes = Planes(health="/v1/models")
     transform = "splice"
     continuous_usage = False
+    continues = False
     final_usage = True
     answer_needs_room = True
     figures: ClassVar[Mapping[str, str]] = {

@@ -23,6 +23,7 @@ class SGLang(OpenAI):
     paths: Mapping[str, str] = {**OpenAI.paths, "score": "/v1/score", "tokenize": "/v1/tokenize"}
     planes = Planes(version="/server_info")
     continuous_usage = True
+    continues = True
     figures: ClassVar[Mapping[str, str]] = {
         "sglang:num_running_reqs": "running",
         "sglang:num_queue_reqs": "waiting",

@@ -20,6 +20,7 @@ class VLLM(OpenAI):
     paths: Mapping[str, str] = {**OpenAI.paths, "score": "/v1/score"}
     planes = Planes(version="/version")
     continuous_usage = True
+    continues = True
     figures: ClassVar[Mapping[str, str]] = {
         "vllm:num_requests_running": "running",
         "vllm:num_requests_waiting": "waiting",

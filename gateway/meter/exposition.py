@@ -6,7 +6,7 @@ replaced, and a scrape reads one file set per slot however often workers died.
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,23 @@ SERVE = ("up", "degraded", "busy")
 class Facts:
     """What control adds at each scrape: gauges of the processes, of the configuration, of the endpoints."""
 
-    def __init__(self, status: Callable[[], dict[str, Any]], endpoints: Callable[[], list[dict[str, Any]]]) -> None:
+    def __init__(
+        self,
+        status: Callable[[], dict[str, Any]],
+        endpoints: Callable[[], list[dict[str, Any]]],
+        capacity: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
+    ) -> None:
+        """capacity: of each limited channel, see `referee.line.Line.figures`."""
         self._status = status
         self._endpoints = endpoints
+        self._capacity = capacity
 
     def collect(self) -> Iterable[Metric]:
         status = self._status()
         yield from _configuration(status)
         yield from _processes(status["processes"])
         yield from _endpoints(self._endpoints())
+        yield from _channels(self._capacity())
 
 
 def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
@@ -79,6 +87,22 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> Iterable[Metric]:
             if one[figure] is not None:
                 family.add_metric(name, one[figure])
     yield from (up, state, ejections, wedged, *figures.values())
+
+
+def _channels(capacity: Mapping[str, Mapping[str, Any]]) -> Iterable[Metric]:
+    figures: dict[str, Metric] = {
+        "in_flight": GaugeMetricFamily("gateway_channel_seats_taken", "Requests at a limited channel's engines.", labels=["channel"]),
+        "max_in_flight": GaugeMetricFamily(
+            "gateway_channel_seats", "Requests that may be there at once, 0 for any number.", labels=["channel"]
+        ),
+        "queued": GaugeMetricFamily("gateway_channel_queue", "Requests that wait for a seat.", labels=["channel"]),
+        "oldest": GaugeMetricFamily("gateway_channel_queue_oldest_seconds", "How long the first of them has waited.", labels=["channel"]),
+        "shed": CounterMetricFamily("gateway_channel_shed", "Requests refused because waiting was of no use.", labels=["channel"]),
+    }
+    for channel, known in capacity.items():
+        for figure, family in figures.items():
+            family.add_metric([channel], known[figure])  # type: ignore[attr-defined]
+    yield from figures.values()
 
 
 def _processes(processes: list[dict[str, Any]]) -> Iterable[Metric]:

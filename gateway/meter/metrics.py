@@ -6,6 +6,7 @@ second of its metrics; its records are complete. Labels are names from the confi
 
 import os
 from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -102,6 +103,14 @@ class Metrics:
         self._errors = _Tally(
             Counter("gateway_upstream_errors_total", "Failed tries at engines, by reason.", ["channel", "reason"], **kind)
         )
+        self._failovers = _Tally(
+            Counter(
+                "gateway_failovers_total",
+                "Failed tries that another one followed, by why they failed.",
+                ["channel", "reason", "kind"],
+                **kind,
+            )
+        )
         self._connections = _Tally(
             Counter("gateway_upstream_connections_total", "Connections opened to engines (handshakes).", ["channel"], **kind)
         )
@@ -150,6 +159,8 @@ class Metrics:
             self._attempts.add((attempt.channel, attempt.kind, attempt.reason))
             if attempt.reason != "ok":
                 self._errors.add((attempt.channel, attempt.reason))
+        for failed, following in pairwise(x.attempts):
+            self._failovers.add((failed.channel, failed.reason, following.kind))
 
     def connected(self, channel: str, connections: int) -> None:
         self._connections.add((channel,), connections)
@@ -166,7 +177,7 @@ class Metrics:
         cells, self._cells = self._cells, {}
         for labels, cell in cells.items():
             self._flush_cell(labels, cell)
-        for tally in (self._requests, self._tokens, self._attempts, self._errors, self._connections, self._lost):
+        for tally in (self._requests, self._tokens, self._attempts, self._errors, self._failovers, self._connections, self._lost):
             tally.flush()
 
     def _flush_cell(self, labels: Labels, cell: _Cell) -> None:

@@ -155,7 +155,8 @@ class Capacity:
                 outcast = line.outcast(waiter.tenant, waiter.priority)
                 if outcast is None:
                     continue
-                self._expel(outcast, line, now, answers)
+                if outcast.tenant == waiter.tenant or line.queued >= line.limits.length + line.limits.spare:
+                    self._expel(outcast, line, now, answers)
             waiter.deadline = waiter.deadline or waiter.since + line.limits.wait
             waiter.wants[channel] = endpoints
             line.join(waiter, now)

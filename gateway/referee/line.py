@@ -27,6 +27,11 @@ class Limits(NamedTuple):
     length: int = 100
     wait: float = 30.0
 
+    @property
+    def spare(self) -> int:
+        """Places beyond `length` for tenants with few in a line that others fill: so that seldom somebody who waits is sent away."""
+        return self.length // 10
+
     def share(self, workers: int) -> "Limits":
         """What each of so many workers takes when nobody counts for all. At least one seat: without control a channel with
         fewer seats than workers is served a little beyond its limit rather than not at all."""

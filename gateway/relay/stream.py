@@ -33,7 +33,7 @@ class StreamDelivery(Delivery):
         self.transform = transform
         self.table = account.table
         self.place = x.progress
-        self.out_bytes = 0
+        self.out_bytes = x.out_bytes
         self.keepalive = keepalive
         self.held: list[bytes] = []
         self.committed = False
@@ -103,7 +103,7 @@ class StreamDelivery(Delivery):
         """The first event with content: from here on this engine's answer is the caller's answer."""
         self.committed = True
         x = self.x
-        x.first = now
+        x.first = x.first or now
         self.hop.began(now - self.started)
         x.status = 200
         if not self.caller.head_sent:
@@ -155,9 +155,7 @@ class StreamDelivery(Delivery):
             return
         x = self.x
         x.end, x.error = End.UPSTREAM + End.DATA, failure.reason
-        self.hop.failed(failure)
-        attempt = x.attempts[-1]
-        attempt.reason, attempt.ms = failure.reason, int((monotonic() - self.started) * 1_000_000) / 1000
+        self.failed(failure)
         event = error_event(own_words(failure.message, x), failure.type or type_of(failure.status), failure.param, failure.code)
         self.out_bytes += len(event)
         self.count("continuous")

@@ -97,6 +97,11 @@ class Breaker:
             return False
         return not self._until or (now >= self._until and not self._on_trial(now))
 
+    def due(self, now: float) -> bool:
+        """Whether it is ejected and the next request should be its trial, wherever a policy ranks it: who is never asked never
+        comes back."""
+        return bool(self._until) and self.allows(now)
+
     @property
     def barred(self) -> bool:
         """Not to be used at all, not even when nobody else is left: the operator drains it, or no probe has seen it yet."""

@@ -1,6 +1,6 @@
 """Makes the tree of a model's targets. Policies that remember something are kept through reloads by whoever calls."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway.config.resolved import Model, Target
@@ -11,8 +11,8 @@ from gateway.route.primary_backup import PrimaryBackup
 from gateway.route.proportional import Proportional
 from gateway.route.sticky import Sticky
 
-Keep = Callable[[Hashable, Callable[[], Any]], Any]
-"""(what defines it, how to make it) → the one that is kept, or a new one."""
+Keep = Callable[[tuple[str, Target], Callable[[], Any]], Any]
+"""(where it stands and how it is written, how to make it) → the one that is kept, or a new one."""
 
 
 def tree(target: Target, leaf: Callable[[Target], Leaf], keep: Keep, place: str) -> Node:
@@ -33,7 +33,14 @@ def tree(target: Target, leaf: Callable[[Target], Leaf], keep: Keep, place: str)
 
 def _proportional(target: Target) -> Proportional:
     weights = [below.weight for below in target.targets]
-    return Proportional(weights, Sticky(target.sticky) if target.sticky else None)
+    if not target.sticky:
+        return Proportional(weights)
+    return Proportional(weights, Sticky(target.sticky), [_name(below, number) for number, below in enumerate(target.targets)])
+
+
+def _name(target: Target, number: int) -> str:
+    """What makes a target the same one when the list around it changes; a group has only its place."""
+    return f"group {number}" if target.targets else f"{target.channel} {target.model}"
 
 
 def looks(target: Target) -> bool:

@@ -4,7 +4,7 @@ A policy orders what is below it; what is not well is moved back or left out at 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.route.ask import Ask
 from gateway.route.breaker import Breaker
@@ -42,6 +42,8 @@ class Way(Protocol):
     def length(self) -> int: ...
 
 
+FURTHER: Final = 997.0
+"""Makes another number out of a request's luck, so that two decisions do not fall together."""
 Ways = Sequence[Any]
 """Ways in the order they are to be tried."""
 
@@ -57,8 +59,8 @@ class Node(Protocol):
         """Every way below, in no order."""
         ...
 
-    def well(self) -> bool:
-        """Whether any way below is well now."""
+    def well(self, now: float) -> bool:
+        """Whether any way below serves now, if only slowly."""
         ...
 
     def told(self, ask: Ask) -> str:
@@ -103,8 +105,8 @@ class Leaf:
     def ways(self) -> Ways:
         return self._ways
 
-    def well(self) -> bool:
-        return any(way.at.breaker.well for way in self._ways)
+    def well(self, now: float) -> bool:
+        return any(way.at.breaker.well or (way.at.breaker.allows(now) and not way.at.breaker.due(now)) for way in self._ways)
 
     def told(self, ask: Ask) -> str:
         if self._tiers:
@@ -146,8 +148,8 @@ class Group:
             self._ways = list(dict.fromkeys(way for member in self.members for way in member.ways()))
         return self._ways
 
-    def well(self) -> bool:
-        return any(member.well() for member in self.members)
+    def well(self, now: float) -> bool:
+        return any(member.well(now) for member in self.members)
 
     def forget(self) -> None:
         self._ways = None
@@ -198,16 +200,16 @@ class Tiers(Group):
         self.policy = policy
 
     def order(self, ask: Ask, *, peek: bool = False) -> Ways:
-        well = [member.well() for member in self.members]
+        well = [member.well(ask.now) for member in self.members]
         order = self.policy.peek(ask, well) if peek else self.policy.order(ask, well)
         return [way for n in order for way in self.members[n].order(ask, peek=peek)]
 
     def told(self, ask: Ask) -> str:
-        return self.policy.told(ask, [member.well() for member in self.members])
+        return self.policy.told(ask, [member.well(ask.now) for member in self.members])
 
 
 class Ranked(Group):
-    """least-busy and prefix-affinity: all endpoints below in one ranking; those that are not well are ranked after the others."""
+    """least-busy and prefix-affinity: all endpoints below in one ranking; those that do not serve now come after the others."""
 
     __slots__ = ("_ids", "_loads", "policy")
 
@@ -229,8 +231,10 @@ class Ranked(Group):
             if not self._loads:
                 self._ids, self._loads = _figures(ways)
             return _by(ways, self._rank(ask, self._ids, self._loads, peek))
-        well = [way for way in ways if way.at.breaker.well]
-        rest = [way for way in ways if not way.at.breaker.well]
+        luck = ask.luck * FURTHER % 1.0
+        serve = [way.at.breaker.well or (way.at.breaker.allows(ask.now) and luck < way.at.breaker.share_now(ask.now)) for way in ways]
+        well = [way for way, serves in zip(ways, serve, strict=True) if serves]
+        rest = [way for way, serves in zip(ways, serve, strict=True) if not serves]
         return _by(well, self._rank(ask, *_figures(well), peek)) + rest
 
     def _rank(self, ask: Ask, ids: list[str], loads: list[Load], peek: bool) -> Sequence[int]:
@@ -250,27 +254,32 @@ def sorted_by_health(ways: Ways, now: float, draw: Callable[[], float]) -> Ways:
     """The ways that may be tried now: who is well keeps its place, who comes back slowly only for its share, who is ejected, down
     or wedged comes last (tried when nobody else can serve), who drains, is unprobed or asked to be left alone not at all.
 
-    draw: gives a number from 0 to 1, when luck is needed.
+    Whose trial is due comes before all: one request finds out whether it is well again. draw: gives a number from 0 to 1.
     """
     for way in ways:
         if not way.at.breaker.well:
             break
     else:
         return ways
-    first, later, last = [], [], []
+    trial: list[Any] = []
+    first: list[Any] = []
+    later: list[Any] = []
+    last: list[Any] = []
     for way in ways:
         breaker = way.at.breaker
         if breaker.well:
             first.append(way)
         elif breaker.barred or breaker.rests(now):
             continue
+        elif breaker.due(now):
+            (later if trial else trial).append(way)
         elif not breaker.allows(now):
             last.append(way)
         elif breaker.well or draw() < breaker.share_now(now):
             first.append(way)
         else:
             later.append(way)
-    return first + later + last
+    return trial + first + later + last
 
 
 def rest(ways: Ways, now: float) -> float:

@@ -34,6 +34,8 @@ class Ask:
     call_forced: bool = False
     json_schema: Json = None
     """None: free text; otherwise the reply is JSON of this schema ({} for any object)."""
+    begun: str = ""
+    """The reply's beginning, which was given with the request: what is generated comes after it."""
 
 
 def text_of(content: Json) -> str:
@@ -51,6 +53,23 @@ def last_user_text(messages: Json) -> str:
         if message.get("role") == "user":
             return text_of(message.get("content"))
     return ""
+
+
+def begun_by(body: Body) -> str:
+    """The assistant's message that a chat is to go on with (`continue_final_message`)."""
+    messages = _dicts(body.get("messages"))
+    if body.get("continue_final_message") is not True or messages[-1].get("role") != "assistant":
+        return ""
+    return text_of(messages[-1].get("content"))
+
+
+ANSWER_MARK = "<|assistant|>"
+
+
+def marked(prompt: str) -> tuple[str, str]:
+    """A completion's prompt that says where the answer begins, as raw chats do: (all before the answer, the answer so far)."""
+    before, mark, begun = prompt.partition(ANSWER_MARK)
+    return before + mark, begun
 
 
 def chat_tokens(messages: Json, tools: Json = None) -> int:

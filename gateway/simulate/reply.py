@@ -75,16 +75,27 @@ def _reply(ask: Ask, index: int, natural: int, seed: int) -> Reply:
         parts += [Part("content", piece) for piece in tokens.split(text)]
     else:
         parts += _words(ask, index, natural, len(parts), seed)
+    parts = parts[_begun(parts, ask.begun) :]
     cut = len(parts) > ask.max_tokens or (ask.ignore_eos and tool is None)
     finish = "length" if cut else "tool_calls" if tool is not None else "stop"
     return Reply(index, tuple(parts[: ask.max_tokens]), finish)
+
+
+def _begun(parts: Sequence[Part], begun: str) -> int:
+    """How many tokens of the reply its given beginning holds; of one that is no beginning of this reply, none."""
+    text = ""
+    for number, part in enumerate(parts):
+        if text == begun:
+            return number
+        text += part.text
+    return len(parts) if text == begun else 0
 
 
 def _words(ask: Ask, index: int, natural: int, spent: int, seed: int) -> list[Part]:
     echo = tokens.split(ask.text)
     if len(echo) > ECHO_LIMIT:
         echo = [*echo[: ECHO_LIMIT // 2], " ...", *echo[-ECHO_LIMIT // 2 :]]
-    wanted = ask.max_tokens - spent if ask.ignore_eos else natural
+    wanted = ask.max_tokens + tokens.count(ask.begun) - spent if ask.ignore_eos else natural
     choose = random.Random(f"{seed}:{index}:{ask.text}")
     filler = (" " + choose.choice(_FILLER)[:6] for _ in range(max(0 if echo else 1, wanted - len(echo))))
     return [Part("content", piece) for piece in (*echo, *filler)]

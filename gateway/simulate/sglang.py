@@ -6,7 +6,7 @@ from gateway.simulate import fastapi, paths, sglang_metrics, tokens
 from gateway.simulate.dialect import BUSINESS, Answer, Received, Refused, Routes, Stream, Whole, hex_id, now
 from gateway.simulate.engine import KV_TOKENS, Engine, Work
 from gateway.simulate.fastapi import Object, json_answer
-from gateway.simulate.prompt import Ask, Json, chat_tokens, last_user_text, schema_of, thinking_off, tools_of
+from gateway.simulate.prompt import Ask, Json, begun_by, chat_tokens, last_user_text, marked, schema_of, thinking_off, tools_of
 from gateway.simulate.reply import Reply
 from gateway.simulate.settings import Reasoning, Settings
 from gateway.simulate.sglang_shapes import Chat, Completion, usage
@@ -122,6 +122,7 @@ class Sglang:
             tools=tools,
             call_forced=forced,
             json_schema=schema_of(body),
+            begun=begun_by(body),
         )
         return self._deliver(body, Chat(hex_id(), now(), _model(body), prompt), self.engine.replies(ask))
 
@@ -133,7 +134,8 @@ class Sglang:
         for text in fastapi.inputs(body, self.engine.vocabulary):
             length = tokens.count(text)
             limit = self._max_tokens({"max_tokens": 16, **body}, length)
-            ask = Ask(text, length, limit, n=_n(body), ignore_eos=body.get("ignore_eos") is True)
+            before, begun = marked(text)
+            ask = Ask(before, length, limit, n=_n(body), ignore_eos=body.get("ignore_eos") is True, begun=begun)
             prompt += length
             choices += [Reply(len(choices) + r.index, r.parts, r.finish) for r in self.engine.replies(ask)]
         return self._deliver(body, Completion(hex_id(), now(), _model(body), prompt), choices)

@@ -6,7 +6,7 @@ from gateway.simulate import fastapi, paths, tokens, vllm_metrics
 from gateway.simulate.dialect import BUSINESS, Answer, Received, Refused, Routes, Stream, Whole, hex_id, now
 from gateway.simulate.engine import Engine, Work
 from gateway.simulate.fastapi import Object, json_answer
-from gateway.simulate.prompt import Ask, Json, chat_tokens, last_user_text, schema_of, thinking_off, tools_of
+from gateway.simulate.prompt import Ask, Json, begun_by, chat_tokens, last_user_text, marked, schema_of, thinking_off, tools_of
 from gateway.simulate.reply import Reply
 from gateway.simulate.settings import Settings
 from gateway.simulate.sse import DONE, encode, event
@@ -90,6 +90,7 @@ class Vllm:
             tools=tools,
             call_forced=forced,
             json_schema=schema_of(body),
+            begun=begun_by(body),
         )
         choices = self.engine.replies(ask)
         shape = Chat(self.era, f"chatcmpl-{request.headers.get('x-request-id') or hex_id()}", now(), model, prompt)
@@ -106,7 +107,8 @@ class Vllm:
             length = tokens.count(text)
             # The completions API generates 16 tokens unless told otherwise.
             limit = self._max_tokens({"max_tokens": 16, **body}, length)
-            ask = Ask(text, length, limit, n=_int(body.get("n"), 1), ignore_eos=body.get("ignore_eos") is True)
+            before, begun = marked(text)
+            ask = Ask(before, length, limit, n=_int(body.get("n"), 1), ignore_eos=body.get("ignore_eos") is True, begun=begun)
             prompt += length
             choices += [Reply(len(choices) + r.index, r.parts, r.finish) for r in self.engine.replies(ask)]
         shape = Completion(self.era, f"cmpl-{request.headers.get('x-request-id') or hex_id()}", now(), model, prompt)
@@ -129,6 +131,8 @@ class Vllm:
         wanted = body.get("response_format")
         if isinstance(wanted, dict) and wanted.get("type") == "json_schema" and not wanted.get("json_schema"):
             raise self._invalid("When response_format type is json_schema, the json_schema field must be provided.")
+        if body.get("continue_final_message") is True and body.get("add_generation_prompt") is not False:
+            raise self._invalid("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
         if body.get("top_logprobs") and not body.get("logprobs"):
             raise self._invalid("when using `top_logprobs`, `logprobs` must be set to true.")
         if body.get("tools") == []:

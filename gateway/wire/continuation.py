@@ -23,22 +23,23 @@ class SoFar:
 
     able: another engine could go on; not after reasoning, tool calls, a finish reason or anything else than one plain text.
     spent: tokens the caller has from engines that broke off. tokens: those it has from the present one. exact: all of them were
-    reported, none counted. times: how often another engine took over. prompt: tokens of the first engine's prompt, None = not said.
+    reported, none counted. continued: another engine took over. prompt: tokens of the first engine's prompt, None = not said.
     """
 
     __slots__ = (
-        "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_pieces", "_reported", "_seam", "able", "exact", "limit", "own",
-        "prompt", "spent", "times", "tokens",
+        "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_pieces", "_reported", "_seam", "able", "continued", "exact",
+        "limit", "own", "prompt", "spent", "tokens",
     )  # fmt: skip
 
     def __init__(self, limit: int | None) -> None:
         """limit: the tokens that the caller wants at most."""
         self.limit = limit
         self.able = self.exact = True
-        self.spent = self.tokens = self.times = 0
+        self.continued = False
+        self.spent = self.tokens = 0
         self.prompt: int | None = None
-        self.own = Tokens()
-        """What the present engine says of its own part, undelivered text included."""
+        self.own: Tokens | None = None
+        """What the present engine says of its own part, undelivered text included; None = nothing yet."""
         self._pieces: list[str] = []
         self._held = ""
         self._seam: str | None = None  # white space that the last engine had written, until the next one writes something
@@ -55,18 +56,22 @@ class SoFar:
         return "".join(self._pieces)
 
     @property
+    def given(self) -> int:
+        """The tokens that the caller has."""
+        return self.spent + self.tokens
+
+    @property
     def full(self) -> bool:
-        """The caller has all the tokens it wanted."""
-        return self.limit is not None and self.spent + self.tokens >= self.limit
+        """The caller has all that it wanted."""
+        return self.limit is not None and self.given >= self.limit
 
     def begin(self, normalise: Normalise) -> None:
         """An engine begins, or goes on with what the caller has. normalise: its dialect's `event`."""
         if self._pieces:
-            if self.tokens:
-                self.exact = self.exact and self._reported
+            self.exact = self.exact and (self._reported or not self.tokens)
             self.spent, self.tokens = self.spent + self.tokens, 0
-            self.times += 1
-            self._seam = self._seam or self._held if self._seam is not None and not self._held else self._held
+            self.continued = True
+            self._seam = self._held or self._seam
             self._echo = self.text
         else:
             self._frame = {}
@@ -75,22 +80,21 @@ class SoFar:
         self._held = ""
         self._generated = 0
         self._reported = False
-        self.own = Tokens()
+        self.own = None
         self._normalise = normalise
 
-    def event(self, value: Json, reasoning: str) -> Json:
+    def event(self, event: Json, reasoning: str) -> Json:
         """One event as the caller gets it; {} when there is nothing for it to get yet."""
-        if self._normalise is not None:
-            value = self._normalise(value, reasoning)
+        value = self._normalise(event, reasoning) if self._normalise is not None else event
         usage = value.get("usage")
         if isinstance(usage, dict):
             self._note(usage)
         choices = value.get("choices")
         if isinstance(choices, list) and choices and not self._choices(choices):
             return {}
-        if isinstance(usage, dict) and self.times:
+        if isinstance(usage, dict) and self.continued:
             self._sum(usage)
-        if self.times:
+        if self.continued:
             value.update((name, self._frame[name]) for name in self._frame if name in value)
         elif not self._frame:
             self._frame = {name: value[name] for name in ("id", "created") if name in value}
@@ -123,7 +127,7 @@ class SoFar:
             if ends and (rest := self._rest("")):
                 where[name] = rest
                 self._pieces.append(rest)
-            return ends or not (self.times and "role" in where)
+            return ends or not (self.continued and "role" in where)
         if not self._reported:
             self._generated += 1
         shown = self._rest(text) if ends else self._without_end(text)
@@ -167,11 +171,11 @@ class SoFar:
         self.own = Tokens(input=prompt, cached=cached if isinstance(cached, int) else 0, output=completion)
         self._generated = completion
         self._reported = True
-        if not self.times:
+        if not self.continued:
             self.prompt, self._details = prompt, details
 
     def _sum(self, usage: Json) -> None:
-        """What the caller is told: the first engine's prompt, and the output of all. The text so far was in later prompts only for our sake."""
+        """What the caller is told: the first engine's prompt and the output of all. Later prompts held the text so far for our sake."""
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if not isinstance(prompt, int) or not isinstance(completion, int):
             return

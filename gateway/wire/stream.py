@@ -16,7 +16,8 @@ from gateway.wire.tally import Tally
 from gateway.wire.template import Template, learn
 
 Normalise = Callable[[Json, str], Json]
-"""A dialect's `event`: (decoded event, reasoning field) → event in OpenAI's shape. Must not depend on the generated text."""
+"""A dialect's `event`: (decoded event, reasoning field) → event in OpenAI's shape. Must not depend on the generated text, unless all
+events are decoded; {} then means that the caller does not get this one."""
 
 BROKEN_TEXT: Final = 500
 TEMPLATES: Final = 8
@@ -50,6 +51,10 @@ class Transform(Protocol):
 
     def flush(self) -> bytes:
         """At the engine's EOF. An event that never ended is `broken`, never handed out."""
+        ...
+
+    def conclude(self, last: Json) -> bytes:
+        """Ends the answer in place of its engine, as `[DONE]` would have. last: the event that is missing."""
         ...
 
 
@@ -167,6 +172,9 @@ class Stream:
         self._break("the stream ended within an event" if parts.strange is None else "text that is no event", rest)
         return b""
 
+    def conclude(self, last: Json) -> bytes:
+        return b"data: " + encode(last) + b"\n\n" + self._end()
+
     def _event(self, event: bytes) -> bytes:
         if self.over:
             return b""
@@ -239,6 +247,8 @@ class Stream:
         """A decoded event that is part of the answer."""
         if self._normalise is not None and not self._raw:
             value = self._normalise(value, self._reasoning)
+            if not value:
+                return b""
         choices = value.get("choices")
         index: object = None
         if isinstance(choices, list) and choices:
