@@ -83,16 +83,14 @@ class Dispatch:
         x.rule, x.policy = decision.rule, decision.policy
         model.budget.first_try()
         failure: UpstreamFailure | None = None
-        hops: Sequence[Hop] = decision.ways
+        hops: Sequence[Hop] = [hop for hop in decision.ways if x.api in hop.dialect.paths]
+        if decision.ways and not hops:
+            raise _unsupported(model)
         begun = len(x.attempts)
         while hops:
             if failure is not None and not _may_go_on(x, model, failure, started, begun):
                 break
             hop, seat = hops[0], None
-            if x.api not in hop.dialect.paths:
-                failure = failure or _unsupported(model)
-                hops = hops[1:]
-                continue
             if hop.limited:
                 hop, seat = await self._sit(x, caller, hops)
             hops = [other for other in hops if other is not hop]

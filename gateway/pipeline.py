@@ -117,7 +117,7 @@ class Pipeline:
         if "Expect" in x.headers and not x.read:
             caller.close_after = True  # whether the body will still come, nobody knows
         if caller.streaming:
-            end = self._last_event(caller, no.message, no.type or type_of(no.status), no.param, no.code)
+            end = self._last_event(x, caller, no.message, no.type or type_of(no.status), no.param, no.code)
         else:
             end = caller.refused(no, identity(x))
         await self._end(x, caller, end)
@@ -133,7 +133,7 @@ class Pipeline:
             x.status, x.end = failure.status, blame + (End.WAIT if x.attempts else End.ROUTE)
         kind = failure.type or type_of(failure.status)
         if caller.streaming:
-            end = self._last_event(caller, message, kind, failure.param, failure.code)
+            end = self._last_event(x, caller, message, kind, failure.param, failure.code)
         else:
             headers = {"x-should-retry": "false"} if failure.status >= 500 and not failure.retryable else {}
             wait = failure.retry_after or (SOON if failure.status in (429, 503) else None)
@@ -141,9 +141,11 @@ class Pipeline:
             end = caller.refused(no, identity(x))
         await self._end(x, caller, end)
 
-    def _last_event(self, caller: Caller, message: str, kind: str, param: str | None, code: str | None) -> bytes:
-        """Keep-alive comments went out already, so the refusal must be an event."""
-        return caller.broken(error_event(message, kind, param, code))
+    def _last_event(self, x: Exchange, caller: Caller, message: str, kind: str, param: str | None, code: str | None) -> bytes:
+        """Keep-alive comments or events went out already, so the refusal must be an event."""
+        event = error_event(message, kind, param, code)
+        x.out_bytes += len(event)
+        return caller.broken(event)
 
     async def _end(self, x: Exchange, caller: Caller, end: bytes) -> None:
         """Settles, then releases the bytes that end the answer."""
@@ -165,7 +167,7 @@ class Pipeline:
                 no = surface.shutting_down()
                 x.status, x.end, x.error = no.status, End.OPERATOR + phase, "stopped"
                 if caller.streaming:
-                    caller.write(self._last_event(caller, no.message, type_of(no.status), None, no.code))
+                    caller.write(self._last_event(x, caller, no.message, type_of(no.status), None, no.code))
                 elif not caller.head_sent:
                     caller.write(caller.refused(no, identity(x)))
             else:

@@ -1,5 +1,6 @@
 """An engine dies in the middle of an answer, another goes on with it: at every event, and the caller sees no difference."""
 
+import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,10 +8,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.engine.continuing import continued, limit_of, may_continue
-from gateway.wire.continuation import SoFar
-from gateway.wire.openai import Fields, encode, parse_object
-from tests.harness import KEY, Answer, Rig, eventually, script
+from gateway.simulate import tokens
+from tests.harness import Answer, Rig, eventually, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,7 +30,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig
         for kind in ("vllm", "sglang"):
             for name in ("1", "2", "3"):
                 await rig.engine(kind + name, kind, reply_tokens=20, channel=patient())
-            for name in (kind, *(f"{kind}-{number}" for number in range(60))):  # each has a retry budget of its own
+            for name in (kind, *(f"{kind}-{number}" for number in range(80))):  # see `spare`
                 rig.model(name, {kind + "1": 1, kind + "2": 0, kind + "3": 0}, continuation="same-model")
         await rig.engine("counted1", "vllm", reply_tokens=20, channel=patient(usage="count"))
         await rig.engine("final1", "vllm", reply_tokens=20, channel=patient(usage="final"))
@@ -60,6 +59,19 @@ async def rig(gateway: Rig) -> Rig:
     return gateway
 
 
+NUMBERS = itertools.count(30)
+
+
+def spare(kind: str) -> str:
+    """A model that no test has used: each has a retry budget of its own."""
+    return f"{kind}-{next(NUMBERS)}"
+
+
+def words_of(text: str) -> list[str]:
+    """The simulators' tokens."""
+    return tokens.split(text)
+
+
 async def ask(rig: Rig, model: str, api: str = "chat", *, text: str | None = None, **more: Any) -> Answer:
     body = {"model": model, "stream": True, "stream_options": {"include_usage": True}, **more}
     if api == "chat":
@@ -76,7 +88,7 @@ def same(answer: Answer) -> list[str]:
 
 
 def words(answer: Answer) -> str:
-    return "".join((c.get("delta") or c).get("content") or c.get("text") or "" for chunk in answer.chunks for c in chunk["choices"])
+    return "".join((c.get("delta") or c).get("content") or c.get("text") or "" for chunk in answer.chunks for c in chunk.get("choices", ()))
 
 
 def tries(record: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -116,3 +128,170 @@ async def test_at_every_event_the_answer_is_the_same_to_the_byte(rig: Rig, kind:
         assert (record["status"], record["end"]) == (200, "--")
         assert (record["tokens"]["in"], record["tokens"]["out"]) == (usage["prompt_tokens"], usage["completion_tokens"])
         await eventually(lambda name=f"{kind}1": not rig.engines[name].engine.working)
+
+
+async def test_what_the_others_are_asked(rig: Rig) -> None:
+    rig.engines["vllm1"].script = script({"do": "cut", "after": 6})
+    answer = await ask(rig, spare("vllm"), max_tokens=9, min_tokens=8, max_completion_tokens=9)
+    first, second = sent(rig, "vllm1"), sent(rig, "vllm2")
+    got = second["messages"][-1]
+    assert got["role"] == "assistant" and words(answer).startswith(got["content"]) and got["content"] == got["content"].rstrip()
+    given = 9 - second["max_tokens"]
+    assert given == len(words_of(got["content"])) and (second["min_tokens"], second["max_completion_tokens"]) == (8 - given, 9 - given)
+    assert second["messages"][:-1] == first["messages"] and (second["continue_final_message"], second["add_generation_prompt"]) == (
+        True,
+        False,
+    )
+    assert answer.chunks[-1]["usage"]["completion_tokens"] == 9 and answer.chunks[-2]["choices"][0]["finish_reason"] == "length"
+    body = {"model": spare("vllm"), "prompt": PROMPT, "stream": True}
+    rig.engines["vllm1"].script = script({"do": "cut", "after": 6})
+    shorter = await rig.post("/v1/completions", body)
+    again = sent(rig, "vllm2")
+    assert again["prompt"].startswith(PROMPT) and PROMPT + words(shorter) > again["prompt"] > PROMPT
+    assert again["max_tokens"] == 16 - len(words_of(again["prompt"].removeprefix(PROMPT))), "the API's own limit"
+    assert shorter.done and shorter.chunks[-1]["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"do": "cut", "after": 7}, "cut"),
+        ({"do": "reset", "after": 7}, "cut"),
+        ({"do": "error_event", "after": 7}, "stream_error"),
+        ({"do": "garbage", "after": 7}, "garbage"),
+        ({"do": "bare_text", "after": 7}, "garbage"),
+        ({"do": "stall", "at": "mid_stream", "after": 7}, "timeout_idle"),
+    ],
+    ids=lambda value: value["do"] if isinstance(value, dict) else "",
+)
+async def test_however_it_dies(rig: Rig, fault: dict[str, Any], reason: str) -> None:
+    model = spare("vllm")
+    whole = await ask(rig, model)
+    rig.engines["vllm1"].script = script(fault)
+    answer = await ask(rig, model)
+    assert answer.done and words(answer) == words(whole) and answer.chunks[-1]["usage"] == whole.chunks[-1]["usage"]
+    record = await last_record(rig, answer)
+    assert tries(record) == [("first", "vllm1", reason), ("continue", "vllm2", "ok")]
+    assert (record["channel"], record["status"], record["end"], record["source"]) == ("vllm2", 200, "--", "continuous")
+
+
+async def test_another_kind_of_engine_goes_on_under_the_same_name(rig: Rig) -> None:
+    whole = await ask(rig, "crossed")
+    rig.engines["vllm1"].script = script({"do": "cut", "after": 7})
+    answer = await ask(rig, "crossed")
+    assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in answer.chunks}) == 1
+    assert sum("role" in choice["delta"] for chunk in answer.chunks for choice in chunk["choices"]) == 1
+    assert words(answer) == words(whole) and answer.events.count("[DONE]") == 1
+
+
+async def test_the_second_dies_as_well(rig: Rig) -> None:
+    model = spare("vllm")
+    whole = await ask(rig, model)
+    for after in (0, 1, 5):  # before its answer, before its text, in the middle of it
+        rig.engines["vllm1"].script = script({"do": "cut", "after": 7})
+        rig.engines["vllm2"].script = script({"do": "cut", "after": after})
+        answer = await ask(rig, model)
+        assert same(answer) == same(whole)
+        record = await last_record(rig, answer)
+        assert tries(record) == [("first", "vllm1", "cut"), ("continue", "vllm2", "cut"), ("continue", "vllm3", "ok")]
+        usage, prompt = whole.chunks[-1]["usage"], whole.chunks[-1]["usage"]["prompt_tokens"]
+        assert record["tokens"] == {"in": prompt, "out": usage["completion_tokens"]}
+        own = [attempt.get("tokens", {}) for attempt in record["attempts"]]
+        assert own[0]["in"] == prompt and own[2]["in"] > prompt, "its prompt held the text so far"
+        assert own[2]["out"] < usage["completion_tokens"] <= sum(part.get("out", 0) for part in own)
+
+
+async def test_when_nobody_can_go_on_the_caller_is_told_of_the_first_death(rig: Rig) -> None:
+    rig.engines["vllm1"].script = script({"do": "cut", "after": 7})
+    for name in ("vllm2", "vllm3"):
+        rig.engines[name].script = script({"do": "status", "status": 503})
+    answer = await ask(rig, spare("vllm"))
+    assert not answer.done and answer.error is not None and "in the middle of its answer" in answer.error["message"]
+    record = await last_record(rig, answer)
+    assert (record["status"], record["end"], record["error"]) == (200, "UD", "cut")
+    assert tries(record) == [("first", "vllm1", "cut"), ("continue", "vllm2", "status_503"), ("continue", "vllm3", "status_503")]
+    assert record["tokens"]["out"] == len(words_of(words(answer))) and record["source"] == "continuous"
+    assert record["bytes"]["out"] == len("".join(f"data: {event}\n\n" for event in answer.events).encode())
+
+
+# -- when it cannot be ---------------------------------------------------------------------------------------------------
+
+NOT_WITH: list[dict[str, Any]] = [
+    {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+    {"response_format": {"type": "json_object"}},
+    {"guided_regex": "a+"},
+    {"structured_outputs": {"regex": "a+"}},
+    {"logprobs": True},
+    {"n": 2},
+    {"echo": True},
+    {"messages": [{"role": "user", "content": TEXT}, {"role": "assistant", "content": "say"}]},
+]
+
+
+@pytest.mark.parametrize("more", NOT_WITH, ids=lambda more: next(iter(more)))
+async def test_requests_that_no_other_engine_can_go_on_with(rig: Rig, more: dict[str, Any]) -> None:
+    rig.engines["vllm1"].script = script({"do": "cut", "after": 7})
+    await breaks_off(rig, spare("vllm"), **more)
+
+
+@pytest.mark.parametrize("model", ["off", "alone", "once", "unable", "elsewhere", "thinks"])
+async def test_models_that_no_other_engine_can_go_on_with(rig: Rig, model: str) -> None:
+    rig.engines["vllm1"].script = rig.engines["thinks"].script = script({"do": "cut", "after": 7})
+    await breaks_off(rig, model)
+
+
+async def test_after_its_finish_an_answer_is_not_gone_on_with(rig: Rig) -> None:
+    whole = await ask(rig, spare("vllm"))
+    events = whole.chunks[-1]["usage"]["completion_tokens"] + 2
+    rig.engines["vllm1"].script = script({"do": "cut", "after": events})
+    await breaks_off(rig, spare("vllm"))
+
+
+async def breaks_off(rig: Rig, model: str, **more: Any) -> None:
+    """The honest error event, and nobody else was asked."""
+    answer = await ask(rig, model, **more)
+    assert answer.status == 200 and not answer.done and answer.error is not None
+    record = await last_record(rig, answer)
+    assert (record["status"], record["end"], record["error"]) == (200, "UD", "cut") and len(record["attempts"]) == 1
+    assert record["tokens"]["out"] > 0
+
+
+# -- tokens --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+async def test_when_only_the_end_is_missing_it_is_written(rig: Rig, kind: str) -> None:
+    model = spare(kind)
+    whole = await ask(rig, model, max_tokens=10)
+    rig.engines[f"{kind}1"].script = script({"do": "cut", "after": 11})
+    answer = await ask(rig, model, max_tokens=10)
+    assert same(answer)[:-3] == same(whole)[:-3] and same(answer)[-2:] == same(whole)[-2:]
+    end = answer.chunks[-2]["choices"][0]
+    assert (end["finish_reason"], end["index"], end["delta"]) == ("length", 0, {"content": ""})
+    record = await last_record(rig, answer)
+    assert tries(record) == [("first", f"{kind}1", "cut")] and record["tokens"]["out"] == 10
+    assert (record["status"], record["end"], record["source"]) == (200, "--", "continuous")
+
+
+@pytest.mark.parametrize("model", ["counted", "final"])
+async def test_without_continuous_usage_tokens_are_counted(rig: Rig, model: str) -> None:
+    whole = await ask(rig, model)
+    rig.engines[f"{model}1"].script = script({"do": "cut", "after": 7})
+    answer = await ask(rig, model)
+    record = await last_record(rig, answer)
+    assert words(answer) == words(whole) and record["source"] == "counted"
+    assert tries(record) == [("first", f"{model}1", "cut"), ("continue", "vllm2", "ok")]
+    assert record["tokens"]["out"] == len(words_of(words(whole)))
+
+
+async def test_a_caller_who_leaves_pays_for_what_came_from_both(rig: Rig) -> None:
+    rig.engines["vllm1"].script = script({"do": "cut", "after": 7})
+    rig.engines["vllm2"].script = script({"do": "stall", "at": "mid_stream", "after": 4})
+    async with rig.open_stream(spare("vllm"), TEXT) as answer:
+        id, got = answer.headers["x-request-id"], b""
+        while "\N{SNOWMAN}".encode() not in got:  # its ninth token, the third of the second engine
+            got += await answer.content.readany()
+    record = await rig.record(id=id)
+    assert record["end"] == "CD" and record["attempts"][-1]["kind"] == "continue" and record["attempts"][-1]["reason"] == "abandoned"
+    assert (record["tokens"]["out"], record["source"]) == (9, "continuous")
+    assert [attempt["tokens"]["out"] for attempt in record["attempts"]] == [6, 3]

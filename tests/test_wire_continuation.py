@@ -1,0 +1,95 @@
+"""The answer so far, event by event: what is held back, what is joined at the seam, which tokens the caller has."""
+
+from typing import Any
+
+import pytest
+
+from gateway.exchange import Tokens
+from gateway.wire.continuation import SoFar
+
+
+def event(text: str | None = None, *, finish: str | None = None, usage: tuple[int, int] | None = None, **delta: Any) -> dict[str, Any]:
+    found = {**delta, **({} if text is None else {"content": text})}
+    made: dict[str, Any] = {"id": "i", "created": 1, "choices": [{"index": 0, "delta": found, "finish_reason": finish}]}
+    return {**made, "usage": {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}} if usage else made
+
+
+def told(so_far: SoFar, *events: dict[str, Any]) -> list[str | None]:
+    """What the caller gets of each event; None = not that event."""
+    shown = [so_far.event(event, "reasoning") for event in events]
+    return [value["choices"][0]["delta"].get("content") if value else None for value in shown]
+
+
+def engine(so_far: SoFar, *texts: str) -> list[str | None]:
+    so_far.begin(lambda value, _: value)
+    return told(so_far, *map(event, texts))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        (["one", " two"], [" three"], "one two three"),
+        (["one", " "], [" two"], "one two"),  # written again by the second
+        (["one", " "], ["two"], "one two"),  # not written again
+        (["one\n\n"], ["\n", "\ntwo"], "one\n\ntwo"),
+        (["one", "\n"], ["\n\n", "two"], "one\n\ntwo"),  # the second knows better
+        (["one", " "], ["", " two"], "one two"),
+        (["one ", "two"], ["ly"], "one twoly"),
+        (["the text so far, ", "long"], ["the text so far, long", " enough"], "the text so far, long enough"),
+        (["the text so far, ", "long"], ["the text so far, long enough"], "the text so far, long enough"),
+        (["ha"], ["ha", "ha"], "hahaha"),  # too short to say that it is repeated
+    ],
+)
+def test_the_seam(first: list[str], second: list[str], text: str) -> None:
+    so_far = SoFar(None)
+    shown = engine(so_far, *first)
+    assert so_far.able and not so_far.text[-1:].isspace() and so_far.text == "".join(filter(None, shown))
+    shown += engine(so_far, *second)
+    assert "".join(filter(None, shown)) == so_far.text == text and so_far.continued
+
+
+def test_white_space_at_the_very_end_is_given_back() -> None:
+    for end in (event("", finish="stop"), event(None, finish="stop"), event("\n", finish="stop")):
+        so_far = SoFar(None)
+        engine(so_far, "one", " \n")
+        text = "\n" if (end["choices"][0]["delta"].get("content")) else ""
+        assert told(so_far, end) == [" \n" + text] and so_far.text == "one \n" + text and not so_far.able
+    so_far = SoFar(None)
+    engine(so_far, "one", "\n")
+    engine(so_far)  # a second that has nothing to add
+    assert told(so_far, event("", role="assistant"), event("", finish="stop")) == [None, "\n"]
+
+
+def test_what_ends_the_right_to_go_on() -> None:
+    for last in (
+        event(None, finish="stop"),
+        event(None, reasoning="hm"),
+        event(None, tool_calls=[{"index": 0}]),
+        {"choices": [{"index": 0, "delta": {}}, {"index": 1, "delta": {}}]},
+        {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": []}}]},
+    ):
+        so_far = SoFar(None)
+        engine(so_far, "one")
+        assert so_far.able and so_far.event(last, "reasoning") == last and not so_far.able
+
+
+def test_tokens_are_those_the_caller_has() -> None:
+    so_far = SoFar(8)
+    so_far.begin(lambda value, _: value)
+    told(so_far, event("one", usage=(5, 1)), event(" two", usage=(5, 3)), event("\n", usage=(5, 4)))
+    assert (so_far.given, so_far.own) == (3, Tokens(5, 0, 4)), "the line's end was generated and not given"
+    so_far.begin(lambda value, _: value)
+    value = so_far.event(event("\nthree", usage=(9, 2)), "reasoning")
+    assert value["usage"] == {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10} and so_far.given == 5 and not so_far.full
+    so_far.event(event(" four", usage=(9, 5)), "reasoning")
+    assert so_far.full and so_far.exact
+    end = so_far.event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": None}}, "reasoning")
+    assert end["usage"] == {"prompt_tokens": 5, "completion_tokens": 8, "prompt_tokens_details": None}
+
+
+def test_an_engine_that_failed_before_its_text_leaves_no_trace() -> None:
+    so_far = SoFar(None)
+    so_far.begin(lambda value, _: value)
+    so_far.event({**event(None, role="assistant"), "id": "first"}, "reasoning")
+    so_far.begin(lambda value, _: value)
+    assert so_far.event({**event("one"), "id": "second"}, "reasoning")["id"] == "second" and not so_far.continued
