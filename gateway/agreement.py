@@ -18,7 +18,7 @@ from gateway.bus.server import BusServer, Link
 from gateway.config.resolved import Channel
 from gateway.discover.drains import WHOLE, Drain, Drains
 from gateway.discover.endpoints import Endpoints
-from gateway.discover.look import DOWN, DRAINING, EJECTED, NEW, WEDGED, Look
+from gateway.discover.look import BUSY, DEGRADED, DOWN, DRAINING, EJECTED, NEW, UP, WEDGED, Look
 
 log = logging.getLogger("gateway.agreement")
 
@@ -26,6 +26,8 @@ Key = tuple[str, str]
 """Channel's name, endpoint's URL."""
 HEARD_PATIENCE: Final = 2.0
 """Seconds that workers have to say that they heard."""
+FORGOTTEN: Final = 5.0
+"""Seconds after its cooldown in which workers must have reported an ejected endpoint as such."""
 TOGETHER: Final = 0.05
 """Seconds that figures wait for others, to go in one frame."""
 VERDICTS: Final = ("", NEW, WEDGED, DRAINING, DOWN)
@@ -249,8 +251,8 @@ class Agreement:
         self.refresh()
         return changed, await self.all_heard(self._number)
 
-    async def expire(self) -> None:
-        """Takes back the drains whose time is over, for ever."""
+    async def keep(self) -> None:
+        """Takes back, for ever, the drains whose time is over, and ejections that nobody knows of."""
         while True:
             if self.drains.over(time.time()):
                 async with self._draining:
@@ -258,7 +260,21 @@ class Agreement:
                 for drain in over:
                     log.warning("channel %s: %s is no longer drained: its time is over", drain.channel, drain.endpoint or "all of it")
                 self.refresh()
+            self.settle()
             await asyncio.sleep(1.0)
+
+    def settle(self) -> None:
+        """Forgets ejections that no worker has any more, though none reported a recovery: half of a channel was out already, say."""
+        now, links = self._now(), self._bus.links.values()
+        late = [key for key, out in self._ejections.items() if now - out.until > FORGOTTEN]
+        if not late or not all(link.health for link in links) or not links:
+            return
+        met = ((seen["channel"], seen["endpoint"], seen["state"]) for link in links for seen in link.health.get("endpoints", ()))
+        out = {(channel, url) for channel, url, state in met if state not in (UP, DEGRADED, BUSY)}
+        over = [key for key in late if key not in out]
+        for key in over:
+            del self._ejections[key]
+        self._tell(over)
 
     def state(self, channel: str, url: str) -> list[tuple[str, str, float]]:
         """What is known here beside the look: state, why, since (wall clock)."""

@@ -168,7 +168,7 @@ class Control:
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
-        for work in (self._tell_queued(), self.agreement.expire(), self._watch_files(), self._refill()):
+        for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(), self._refill()):
             self._keep(work)
         for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir)):
             self._keep(work)

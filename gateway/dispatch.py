@@ -91,6 +91,9 @@ class Dispatch:
             if failure is not None and not _may_go_on(x, model, failure, started, begun):
                 break
             hop, seat = hops[0], None
+            if failure is not None and hop.at.breaker.barred:  # drained since the plan was made
+                hops = hops[1:]
+                continue
             if hop.limited:
                 hop, seat = await self._sit(x, caller, hops)
             hops = [other for other in hops if other is not hop]

@@ -250,7 +250,7 @@ class Rollout:
             assert self.config is not None and bus.current is not None
             listed = self.supply.listed(self.config)
             if moved(self._listed, listed):
-                self._probe(listed)
+                self._probe(listed, self.config)
             config = self.supply.handed(self.config)
             changed = moved(self.config.channels, config.channels)
             if changed:
@@ -276,7 +276,7 @@ class Rollout:
         listed = self.supply.listed(config)
         config = await self._with_engines(config, listed)
         if config.registries:
-            self._probe(listed)
+            self._probe(listed, config)
             await self.supply.seen(config, DETECT_PATIENCE)
         return self.supply.handed(config)
 
@@ -286,11 +286,12 @@ class Rollout:
         self.registries.adopt(self.config.registries)
         if self.supply.keep(self.config):
             await asyncio.to_thread(self.supply.write, self._remembered())
-        self._probe(self.supply.listed(self.config))
+        self._probe(self.supply.listed(self.config), self.config)
 
-    def _probe(self, listed: dict[str, Channel]) -> None:
+    def _probe(self, listed: dict[str, Channel], config: Resolved) -> None:
+        """config: whose models say what each channel's engines must have."""
         self._listed = listed
-        self.endpoints.adopt(listed)
+        self.endpoints.adopt(listed, config.models)
 
     def _remembered(self) -> Path:
         assert self.config is not None
@@ -301,7 +302,7 @@ class Rollout:
         auto = {name: channel for name, channel in config.channels.items() if channel.auto}
         if not auto:
             return config
-        self._probe(listed)
+        self._probe(listed, config)
         with contextlib.suppress(TimeoutError):
             await self.endpoints.detect_all(DETECT_PATIENCE)
         found = {name: self.endpoints.engine_of(name) for name in auto}

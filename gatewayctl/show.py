@@ -11,8 +11,8 @@ from gatewayctl.session import Session
 
 STYLES: Final = {
     "green": "up serving ok closed yes true running".split(),
-    "yellow": "starting draining busy half-open unknown degraded".split(),
-    "bold red": "down hung ejected failed refused no lost false unreachable".split(),
+    "yellow": "starting draining busy unknown degraded".split(),
+    "bold red": "down hung ejected wedged failed refused no lost false unreachable".split(),
 }
 _style_of: Final = {word: style for style, words in STYLES.items() for word in words}
 

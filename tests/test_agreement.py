@@ -209,6 +209,29 @@ async def test_an_ejection_whose_time_is_over_is_on_trial(house):
     assert two.state() == "ejected", "who comes later tries it first, too"
 
 
+async def test_an_ejection_that_no_worker_knows_of_is_forgotten(house, monkeypatch):
+    """Half of the channel was out already, so each serves on; nobody recovers what he has not ejected."""
+    monkeypatch.setattr(module, "FORGOTTEN", 0.0)
+    one, two = await house.open()
+    agreement = house.control.agreement
+    one.fails()
+    await everywhere([one, two], "ejected")
+    out = {"channel": "gpu", "endpoint": A, "why": "", "in_flight": 0, "errors": 0, "ttft": 0, "handshakes": 0, "for": 1.0}
+    one.reported = [{**out, "state": "degraded"}]
+    two.reported = [{**out, "state": "ejected"}]
+    await eventually(lambda: all(link.health.get("endpoints") for link in house.control.bus.links.values()))
+    agreement.settle()
+    assert agreement.ejection("gpu", A), "its cooldown goes on"
+    agreement.ejection("gpu", A).until = time.monotonic() - 1
+    agreement.settle()
+    assert agreement.ejection("gpu", A), "one worker still says so"
+    two.reported = []
+    await eventually(lambda: not house.control.bus.links[1].health["endpoints"])
+    agreement.settle()
+    assert agreement.ejection("gpu", A) is None
+    await everywhere([one, two], "up")
+
+
 async def test_events_of_endpoints_that_are_gone_are_passed_over(house):
     one, two = await house.open()
     one.watch.notice("gpu", C, "ejected", "reset", 10.0)
@@ -365,7 +388,7 @@ async def test_a_drained_channel_is_drained_with_all_that_comes(house):
 
 async def test_a_drain_ends_by_itself(house):
     (one,) = await house.open(1)
-    task = asyncio.create_task(house.control.agreement.expire())
+    task = asyncio.create_task(house.control.agreement.keep())
     await house.control.agreement.drain(house.control.channel, A, by="ann", seconds=0.2)
     assert one.state() == "draining"
     await eventually(lambda: one.state() == "up")

@@ -17,7 +17,7 @@ from gateway.bus.memory import to_memfd
 from gateway.bus.server import BusServer
 from gateway.config.load import load
 from gateway.config.resolve import resolve
-from gateway.config.resolved import Key, Resolved
+from gateway.config.resolved import FORMAT, Key, Resolved
 from tests.harness import eventually
 
 
@@ -216,7 +216,7 @@ def test_a_parcel_survives_the_memfd_and_another_format_is_refused() -> None:
         data = file.read()
     found = Parcel.from_bytes(data)
     assert (found.rev, found.config(), [len(Parcel.keys(part)) for part in found.slices]) == (7, CONFIG, [2_000, 1])
-    for bad in (b"", b"\xc1", data[:-5], data.replace(b"format\x01", b"format\x63")):
+    for bad in (b"", b"\xc1", data[:-5], data.replace(b"format" + bytes([FORMAT]), b"format\x63")):
         with pytest.raises(BusError):
             Parcel.from_bytes(bad)
 

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -141,7 +142,12 @@ async def test_reload_waits_for_workers_that_are_new(desk, config, inside, monke
     desk.states = ["up", "starting"]
     asked = asyncio.Event()
     status = desk.status
-    monkeypatch.setattr(desk, "status", lambda: (asked.set(), status())[1])
+
+    def noted() -> Any:
+        asked.set()
+        return status()
+
+    monkeypatch.setattr(desk, "status", noted)
     reloaded = asyncio.create_task(inside("reload"))
     if starts:
         async with asyncio.timeout(10):

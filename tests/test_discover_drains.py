@@ -1,8 +1,9 @@
 """The file of drains: on the disk before it counts, and never a reason not to serve."""
 
+import os
+
 import pytest
 
-from gateway.discover import drains as module
 from gateway.discover.drains import Drain, Drains
 
 
@@ -61,7 +62,7 @@ def test_what_cannot_be_written_does_not_count(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         drains.add(drain("b"))
     with pytest.raises(OSError, match="No space"):

@@ -31,7 +31,8 @@ def test_which_requests() -> None:
 def test_limits_and_what_cannot_be_asked() -> None:
     assert limit_of("chat", fields()) is None and limit_of("completions", fields()) == 16
     assert limit_of("chat", fields(max_tokens=9, max_completion_tokens=7)) == 7
-    for more in ({"messages": []}, {"messages": "hi"}, {"messages": [{"role": "assistant", "content": "a"}]}):
+    wrong: list[dict[str, Any]] = [{"messages": []}, {"messages": "hi"}, {"messages": [{"role": "assistant", "content": "a"}]}]
+    for more in wrong:
         assert continued("chat", fields(**more), "text", 1) is None
     for prompt in (["a"], [1, 2], None):
         assert continued("completions", fields(prompt=prompt), "text", 1) is None

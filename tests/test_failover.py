@@ -20,9 +20,8 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig
     """Each test uses channels of its own, since a breaker remembers."""
     async with Rig(tmp_path_factory.mktemp("failover")) as rig:
         for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"):
-            await rig.engine(
-                name, "sglang" if name in "cd" else "vllm", model=ODD, channel={"credential": "engine-secret-42", "timeouts": {**SHORT}, "breaker": {"share": 100, "slow_start": "0s"}}
-            )
+            channel = {"credential": "engine-secret-42", "timeouts": {**SHORT}, "breaker": {"share": 100, "slow_start": "0s"}}
+            await rig.engine(name, "sglang" if name in "cd" else "vllm", model=ODD, channel=channel)
         dead = {"engine": "vllm", "model": ODD, "endpoints": [f"http://127.0.0.1:{free_port()}"]}
         rig.config["channels"] |= {"dead": dead, "notls": {**dead, "endpoints": [rig.engines["a"].url.replace("http:", "https:")]}}
         rig.config["channels"]["two"] = {**dead, "endpoints": [rig.engines["j"].url, rig.engines["k"].url]}

@@ -89,7 +89,7 @@ async def test_what_one_worker_meets_all_workers_know_within_a_second(rig: Rig) 
 
     async def recovered() -> bool:
         await rig.chat("qwen", max_tokens=1)
-        return (await endpoints(rig))["a"]["state"] == "up"
+        return bool((await endpoints(rig))["a"]["state"] == "up")
 
     await eventually(recovered)
     before = sent(rig, "a")
@@ -109,14 +109,14 @@ async def test_an_engine_that_refuses_is_ejected_everywhere_and_comes_back_every
 
     async def bad() -> bool:
         await of_workers(rig)
-        return (await endpoints(rig))["a"]["state"] in ("ejected", "down")
+        return bool((await endpoints(rig))["a"]["state"] in ("ejected", "down"))
 
     await eventually(bad)
     await rig.engines["a"].up()
 
     async def good() -> bool:
         await of_workers(rig)
-        return (await endpoints(rig))["a"]["state"] == "up"
+        return bool((await endpoints(rig))["a"]["state"] == "up")
 
     await eventually(good, within=25.0)
     before = sent(rig, "a")
@@ -133,7 +133,7 @@ async def test_a_worker_that_was_killed_knows_what_the_others_know(rig: Rig) -> 
 
     async def ejected() -> bool:
         await of_workers(rig)
-        return (await endpoints(rig))["a"]["state"] == "ejected"
+        return bool((await endpoints(rig))["a"]["state"] == "ejected")
 
     await eventually(ejected)
     killed = rig.pid_of("worker-0")
@@ -166,7 +166,7 @@ async def test_a_drain_survives_everything(rig: Rig) -> None:
 
     async def back() -> bool:
         with contextlib.suppress(Exception):
-            return (await endpoints(rig))["a"]["state"] == "draining"
+            return bool((await endpoints(rig))["a"]["state"] == "draining")
         return False
 
     await eventually(back)

@@ -38,9 +38,8 @@ def conditions(when: dict[str, Any], *, bounds: tuple[int, int] = (0, 0), salt: 
 
 def ask(body: dict[str, Any] | None = None, headers: dict[str, str] | None = None, **more: Any) -> Ask:
     fields = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in (body or {}).items()}
-    return Ask(
-        **{"api": "chat", "model": "qwen", "at": MONDAY_NOON, "size": 1_000_000, **more}, fields=fields, headers=CIMultiDictProxy(CIMultiDict(headers or {}))
-    )
+    given = {"api": "chat", "model": "qwen", "at": MONDAY_NOON, "size": 1_000_000, **more}
+    return Ask(**given, fields=fields, headers=CIMultiDictProxy(CIMultiDict(headers or {})))
 
 
 def user(text: Any) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def plan(node: Any, now: float = 0.0, **more: Any) -> str:
 
 
 def way(leaves: dict[str, Leaf], url: str) -> Way:
-    return next(one for each in leaves.values() for one in each.ways() if one.url == url)
+    found: Way = next(one for each in leaves.values() for one in each.ways() if one.url == url)
+    return found
 
 
 def fail(one: Way, now: float = 0.0) -> None:

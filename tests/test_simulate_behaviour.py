@@ -347,10 +347,48 @@ async def test_stop_leaves_no_task_behind_even_with_streams_open() -> None:
     assert asyncio.all_tasks() == before
 
 
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+async def test_an_answer_that_has_begun_is_gone_on_with(kind) -> None:
+    on = {"continue_final_message": True, "add_generation_prompt": False}
+    async with await start(kind) as simulator:
+        whole = await chat(simulator, max_tokens=12)
+        text = whole["choices"][0]["message"]["content"]
+        for taken in range(1, 12):
+            begun = "".join(tokens.split(text)[:taken])
+            messages = [*MESSAGES, {"role": "assistant", "content": begun + "\n"}]  # a template trims it
+            rest = await chat(simulator, max_tokens=12 - taken, messages=messages, **on)
+            assert begun + rest["choices"][0]["message"]["content"] == text
+            assert rest["usage"]["completion_tokens"] == 12 - taken and rest["usage"]["prompt_tokens"] > whole["usage"]["prompt_tokens"]
+        odd = await chat(simulator, max_tokens=12, messages=[*MESSAGES, {"role": "assistant", "content": "no such beginning"}], **on)
+        assert odd["choices"][0]["message"]["content"] == text
+        raw = {"model": "qwen3", "max_tokens": 12}
+        asked = await post(simulator, "/v1/completions", prompt="Hi <|assistant|>", **raw)
+        text = asked["choices"][0]["text"]
+        begun = "".join(tokens.split(text)[:5])
+        rest = await post(simulator, "/v1/completions", prompt=f"Hi <|assistant|>{begun}", **{**raw, "max_tokens": 7})
+        assert begun + rest["choices"][0]["text"] == text
+        if kind == "vllm":
+            refused = await post(simulator, "/v1/chat/completions", model="qwen3", messages=MESSAGES, continue_final_message=True)
+            assert "Cannot set both" in refused["error"]["message"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_odd_bodies_get_an_error_of_the_engine_and_never_a_crash(kind) -> None:
     odd: list[object] = [None, True, -1, 2.5, "", [], {}, [[1]], [["a"]], {"a": 1}, 10**12, [3, {"role": "user", "content": [3]}]]
-    keys = ("model", "messages", "n", "max_tokens", "stream", "tools", "tool_choice", "response_format", "stop", "prompt", "input")
+    keys = (
+        "model",
+        "messages",
+        "continue_final_message",
+        "n",
+        "max_tokens",
+        "stream",
+        "tools",
+        "tool_choice",
+        "response_format",
+        "stop",
+        "prompt",
+        "input",
+    )
     async with await start(kind, max_model_len=500) as simulator, aiohttp.ClientSession() as session:
         for path in ("/v1/chat/completions", "/v1/completions"):
             for key in keys:

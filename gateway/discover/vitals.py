@@ -17,8 +17,6 @@ from gateway.engine.family import DIALECTS
 
 ABSENT: Final = 60.0
 """Seconds until a path that was not there is asked for again."""
-COSTS_A_TOKEN: Final = frozenset({"sglang"})
-"""Engines whose health path makes them generate one. Their model list says whether they answer, their figures whether they work."""
 STALE: Final = 30.0
 """Seconds after which figures say nothing any more."""
 
@@ -46,7 +44,7 @@ class Vitals:
         self._lines = lines if keep else None
         planes = DIALECTS[engine].planes
         try:
-            if health and (path := health_path(engine, planes)):
+            if health and (path := health_path(planes)):
                 await self._health(await lines.to(channel, endpoint, planes.health_plane), path)
             asker = await lines.to(channel, endpoint, planes.metrics_plane)
             return await self._metrics(asker, engine, channel.wedged_after)
@@ -94,12 +92,12 @@ class Vitals:
         self.stuck.forget()
 
 
-def health_path(engine: str, planes: Planes) -> str | None:
+def health_path(planes: Planes) -> str | None:
     """The path that says how the engine is, at no cost; None = there is none, or the model list says the same.
 
     `openai` is any server: some have a /health that sends requests to models, so theirs is left alone.
     """
-    return None if engine in COSTS_A_TOKEN or planes.health == planes.models else planes.health
+    return None if planes.health == planes.models else planes.health
 
 
 def health_of(answer: Answer | Trouble, path: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ class SGLang(OpenAI):
 
     name = "sglang"
     paths: Mapping[str, str] = {**OpenAI.paths, "score": "/v1/score", "tokenize": "/v1/tokenize"}
-    planes = Planes(version="/server_info")
+    planes = Planes(version="/server_info", health=None)  # its /health generates a token
     continuous_usage = True
     continues = True
     figures: ClassVar[Mapping[str, str]] = {

@@ -58,7 +58,7 @@ def last_user_text(messages: Json) -> str:
 def begun_by(body: Body) -> str:
     """The assistant's message that a chat is to go on with (`continue_final_message`). Chat templates trim it."""
     messages = _dicts(body.get("messages"))
-    if body.get("continue_final_message") is not True or messages[-1].get("role") != "assistant":
+    if body.get("continue_final_message") is not True or not messages or messages[-1].get("role") != "assistant":
         return ""
     return text_of(messages[-1].get("content")).rstrip()
 

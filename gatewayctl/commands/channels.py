@@ -108,7 +108,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("registry", found.get("registry") or None),
             ("drained", f"by {drained['by']}{until(drained)}" if drained else None),
             ("limits", _limits(limits)),
-            *((f"now {name.replace('_', ' ')}", value) for name, value in (found.get("capacity") or {}).items()),
+            ("queue", _queue(found.get("capacity") or {})),
         ],
         indent=2,
     )
@@ -130,6 +130,20 @@ def _limits(limits: dict[str, Any]) -> str | None:
     if said:
         said.append(f"then {limits.get('queue')} wait for up to {limits.get('queue_wait'):g} s")
     return ", ".join(said) or None
+
+
+def _queue(capacity: dict[str, Any]) -> str | None:
+    """How it stands with the places of a limited channel; None: it has no limit."""
+    if not capacity:
+        return None
+    said = [f"{capacity.get('in_flight', 0)} places taken", f"{capacity.get('queued', 0)} wait"]
+    if capacity.get("oldest"):
+        said.append(f"the longest for {capacity['oldest']:.1f} s")
+    if capacity.get("drain"):
+        said.append(f"{capacity['drain']:.3g} places come free a second")
+    if capacity.get("shed"):
+        said.append(f"{capacity['shed']} refused")
+    return ", ".join(said)
 
 
 @command(
