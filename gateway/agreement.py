@@ -166,7 +166,12 @@ class Agreement:
         if key not in self._endpoints.looks():
             return  # of a revision that is gone
         before = self._ejections.get(key)
-        if message["event"] == "ejected":
+        if message["event"] == "ejected" and before is None and self._half_out(key):
+            log.info("channel %s: %s stays in, half of its channel is ejected already", *key)
+            link.send(frame("stays", channel=key[0], endpoint=key[1]))
+            link.send(self._states([other for other in self._ejections if other[0] == key[0]], whole=False))  # for them there is room now
+            return
+        elif message["event"] == "ejected":
             reason, now = message["reason"], self._now()
             since = before.since if before is not None else time.time()
             self._ejections[key] = Ejection(since, now + message["remaining"], reason)
@@ -178,6 +183,12 @@ class Agreement:
             del self._ejections[key]
             log.info("channel %s: %s serves again, says worker-%d", *key, link.slot)
         self._tell([key])
+
+    def _half_out(self, key: Key) -> bool:
+        """Whether as many of a channel's endpoints are ejected as may be at once. Each worker sees to that for itself; two that
+        eject different ones in the same moment are told here which of them stays in."""
+        size = sum(channel == key[0] for channel, _ in self._endpoints.looks())
+        return sum(channel == key[0] for channel, _ in self._ejections) >= max(1, size // 2)
 
     def _tell(self, keys: Iterable[Key], gone: Iterable[Key] = ()) -> None:
         if keys or gone:

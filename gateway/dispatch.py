@@ -5,7 +5,7 @@ Fallback models follow when everything of the model failed. What the caller has 
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from time import monotonic
 from typing import Final
 
@@ -34,7 +34,7 @@ from gateway.wire.answers import header_block
 from gateway.wire.continuation import SoFar
 from gateway.wire.openai import encode
 from gateway.wire.stream import transform
-from gateway.words import End
+from gateway.words import STREAMING_APIS, End
 
 log = logging.getLogger("gateway.request")
 
@@ -51,13 +51,16 @@ class Dispatch:
         self._seats = seats
         self._measure = measure
 
-    async def deliver(self, x: Exchange, caller: Caller) -> None:
-        """Returns when the caller has its answer. Raises the failure or Refusal that the caller is to be told."""
+    def deliver(self, x: Exchange, caller: Caller) -> Awaitable[None]:
+        """Done when the caller has its answer. Raises the failure or Refusal that the caller is to be told."""
         model: ModelLive = x.virtual
+        return self._serve_or_fall_back(x, caller, model) if model.fallbacks else self._serve(x, caller, model, "first")
+
+    async def _serve_or_fall_back(self, x: Exchange, caller: Caller, model: ModelLive) -> None:
         try:
             await self._serve(x, caller, model, "first")
         except (UpstreamFailure, Refusal) as no:
-            if x.first or not model.fallbacks or not _elsewhere(no, model):
+            if x.first or not _elsewhere(no, model):
                 raise
             await self._fall_back(x, caller, model, no)
 
@@ -81,11 +84,14 @@ class Dispatch:
         if isinstance(decision, Ask):
             decision = await self._decide(x, model, decision)
         x.rule, x.policy = decision.rule, decision.policy
+        x.via = decision.via or (model.name if model is not x.virtual else "")
         model.budget.first_try()
         failure: UpstreamFailure | None = None
-        hops: Sequence[Hop] = [hop for hop in decision.ways if x.api in hop.dialect.paths]
-        if decision.ways and not hops:
-            raise _unsupported(model)
+        hops: Sequence[Hop] = decision.ways
+        if x.api not in STREAMING_APIS:  # those every engine serves
+            hops = [hop for hop in hops if x.api in hop.dialect.paths]
+            if decision.ways and not hops:
+                raise _unsupported(model)
         begun = len(x.attempts)
         while hops:
             if failure is not None and not _may_go_on(x, model, failure, started, begun):
@@ -96,12 +102,12 @@ class Dispatch:
                 continue
             if hop.limited:
                 hop, seat = await self._sit(x, caller, hops)
-            hops = [other for other in hops if other is not hop]
             try:
                 await self._attempt(x, caller, hop, kind if len(x.attempts) == begun else "failover")
                 return
             except UpstreamFailure as error:
                 log.info("request %s: attempt at channel %s failed: %s", x.id, hop.name, error.reason)
+                hops = [other for other in hops if other is not hop]
                 if x.first:
                     failure = error
                     break
@@ -121,7 +127,7 @@ class Dispatch:
         none can."""
         so_far: SoFar = x.so_far
         since = monotonic()
-        ways = [hop for hop in hops if hop.model == x.upstream_model and hop.dialect.continues and x.api in hop.dialect.paths]
+        ways = [hop for hop in hops if hop.model == x.upstream_model and hop.dialect.continues and not hop.at.breaker.barred]
         while ways and so_far.able and _may_go_on(x, model, died, since, begun):
             rest = continued(x.api, x.fields, so_far.text, so_far.given)
             if rest is None:
@@ -176,7 +182,7 @@ class Dispatch:
         x.rewrites = x.shaped + rewrites
         request = _request(x, hop, encode(fields))
         begun = monotonic()
-        attempt = Attempt(kind, hop.name, hop.at.url, hop.model)
+        attempt = Attempt(kind, hop.name, hop.at.url, hop.model, via=x.via)
         x.attempts.append(attempt)
         x.channel, x.endpoint, x.upstream_model = hop.name, hop.at.url, hop.model
         x.ticket = hop.at.breaker.begin(begun)
@@ -252,7 +258,7 @@ class Dispatch:
 def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:
     """The bytes for the engine. Of the caller's headers only its trace goes on; its key, cookies and identity never do."""
     own = b"x-request-id: %b\r\n" % x.request_id.encode()
-    trace = x.headers.get("traceparent")
+    trace = x.headers.get("traceparent") if x.trace else None
     if trace and len(trace) == 55 and trace[3:35] == x.trace:  # `accept` read it there, so it is well formed
         own += header_block({"traceparent": trace})
         state = x.headers.get("tracestate")

@@ -24,7 +24,7 @@ class Tokens(Struct, omit_defaults=True, frozen=True):
 class Attempt(Struct, omit_defaults=True):
     """One try at an engine. kind: first, failover, fallback, continue. reason: why it failed, or `ok`. ms: how long it took.
 
-    tokens: what it says of its own part, when several engines had a part in one answer.
+    tokens: what it says of its own part, when several engines had a part in one answer. via: as the record's.
     """
 
     kind: str
@@ -35,6 +35,7 @@ class Attempt(Struct, omit_defaults=True):
     status: int = 0
     ms: float = 0.0
     tokens: Tokens = Tokens()
+    via: str = ""
 
 
 class Millis(Struct, omit_defaults=True, frozen=True):
@@ -68,7 +69,8 @@ class Record(Struct, omit_defaults=True):
     """A journal line (DESIGN §5). kind: open (at dispatch) or done (at settle). ts: Unix seconds at accept.
 
     end: two letters, see `words.End`. source: where the token counts come from: final, continuous, counted, none.
-    tpot: milliseconds per output token after the first.
+    tpot: milliseconds per output token after the first. rule, policy: what decided. via: the virtual model whose targets served, when a
+    rule or a fallback led to another than was asked for.
     """
 
     v: int
@@ -102,6 +104,7 @@ class Record(Struct, omit_defaults=True):
     bytes: Bytes = Bytes()
     rewrites: list[str] = []
     facts: Facts = Facts()
+    via: str = ""
 
 
 _encoder = msgspec.json.Encoder()
@@ -145,6 +148,7 @@ class Exchange(Struct, eq=False):
     wants_continuous: bool = False
     rule: str = ""
     policy: str = ""
+    via: str = ""
     channel: str = ""
     endpoint: str = ""
     upstream_model: str = ""
@@ -172,21 +176,21 @@ class Exchange(Struct, eq=False):
 
     def opening(self, node: str, slot: int, rev: int) -> Record:
         """The `open` line: what is known when the request is sent to an engine for the first time."""
-        record = self.opened = self._record("open", node, slot, rev)
-        record.channel, record.endpoint, record.upstream_model = self.channel, self.endpoint, self.upstream_model
-        return record
+        self.opened = self._record("open", node, slot, rev)
+        return self.opened
 
     def closing(self, node: str, slot: int, rev: int, now: float) -> Record:
         """The `done` line: the whole account of the request. now: monotonic seconds."""
         record = self.opened or self._record("done", node, slot, rev)
         record.kind = "done"
         record.channel, record.endpoint, record.upstream_model = self.channel, self.endpoint, self.upstream_model
+        record.rule, record.policy, record.via, record.facts = self.rule, self.policy, self.via, self.facts
         record.status, record.end, record.error = self.status, self.end, self.error
         record.attempts, record.tokens, record.source, record.rewrites = self.attempts, self.tokens, self.source, self.rewrites
         accepted, read, connected, first = self.accepted, self.read, self.connected, self.first
         record.ms = Millis(
             _millis(read - accepted) if read else 0.0,
-            _millis(self.queued),
+            _millis(self.queued) if self.queued else 0.0,
             _millis(connected - read) if connected else 0.0,
             _millis(first - accepted) if first else 0.0,
             _millis(now - accepted),
@@ -203,12 +207,12 @@ class Exchange(Struct, eq=False):
 
     def _record(self, kind: str, node: str, slot: int, rev: int) -> Record:
         key = self.key
-        record = Record(VERSION, kind, self.id, node, slot, rev, self.ts)
-        if key is not None:
-            record.tenant, record.project, record.key = key.tenant, key.project, key.id
-        record.ip, record.trace, record.api, record.model = self.ip, self.trace, self.api, self.model
-        record.rule, record.policy, record.stream, record.facts = self.rule, self.policy, self.stream, self.facts
-        return record
+        tenant, project, name = (key.tenant, key.project, key.id) if key is not None else ("", "", "")
+        return Record(
+            VERSION, kind, self.id, node, slot, rev, self.ts, tenant, project, name, self.ip, self.trace,
+            self.api, self.model, self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
+            facts=self.facts,
+        )  # fmt: skip
 
 
 def _millis(seconds: float) -> float:

@@ -11,6 +11,7 @@ from gateway.accept.request import facts
 from gateway.admin.desk import NoSuch
 from gateway.builder import Builder
 from gateway.config.resolved import Key, Model, Resolved, Target
+from gateway.config.resolved_when import When
 from gateway.errors import Refusal
 from gateway.live import ModelLive
 from gateway.route.ask import Ask
@@ -65,7 +66,7 @@ class Explainer:
     def route(self, name: str) -> dict[str, Any]:
         """One model, by its name or an alias. Raises NoSuch."""
         config = self._config()
-        found = config.models.get(name) or next((model for model in config.models.values() if name in model.aliases), None)
+        found = config.models.get(name) or _by_alias(config, name)
         if found is None:
             raise NoSuch(f"there is no model {name!r}")
         states = {(one["channel"], one["endpoint"]): one for one in self._states()}
@@ -79,7 +80,7 @@ class Explainer:
             "aliases": list(model.aliases),
             **_tree(model.top()),
             "rules": [
-                {"name": rule.name, "when": _plain(rule.when), "to": {"model": rule.model} if rule.target is None else _tree(rule.target)}
+                {"name": rule.name, "when": written(rule.when), "to": {"model": rule.model} if rule.target is None else _tree(rule.target)}
                 for rule in model.rules
             ],
             "fallback": list(model.fallback),
@@ -129,7 +130,9 @@ class Explainer:
             "parameters": shaped,
             **explain(model.route, ask),
             "retry": _plain(model.config.retry),
-            "fallback": [{"model": other.name, **explain(other.route, ask)} for other in model.fallbacks],
+            "fallback": [
+                {"model": other.name, **explain(other.route, ask), "retry": _plain(other.config.retry)} for other in model.fallbacks
+            ],
         }
 
     async def _count(self, ask: Ask, model: ModelLive, tokens: int | None) -> dict[str, Any]:
@@ -187,6 +190,31 @@ def _bring_to(breaker: Any, known: dict[str, Any], now: float) -> None:
         breaker.rest(now, 1.0)
 
 
+def _by_alias(config: Resolved, name: str) -> Model | None:
+    """Exact before the longest beginning, as callers are understood."""
+    aliases = {alias: model for model in config.models.values() for alias in model.aliases}
+    begins = [alias for alias in aliases if alias.endswith("*") and name.startswith(alias[:-1])]
+    return aliases.get(name) or (aliases[max(begins, key=len)] if begins else None)
+
+
+def written(when: When) -> dict[str, Any]:
+    """Conditions in the words of the configuration."""
+    found: dict[str, Any] = _plain(when)
+    for content in found.get("content", ()):
+        if "place" in content:
+            content["in"] = content.pop("place")
+        if "path" in content:
+            content["path"] = ".".join(content["path"])
+        content |= content.pop("range", {})
+    if "has" in found:
+        found["has"] = found["has"].get("each", {}) | ({"any": found["has"]["any"]} if "any" in found["has"] else {})
+    if "load" in found:
+        found["load"] = [{"channel": load["channel"], **load["figures"]} for load in found["load"]]
+    if "headers" in found:
+        found["headers"] = {name: [test.get("equals", test) for test in tests] for name, tests in found["headers"].items()}
+    return found
+
+
 def _tree(target: Target) -> dict[str, Any]:
     """A target as it is written, every default filled in."""
     if not target.targets:
@@ -219,7 +247,13 @@ def _model_of(fields: dict[str, msgspec.Raw]) -> str:
 
 def _api(fields: dict[str, msgspec.Raw]) -> str:
     """Which API such a body is for, when nothing says so."""
-    for field, api in (("messages", "chat"), ("documents", "rerank"), ("prompt", "completions"), ("input", "embeddings")):
+    for field, api in (
+        ("messages", "chat"),
+        ("documents", "rerank"),
+        ("text_1", "score"),
+        ("prompt", "completions"),
+        ("input", "embeddings"),
+    ):
         if field in fields:
             return api
     return "chat"

@@ -19,7 +19,7 @@ from gateway.route.conditions import Figures
 from gateway.route.decide import Decision, Route
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters
-from gateway.route.plan import Leaf, rest, sorted_by_health
+from gateway.route.plan import Leaf
 
 Notice = Callable[[str, str, str, str, float], None]
 """Tells control what happened to an endpoint: channel, URL, event (`ejected`, `recovered`), reason, seconds it stays so."""
@@ -162,10 +162,14 @@ class ModelLive:
         route = self.route
         if not route.asks:
             length = route.shortest(route.node)
-            if not length or x.body_bytes + x.facts.max_tokens < length:  # the usual case: every token is a byte at least
-                ways = route.node.order(NOBODY)
-                chosen = sorted_by_health(ways, now, random.random)
-                return Decision("", route.policy, chosen, 0.0 if chosen else rest(ways, now))
+            if (
+                not length or x.api == "tokenize" or x.body_bytes + x.facts.max_tokens < length
+            ):  # the usual case: every token is a byte at least
+                for way in route.node.ways():
+                    if not way.at.breaker.well:
+                        break
+                else:
+                    return Decision("", route.policy, route.node.order(NOBODY), 0.0)
         ask = self.ask(x, now)
         return route.decide(ask) or ask
 

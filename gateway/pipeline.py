@@ -70,7 +70,9 @@ class Pipeline:
             if x.api == "models":
                 await self._answer(x, caller, surface.models(x))
                 return
-            await read_body(x, caller, payload, self._memory)
+            reading = read_body(x, caller, payload, self._memory)
+            if reading is not None:
+                await reading
             read_call(x)
             x.virtual = snapshot.model(x.key, x.model)
             shape(x)

@@ -60,6 +60,7 @@ class Watch:
         self._say = bus.say
         bus.on("states", self._states)
         bus.on("vitals", self._vitals)
+        bus.on("stays", self._stays)
 
     async def greeted(self, patience: float) -> None:
         """Until control has said what there is to know, for so many seconds at most: it may be down."""
@@ -114,6 +115,11 @@ class Watch:
                 self._obey[key] = at.breaker
         self._say(frame("heard", number=message["number"]))
         self._greeted.set()
+
+    def _stays(self, message: dict[str, Any]) -> None:
+        """What we ejected stays in: other workers have ejected half of the channel already."""
+        if (at := self._at(message["channel"], message["endpoint"])) is not None:
+            at.breaker.readmit(self.now())
 
     def _forget(self, key: Key) -> None:
         self._told.pop(key, None)

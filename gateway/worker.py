@@ -178,7 +178,9 @@ class Worker:
                 yield Parcel.keys(part)
 
         config = parcel.config()
-        await self._shared.counter.prepare({model.tokenizer for model in config.models.values()})
+        troubles = await self._shared.counter.prepare({model.tokenizer for model in config.models.values()})
+        for name, why in troubles.items():
+            log.error("prompts are only estimated where tokenizer %s should count: %s", name, why)
         builder = Builder(parcel.rev, config, self._shared, strict=strict)
         return builder, await builder.build(keys())
 

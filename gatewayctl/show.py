@@ -152,7 +152,8 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
         if isinstance(part, Mapping):
             yield from _flat(part, f"{prefix}{name}.")
         elif isinstance(part, list):
-            yield f"{prefix}{name}", json.dumps(part, ensure_ascii=False)
+            groups = any(isinstance(item, Mapping | list) for item in part)
+            yield f"{prefix}{name}", json.dumps(part, ensure_ascii=False) if groups else ";".join(map(text_of, part))
         else:
             yield f"{prefix}{name}", part
 

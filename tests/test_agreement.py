@@ -184,6 +184,15 @@ async def test_two_that_meet_the_same_at_once_count_once(house):
     assert house.control.seen()["ejections"] == {"status_503": 1}
 
 
+async def test_of_two_ejected_in_the_same_moment_one_stays_in(house):
+    """Each worker sees half of the channel; together they would eject all of it."""
+    one, two = await house.open()
+    one.fails(A)
+    two.fails(B)
+    await eventually(lambda: len({(w.state(A) == "ejected", w.state(B) == "ejected") for w in (one, two)}) == 1, within=1.0)
+    assert sum(one.state(url) == "ejected" for url in (A, B)) == len(house.control.agreement._ejections) == 1
+
+
 async def test_opposite_words_at_the_same_time_end_in_one_mind(house):
     """One worker's trial succeeds, the other's fails, and each hears of the other afterwards."""
     one, two = await house.open()

@@ -74,7 +74,7 @@ def test_files_that_are_none(tmp_path, content, said):
         b"\n".join(BYTES),
         b"\r\n".join([*BYTES, b"", b"YWI= 999"]),
         json.dumps({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}).encode(),
-        b'  {"model": {"vocab": {"a": 0}}}',
+        b'  {"model": {"vocab": {"a": 0}, "merges": []}}',
         json.dumps({"model": {"type": "Unigram", "vocab": [["a", 0.5]], "unk_id": 0}}).encode(),
     ],
 )

@@ -258,15 +258,15 @@ async def breaks_off(rig: Rig, model: str, **more: Any) -> None:
 # -- tokens --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["vllm", "sglang"])
-async def test_when_only_the_end_is_missing_it_is_written(rig: Rig, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "api"), [("vllm", "chat"), ("sglang", "chat"), ("sglang", "completions")])
+async def test_when_only_the_end_is_missing_it_is_written(rig: Rig, kind: str, api: str) -> None:
     model = spare(kind)
-    whole = await ask(rig, model, max_tokens=10)
-    rig.engines[f"{kind}1"].script = script({"do": "cut", "after": 11})
-    answer = await ask(rig, model, max_tokens=10)
+    whole = await ask(rig, model, api, max_tokens=10)
+    rig.engines[f"{kind}1"].script = script({"do": "cut", "after": 11 if api == "chat" else 10})
+    answer = await ask(rig, model, api, max_tokens=10)
     assert same(answer)[:-3] == same(whole)[:-3] and same(answer)[-2:] == same(whole)[-2:]
     end = answer.chunks[-2]["choices"][0]
-    assert (end["finish_reason"], end["index"], end["delta"]) == ("length", 0, {"content": ""})
+    assert (end["finish_reason"], end["index"], end.get("delta") or end["text"]) == ("length", 0, {"content": ""} if api == "chat" else "")
     record = await last_record(rig, answer)
     assert tries(record) == [("first", f"{kind}1", "cut")] and record["tokens"]["out"] == 10
     assert (record["status"], record["end"], record["source"]) == (200, "--", "continuous")

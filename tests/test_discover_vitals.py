@@ -43,7 +43,7 @@ def paths(engine: Simulator) -> list[str]:
         ((500, {}, b'{"message":"Service is abnormal"}'), "bad"),
         ((404, {}, b""), "unknown"),
         ((401, {}, b""), "unknown"),
-        (Trouble("timeout", "it is silent"), "unknown"),
+        (Trouble("timeout", "it is silent"), "silent"),
     ],
 )
 def test_what_a_health_path_says(answer, health):

@@ -77,7 +77,7 @@ def built(top: Target, leaves: dict[str, Leaf] | None = None) -> tuple[Any, dict
 
 def plan(node: Any, now: float = 0.0, **more: Any) -> str:
     one = ask(now, **more)
-    return "".join(way.url for way in sorted_by_health(node.order(one), now, lambda: one.luck))
+    return "".join(way.url for way in sorted_by_health(node.order(one), now))
 
 
 def way(leaves: dict[str, Leaf], url: str) -> Way:
@@ -146,6 +146,19 @@ def test_who_comes_back_slowly_gets_its_share(policy):
     early = sum(plan(node, 11.0, luck=n / 1000)[0] == "a" for n in range(1000))
     late = sum(plan(node, 105.0, luck=n / 1000)[0] == "a" for n in range(1000))
     assert 0 < early < 150 and early < late
+
+
+@pytest.mark.parametrize("channels", [{"a": "1234"}, {"a": "1", "b": "2", "c": "3", "d": "4"}])
+def test_the_turns_of_who_is_out_go_to_all_others_alike(channels):
+    leaves = {name: leaf(name, urls) for name, urls in channels.items()}
+    node, _ = built(group("proportional", *map(target, channels)), leaves)
+    assert Counter(plan(node)[0] for _ in range(120)) == dict.fromkeys("1234", 30)
+    way(leaves, "2").breaker.adopt("draining", "by root", 1.0)
+    assert Counter(plan(node, 2.0)[0] for _ in range(120)) == dict.fromkeys("134", 40)
+    way(leaves, "2").breaker.settings = BreakerSettings(slow_start=100.0)
+    way(leaves, "2").breaker.adopt("", "", 10.0)
+    seen = Counter(plan(node, 20.0, luck=n / 1200)[0] for n in range(1200))
+    assert 20 < seen["2"] < 90 and max(seen.values()) - min(seen[url] for url in "134") < 40, seen
 
 
 def test_who_drains_or_rests_is_not_asked_at_all_and_all_down_means_all_are_tried():
@@ -280,7 +293,7 @@ def test_surely_too_long_is_refused_and_an_estimate_refuses_nobody():
     with pytest.raises(Refusal) as caught:
         one.decide(sure)
     assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
-    assert "2000" in caught.value.message and "2995" in caught.value.message and "7" in caught.value.message
+    assert "2000" in caught.value.message and "3000" in caught.value.message and "7" in caught.value.message
     guess = ask(size=9000, tokens=3000)
     assert one.decide(guess) is not None
 

@@ -13,6 +13,7 @@ from tests.harness import KEY, Answer, Rig, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     async with Rig(tmp_path_factory.mktemp("routing")) as rig:

@@ -361,8 +361,8 @@ async def test_an_answer_that_has_begun_is_gone_on_with(kind) -> None:
             assert rest["usage"]["completion_tokens"] == 12 - taken and rest["usage"]["prompt_tokens"] > whole["usage"]["prompt_tokens"]
         odd = await chat(simulator, max_tokens=12, messages=[*MESSAGES, {"role": "assistant", "content": "no such beginning"}], **on)
         assert odd["choices"][0]["message"]["content"] == text
-        raw = {"model": "qwen3", "max_tokens": 12}
-        asked = await post(simulator, "/v1/completions", prompt="Hi <|assistant|>", **raw)
+        raw: dict[str, Any] = {"model": "qwen3", "max_tokens": 12}
+        asked: Any = await post(simulator, "/v1/completions", prompt="Hi <|assistant|>", **raw)
         text = asked["choices"][0]["text"]
         begun = "".join(tokens.split(text)[:5])
         rest = await post(simulator, "/v1/completions", prompt=f"Hi <|assistant|>{begun}", **{**raw, "max_tokens": 7})

@@ -64,6 +64,7 @@ def test_what_ends_the_right_to_go_on() -> None:
     for last in (
         event(None, finish="stop"),
         event(None, reasoning="hm"),
+        event("\ud83d"),
         event(None, tool_calls=[{"index": 0}]),
         {"choices": [{"index": 0, "delta": {}}, {"index": 1, "delta": {}}]},
         {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": []}}]},
@@ -85,6 +86,15 @@ def test_tokens_are_those_the_caller_has() -> None:
     assert so_far.full and so_far.exact
     end = so_far.event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": None}}, "reasoning")
     assert end["usage"] == {"prompt_tokens": 5, "completion_tokens": 8, "prompt_tokens_details": None}
+
+
+def test_the_end_that_is_missing() -> None:
+    so_far = SoFar(2)
+    so_far.begin(lambda value, _: value)
+    last = so_far.event(event("one\n", usage=(5, 2)), "reasoning")
+    assert so_far.full and last["choices"][0]["delta"] == {"content": "one"}
+    end = {"index": 0, "delta": {"content": "\n"}, "logprobs": None, "finish_reason": "length"}
+    assert so_far.last_event(last) == {**last, "choices": [end]}
 
 
 def test_an_engine_that_failed_before_its_text_leaves_no_trace() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -64,8 +65,9 @@ def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchang
     return x
 
 
-async def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory) -> None:
-    """The whole body into `x.body`. Refuses with 413 (before reading when Content-Length says so), 415, 408, 400 or 503.
+def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory) -> Awaitable[None] | None:
+    """The whole body into `x.body`: now, when all of it is here, else when what is returned has been awaited. Refuses with 413 (before
+    reading when Content-Length says so), 415, 408, 400 or 503.
 
     `Expect: 100-continue` is answered only here, when the key and the announced size were accepted. What is read counts
     in `memory` until the exchange ends: failing over needs the body again.
@@ -80,23 +82,23 @@ async def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: 
         raise Refusal(400, "bad_request", "The only Transfer-Encoding that is understood here is chunked.", close=True)
     if "Content-Encoding" in headers and headers["Content-Encoding"].lower() not in UNPACKED:
         raise not_unpacked()
-    if "Expect" in headers:
-        _answer_expectation(headers["Expect"], caller, payload)
-    if payload.is_eof():
-        body = x.body = whole_body(payload)
-        memory.used += len(body)
-        x.body_bytes = len(body)
-        if len(body) > http.body:
-            raise _too_large(http.body)
-    else:
-        await _collect(x, payload, memory)
+    if not payload.is_eof():
+        if "Expect" in headers:
+            _answer_expectation(headers["Expect"], caller, payload)
+        return _collect(x, payload, memory)
+    body = x.body = whole_body(payload)
+    memory.used += len(body)
+    x.body_bytes = len(body)
+    if len(body) > http.body:
+        raise _too_large(http.body)
     if memory.used > x.snapshot.body_share:
         raise _no_room()
     x.read = time.monotonic()
+    return None
 
 
 def _answer_expectation(expected: str, caller: Caller, payload: StreamReader) -> None:
-    if expected.lower() == "100-continue" and caller.modern and not payload.is_eof() and not payload.total_bytes:
+    if expected.lower() == "100-continue" and caller.modern and not payload.total_bytes:
         caller.send_continue()
 
 
@@ -128,6 +130,7 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
     except Exception as error:  # aiohttp's RequestPayloadError: a body that is no valid encoding
         raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from error
     x.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    x.read = time.monotonic()
 
 
 def _no_room() -> Refusal:
@@ -190,13 +193,13 @@ def facts(fields: dict[str, msgspec.Raw]) -> Facts:
     if limit is None and tools is None and form is None and many is None:
         return NOTHING_SPECIAL
     return Facts(
-        max_tokens=_whole(limit),
+        max_tokens=_whole(limit) if limit is not None else 0,
         tools=1 if tools is not None and len(bytes(tools)) > 2 else 0,
         format="json" if form is not None else "",
-        n=_whole(many),
+        n=_whole(many) if many is not None else 0,
     )
 
 
-def _whole(raw: msgspec.Raw | None) -> int:
-    text = bytes(raw) if raw is not None else b""
+def _whole(raw: msgspec.Raw) -> int:
+    text = bytes(raw)
     return int(text) if text.isdigit() and len(text) < 10 else 0

@@ -111,13 +111,21 @@ def models(x: Exchange) -> bytes:
     snapshot = x.snapshot
     wanted = _path(x.path).removeprefix("/v1/models").removeprefix("/")
     if wanted:
-        model = snapshot.model(x.key, unquote(wanted))
-        return msgspec.json.encode(_entry(model))
+        name = unquote(wanted)
+        return msgspec.json.encode(_entry(name, snapshot.model(x.key, name)))
     usable = snapshot.usable(x.key)
-    return msgspec.json.encode({"object": "list", "data": [_entry(model) for name, model in snapshot.models.items() if name in usable]})
+    names = [name for model in snapshot.models.values() for name in _names_of(model, usable)]
+    return msgspec.json.encode({"object": "list", "data": [_entry(name, snapshot.names[name]) for name in names]})
 
 
-def _entry(model: Any) -> dict[str, Any]:
-    entry = {"id": model.name, "object": "model", "created": STARTED, "owned_by": "gateway"}
+def _names_of(model: Any, usable: frozenset[str]) -> list[str]:
+    """The names under which a key may use a model: its own, or of a key that is bound to aliases these."""
+    if model.name in usable:
+        return [model.name]
+    return [alias for alias in model.config.aliases if alias in usable]
+
+
+def _entry(name: str, model: Any) -> dict[str, Any]:
+    entry = {"id": name, "object": "model", "created": STARTED, "owned_by": "gateway"}
     length = model.route.most_length()
     return {**entry, "context_length": length} if length else entry

@@ -18,6 +18,8 @@ CAPPED: Final = (
     "repetition_penalty top_logprobs"
 ).split()
 """Parameters whose values may be capped."""
+FROM_ONE: Final = ("max_tokens", "max_completion_tokens", "n", "best_of", "top_k")
+"""Parameters whose least value is 1."""
 NOT_DEFAULTED: Final = "model messages prompt input query documents stream stream_options tools functions".split()
 """Fields that are the caller's alone."""
 
@@ -42,8 +44,8 @@ def _tokenizers(config: Config, reading: Reading, files: set[str]) -> Iterator[M
             said[wanted] = trouble(wanted, folder)
         found = said[wanted]
         if found is not None:
-            message, semicolon, hint = found.rpartition("; ")
-            yield reading.marks.at(("models", name, "tokenizer"), *((message, hint) if semicolon else (hint,)))
+            message, meant, hint = found.partition("; did you mean ")
+            yield reading.marks.at(("models", name, "tokenizer"), message, f"did you mean {hint}" if meant else None)
         elif wanted != ENGINE and wanted not in BUNDLED:
             files.add(str(locate(wanted, folder).resolve()))
 
@@ -148,13 +150,13 @@ class _Check:
             if word not in CAPPED:
                 known = nearest(word, CAPPED) or f"known are: {', '.join(CAPPED)}"
                 yield self.marks.at(at, f'"{word}" is not a parameter that can be capped', known, key=True)
-            elif isinstance(most, bool) or most < 0 or (word == "max_tokens" and most < 1):
-                yield self.marks.at(at, f"{word} cannot be at most {most}")
+            elif isinstance(most, bool) or most < 0 or (most < 1 and word in FROM_ONE) or (word == "top_p" and not most):
+                yield self.marks.at(at, f"{word} cannot be at most {most}", "no engine takes such a value")
         for word, value in defaults.items():
             at = (*self.at, "defaults", word)
             if word in NOT_DEFAULTED:
                 yield self.marks.at(at, f'"{word}" is the caller\'s alone', key=True)
-            elif word in caps and isinstance(value, int | float) and value > caps[word]:
+            elif isinstance(value, int | float) and value > caps.get("max_tokens" if word == "max_completion_tokens" else word, value):
                 yield self.marks.at(at, f"the default of {word} is over its cap")
 
 

@@ -14,6 +14,8 @@ Pair = tuple[Resolved, list[Key]]
 _DURATIONS: Final = frozenset(
     "http.body_timeout http.write_idle http.sse_keepalive http.keepalive http.drain_timeout http.cors.max_age journal.every".split()
 )
+_PLAIN: Final = frozenset("percent share over up_to equals".split())
+"""Words whose numbers are no times; as those of `caps` and `defaults`."""
 _SIZES: Final = frozenset(("http.body", "http.body_memory", "http.header", "journal.segment", "journal.reserve"))
 _SECRETS: Final = frozenset(("credential", "digest"))
 _MISSING: Final = object()
@@ -93,12 +95,32 @@ def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
     elif isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
             yield from _values(f"{path}.{name}", old.get(name), new.get(name))
+    elif (
+        isinstance(old, tuple) and isinstance(new, tuple) and all(hasattr(item, "name") and hasattr(item, "when") for item in (*old, *new))
+    ):
+        yield from _rules(path, {item.name: item for item in old}, {item.name: item for item in new})
     elif isinstance(old, tuple) and isinstance(new, tuple) and any(isinstance(item, msgspec.Struct) for item in (*old, *new)):
         for number in range(max(len(old), len(new))):
             before, after = (items[number] if number < len(items) else None for items in (old, new))
             yield from _items(f"{path}[{number}]", before, after)
     else:
         yield Change(path, "->", _shown(path, old), _shown(path, new))
+
+
+def _rules(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
+    """Rules go by their names; when only their order is another one, that is said."""
+    yield from (Change(path, "-", old=name) for name in old if name not in new)
+    yield from (Change(path, "+", new=name) for name in new if name not in old)
+    for name, after in new.items():
+        if name in old:
+            yield from _values(f"{path}[{name}]", old[name], after)
+    stayed, stays = ([name for name in one if name in other] for one, other in ((old, new), (new, old)))
+    if stayed != stays:
+        yield Change(f"{path} order", "->", ", ".join(old), ", ".join(new))
+
+
+def _word(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def _items(path: str, old: Any, new: Any) -> Iterator[Change]:
@@ -123,6 +145,8 @@ def _shown(path: str, value: Any) -> str:
         return f"{value.channel} (weight {value.weight})"
     if path in _SIZES:
         return size_text(value)
+    if isinstance(value, float) and (_word(path) in _PLAIN or ".caps." in path or ".defaults." in path):
+        return f"{value:g}"
     if isinstance(value, float) or path in _DURATIONS:
         return duration_text(value)
     if isinstance(value, tuple):

@@ -88,11 +88,14 @@ def _validated(reading: Reading) -> tuple[Config | None, list[Mistake]]:
 
 
 def _pruned(data: dict[str, Any], locs: list[Loc]) -> dict[str, Any]:
-    """The data without each section, named part or key that holds a mistake."""
+    """The data without each section, named part, rule or key that holds a mistake."""
     left: dict[str, Any] = {"version": 1, **data}
     bad: dict[str, set[str | int]] = {}
+    rules: dict[str, set[int]] = {}
     for loc in locs:
-        if len(loc) > 1 and (loc[0] in _NAMED or loc[0] == "keys"):
+        if len(loc) > 4 and (loc[0], loc[2]) == ("models", "rules") and isinstance(loc[3], int):
+            rules.setdefault(str(loc[1]), set()).add(loc[3])
+        elif len(loc) > 1 and (loc[0] in _NAMED or loc[0] == "keys"):
             bad.setdefault(str(loc[0]), set()).add(loc[1])
         elif loc:
             left.pop(str(loc[0]), None)
@@ -105,6 +108,11 @@ def _pruned(data: dict[str, Any], locs: list[Loc]) -> dict[str, Any]:
                 del left[section]
         elif isinstance(part, list):
             left[section] = [item for number, item in enumerate(part) if number not in names]
+    for model, numbers in rules.items():
+        if model in left.get("models", {}) and isinstance(left["models"][model], dict):
+            there = left["models"][model]
+            kept = [rule for number, rule in enumerate(there["rules"]) if number not in numbers]
+            left["models"] = {**left["models"], model: {**there, "rules": kept}}
     return left
 
 

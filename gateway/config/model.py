@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from gateway.config.fields import Alias, DurationField, Empty, ModelName, Name, Referable, Whole, Word
 from gateway.config.part import Part, duration, field, group
 from gateway.config.scalars import Duration
-from gateway.config.when import When
+from gateway.config.when import Number, When
 
 Reason = Annotated[Literal["connect", "timeout", "429", "5xx", "stream"], Word]
 PolicyName = Literal["proportional", "primary-backup", "least-busy", "prefix-affinity"]
@@ -15,8 +15,6 @@ FAIL_BACK: Final = Duration.of("30s")
 """When `fail_back` is not written."""
 Weight = Annotated[int, Field(ge=0, le=10_000), Referable]
 Text = Annotated[str, Field(min_length=1, max_length=512)]
-Number = int | float
-"""A value of a sampling parameter."""
 
 
 class Target(Part):

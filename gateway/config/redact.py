@@ -25,6 +25,7 @@ _keys = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.S)
 _glued = re.compile(rf"({_looks_secret}:)(\S+)", re.I)
 _references = re.compile(r"""["']?(?:\$\{(?:env:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}|Bearer |\s)+["']?\s*(?:[},\]].*|\#.*)?$""")
 _key = re.compile(r"""^(\s*(?:-\s+)*)["']?([^\s:"'#{\[][^:"']*)["']?\s*:(?:\s|$)""")
+_condition = re.compile(r"""\bwhen["']?\s*:.*\bheaders\b""")
 _coverable = re.compile(r"""[^\s"',}\]]""")
 
 
@@ -53,6 +54,8 @@ def word(text: str) -> str:
 def _secret_lines(lines: Sequence[str]) -> Iterator[bool]:
     """For each line, whether a line above it, less indented, opens a secret's value: `headers:`, `credential: |`."""
     above: list[tuple[int, bool]] = []
+    when: list[int] = []
+    """Indents of the `when:` above."""
     for line in lines:
         bare = line.lstrip()
         if not bare:
@@ -65,6 +68,12 @@ def _secret_lines(lines: Sequence[str]) -> Iterator[bool]:
         yield inside
         if not bare.startswith("#") and (key := _key.match(line)):
             name = key[2].strip().lower()
+            while when and when[-1] >= indent:
+                when.pop()
+            if name == "when":
+                when.append(indent)
+            elif name in SECRET_MAPS and when:
+                continue
             above.append((len(key[1]) if "-" in key[1] else indent, inside or name in SECRET_MAPS or bool(_secret_name.fullmatch(name))))
 
 
@@ -74,7 +83,8 @@ def _line(line: str, inside: bool, names: frozenset[str]) -> str:
         return line[: key.end()] + _stars(line[key.end() :]) if key else _stars(line)
     if ":" not in line:
         return sentence(line, names)
-    line = _header_map.sub(lambda m: m[1] + ",".join(_pair(pair) for pair in m[2].split(",")), line)
+    if not _condition.search(line):  # a rule's conditions on headers are no secrets
+        line = _header_map.sub(lambda m: m[1] + ",".join(_pair(pair) for pair in m[2].split(",")), line)
     line, first = _block.subn(lambda m: m[1] + _stars(m[2]), line)
     if not first:
         line = _flow.sub(lambda m: m[1] + _stars(m[2]), line)

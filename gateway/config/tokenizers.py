@@ -70,6 +70,7 @@ def trouble(name: str, folder: Path) -> str | None:
         data = read(name, folder)
         if is_json(data):
             check_json(data, name)
+            _load_json(data, name)
         elif name not in BUNDLED:  # those are checked by their sum
             ranks(data, name)
     except Unusable as bad:
@@ -107,6 +108,16 @@ def check_json(data: bytes, name: str) -> None:
         raise Unusable(f'{name}: a model of type "{model.type[:40]}" is not known (known are {", ".join(_KINDS)})')
     if not model.vocab:
         raise Unusable(f"{name}: its vocabulary is empty")
+
+
+def _load_json(data: bytes, name: str) -> None:
+    """Whether it can be loaded at all. Errors: Unusable."""
+    from tokenizers import Tokenizer  # a quarter of a second, for those who name such a file
+
+    try:
+        Tokenizer.from_str(data.decode())
+    except Exception as bad:  # the library raises plain Exceptions
+        raise Unusable(f"{name}: this tokenizer.json cannot be loaded ({str(bad)[:200]})") from None
 
 
 def ranks(data: bytes, name: str) -> dict[bytes, int]:

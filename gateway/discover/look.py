@@ -7,6 +7,7 @@ no answer, or a proxy's 502 or 504,          1                        as before:
 none of the models that are asked of it      any                      down (generic `openai`: degraded)
 some of them missing, another engine, …      -                        degraded
 requests run and no token comes              -                        wedged
+its health path does not answer              -                        degraded
 its health path says busy                    -                        busy
 """
 
@@ -147,6 +148,8 @@ class Look:
         if self.listed[0] != DOWN:
             if self.vitals.stuck.wedged:
                 seen.append((WEDGED, f"requests run in it, and no token came for {self.channel.wedged_after:g} s"))
+            if self.vitals.health == "silent":
+                seen.append((DEGRADED, self.vitals.health_why))
             if self.vitals.health == "busy":
                 seen.append((BUSY, self.vitals.health_why))
         state, self.why = worst(seen)

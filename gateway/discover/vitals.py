@@ -22,7 +22,7 @@ STALE: Final = 30.0
 
 
 class Vitals:
-    """health: `good`, `busy`, `bad`, or `unknown`; health_why: what it said. load: the newest figures, read `at` (monotonic)."""
+    """health: `good`, `busy`, `bad`, `silent` or `unknown`; health_why: what it said. load: the newest figures, read `at` (monotonic)."""
 
     __slots__ = ("_again", "_lines", "at", "health", "health_why", "load", "stuck")
 
@@ -101,9 +101,9 @@ def health_path(planes: Planes) -> str | None:
 
 
 def health_of(answer: Answer | Trouble, path: str) -> tuple[str, str]:
-    """`good`, `busy`, `bad` or `unknown`, and why. MindIE is `busy` with 503 and says so; vLLM's 503 means that its engine is dead."""
+    """`good`, `busy`, `bad`, `silent` or `unknown`, and why. MindIE's 503 says that it is busy; vLLM's means that its engine is dead."""
     if isinstance(answer, Trouble):
-        return "unknown", answer.text
+        return "silent", f"its health path {path} does not answer: {answer.text}"
     status, _, body = answer
     if status < 300:
         return "good", ""

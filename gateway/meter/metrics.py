@@ -132,7 +132,9 @@ class Metrics:
             cell = self._cells[labels] = _Cell()
         end = (x.status, x.end)
         cell.requests[end] = cell.requests.get(end, 0) + 1
-        _observe(cell.duration, DURATION, now - x.accepted)
+        duration, took = cell.duration, now - x.accepted
+        duration[bisect_left(DURATION, took)] += 1
+        duration[-1] += took
         tokens = x.tokens
         cell.input += tokens.input
         cell.output += tokens.output

@@ -121,13 +121,13 @@ class Delivery(ABC):
         """This attempt served: so it stands in the record, and the endpoint is well."""
         attempt = self.x.attempts[-1]
         attempt.reason, attempt.status, attempt.ms = "ok", 200, int((now - self.started) * 1_000_000) / 1000
-        self.hop.served()
+        self.hop.served(self.x.ticket)
 
     def failed(self, failure: UpstreamFailure) -> None:
         """This attempt broke off, and the caller is told: so it stands in the record, and against the endpoint."""
         attempt = self.x.attempts[-1]
         attempt.reason, attempt.ms = failure.reason, int((monotonic() - self.started) * 1_000_000) / 1000
-        self.hop.failed(failure)
+        self.hop.failed(failure, self.x.ticket)
 
     def fail(self, failure: UpstreamFailure) -> None:
         """This attempt is over and nothing of it reached the caller: the pipeline decides what comes next."""

@@ -105,6 +105,15 @@ class Ask:
         return self._all
 
     @property
+    def units(self) -> list[str]:
+        """What an engine reads one by one, of APIs without messages: each prompt, each input, each document with the query."""
+        query = "".join(texts_of(_value(self.fields["query"]))) if "query" in self.fields else ""
+        for name in ("documents", "prompt", "input", "text_2"):
+            if name in self.fields and (found := texts_of(_value(self.fields[name]))):
+                return [f"{query}\n{text}" if query else text for text in found]
+        return ["\n".join(self.texts)]
+
+    @property
     def last_user(self) -> str:
         """The text of the last message whose role is user; of other APIs the whole prompt."""
         if self._last_user is None:
@@ -121,9 +130,9 @@ class Ask:
 
     @property
     def tool_names(self) -> list[str]:
-        """Names of the functions that the request offers."""
+        """Names of the functions that the request offers, by `tools` or the older `functions`."""
         if self._tools is None:
-            offered: list[_Tool] = _decoded(_tools, self.fields.get("tools"))
+            offered: list[_Tool] = _decoded(_tools, self.fields.get("tools")) + _decoded(_tools, self.fields.get("functions"))
             self._tools = [tool.function.name if tool.function else tool.name for tool in offered]
         return self._tools
 

@@ -178,6 +178,10 @@ class Breaker:
         if self._until:
             if not self._trial:
                 return False
+            if now < self._until:  # another worker's trial failed meanwhile: this is the same round's
+                self._trial = 0.0
+                self._place(now)
+                return False
             self._open(now, self._longer(), f"trial failed: {reason}")
             self.reason = reason
             return True
@@ -185,7 +189,7 @@ class Breaker:
         self._failures += 1
         self.reason = reason
         if self._failures >= self.settings.failures:
-            return self._eject(now, self._longer(), f"{self._failures} failures in a row: {reason}")
+            return self._eject(now, self._longer(), f"{self.settings.failures} failures in a row: {reason}")
         if self._ailing():
             return self._eject(now, self._longer(), f"at least {self.settings.share:.0%} of requests failed: {reason}")
         return False
@@ -214,7 +218,8 @@ class Breaker:
         self._look(since)
 
     def adopt_ejected(self, now: float, remaining: float, reason: str) -> None:
-        """Another worker ejected it, for so many seconds more. An own trial that is under way still decides here."""
+        """Another worker ejected it, for so many seconds more. An own trial that is under way may still bring it back; its failure
+        would be the same round's, and is not counted twice."""
         if self._until:
             self._until = max(self._until, now + remaining)
             self._length = max(self._length, remaining)

@@ -28,7 +28,8 @@ def tree(target: Target, leaf: Callable[[Target], Leaf], keep: Keep, place: str)
         case "prefix-affinity":
             return Ranked(members, keep((place, target), PrefixAffinity))
         case _:
-            return Shares(members, keep((place, target), lambda: _proportional(target)))
+            weights = [below.weight for below in target.targets]
+            return Shares(members, keep((place, target), lambda: _proportional(target)), weights)
 
 
 def _proportional(target: Target) -> Proportional:

@@ -17,12 +17,16 @@ Bounds = Callable[[Ask], tuple[int, int]]
 
 
 class Decision(Struct):
-    """What was decided. rule: the one that matched, "" = none. resting: seconds until the first endpoint may be asked, when all rest."""
+    """What was decided. rule: the one that matched, "" = none. via: the model that it led to, if it did.
+
+    resting: seconds until the first endpoint may be asked, when all rest.
+    """
 
     rule: str
     policy: str
     ways: Ways
     resting: float = 0.0
+    via: str = ""
 
 
 class RuleLive(Struct):
@@ -94,17 +98,18 @@ class Route:
         further = rule.route.decide(ask)
         if further is not None:
             further.rule = f"{rule.name} > {further.rule}" if further.rule else rule.name
+            further.via = further.via or rule.route.name
         return further
 
     def _from(self, node: Node, policy: str, rule: str, ask: Ask) -> Decision | None:
         shortest = self.shortest(node)
-        long = shortest and ask.size + ask.max_tokens >= shortest
+        long = shortest and ask.size + ask.max_tokens >= shortest and ask.api != "tokenize"  # which generates nothing, and asks just that
         if long and ask.tokens is None and fit.undecided(node.ways(), *self.bounds(ask), ask.max_tokens):
             return None  # where it fits turns on the exact number of tokens
         ways = node.order(ask)
         if long:
             ways = self.fitting(ways, ask)
-        chosen = sorted_by_health(ways, ask.now, lambda: ask.luck)
+        chosen = sorted_by_health(ways, ask.now)
         return Decision(rule, policy, chosen, 0.0 if chosen else rest(ways, ask.now))
 
     def fitting(self, ways: Ways, ask: Ask) -> Ways:
@@ -112,7 +117,7 @@ class Route:
         least, most = self.bounds(ask) if ask.tokens is None else (ask.sure, ask.tokens)
         fits = fit.fitting(ways, most, ask.max_tokens) or fit.fitting(ways, least, ask.max_tokens)
         if not fits and ways:
-            raise fit.too_long(ways, max(least, 1), ask.max_tokens)
+            raise fit.too_long(ways, max(least, ask.tokens or 1), ask.max_tokens)
         return fits
 
 

@@ -46,8 +46,7 @@ def _plan(node: Node, policy: str, ask: Ask, route: Route) -> Told:
     except Refusal as no:
         told["refused"] = {"status": no.status, "code": no.code, "message": no.message}
         fits = []
-    luck = ask.luck
-    plan = sorted_by_health(fits, ask.now, lambda: luck)
+    plan = sorted_by_health(fits, ask.now)
     told["plan"] = [_way(way, ask) for way in plan]
     told["left_out"] = [_way(way, ask) | {"why": _left_out(way, fits, ask)} for way in ordered if way not in plan]
     return told

@@ -31,7 +31,7 @@ def too_long(ways: Sequence[Any], tokens: int, max_tokens: int) -> Refusal:
     return Refusal(
         400,
         "context_length_exceeded",
-        f"This model's maximum context length is {length} tokens. However, your request has at least {tokens} in the prompt{asked}. "
+        f"This model's maximum context length is {length} tokens. However, your request has about {tokens} in the prompt{asked}. "
         "Please shorten it.",
         param="messages",
         phase="R",

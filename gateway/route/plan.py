@@ -59,8 +59,8 @@ class Node(Protocol):
         """Every way below, in no order."""
         ...
 
-    def well(self, now: float) -> bool:
-        """Whether any way below serves now, if only slowly."""
+    def share(self, now: float) -> float:
+        """What of its share it can take now: 1.0 when any way below is well, less while the best of them comes back slowly, 0.0 = none."""
         ...
 
     def told(self, ask: Ask) -> str:
@@ -94,19 +94,27 @@ class Leaf:
 
     def order(self, ask: Ask, *, peek: bool = False) -> Ways:
         if self._tiers:
-            return [way for tier, shares in self._tiers for way in _by(tier, shares.peek(ask) if peek else shares.order(ask))]
+            ways = [way for tier, shares in self._tiers for way in _by(tier, shares.peek(ask) if peek else shares.order(ask))]
+            luck = ask.luck * FURTHER % 1.0
+            return sorted(ways, key=lambda way: luck >= _share(way, ask.now))
         if len(self._rotations) < 2:
             return self._ways
-        turn = (self._turn[0] + 1) % len(self._rotations)
+        turn = self._turn[0] + 1
         if not peek:
             self._turn[0] = turn
-        return self._rotations[turn]
+        if all(way.at.breaker.well for way in self._ways):
+            return self._rotations[turn % len(self._rotations)]
+        luck = ask.luck * FURTHER % 1.0
+        serve = [way for way in self._ways if luck < _share(way, ask.now)]  # who is out leaves its turns to all others alike
+        rest = [way for way in self._ways if way not in serve]
+        first = turn % len(serve) if serve else 0
+        return serve[first:] + serve[:first] + rest
 
     def ways(self) -> Ways:
         return self._ways
 
-    def well(self, now: float) -> bool:
-        return any(way.at.breaker.well or (way.at.breaker.allows(now) and not way.at.breaker.due(now)) for way in self._ways)
+    def share(self, now: float) -> float:
+        return max((_share(way, now) for way in self._ways), default=0.0)
 
     def told(self, ask: Ask) -> str:
         if self._tiers:
@@ -115,6 +123,14 @@ class Leaf:
 
     def on_change(self, forget: Callable[[], None]) -> None:
         self._forget.append(forget)
+
+
+def _share(way: Any, now: float) -> float:
+    """What of its share a way takes now. Who waits for its trial takes none: that one request is `sorted_by_health`'s."""
+    breaker: Breaker = way.at.breaker
+    if breaker.well:
+        return 1.0
+    return breaker.share_now(now) if breaker.allows(now) and not breaker.due(now) else 0.0
 
 
 def _tiers(ways: Sequence[Any]) -> list[tuple[list[Any], Proportional]]:
@@ -148,8 +164,8 @@ class Group:
             self._ways = list(dict.fromkeys(way for member in self.members for way in member.ways()))
         return self._ways
 
-    def well(self, now: float) -> bool:
-        return any(member.well(now) for member in self.members)
+    def share(self, now: float) -> float:
+        return max(member.share(now) for member in self.members)
 
     def forget(self) -> None:
         self._ways = None
@@ -162,12 +178,15 @@ class Group:
 class Shares(Group):
     """proportional: the picked member's first way, then the other members' first ones, then the second ways of each."""
 
-    __slots__ = ("_plans", "policy")
+    __slots__ = ("_partial", "_plans", "policy", "weights")
 
-    def __init__(self, members: Sequence[Node], policy: Proportional) -> None:
+    def __init__(self, members: Sequence[Node], policy: Proportional, weights: Sequence[int]) -> None:
         super().__init__(members)
         self.policy = policy
+        self.weights = tuple(weights)
         self._plans: dict[tuple[int, ...], list[Any]] = {}
+        self._partial: dict[tuple[int, ...], Proportional] = {}
+        """Shares of those that serve while others do not, so that their part goes to all the rest alike."""
 
     def forget(self) -> None:
         super().forget()
@@ -176,7 +195,7 @@ class Shares(Group):
     def order(self, ask: Ask, *, peek: bool = False) -> Ways:
         if len(self.members) == 1:
             return self.members[0].order(ask, peek=peek)
-        order = self.policy.peek(ask) if peek else self.policy.order(ask)
+        order = self._order(ask, peek)
         ways = self._plans.get(order)
         if ways is None:
             columns = [self.members[n].order(ask, peek=peek) for n in order]
@@ -185,6 +204,18 @@ class Shares(Group):
             if all(isinstance(member, Leaf) and len(column) < 2 for member, column in zip(self.members, columns, strict=True)):
                 self._plans[order] = ways
         return ways
+
+    def _order(self, ask: Ask, peek: bool) -> tuple[int, ...]:
+        if not self.policy.is_sticky and not all(way.at.breaker.well for way in self.ways()):
+            luck = ask.luck * FURTHER % 1.0
+            serve = tuple(n for n, member in enumerate(self.members) if luck < member.share(ask.now))
+            if len(serve) < len(self.members) and any(self.weights[n] for n in serve):
+                shares = self._partial.get(serve)
+                if shares is None:
+                    shares = self._partial[serve] = Proportional([self.weights[n] for n in serve])
+                picked = tuple(serve[n] for n in (shares.peek() if peek else shares.order()))
+                return picked + tuple(n for n in range(len(self.members)) if n not in serve)
+        return self.policy.peek(ask) if peek else self.policy.order(ask)
 
     def told(self, ask: Ask) -> str:
         return self.policy.told(ask) if len(self.members) > 1 else ""
@@ -200,12 +231,12 @@ class Tiers(Group):
         self.policy = policy
 
     def order(self, ask: Ask, *, peek: bool = False) -> Ways:
-        well = [member.well(ask.now) for member in self.members]
+        well = [member.share(ask.now) > 0 for member in self.members]
         order = self.policy.peek(ask, well) if peek else self.policy.order(ask, well)
         return [way for n in order for way in self.members[n].order(ask, peek=peek)]
 
     def told(self, ask: Ask) -> str:
-        return self.policy.told(ask, [member.well(ask.now) for member in self.members])
+        return self.policy.told(ask, [member.share(ask.now) > 0 for member in self.members])
 
 
 class Ranked(Group):
@@ -232,7 +263,7 @@ class Ranked(Group):
                 self._ids, self._loads = _figures(ways)
             return _by(ways, self._rank(ask, self._ids, self._loads, peek))
         luck = ask.luck * FURTHER % 1.0
-        serve = [way.at.breaker.well or (way.at.breaker.allows(ask.now) and luck < way.at.breaker.share_now(ask.now)) for way in ways]
+        serve = [luck < _share(way, ask.now) for way in ways]
         well = [way for way, serves in zip(ways, serve, strict=True) if serves]
         rest = [way for way, serves in zip(ways, serve, strict=True) if not serves]
         return _by(well, self._rank(ask, *_figures(well), peek)) + rest
@@ -250,11 +281,11 @@ def _figures(ways: Sequence[Any]) -> tuple[list[str], list[Load]]:
     return [f"{way.name} {way.at.url}" for way in ways], [way.at.load for way in ways]
 
 
-def sorted_by_health(ways: Ways, now: float, draw: Callable[[], float]) -> Ways:
-    """The ways that may be tried now: who is well keeps its place, who comes back slowly only for its share, who is ejected, down
-    or wedged comes last (tried when nobody else can serve), who drains, is unprobed or asked to be left alone not at all.
+def sorted_by_health(ways: Ways, now: float) -> Ways:
+    """The ways that may be tried now: who serves keeps its place, who is ejected, down or wedged comes last (tried when nobody else
+    can serve), who drains, is unprobed or asked to be left alone not at all.
 
-    Whose trial is due comes before all: one request finds out whether it is well again. draw: gives a number from 0 to 1.
+    Whose trial is due comes before all: one request finds out whether it is well again.
     """
     for way in ways:
         if not way.at.breaker.well:
@@ -273,12 +304,10 @@ def sorted_by_health(ways: Ways, now: float, draw: Callable[[], float]) -> Ways:
             continue
         elif breaker.due(now):
             (later if trial else trial).append(way)
-        elif not breaker.allows(now):
-            last.append(way)
-        elif breaker.well or draw() < breaker.share_now(now):
+        elif breaker.allows(now):
             first.append(way)
         else:
-            later.append(way)
+            last.append(way)
     return trial + first + later + last
 
 

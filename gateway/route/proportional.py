@@ -33,6 +33,10 @@ class Proportional:
         self._cycle: list[tuple[int, ...]] = []
         self._at = 0
 
+    @property
+    def is_sticky(self) -> bool:
+        return self._sticky is not None
+
     def order(self, ask: Ask | None = None) -> tuple[int, ...]:
         """Target numbers, the pick first. Weight 0 is never picked but may follow as failover."""
         if self._sticky is not None and ask is not None and (value := self._sticky.value(ask)):

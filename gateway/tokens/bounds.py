@@ -55,6 +55,8 @@ def estimate(ask: Ask) -> int:
     message weighs about what a template puts in its place. Texts are decoded only where images, sounds or films stand beside them.
     """
     parts = _parts(ask)
+    if "messages" not in ask.fields and any(part.lstrip()[:1] == b"[" for part in parts):  # several: an engine reads them one by one
+        return max((len(text.encode(errors="replace")) for text in ask.units), default=0) // 4
     if not any(word in part for part in parts for word in _MEDIA):
         return max(0, ask.prompt_bytes - 3 * sum(part.count(_ESCAPE) for part in parts)) // 4
     texts = sum(len(text.encode(errors="replace")) for text in ask.texts)
@@ -74,7 +76,7 @@ def _least(ask: Ask, size: int, longest: int, growth: Growth) -> int:
     """A character is at least a byte. NFC makes at most three characters of two bytes into one (1.5 a byte, over all of Unicode)."""
     if not longest or not TINY < size <= SMALL:
         return 0
-    characters = sum(map(len, ask.texts))
+    characters = sum(map(len, ask.texts)) if ask.messages else max(map(len, ask.units), default=0)
     return characters // (longest if growth.other == 1 else 2 * longest)
 
 

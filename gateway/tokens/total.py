@@ -51,24 +51,25 @@ def total(ask: Ask, tokenizer: Counts, enough: int = 0, stopped: Callable[[], bo
 
 
 def measure(ask: Ask, tokenizer: Counts, enough: int = 0, stopped: Callable[[], bool] = bool) -> Total:
-    """Tokens of the prompt. Several prompts of one request count together; token ids count as what they are.
+    """Tokens of the prompt; of several in one request the longest one's, since an engine reads them one by one.
 
     enough: past this many the rest is only estimated (0 = count all). stopped: asked after each piece; when it says so the
     answer is of no use.
     """
     if ask.prompt_bytes > READ:
         return Total(estimate(ask))
+    if "messages" not in ask.fields:
+        return _longest(ask, tokenizer, enough, stopped)
     messages = bytes(ask.fields.get("messages", b""))
     if messages.count(b"{") > MESSAGES:
         return Total(estimate(ask))
-    ids = _ids(ask)
-    given = overhead(ask) + ids
+    given = overhead(ask)
     said, rest = ask.texts, list(_calls(messages))
     if "tools" in ask.fields:
         rest.append(bytes(ask.fields["tools"]).decode(errors="replace"))
     if not said and not rest and not given and not ask.has_images():  # nothing that can be read: the engine may think otherwise
         return Total(estimate(ask))
-    size, done, counted, sure = sum(map(len, said)) + sum(map(len, rest)), 0, 0, ids
+    size, done, counted, sure = sum(map(len, said)) + sum(map(len, rest)), 0, 0, 0
     for text, spoken in (*((text, True) for text in said), *((text, False) for text in rest)):
         for piece in pieces(text):
             found = tokenizer.count(piece)
@@ -78,6 +79,22 @@ def measure(ask: Ask, tokenizer: Counts, enough: int = 0, stopped: Callable[[], 
             if done >= EXACT or (enough and given + counted > enough) or stopped():
                 return Total(given + -(-counted * size // done), sure)
     return Total(given + counted, sure)
+
+
+def _longest(ask: Ask, tokenizer: Counts, enough: int, stopped: Callable[[], bool]) -> Total:
+    """Of prompts, inputs or documents the longest; token ids count as what they are."""
+    best, done = _ids(ask), 0
+    for text in sorted(ask.units, key=len, reverse=True):
+        if done >= EXACT or (enough and best > enough) or stopped():
+            break
+        found, seen = 0, 0
+        for piece in pieces(text):
+            found += tokenizer.count(piece)
+            seen += len(piece)
+            if done + seen >= EXACT or (enough and found > enough) or stopped():
+                return Total(max(best, -(-found * len(text) // seen)), max(best, found))
+        best, done = max(best, found), done + seen
+    return Total(best, best) if best else Total(estimate(ask))
 
 
 def _calls(messages: bytes) -> Iterator[str]:
@@ -96,10 +113,10 @@ def _calls(messages: bytes) -> Iterator[str]:
 
 
 def _ids(ask: Ask) -> int:
-    """Token ids, which a prompt may be instead of a text."""
+    """Token ids, which a prompt may be instead of a text; of several prompts the longest one's."""
     found = 0
     for name in ("prompt", "input"):
         value = ask.field((name,)) if bytes(memoryview(ask.fields.get(name, b""))[:64]).lstrip().startswith(b"[") else None
-        for item in value if isinstance(value, list) else ():
-            found += type(item) is int or (sum(type(id) is int for id in item) if isinstance(item, list) else 0)
+        items = value if isinstance(value, list) else []
+        found = max([found, sum(type(item) is int for item in items), *(len(item) for item in items if isinstance(item, list))])
     return found

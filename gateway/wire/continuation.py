@@ -27,7 +27,7 @@ class SoFar:
     """
 
     __slots__ = (
-        "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_pieces", "_reported", "_seam", "able", "continued", "exact",
+        "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_reported", "_seam", "_text", "able", "continued", "exact",
         "limit", "own", "prompt", "spent", "tokens",
     )  # fmt: skip
 
@@ -40,7 +40,7 @@ class SoFar:
         self.prompt: int | None = None
         self.own: Tokens | None = None
         """What the present engine says of its own part, undelivered text included; None = nothing yet."""
-        self._pieces: list[str] = []
+        self._text = bytearray()  # UTF-8: the smallest form of a text that grows
         self._held = ""
         self._seam: str | None = None  # white space that the last engine had written, until the next one writes something
         self._echo = ""
@@ -53,7 +53,7 @@ class SoFar:
     @property
     def text(self) -> str:
         """What the caller has. Never ends in white space while more may come."""
-        return "".join(self._pieces)
+        return self._text.decode()
 
     @property
     def given(self) -> int:
@@ -67,7 +67,7 @@ class SoFar:
 
     def begin(self, normalise: Normalise) -> None:
         """An engine begins, or goes on with what the caller has. normalise: its dialect's `event`."""
-        if self._pieces:
+        if self._text:
             self.exact = self.exact and (self._reported or not self.tokens)
             self.spent, self.tokens = self.spent + self.tokens, 0
             self.continued = True
@@ -102,9 +102,9 @@ class SoFar:
 
     def last_event(self, value: Json) -> Json:
         """The end that an engine which broke off did not write, when the caller has all the tokens it wanted. value: its last event."""
-        [choice] = value["choices"]
-        end: Json = {"index": choice.get("index", 0), "delta": {"content": ""}} if "delta" in choice else {"index": 0, "text": ""}
-        return {**value, "choices": [{**end, "logprobs": None, "finish_reason": "length"}]}
+        text = self._rest("")
+        end: Json = {"text": text} if value.get("object") == "text_completion" else {"delta": {"content": text}}
+        return {**value, "choices": [{"index": 0, **end, "logprobs": None, "finish_reason": "length"}]}
 
     # -- text -------------------------------------------------------------------------------------------------------
 
@@ -126,16 +126,22 @@ class SoFar:
         if not isinstance(text, str) or not text:
             if ends and (rest := self._rest("")):
                 where[name] = rest
-                self._pieces.append(rest)
+                self._keep(rest)
             return ends or not (self.continued and "role" in where)
         if not self._reported:
             self._generated += 1
         shown = self._rest(text) if ends else self._without_end(text)
         if shown:
             where[name] = shown
-            self._pieces.append(shown)
+            self._keep(shown)
             self.tokens = self._generated
         return bool(shown) or ends
+
+    def _keep(self, shown: str) -> None:
+        try:
+            self._text += shown.encode()
+        except UnicodeEncodeError:  # half of a character, which no request could hold
+            self.able = False
 
     def _without_end(self, text: str) -> str:
         """The text but for white space at its end, which is held back."""

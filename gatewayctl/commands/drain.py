@@ -88,13 +88,16 @@ def undrain(session: Session, channel: Name, endpoint: Endpoint = None) -> None:
     _heard(found)
 
 
+LONGEST = 366 * 86400.0
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = -since(text, 0.0)  # a duration counts back from now
     except ValueError:
         seconds = 0.0
-    if seconds <= 0:
-        raise Trouble(f"--for wants a duration, such as 30m or 2h, not {text!r}", code=USAGE)
+    if not 0 < seconds <= LONGEST:
+        raise Trouble(f"--for wants a duration, such as 30m or 2h, 366d at most, not {text!r}", code=USAGE)
     return seconds
 
 

@@ -101,11 +101,15 @@ def print_explained(session: Session, found: dict[str, Any]) -> None:
         ],
     )
     _decision(session, found)
-    retry = found["retry"]
-    print(f"\nUp to {retry['attempts']} attempts within {retry['within']:g} s, when one fails with: {', '.join(retry['on'])}.")
+    _attempts(found["retry"])
     for other in found["fallback"]:
         print("\n" + show.paint(session, f"Then, when everything failed: model {other['model']}", "bold"))
         _decision(session, other)
+        _attempts(other["retry"])
+
+
+def _attempts(retry: dict[str, Any]) -> None:
+    print(f"\nUp to {retry['attempts']} attempts within {retry['within']:g} s, when one fails with: {', '.join(retry['on'])}.")
 
 
 def _decision(session: Session, found: dict[str, Any]) -> None:

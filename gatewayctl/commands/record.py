@@ -31,13 +31,14 @@ ATTEMPTS: Final = [
     Column("channel", lambda a: a.get("channel")),
     Column("endpoint", lambda a: a.get("endpoint")),
     Column("model", lambda a: a.get("model")),
+    Column("via", lambda a: a.get("via")),
     Column("status", lambda a: a.get("status") or None, "right"),
     Column("took", lambda a: millis(a.get("ms")), "right"),
     Column("outcome", lambda a: a.get("reason") or "ok", colored=True),
 ]
 GROUPS: Final = {
     "who": ("tenant", "project", "key", "ip", "trace"),
-    "what": ("api", "model", "rule", "policy", "stream", "rev", "node", "slot"),
+    "what": ("api", "model", "rule", "via", "policy", "stream", "rev", "node", "slot"),
     "where": ("channel", "endpoint", "upstream_model"),
 }
 SHOWN: Final = {

@@ -16,6 +16,8 @@ from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import USAGE, Trouble
 
+APIS = ("chat", "completions", "embeddings", "rerank", "score", "tokenize")
+
 app = noun(
     "routes",
     "Where requests go, and why.",
@@ -37,7 +39,8 @@ def tree_text(node: Any) -> str:
         f"{tree_text(below)} ×{below['weight']}" if node["policy"] == "proportional" and len(node["targets"]) > 1 else tree_text(below)
         for below in node["targets"]
     ]
-    return inner[0] if len(inner) == 1 else f"{node['policy']}({', '.join(inner)})"
+    plain = len(inner) == 1 and node["policy"] == "proportional"
+    return inner[0] if plain else f"{node['policy']}({', '.join(inner)})"
 
 
 COLUMNS = [
@@ -103,6 +106,8 @@ def explain(
 
     Shows which rules matched and why the others did not, the endpoints in the order they would be tried, and what would follow.
     """
+    if api and api not in APIS:
+        raise Trouble(f"there is no API {api!r}", f"Known are {', '.join(APIS)}.", USAGE)
     asked = {
         "model": model,
         "headers": dict(_pair(one) for one in header or []),
@@ -191,6 +196,7 @@ def set_weight(
 
 def _place(config: Any, model: str, target: str) -> str:
     """The dotted place of a target. Errors: Trouble."""
+    model = next((name for name, one in config.models.items() if model == name or model in one.aliases), model)
     found = config.models.get(model)
     if found is None:
         raise Trouble(f"there is no model {model!r}", "`gatewayctl routes list` shows them.")
@@ -199,7 +205,9 @@ def _place(config: Any, model: str, target: str) -> str:
     if target.replace(".", "").isdigit():
         fits = [place for place, (steps, _) in places.items() if ".".join(map(str, steps)) == target]
     else:
-        fits = [p for p, (_, t) in places.items() if t.channel == channel and name in ("", t.model or "")]
+        fits = [
+            p for p, (_, t) in places.items() if t.channel == channel and name in ("", t.model or config.channels[channel].model or model)
+        ]
     if len(fits) == 1:
         return fits[0]
     shown = ", ".join(
