@@ -233,7 +233,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "channel": (rule("{load: {channel: ▸gpx, waiting: {over: 1}}}"), 'there is no channel "gpx"', 'did you mean "gpu"?'),
     # -- what can never be
     "over before up to": (rule("{prompt_tokens: {over: 100, up_to: ▸100}}"), "this can never match", "it is up to 100 and over 100"),
-    "figure over before up to": (rule("{load: {channel: gpu, queue: {over: 9, up_to: ▸5}}}"), "this can never match", "up to 5 and over 9"),
+    "figure over before up to": (rule("{load: {channel: gpu, running: {over: 9, up_to: ▸5}}}"), "this can never match", "up to 5"),
     "value over before up to": (rule("{content: {path: a, over: 1, up_to: ▸0.5}}"), "this can never match", ""),
     "fuller than full": (rule("{load: {channel: gpu, kv_use: {over: ▸1}}}"), "nothing is fuller than full", "0.9"),
     "no figure": (rule("{load: ▸{channel: gpu}}"), "this asks for no figure", "write running"),

@@ -1,6 +1,7 @@
 """Routing end to end: real processes, real sockets, simulated engines. Which target a request reaches, and what its record says."""
 
 import asyncio
+import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -10,6 +11,9 @@ import pytest
 import pytest_asyncio
 
 from tests.harness import KEY, Answer, Rig, script
+
+OTHER = "sk-other-0123456789abcdef0123456789"
+"""A key that may use one alias."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -28,7 +32,9 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             "never": {"when": ["2001-01-01 00:00-00:01"]},
         }
         rig.config["tenants"]["other"] = {"projects": {}}
-        rig.model("small", {"c": 1})
+        rig.model("small", {"c": 1}, aliases=["small-1"])
+        digest = hashlib.sha256(OTHER.encode()).hexdigest()
+        rig.config["keys"].append({"id": "k2", "hash": f"sha256:{digest}", "tenant": "acme", "project": "bot", "models": ["small-*"]})
         rules: list[dict[str, Any]] = [
             {"name": "env", "when": {"headers": {"x-env": "prod"}}, "to": {"channel": "b"}},
             {"name": "words", "when": {"content": {"words": ["refund"]}}, "to": {"model": "small"}},
@@ -100,6 +106,7 @@ async def test_the_first_rule_that_matches_decides(rig, said, more, rule, to, st
     assert channel(answer) in to
     record = await rig.record(id=_id(answer))
     assert record.get("rule", "") == rule and record["model"] == "ruled"
+    assert record.get("via", "") == ("small" if rule == "words" else "")
     assert answer.json["model"] == "ruled" if not stream else answer.chunks[0]["model"] == "ruled"
 
 
@@ -164,8 +171,11 @@ async def test_everything_failed_so_another_model_serves_under_the_name_that_was
     assert channel(answer) == "c"
     assert (answer.chunks[0] if stream else answer.json)["model"] == "falls"
     record = await rig.record(id=_id(answer))
-    assert [(one["kind"], one["channel"]) for one in record["attempts"]] == [("first", "dies"), ("fallback", "c")]
-    assert record["model"] == "falls"
+    assert [(one["kind"], one["channel"], one.get("via")) for one in record["attempts"]] == [
+        ("first", "dies", None),
+        ("fallback", "c", "small"),
+    ]
+    assert (record["model"], record["via"]) == ("falls", "small")
 
 
 async def test_fallbacks_of_fallbacks_follow(rig):
@@ -221,6 +231,21 @@ async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_as
     assert record["end"] == "GR" and not record.get("attempts")
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["word " * 300] * 40}),
+        ("/v1/completions", {"prompt": ["word " * 300] * 40, "max_tokens": 2}),
+        ("/v1/rerank", {"query": "word", "documents": ["word " * 300] * 40}),
+        ("/tokenize", {"prompt": "word " * 40_000}),
+    ],
+)
+async def test_of_several_inputs_the_longest_decides_and_asking_for_a_length_is_never_too_long(rig, path, body):
+    await lengths_known(rig, "only-short", 1)
+    answer = await rig.post(path, {"model": "only-short", **body})
+    assert channel(answer) == "short", answer.body[:300]
+
+
 async def test_too_long_for_the_model_a_longer_fallback_serves(rig):
     await lengths_known(rig, "only-short", 1)
     assert channel(await rig.chat("only-short", "word " * 2000, max_tokens=2)) == "c"
@@ -272,3 +297,12 @@ async def test_models_are_listed_with_their_context_length(rig):
     async with rig.session.get(rig.url + "/v1/models", headers={"Authorization": f"Bearer {KEY}"}) as answer:
         listed = {one["id"]: one for one in (await answer.json())["data"]}
     assert listed["fits"]["context_length"] == 32768 and listed["only-short"]["context_length"] == 512
+
+
+async def test_a_key_that_is_bound_to_an_alias_sees_that(rig):
+    headers = {"Authorization": f"Bearer {OTHER}"}
+    async with rig.session.get(rig.url + "/v1/models", headers=headers) as answer:
+        assert [one["id"] for one in (await answer.json())["data"]] == ["small-1"]
+    async with rig.session.get(rig.url + "/v1/models/small-1", headers=headers) as answer:
+        assert (await answer.json())["id"] == "small-1"
+    assert (await rig.chat("small-1", key=OTHER, max_tokens=2)).status == 200

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import aiohttp
 import pytest
@@ -365,10 +366,10 @@ async def test_an_answer_that_has_begun_is_gone_on_with(kind) -> None:
         asked: Any = await post(simulator, "/v1/completions", prompt="Hi <|assistant|>", **raw)
         text = asked["choices"][0]["text"]
         begun = "".join(tokens.split(text)[:5])
-        rest = await post(simulator, "/v1/completions", prompt=f"Hi <|assistant|>{begun}", **{**raw, "max_tokens": 7})
-        assert begun + rest["choices"][0]["text"] == text
+        gone: Any = await post(simulator, "/v1/completions", prompt=f"Hi <|assistant|>{begun}", **{**raw, "max_tokens": 7})
+        assert begun + gone["choices"][0]["text"] == text
         if kind == "vllm":
-            refused = await post(simulator, "/v1/chat/completions", model="qwen3", messages=MESSAGES, continue_final_message=True)
+            refused: Any = await post(simulator, "/v1/chat/completions", model="qwen3", messages=MESSAGES, continue_final_message=True)
             assert "Cannot set both" in refused["error"]["message"]
 
 

@@ -30,6 +30,21 @@ def models(config: Config, reading: Reading, channels: dict[str, None], names: d
         yield from _Check(name, model, channels, names, reading).run()
     yield from _loops(config, reading.marks)
     yield from _tokenizers(config, reading, files)
+    yield from _queues(config, reading.marks)
+
+
+def _queues(config: Config, marks: Marks) -> Iterator[Mistake]:
+    """Rules that look at the queue of a channel that has none."""
+    for name, model in config.models.items():
+        for number, rule in enumerate(model.rules):
+            for place, load in enumerate(rule.when.load or ()):
+                channel = config.channels.get(load.channel)
+                if load.queue is not None and channel is not None and channel.max_in_flight is None:
+                    loads: Loc = ("models", name, "rules", number, "when", "load")
+                    alone: Loc = (*loads, "queue")  # one may be written without a list
+                    at = alone if marks.pair(alone)[1] == len(alone) else (*loads, place, "queue")
+                    said = f"the channel {load.channel} has no queue, so this can never match"
+                    yield marks.at(at, said, "it has one with max_in_flight", key=True)
 
 
 def _tokenizers(config: Config, reading: Reading, files: set[str]) -> Iterator[Mistake]:
@@ -150,8 +165,8 @@ class _Check:
             if word not in CAPPED:
                 known = nearest(word, CAPPED) or f"known are: {', '.join(CAPPED)}"
                 yield self.marks.at(at, f'"{word}" is not a parameter that can be capped', known, key=True)
-            elif isinstance(most, bool) or most < 0 or (most < 1 and word in FROM_ONE) or (word == "top_p" and not most):
-                yield self.marks.at(at, f"{word} cannot be at most {most}", "no engine takes such a value")
+            elif most < 0 or (most < 1 and word in FROM_ONE) or (word == "top_p" and not most):
+                yield self.marks.at(at, f"{word} cannot be at most {most:g}", "no engine takes such a value")
         for word, value in defaults.items():
             at = (*self.at, "defaults", word)
             if word in NOT_DEFAULTED:

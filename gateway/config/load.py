@@ -81,14 +81,15 @@ def _validated(reading: Reading) -> tuple[Config | None, list[Mistake]]:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
     mistakes = worded(errors, reading)
+    pruned = _pruned(reading.data, [e["loc"] for e in errors], reading.marks.left)
     try:
-        return Config.model_validate(_pruned(reading.data, [e["loc"] for e in errors])), mistakes
+        return Config.model_validate(pruned), mistakes
     except ValidationError:
         return None, mistakes
 
 
-def _pruned(data: dict[str, Any], locs: list[Loc]) -> dict[str, Any]:
-    """The data without each section, named part, rule or key that holds a mistake."""
+def _pruned(data: dict[str, Any], locs: list[Loc], numbers_left: dict[Loc, list[int]]) -> dict[str, Any]:
+    """The data without each section, named part, rule or key that holds a mistake. numbers_left: gets the rules that are left."""
     left: dict[str, Any] = {"version": 1, **data}
     bad: dict[str, set[str | int]] = {}
     rules: dict[str, set[int]] = {}
@@ -111,8 +112,8 @@ def _pruned(data: dict[str, Any], locs: list[Loc]) -> dict[str, Any]:
     for model, numbers in rules.items():
         if model in left.get("models", {}) and isinstance(left["models"][model], dict):
             there = left["models"][model]
-            kept = [rule for number, rule in enumerate(there["rules"]) if number not in numbers]
-            left["models"] = {**left["models"], model: {**there, "rules": kept}}
+            stay = numbers_left["models", model, "rules"] = [number for number in range(len(there["rules"])) if number not in numbers]
+            left["models"] = {**left["models"], model: {**there, "rules": [there["rules"][number] for number in stay]}}
     return left
 
 

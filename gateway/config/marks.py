@@ -22,6 +22,8 @@ class Marks:
         self.main = main
         self.files: dict[str, str] = {}
         self.root: yaml.MappingNode | None = None
+        self.left: dict[Loc, list[int]] = {}
+        """Lists of which wrong items were taken out: the numbers of those that are left."""
         self.secrets: set[str] = set()
         self._lines: dict[tuple[str, bool], list[str]] = {}
         self._names: frozenset[str] | None = None
@@ -42,8 +44,18 @@ class Marks:
             found, node = pair, pair[1]
         return found, len(loc)
 
+    def _as_written(self, loc: Loc) -> Loc:
+        """A place in what is left when wrong items of a list were taken out, as it is in the file."""
+        for depth in range(len(loc) - 1):
+            numbers = self.left.get(tuple(loc[: depth + 1]))
+            number = loc[depth + 1]
+            if numbers is not None and isinstance(number, int) and number < len(numbers):
+                return (*loc[: depth + 1], numbers[number], *loc[depth + 2 :])
+        return loc
+
     def at(self, loc: Loc, message: str, hint: str | None = None, *, key: bool = False) -> Mistake:
         """A mistake where `loc` is written: at its value, or its key when asked for, or at what encloses it."""
+        loc = self._as_written(loc)
         pair, depth = self.pair(loc)
         path = dotted(loc)
         if pair is None:

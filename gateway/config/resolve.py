@@ -165,7 +165,7 @@ def _model(name: str, model: Model, channels: dict[str, Channel], folder: Path) 
         rules=tuple(_rule(rule, name, channels) for rule in model.rules),
         fallback=tuple(model.fallback),
         defaults=dict(model.defaults),
-        caps=dict(model.caps),
+        caps={word: int(most) if most.is_integer() else most for word, most in model.caps.items()},
         tokenizer=_tokenizer(model.tokenizer, folder),
         continuation=model.continuation,
     )

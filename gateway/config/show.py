@@ -51,6 +51,8 @@ def value_of(value: Any) -> Any:
             return value.text
         case BaseModel():
             return _group(value)
+        case float() if value.is_integer() and abs(value) < 2**53:
+            return int(value)
         case dict():
             return {str(name): value_of(item) for name, item in value.items()}
         case list() | tuple():
