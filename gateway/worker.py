@@ -167,7 +167,7 @@ class Worker:
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared[1].rev == rev:
             self._swap(*prepared)
-            self._refit()
+            self._loop.create_task(self._fit_gates()).add_done_callback(_report)
 
     def abort(self) -> None:
         self._prepared = None
@@ -195,9 +195,6 @@ class Worker:
         self._door.adopt(header=snapshot.http.header, keepalive=snapshot.http.keepalive, write_idle=snapshot.http.write_idle)
 
     # -- addresses ------------------------------------------------------------------------------------------------
-
-    def _refit(self) -> None:
-        self._loop.create_task(self._fit_gates()).add_done_callback(_report)
 
     async def _fit_gates(self) -> None:
         """After a change: a new address gets a gate; one that became TLS, or stopped being it, gets another."""
@@ -250,7 +247,7 @@ class Worker:
                 for address, fd in zip(message["addresses"], fds, strict=True):
                     self._forget(tuple(address))
                     self._sockets[tuple(address)] = socket.socket(fileno=fd)
-                self._refit()
+                self._loop.create_task(self._fit_gates()).add_done_callback(_report)
             case "unlisten":
                 for address in message["addresses"]:
                     self._forget(tuple(address))

@@ -213,6 +213,7 @@ async def test_draining_waits_for_what_is_in_flight_and_says_what_is_left(rig: R
     assert ran.code == 0 and (await rig.chat("qwen", max_tokens=1)).status == 200
 
 
+@pytest.mark.hard
 async def test_an_engine_that_hangs_is_found_wedged_without_spending_a_token(rig: Rig) -> None:
     await rig.engine("a", channel={"health": {"wedged_after": "5s"}})
     await rig.engine("b")
@@ -238,6 +239,7 @@ async def test_an_engine_that_hangs_is_found_wedged_without_spending_a_token(rig
     await is_in(rig, "a", "up")
 
 
+@pytest.mark.hard
 async def test_figures_and_context_lengths_reach_people(rig: Rig) -> None:
     await rig.engine("a", "mindie", max_model_len=2560)
     rig.model("qwen")

@@ -44,6 +44,7 @@ async def capacity_of(rig: Rig, seconds: float) -> float:
     return sum(counts) / (time.monotonic() - begun)
 
 
+@pytest.mark.hard
 async def test_overload(rig: Rig) -> None:
     engine = await rig.engine("a", ttft=HOLD, channel={"max_in_flight": SEATS, "queue": {"length": 20, "wait": "10s"}})
     furnish(rig)

@@ -89,6 +89,7 @@ async def listed(rig: Rig) -> set[str]:
     return {one["endpoint"] for one in channel["endpoints"]}
 
 
+@pytest.mark.hard
 async def test_a_list_gains_and_loses_an_endpoint_under_load(rig: Rig, tmp_path: Path) -> None:
     one, two, three = await engines(rig, 3)
     path = tmp_path / "list.json"
@@ -118,6 +119,7 @@ async def test_a_list_gains_and_loses_an_endpoint_under_load(rig: Rig, tmp_path:
     assert served(rig, "b") == before and (await rig.admin("GET", "/v1/status"))["revision"]["rev"] == 1
 
 
+@pytest.mark.hard
 async def test_a_dead_newcomer_gets_no_request_and_a_dead_control_costs_none(rig: Rig, tmp_path: Path) -> None:
     one, two, three = await engines(rig, 3)
     path = tmp_path / "list.json"

@@ -112,7 +112,8 @@ def models(x: Exchange) -> bytes:
     wanted = _path(x.path).removeprefix("/v1/models").removeprefix("/")
     if wanted:
         name = unquote(wanted)
-        return msgspec.json.encode(_entry(name, snapshot.model(x.key, name)))
+        model = snapshot.model(x.key, name)
+        return msgspec.json.encode(_entry(model.name if model.name in snapshot.usable(x.key) else name, model))
     usable = snapshot.usable(x.key)
     names = [name for model in snapshot.models.values() for name in _names_of(model, usable)]
     return msgspec.json.encode({"object": "list", "data": [_entry(name, snapshot.names[name]) for name in names]})
