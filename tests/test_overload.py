@@ -5,6 +5,8 @@ import hashlib
 import time
 from collections import Counter
 
+import pytest
+
 from tests.harness import Answer, Rig, eventually
 
 SEATS = 6
