@@ -137,7 +137,9 @@ class Builder:
     def _model(self, model: Model) -> ModelLive:
         top = model.top()
         node = tree(top, self._leaf, self._policy, f"models.{model.name}")
-        route = Route(model.name, model.policy, node, self._bounds(model), asks=bool(model.rules) or looks(top))
+        route = Route(
+            model.name, model.policy, node, self._bounds(model), asks=bool(model.rules) or looks(top), counts=bool(model.tokenizer)
+        )
         return ModelLive(model, route, self._kept("budgets", model.name, RetryBudget))
 
     def _leaf(self, target: Target) -> Any:

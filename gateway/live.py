@@ -160,16 +160,12 @@ class ModelLive:
         Errors: Refusal, when it is surely too long for every target.
         """
         route = self.route
-        if not route.asks:
-            length = route.shortest(route.node)
-            if (
-                not length or x.api == "tokenize" or x.body_bytes + x.facts.max_tokens < length
-            ):  # the usual case: every token is a byte at least
-                for way in route.node.ways():
-                    if not way.at.breaker.well:
-                        break
-                else:
-                    return Decision("", route.policy, route.node.order(NOBODY), 0.0)
+        if not route.asks and route.is_short(route.node, x.api, x.body_bytes, x.facts.max_tokens):  # the usual case
+            for way in route.node.ways():
+                if not way.at.breaker.well:
+                    break
+            else:
+                return Decision("", route.policy, route.node.order(NOBODY), 0.0)
         ask = self.ask(x, now)
         return route.decide(ask) or ask
 

@@ -43,14 +43,16 @@ class RuleLive(Struct):
 class Route:
     """A virtual model's way of deciding. `fallback` is filled in when all models are built."""
 
-    __slots__ = ("_shortest", "asks", "bounds", "fallback", "limits", "name", "node", "policy", "rules")
+    __slots__ = ("_shortest", "asks", "bounds", "counts", "fallback", "limits", "name", "node", "policy", "rules")
 
-    def __init__(self, name: str, policy: str, node: Node, bounds: Bounds, *, asks: bool) -> None:
-        """asks: whether its policies or rules look at the request at all."""
+    def __init__(self, name: str, policy: str, node: Node, bounds: Bounds, *, asks: bool, counts: bool = True) -> None:
+        """asks: whether its policies or rules look at the request at all. counts: whether it has a tokenizer; without one a token is
+        taken to be four bytes, so that nothing is looked at closer before that says so."""
         self.name, self.policy, self.node = name, policy, node
         self.rules: list[RuleLive] = []
         self.fallback: list[Route] = []
         self.asks = asks
+        self.counts = counts
         self.bounds = bounds
         self.limits: list[int] = []
         """Lengths of prompts that rules turn on."""
@@ -68,6 +70,11 @@ class Route:
         if found is None:
             found = self._shortest[node] = min((way.length() for way in node.ways() if way.length()), default=0)
         return found
+
+    def is_short(self, node: Node, api: str, body: int, max_tokens: int) -> bool:
+        """Whether a request fits everywhere below a node by its bytes alone. A tokenize call always does: it generates nothing."""
+        shortest = self.shortest(node)
+        return not shortest or (body if self.counts else body >> 2) + max_tokens < shortest or api == "tokenize"
 
     def most_length(self) -> int:
         """The longest context length that a request can find, its rules' targets included; 0 = nobody says."""
@@ -102,8 +109,7 @@ class Route:
         return further
 
     def _from(self, node: Node, policy: str, rule: str, ask: Ask) -> Decision | None:
-        shortest = self.shortest(node)
-        long = shortest and ask.size + ask.max_tokens >= shortest and ask.api != "tokenize"  # which generates nothing, and asks just that
+        long = not self.is_short(node, ask.api, ask.size, ask.max_tokens)
         if long and ask.tokens is None and fit.undecided(node.ways(), *self.bounds(ask), ask.max_tokens):
             return None  # where it fits turns on the exact number of tokens
         ways = node.order(ask)
