@@ -168,34 +168,31 @@ def set_weight(
 
     A change that the gateway refuses is taken back: the file is then as it was.
     """
+    from gateway.config import files
     from gateway.config.edit import set_scalar
-    from gateway.config.load import load
+    from gateway.config.load import ConfigError, load
 
     path = session.config
     loaded = load(path)
-    place = _place(loaded.config, model, target)
-    file = next(Path(name) for name in loaded.files if _holds(name, model)) if len(loaded.files) > 1 else path
-    before = Path(file).read_bytes()
+    name, place = _place(loaded.config, model, target)
+    file = next(Path(one) for one in loaded.files if _holds(one, name)) if len(loaded.files) > 1 else path
+    before = file.read_bytes()
     set_scalar(file, f"{place}.weight", weight)
     try:
         load(path)
-    except Exception:
-        Path(file).write_bytes(before)
-        raise
-    session.say(f"gatewayctl: {file}: {place}.weight is {weight} now")
-    client = session.client()
-    if not client.running():
-        session.say("gatewayctl: the gateway is not running; it will begin with this")
-        return
-    try:
+        session.say(f"gatewayctl: {file}: {place}.weight is {weight} now")
+        client = session.client()
+        if not client.running():
+            session.say("gatewayctl: the gateway is not running; it will begin with this")
+            return
         told(session, client, client.post("/v1/reload", timeout=PATIENCE))
-    except Trouble:
-        Path(file).write_bytes(before)
+    except (ConfigError, Trouble):
+        files.write(file, before, 0o640)
         raise
 
 
-def _place(config: Any, model: str, target: str) -> str:
-    """The dotted place of a target. Errors: Trouble."""
+def _place(config: Any, model: str, target: str) -> tuple[str, str]:
+    """The model's own name, and the dotted place of one of its targets. Errors: Trouble."""
     model = next((name for name, one in config.models.items() if model == name or model in one.aliases), model)
     found = config.models.get(model)
     if found is None:
@@ -209,7 +206,7 @@ def _place(config: Any, model: str, target: str) -> str:
             p for p, (_, t) in places.items() if t.channel == channel and name in ("", t.model or config.channels[channel].model or model)
         ]
     if len(fits) == 1:
-        return fits[0]
+        return model, fits[0]
     shown = ", ".join(
         f"{'.'.join(map(str, steps))} ({t.channel or t.policy}{':' + t.model if t.model else ''})" for steps, t in places.values()
     )
