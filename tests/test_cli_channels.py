@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gateway.admin.server import serve_admin
-from gatewayctl import app
 from gatewayctl.commands import drain as drain_module
 from gatewayctl.commands.health import changes
 from gatewayctl.redraw import Redraw
@@ -33,15 +32,6 @@ async def desk(config, monkeypatch):
     monkeypatch.setenv("GATEWAY_CONFIG", str(config))
     yield desk
     await server.close()
-
-
-@pytest.fixture
-def inside(capsys):
-    async def run(*args):
-        code = await asyncio.to_thread(app.run, list(args))
-        return code, *capsys.readouterr()
-
-    return run
 
 
 class Child:

@@ -1,6 +1,5 @@
 """`gatewayctl keys`: what happens to the file, when the command returns, and what is taken back."""
 
-import asyncio
 import json
 import os
 import pty
@@ -11,7 +10,6 @@ import pytest
 from gateway.admin.server import serve_admin
 from gateway.config.keys import checksum_ok, hash_of
 from gateway.config.load import load
-from gatewayctl import app
 from tests.fixtures.cli import GATEWAYCTL, actl, ctl, environment
 from tests.fixtures.desk import FakeDesk, write_config
 
@@ -30,15 +28,6 @@ async def desk(config):
     server = await serve_admin(desk, config.parent / "data/admin.sock")
     yield desk
     await server.close()
-
-
-@pytest.fixture
-def inside(capsys):
-    async def run(*args):
-        code = await asyncio.to_thread(app.run, list(args))
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def ids(config):

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from gateway.admin.server import serve_admin
-from gatewayctl import app
 from tests.fixtures.cli import GATEWAYCTL, actl, environment
 from tests.fixtures.desk import FakeDesk, record, write_config
 from tests.harness import Rig
@@ -34,17 +33,6 @@ async def desk(config, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     yield desk
     await server.close()
-
-
-@pytest.fixture
-def inside(capsys):
-    """The command line in this process, which is quicker than a child: (code, stdout, stderr)."""
-
-    async def run(*args):
-        code = await asyncio.to_thread(app.run, list(args))
-        return code, *capsys.readouterr()
-
-    return run
 
 
 async def test_status_at_a_glance(desk, config):
