@@ -14,8 +14,10 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.ended = ""
+        self.sent = b""
 
-    def write(self, data: object) -> None: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += bytes(data)
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -35,8 +37,15 @@ class Transport(asyncio.Transport):
 
 
 class Owner:
-    def __init__(self) -> None:
+    """Its turn of the loop ends at once, unless it `waits`."""
+
+    def __init__(self, *, waits: bool = False) -> None:
         self.given_back = 0
+        self.waits = waits
+
+    def post(self, connection: Connection) -> None:
+        if not self.waits:
+            connection.transmit()
 
     def give_back(self, connection: Connection) -> None:
         self.given_back += 1
@@ -102,3 +111,35 @@ async def test_who_was_answered_cannot_end_the_connection_under_the_next() -> No
     assert not transport.ended
     connection.leave(second)
     assert transport.ended
+
+
+async def test_a_request_leaves_at_the_end_of_the_turn() -> None:
+    owner, transport = Owner(waits=True), Transport()
+    connection = Connection(owner, asyncio.get_running_loop())
+    connection.connection_made(transport)
+    connection.send(b"POST", Sink(connection, "detach", "never"))
+    assert transport.sent == b""
+    connection.transmit()
+    connection.transmit()
+    assert transport.sent == b"POST"
+    connection.abort()
+
+
+async def test_nothing_leaves_on_a_connection_that_was_dropped_within_the_turn() -> None:
+    owner, transport = Owner(waits=True), Transport()
+    connection = Connection(owner, asyncio.get_running_loop())
+    connection.connection_made(transport)
+    connection.send(b"POST", Sink(connection, "detach", "never"))
+    connection.abort()
+    connection.transmit()
+    assert transport.sent == b"" and transport.ended == "aborted"
+
+
+async def test_an_answer_before_its_request_has_left_ends_the_connection() -> None:
+    owner, transport = Owner(waits=True), Transport()
+    connection = Connection(owner, asyncio.get_running_loop())
+    connection.connection_made(transport)
+    connection.send(b"POST", Sink(connection, "detach", "never"))
+    connection.data_received(ANSWER)
+    connection.transmit()
+    assert owner.given_back == 0 and transport.sent == b"" and transport.ended == "aborted"

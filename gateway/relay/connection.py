@@ -27,6 +27,7 @@ class Sink(Protocol):
 class Owner(Protocol):
     """The pool that a connection goes back to."""
 
+    def post(self, connection: "Connection") -> None: ...
     def give_back(self, connection: "Connection") -> None: ...
     def forget(self, connection: "Connection") -> None: ...
 
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_pieces",
         "_sink",
+        "_unsent",
         "closed",
         "idle_since",
         "on_body",
@@ -74,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._headed = self._length = self._chunked = self._lasting = False
         self._late: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
+        self._unsent = b""
         self._paused = False
         self._busy = False
         self.closed = False
@@ -84,15 +87,21 @@ class Connection(asyncio.Protocol):
     # -- used by the pool and the relay -------------------------------------------------------------------------
 
     def send(self, request: bytes, sink: Sink) -> None:
-        """Sends a whole request; its answer goes to `sink`."""
-        assert self.transport is not None
+        """Takes a whole request, which leaves at the end of this turn of the loop; its answer goes to `sink`."""
         self._sink = sink
         self._complete = self._headed = self._length = self._chunked = self._lasting = False
         self._headers.clear()
         self._head_size = 0
         self.untouched = True
         self._busy = True
-        self.transport.write(request)
+        self._unsent = request
+        self._owner.post(self)
+
+    def transmit(self) -> None:
+        """The end of the turn. Who dropped the connection meanwhile wants nothing sent."""
+        if not self.closed and self.transport is not None:
+            self.transport.write(self._unsent)
+        self._unsent = b""
 
     def detach(self) -> None:
         """The sink has all it needs. The connection is kept if the engine ends the message soon, else dropped.
@@ -230,7 +239,7 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         if self._paused:
             self.resume()
-        if self._lasting and not self.transport.get_write_buffer_size():
+        if self._lasting and not self._unsent and not self.transport.get_write_buffer_size():
             self._owner.give_back(self)
         else:  # also when the engine answered before it had read the whole request: what is unsent would precede the next one
             self._drop()

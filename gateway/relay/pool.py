@@ -31,6 +31,7 @@ class Pool:
         self._connect = connect
         self._idle_time = idle
         self._idle: list[Connection] = []
+        self._posted: list[Connection] = []
         self._loop = asyncio.get_running_loop()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -93,6 +94,18 @@ class Pool:
             sock.close()
             raise
         return protocol
+
+    def post(self, connection: Connection) -> None:
+        """It has something to send. What one turn of the loop brings leaves together at its end: each write wakes the engine's
+        side, and a wake-up per request costs a fifth of what the whole request does."""
+        if not self._posted:
+            self._loop.call_soon(self._transmit)
+        self._posted.append(connection)
+
+    def _transmit(self) -> None:
+        posted, self._posted = self._posted, []
+        for connection in posted:
+            connection.transmit()
 
     def give_back(self, connection: Connection) -> None:
         if self._closed or len(self._idle) >= IDLE_MOST:
