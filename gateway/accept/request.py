@@ -38,12 +38,18 @@ class Memory:
         self.used = 0
 
 
+_prefix = [0, ""]
+"""The millisecond of the last id, and what ids begin with in it."""
+
+
 def uuid7(ts: float) -> str:
-    """A time-ordered UUID (RFC 9562 §5.7). ts: Unix seconds."""
-    millis = int(ts * 1000) & 0xFFFF_FFFF_FFFF
-    luck = _random.getrandbits(74)
-    parts = millis >> 16, millis & 0xFFFF, luck >> 62, 0x8000 | luck >> 48 & 0x3FFF, luck & 0xFFFF_FFFF_FFFF
-    return "%08x-%04x-7%03x-%04x-%012x" % parts  # noqa: UP031 - a third quicker than an f-string
+    """A time-ordered UUID (RFC 9562 §5.7), with 72 random bits of its 74. ts: Unix seconds."""
+    millis = int(ts * 1000)
+    if millis != _prefix[0]:
+        time_part = "%012x" % (millis & 0xFFFF_FFFF_FFFF)
+        _prefix[:] = millis, f"{time_part[:8]}-{time_part[8:]}-7"
+    luck = "%018x" % _random.getrandbits(72)  # noqa: UP031 - a third quicker than an f-string
+    return f"{_prefix[1]}{luck[:3]}-a{luck[3:6]}-{luck[6:]}"
 
 
 def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchange:

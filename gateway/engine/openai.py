@@ -91,7 +91,8 @@ def chat(fields: Fields, reasoning: str) -> None:
     """Gives messages one reasoning field. Choices are parsed only when they may have one of another name."""
     other = b'"reasoning"' if reasoning == "reasoning_content" else b'"reasoning_'
     raw = bytes(fields["choices"])
-    if other not in raw and (reasoning in ("reasoning", "reasoning_content") or b'"reasoning"' not in raw):
+    # `in` would do, but for bytes it raises and catches an error before it looks.
+    if raw.find(other) < 0 and (reasoning in ("reasoning", "reasoning_content") or raw.find(b'"reasoning"') < 0):
         return
     choices = value_of(raw)
     for choice in choices:

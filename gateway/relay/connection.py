@@ -211,7 +211,8 @@ class Connection(asyncio.Protocol):
             headers.update({name.lower(): value for name, value in headers.items()})
         self._headed = True
         self._length = b"content-length" in headers or status in (204, 304)
-        self._chunked = b"chunked" in headers.get(b"transfer-encoding", b"").lower()
+        coding = headers.get(b"transfer-encoding")
+        self._chunked = coding is not None and coding.lower().find(b"chunked") >= 0  # `in` raises and catches an error first
         self._lasting = (self._length or self._chunked) and self._parser.should_keep_alive()
         if self._sink is not None:
             self._sink.head(status, headers)
