@@ -69,7 +69,6 @@ class Door(web.Server):
         self.draining = False
         self.refuse_late = False
         self.write_idle = write_idle
-        self._posted: list[Caller] = []
         self._options: dict[str, Any] = {}
         self.adopt(header=header, keepalive=keepalive, write_idle=write_idle)
 
@@ -86,20 +85,6 @@ class Door(web.Server):
             "max_headers": 100,
             "access_log": None,
         }
-
-    def post(self, caller: "Caller") -> None:
-        """It has events to send: at the end of this turn of the loop. A write wakes the other side, so many at once cost less."""
-        if not self._posted:
-            self._loop.call_soon(self._transmit)
-        self._posted.append(caller)
-
-    def _transmit(self) -> None:
-        posted, self._posted = self._posted, []
-        for caller in posted:
-            try:
-                caller.transmit()
-            except Exception:  # one caller's trouble must not hold up the others
-                log.exception("events could not be sent")
 
     def drain(self, *, refuse_late: bool) -> None:
         """Closes idle connections; the others close after their present answer. refuse_late: the whole gateway ends,
@@ -145,7 +130,6 @@ class Caller(RequestHandler):
         "stalled",
         "stalled_size",
         "streaming",
-        "unsent",
     )
 
     def __init__(self, door: Door, **options: Any) -> None:
@@ -156,7 +140,7 @@ class Caller(RequestHandler):
         self.head_sent = False
         self.streaming = False
         self.chunked = True
-        self.opening = self.unsent = b""
+        self.opening = b""
         self.close_after = False
         self.ip = ""
         self.late = door.refuse_late
@@ -222,7 +206,7 @@ class Caller(RequestHandler):
             self._rearm_keepalive()
         if not self._force_close:
             self._task_handler = None
-            self.transmit()
+            self._open()
             if self.transport is not None:
                 self.transport.close()
 
@@ -319,8 +303,8 @@ class Caller(RequestHandler):
 
     def write(self, data: bytes) -> None:
         """Bytes that `ready` or `ended` gave, once the record that they end stands in the journal."""
-        if self.unsent or self.opening:
-            data = self._waiting() + data
+        if self.opening:
+            self.opening, data = b"", self.opening + data
         if self.transport is not None:
             self.transport.write(data)
 
@@ -335,38 +319,26 @@ class Caller(RequestHandler):
         return self.ready(refusal.status, headers + extra, body)
 
     def begin_stream(self, headers: bytes) -> None:
-        """The 200 head of an event stream."""
+        """The 200 head of an event stream. It leaves with the first event, in one write."""
         self.head_sent = self.streaming = True
         self.chunked = self.modern
         if not self.modern:
             self.close_after = True
         self.opening = stream_head(headers, self.close_after, self.modern)
-        self.door.post(self)
 
     def send(self, data: bytes) -> None:
-        """Whole events of a begun stream. They leave at the end of this turn of the loop, those of all callers together."""
-        if self.unsent:
-            self.unsent += data
-            return
-        self.unsent = data
-        if not self.opening:
-            self.door.post(self)
+        """Whole events of a begun stream."""
+        if self.chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self.write(data)
 
-    def transmit(self) -> None:
-        """The end of the turn, or of the connection: what waits leaves."""
-        if (self.unsent or self.opening) and self.transport is not None:
-            self.transport.write(self._waiting())
-
-    def _waiting(self) -> bytes:
-        """The stream's head and events that wait for the end of the turn, framed."""
-        opening, data = self.opening, self.unsent
-        self.opening = self.unsent = b""
-        if data and self.chunked:
-            return b"%b%x\r\n%b\r\n" % (opening, len(data), data)
-        return opening + data
+    def _open(self) -> None:
+        """The end of a stream that had no event: its head leaves all the same."""
+        if self.opening:
+            self.write(b"")
 
     def force_close(self) -> None:
-        self.transmit()
+        self._open()
         super().force_close()
 
     def ended(self, data: bytes) -> bytes:
