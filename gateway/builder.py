@@ -16,7 +16,7 @@ from gateway.route.ask import Ask
 from gateway.route.breaker import Breaker, BreakerSettings
 from gateway.route.budget import RetryBudget
 from gateway.route.build import looks, tree
-from gateway.route.conditions import Figures, compile_when, matcher
+from gateway.route.conditions import Figures, Together, compile_when, matcher
 from gateway.route.decide import Bounds, Route, RuleLive, fallbacks
 from gateway.route.load import Load
 from gateway.route.prefix_affinity import PrefixAffinity
@@ -63,6 +63,8 @@ class Builder:
                 await asyncio.sleep(0)
         for model in config.models.values():
             self._lead_on(model)
+            if model.rules:
+                await asyncio.sleep(0)  # patterns and words take their time
         for live in snapshot.models.values():
             live.fallbacks = [snapshot.models[route.name] for route in fallbacks(live.route)]
         async for some in keys:
@@ -168,9 +170,12 @@ class Builder:
         """Rules and fallbacks, which lead to other models: now all are there."""
         live = self._snapshot.models[model.name]
         bounds = live.route.bounds
+        together = Together()
         for rule in model.rules:
             salt = f"{model.name} {rule.name}"
-            conditions = compile_when(rule.when, schedules=self._schedules, figures=self._figures, bounds=bounds, salt=salt)
+            conditions = compile_when(
+                rule.when, schedules=self._schedules, figures=self._figures, bounds=bounds, salt=salt, together=together
+            )
             if (length := rule.when.prompt_tokens) is not None:
                 live.route.limits += [int(limit) for limit in (length.over, length.up_to) if limit is not None]
             if rule.target is None:
@@ -178,6 +183,7 @@ class Builder:
             else:
                 node = tree(rule.target, self._leaf, self._policy, f"models.{model.name}.rules.{rule.name}")
                 live.route.rules.append(RuleLive(rule.name, conditions, matcher(conditions), rule.target.policy, node))
+        together.ready()
         live.route.fallback = [self._snapshot.models[name].route for name in model.fallback]
 
     def _figures(self, channel: str) -> Figures:

@@ -14,8 +14,8 @@ from gateway.config.hours import hours_of
 from gateway.config.resolve_when import resolve_when
 from gateway.config.when import When
 from gateway.route.ask import Ask
-from gateway.route.conditions import Condition, Figures, compile_when, matcher, matches
-from gateway.route.conditions.words import FEW, finder
+from gateway.route.conditions import Condition, Figures, Together, compile_when, matcher, matches
+from gateway.route.conditions.words import FEW, MATCHES_MOST, Lists, finder
 from gateway.route.schedule import compile_schedule
 
 MONDAY_NOON = 1_795_406_400.0  # Mon 2026-11-23 04:00 UTC, 12:00 in Shanghai
@@ -24,7 +24,9 @@ NIGHT = compile_schedule(form.Schedule(zone="Asia/Shanghai", hours=(hours_of("22
 FIGURES = {"gpu": Figures(running=40, waiting=6, queue=0, kv_use=0.95), "npu": Figures(waiting=1)}
 
 
-def conditions(when: dict[str, Any], *, bounds: tuple[int, int] = (0, 0), salt: str = "") -> list[Condition]:
+def conditions(
+    when: dict[str, Any], *, bounds: tuple[int, int] = (0, 0), salt: str = "", together: Together | None = None
+) -> list[Condition]:
     """As a worker gets them: checked, resolved, packed, unpacked, compiled."""
     packed = msgspec.msgpack.encode(resolve_when(When.model_validate(when)))
     return compile_when(
@@ -33,6 +35,7 @@ def conditions(when: dict[str, Any], *, bounds: tuple[int, int] = (0, 0), salt: 
         figures=lambda channel: FIGURES.get(channel, Figures()),
         bounds=lambda ask: bounds,
         salt=salt,
+        together=together,
     )
 
 
@@ -313,13 +316,54 @@ def test_who_is_in_stays_in_when_a_share_grows_and_workers_agree():
 
     assert those(10) < those(20) < those(50)
     assert len(those(10) & those(10, "qwen/other")) < 60  # another rule draws anew: of 200 about 20
-    assert sorted(those(0.5))[:4] == ["k1235", "k1291", "k1540", "k1557"]  # the same in every process, version and machine
+    assert sorted(those(0.5))[:4] == ["k1080", "k1166", "k1357", "k1465"]  # the same in every process, version and machine
 
 
 def test_two_rules_do_not_pick_the_same_requests():
     first, second = conditions({"share": 10}, salt="qwen/a"), conditions({"share": 10}, salt="qwen/b")
     left = [one for number in range(10_000) if not matches(first, one := ask(luck=number / 10_000))]
     assert 0.085 < sum(matches(second, one) is True for one in left) / len(left) < 0.115
+
+
+def test_patterns_of_many_rules_are_found_together_as_each_alone():
+    patterns = ["^a", "b$", "(?i)refund.{0,3}card", "退款", "\\d{3}", "x*"]
+    together = Together()
+    rules = [conditions({"content": {"match": pattern}}, together=together) for pattern in patterns]
+    for text in ("", "abc", "b", "REFUND my card", "我要退款 123", "line one\nab"):
+        asked = ask(user(text))
+        found = [matches(rule, asked) for rule in rules]
+        assert found == [matches(conditions({"content": {"match": pattern}}), ask(user(text))) for pattern in patterns], text
+
+
+def test_patterns_that_are_too_large_together_are_searched_one_by_one(monkeypatch):
+    monkeypatch.setattr("gateway.config.regex._SET_MEMORY", 2000)
+    together = Together()
+    rules = [conditions({"content": {"match": f"refund{n}.{{0,9}}card"}}, together=together) for n in range(50)]
+    asked = ask(user("refund7 to my card"))
+    assert [n for n, rule in enumerate(rules) if matches(rule, asked)] == [7]
+
+
+def test_a_header_that_is_missing_matches_no_pattern():
+    together = Together()
+    rules = [conditions({"headers": {"x-env": {"match": pattern}}}, together=together) for pattern in (".*", "^$", "prod")]
+    assert [matches(rule, ask()) for rule in rules] == [False, False, False]
+    assert [matches(rule, asked) for asked in [ask(headers={"X-Env": ""})] for rule in rules] == [True, True, False]
+    assert [matches(rule, asked) for asked in [ask(headers={"X-Env": "prod-1"})] for rule in rules] == [True, False, True]
+
+
+def test_what_rules_look_for_in_the_same_text_is_looked_for_once_a_request():
+    looked = []
+
+    def texts(asked):
+        looked.append(asked)
+        return [asked.last_user]
+
+    together = Together()
+    tests = [together.pattern("here", texts, f"word{n}") for n in range(5)]
+    first, second = ask(user("word3")), ask(user("word4"))
+    assert [test(first) for test in tests] == [False, False, False, True, False]
+    assert [test(second) for test in tests] == [False, False, False, False, True]
+    assert looked == [first, second]
 
 
 # -- words ---------------------------------------------------------------------------------------------------------------
@@ -331,16 +375,36 @@ WORDS = st.lists(st.text("aAbBß退款İſ\u0301\U0001f600", min_size=1, max_siz
 @settings(max_examples=300)
 @given(words=WORDS, text=LETTERS)
 def test_words_are_found_as_a_plain_search_finds_them(words, text):
-    assert finder(tuple(words), False)(text) == any(word in text for word in words)
-    assert finder(tuple(words), True)(text) == any(word.casefold() in text.casefold() for word in words)
+    assert finder(tuple(words))(text) == any(word in text for word in words)
+
+
+@settings(max_examples=300)
+@given(lists=st.lists(WORDS, min_size=1, max_size=6), text=LETTERS, fold=st.booleans())
+def test_lists_of_words_are_found_together_as_each_alone(lists, text, fold):
+    def fold_it(words: str) -> str:
+        return words.casefold() if fold else words
+
+    found = Lists([tuple(words) for words in lists], fold).found(text)
+    assert found == {number for number, words in enumerate(lists) if any(fold_it(word) in fold_it(text) for word in words)}
+
+
+def test_a_text_full_of_one_lists_words_hides_no_other():
+    lists = Lists([("a",), ("last",), *((f"never{number}",) for number in range(20))], True)
+    assert lists.found("a" * (MATCHES_MOST * 3) + " last") == {0, 1}
+    assert lists.found("a" * (MATCHES_MOST * 3)) == {0}
 
 
 def test_thousands_of_words_in_long_and_strange_texts():
     words = tuple(f"word{number}-退款{number}" for number in range(5000))
-    found = finder(words, True)
+    one, other = Lists([words], True), Lists([words, ("nowhere",)], True)
+
+    def found(text: str) -> bool:
+        assert one.found(text) == other.found(text)
+        return bool(one.found(text))
+
     text = "退款 word 🙂 \udcff" * 50_000
     assert not found(text) and found(text + "WORD4999-退款4999")
-    assert finder((), True)("anything")
+    assert Lists([()], True).found("anything") == {0} and finder(())("anything")
 
 
 def test_a_hostile_pattern_takes_no_time():

@@ -36,7 +36,7 @@ class Ask:
 
     __slots__ = (
         "_all", "_last_user", "_messages", "_system", "_tools", "api", "at", "fields", "headers", "key", "luck", "max_tokens", "model",
-        "now", "project", "size", "stream", "sure", "tenant", "tokens",
+        "now", "once", "project", "size", "stream", "sure", "tenant", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,8 @@ class Ask:
         self.size = self.prompt_bytes if size is None else size
         self.now, self.at, self.luck, self.tokens = now, at, luck, tokens
         self.sure = 0
+        self.once: dict[Any, Any] = {}
+        """What conditions found out of this request, by what found it: kept for the next rule that asks the same."""
         self._messages: list[Message] | None = None
         self._all: list[str] | None = None
         self._system: str | None = None
@@ -149,6 +151,12 @@ class Ask:
         """A value inside the request by its path (`metadata`, `kind`; digits index lists); None = it is not there."""
         if not path or path[0] not in self.fields:
             return None
+        if path in self.once:
+            return self.once[path]
+        found = self.once[path] = self._at(path)
+        return found
+
+    def _at(self, path: tuple[str, ...]) -> Any:
         value = _value(self.fields[path[0]])
         for step in path[1:]:
             if isinstance(value, dict):

@@ -3,5 +3,6 @@
 from gateway.route.conditions.compile import compile_when, matcher, matches
 from gateway.route.conditions.condition import Condition
 from gateway.route.conditions.load import Figures
+from gateway.route.conditions.together import Together
 
-__all__ = ["Condition", "Figures", "compile_when", "matcher", "matches"]
+__all__ = ["Condition", "Figures", "Together", "compile_when", "matcher", "matches"]

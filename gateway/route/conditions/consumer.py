@@ -1,6 +1,7 @@
 """`tenant`, `project`, `key`: who calls."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 from gateway.config.regex import globbed
@@ -8,9 +9,9 @@ from gateway.route.ask import Ask
 from gateway.route.conditions.condition import either
 
 WHO: Final[dict[str, Callable[[Ask], str]]] = {
-    "tenant": lambda ask: ask.tenant,
-    "project": lambda ask: ask.project,
-    "key": lambda ask: ask.key,
+    "tenant": attrgetter("tenant"),
+    "project": attrgetter("project"),
+    "key": attrgetter("key"),
 }
 """What a consumer is known by."""
 
@@ -32,7 +33,9 @@ class Consumer:
 
     def holds(self, ask: Ask) -> bool:
         name = self._who(ask)
-        if name in self._exact or (name and name.startswith(self._prefixes)):
+        if name in self._exact:
+            return True
+        if self._prefixes and name and name.startswith(self._prefixes):
             return True
         return self._pattern is not None and name != "" and self._pattern.search(name.encode()) is not None
 

@@ -7,7 +7,7 @@ from gateway.config.regex import compiled, utf8
 from gateway.config.resolved_when import Content, Scalar
 from gateway.route.ask import Ask
 from gateway.route.conditions.condition import within
-from gateway.route.conditions.words import finder
+from gateway.route.conditions.together import Test, Together
 
 _PLACES: dict[str, tuple[Callable[[Ask], list[str]], str]] = {
     "last_user": (lambda ask: [ask.last_user], "the last text of the user"),
@@ -20,24 +20,22 @@ _PLACES: dict[str, tuple[Callable[[Ask], list[str]], str]] = {
 class Text:
     """Words, a pattern, or both, somewhere in the texts of one place. Each text is searched by itself."""
 
-    __slots__ = ("_found", "_match", "_place", "_said", "_texts", "_verb")
+    __slots__ = ("_found", "_match", "_place", "_said", "_verb", "holds", "word")
 
-    def __init__(self, wanted: Content) -> None:
+    def __init__(self, wanted: Content, together: Together) -> None:
         """Raises ValueError for a pattern that re2 refuses."""
-        self._texts, self._place = _PLACES[wanted.place]
-        self._found = finder(wanted.words, wanted.ignore_case) if wanted.words else None
-        self._match = compiled(wanted.match) if wanted.match is not None else None
+        self.word = "content"
+        texts, self._place = _PLACES[wanted.place]
+        self._found = together.words(wanted.place, texts, wanted.words, wanted.ignore_case) if wanted.words else _always
+        self._match = together.pattern(wanted.place, texts, wanted.match) if wanted.match is not None else _always
+        self.holds: Test = self._both if wanted.words and wanted.match is not None else self._found if wanted.words else self._match
         words = f"one of {len(wanted.words)} words" if len(wanted.words) > 1 else "the word" if wanted.words else ""
         both = words and wanted.match is not None
         self._said = f"{words} and the pattern" if both else words or "the pattern"
         self._verb = "are" if both else "is"
 
-    def holds(self, ask: Ask) -> bool:
-        texts = self._texts(ask)
-        found, match = self._found, self._match
-        if found is not None and not any(found(text) for text in texts):
-            return False
-        return match is None or any(match.search(utf8(text)) for text in texts)
+    def _both(self, ask: Ask) -> bool:
+        return self._found(ask) and self._match(ask)
 
     def told(self, ask: Ask) -> str:
         return f"{self._said} {self._verb if self.holds(ask) else f'{self._verb} not'} in {self._place}"
@@ -46,15 +44,20 @@ class Text:
 class Field:
     """A value of the request's JSON by its path. Of a list any item will do. Truth values are no numbers; null is nothing."""
 
-    __slots__ = ("_match", "_path", "_wanted")
+    __slots__ = ("_match", "_path", "_wanted", "_words", "word")
 
     def __init__(self, wanted: Content) -> None:
         """Raises ValueError for a pattern that re2 refuses."""
+        self.word = "content"
         self._wanted, self._path = wanted, wanted.path
+        self._words = frozenset(one for one in wanted.equals if isinstance(one, str))
         self._match = compiled(wanted.match) if wanted.match is not None else None
 
     def holds(self, ask: Ask) -> bool:
-        value = ask.field(self._path)
+        once, path = ask.once, self._path
+        value = once[path] if path in once else ask.field(path)
+        if type(value) is str and self._words:
+            return value in self._words
         if self._wanted.present is not None:
             return (value is not None) == self._wanted.present
         return any(map(self._fits, value)) if isinstance(value, list) else self._fits(value)
@@ -81,9 +84,9 @@ class AnyContent:
 
     __slots__ = ("_tests", "word")
 
-    def __init__(self, wanted: tuple[Content, ...]) -> None:
+    def __init__(self, tests: tuple[Text | Field, ...]) -> None:
         self.word = "content"
-        self._tests: tuple[Text | Field, ...] = tuple(Field(one) if one.path else Text(one) for one in wanted)
+        self._tests = tests
 
     def holds(self, ask: Ask) -> bool:
         return any(test.holds(ask) for test in self._tests)
@@ -91,6 +94,16 @@ class AnyContent:
     def told(self, ask: Ask) -> str:
         found = next((test for test in self._tests if test.holds(ask)), None)
         return found.told(ask) if found else "; ".join(test.told(ask) for test in self._tests[:5])
+
+
+def content(wanted: tuple[Content, ...], together: Together) -> Text | Field | AnyContent:
+    """The condition for `content`. together: the searches of all the model's rules."""
+    tests = tuple(Field(one) if one.path else Text(one, together) for one in wanted)
+    return tests[0] if len(tests) == 1 else AnyContent(tests)
+
+
+def _always(ask: Ask) -> bool:
+    return True
 
 
 def _same(value: Any, wanted: Scalar) -> bool:

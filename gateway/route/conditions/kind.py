@@ -41,16 +41,32 @@ class Features:
         self._each = tuple(sorted(wanted.each.items(), key=lambda one: one[0] == "images"))  # images last: it reads the messages
 
     def holds(self, ask: Ask) -> bool:
-        if self._any and not any(FEATURES[name](ask) for name in self._any):
-            return False
-        return all(FEATURES[name](ask) == wanted for name, wanted in self._each)
+        once = ask.once
+        for name in self._any:
+            if once[name] if name in once else _has(ask, name):
+                break
+        else:
+            if self._any:
+                return False
+        for name, wanted in self._each:  # noqa: SIM110 - a generator costs as much as the test
+            if _has(ask, name) != wanted:
+                return False
+        return True
 
     def told(self, ask: Ask) -> str:
         asked = dict.fromkeys((*self._any, *(name for name, _ in self._each)))
-        there = [name for name in asked if FEATURES[name](ask)]
+        there = [name for name in asked if _has(ask, name)]
         absent = [name for name in asked if name not in there]
         said = [f"has {' and '.join(there)}" if there else "", f"has no {' and no '.join(absent)}" if absent else ""]
         return "the request " + ", ".join(filter(None, said))
+
+
+def _has(ask: Ask, feature: str) -> bool:
+    """Looked at once for all rules."""
+    found: bool | None = ask.once.get(feature)
+    if found is None:
+        found = ask.once[feature] = FEATURES[feature](ask)
+    return found
 
 
 def _given(ask: Ask, name: str) -> bool:
