@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gateway.config.tokenizers import BUNDLED, Unusable, check_json, is_json, locate, ranks, read
 from gateway.tokens.bounds import NFC, UNKNOWN, Growth
+from gateway.tokens.byte_level import ByteLevel, agree, byte_level
 from gateway.tokens.pieces import pieces
 
 _BATCH: Final = 4
@@ -50,13 +51,15 @@ class Tokenizer(Protocol):
 class Ranked:
     """A vocabulary of ranks. What looks like a special token is split like other text."""
 
-    def __init__(self, vocabulary: dict[bytes, int], pattern: str, *, nfc: bool) -> None:
-        """nfc: texts are normalised first, as Qwen's are. Errors: ValueError."""
+    def __init__(self, vocabulary: dict[bytes, int], pattern: str, *, nfc: bool, whole: Sequence[str] = ()) -> None:
+        """nfc: texts are normalised first, as Qwen's are. whole: texts that are a token each, wherever they stand. Errors: ValueError."""
         import tiktoken
 
-        self.longest = max(map(len, vocabulary))
+        self.longest = max(map(len, [*vocabulary, *(text.encode() for text in whole)]))
         self.growth = NFC if nfc else Growth()
-        self._encoding = tiktoken.Encoding("", pat_str=pattern, mergeable_ranks=vocabulary, special_tokens={})
+        special = {text: len(vocabulary) + number for number, text in enumerate(whole)}
+        self._encoding = tiktoken.Encoding("", pat_str=pattern, mergeable_ranks=vocabulary, special_tokens=special)
+        self._whole = frozenset(whole)
 
     def count(self, text: str) -> int:
         return sum(map(self._piece, pieces(text)))
@@ -66,6 +69,8 @@ class Ranked:
             text = unicodedata.normalize("NFC", text)
         text = _encodable(text)
         try:
+            if self._whole:
+                return len(self._encoding.encode(text, allowed_special=self._whole, disallowed_special=()))
             return len(self._encoding.encode_ordinary(text))
         except BaseException as fault:
             return _guess(text, fault)
@@ -127,7 +132,7 @@ def load(name: str, folder: Path) -> Tokenizer:
     try:
         if is_json(data):
             check_json(data, name)
-            return HuggingFace(data)
+            return _quicker(HuggingFace(data), byte_level(data))
         vocabulary = ranks(data, name)
         pattern = _pattern(name, vocabulary)
         return Ranked(vocabulary, pattern, nfc=pattern is _QWEN)
@@ -137,6 +142,19 @@ def load(name: str, folder: Path) -> Tokenizer:
         if _is_ours(fault):
             raise
         raise Unusable(f"{name}: it cannot be loaded ({str(fault)[:200]})") from None
+
+
+def _quicker(own: HuggingFace, found: ByteLevel | None) -> Tokenizer:
+    """The same tokenizer as ranks, when it is of that kind and counts alike."""
+    if found is None:
+        return own
+    try:
+        made = Ranked(found.ranks, found.pattern, nfc=found.nfc, whole=found.whole)
+        return made if agree(made.count, own.count, found.ranks) else own
+    except BaseException as fault:  # a pattern that the other engine does not know; Rust's panics are no Exception
+        if _is_ours(fault):
+            raise
+        return own
 
 
 def _mark(path: Path) -> tuple[int, int, int]:
