@@ -103,3 +103,15 @@ def test_an_engine_that_failed_before_its_text_leaves_no_trace() -> None:
     so_far.event({**event(None, role="assistant"), "id": "first"}, "reasoning")
     so_far.begin(lambda value, _: value)
     assert so_far.event({**event("one"), "id": "second"}, "reasoning")["id"] == "second" and not so_far.continued
+
+
+def test_white_space_at_the_end_of_an_answer_without_a_finish_reason_is_not_lost() -> None:
+    so_far = SoFar(None)
+    so_far.begin(lambda event, reasoning: event)
+    choice = {"index": 0, "delta": {"content": "a \n"}, "finish_reason": None}
+    shown = so_far.event({"id": "x", "object": "chat.completion.chunk", "choices": [choice], "usage": {"prompt_tokens": 1}}, "reasoning")
+    assert shown["choices"][0]["delta"]["content"] == "a"
+    left = so_far.left(shown)
+    assert left["id"] == "x" and "usage" not in left
+    assert left["choices"] == [{"index": 0, "delta": {"content": " \n"}, "logprobs": None, "finish_reason": None}]
+    assert so_far.left(shown) == {}

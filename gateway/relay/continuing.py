@@ -10,6 +10,7 @@ from gateway.relay.ports import Book, Taker, Way
 from gateway.relay.stream import StreamDelivery
 from gateway.wire.answers import DONE
 from gateway.wire.continuation import SoFar
+from gateway.wire.event import encode
 from gateway.wire.stream import Transform
 from gateway.words import End
 
@@ -35,6 +36,10 @@ class ContinuingDelivery(StreamDelivery):
             self.count("continuous")
             self._tell_own()
             self.fail(failure)
+
+    def _complete(self, out: bytes, now: float) -> None:
+        left = self.so_far.left(self.transform.tally.frame)
+        super()._complete(b"data: " + encode(left) + b"\n\n" + out if left else out, now)
 
     def _conclude(self, failure: UpstreamFailure) -> None:
         """Nothing is missing but the end: the caller has all the tokens it wanted."""

@@ -102,9 +102,13 @@ class SoFar:
 
     def last_event(self, value: Json) -> Json:
         """The end that an engine which broke off did not write, when the caller has all the tokens it wanted. value: its last event."""
+        return _event(value, self._rest(""), "length")
+
+    def left(self, value: Json) -> Json:
+        """White space that is still held back when an engine ends its answer without a finish reason, as an event; {} = there is none.
+        value: the engine's last event."""
         text = self._rest("")
-        end: Json = {"text": text} if value.get("object") == "text_completion" else {"delta": {"content": text}}
-        return {**value, "choices": [{"index": 0, **end, "logprobs": None, "finish_reason": "length"}]}
+        return _event({name: part for name, part in value.items() if name != "usage"}, text, None) if text else {}
 
     # -- text -------------------------------------------------------------------------------------------------------
 
@@ -190,3 +194,9 @@ class SoFar:
         if self.prompt is not None:
             new["prompt_tokens_details"] = self._details
         usage.update((name, value) for name, value in new.items() if name in usage)
+
+
+def _event(value: Json, text: str, finish: str | None) -> Json:
+    """An event of the same stream as `value` with other text."""
+    end: Json = {"text": text} if value.get("object") == "text_completion" else {"delta": {"content": text}}
+    return {**value, "choices": [{"index": 0, **end, "logprobs": None, "finish_reason": finish}]}
