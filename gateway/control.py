@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import os
 import shutil
@@ -39,8 +40,11 @@ from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
 from gateway.office import Office
+from gateway.recount import killed, owners, recount
 from gateway.referee.desk import Desk
 from gateway.referee.line import limits_of
+from gateway.referee.referee import Referee
+from gateway.referee.store import Store
 from gateway.rollout import Outcome, Rollout
 from gateway.route.build import figured
 
@@ -161,6 +165,7 @@ class Control:
         self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus)
         self.seats = self._open_seats(config)
         self.records = Records(data_dir / "journal")
+        self.limits = await self._open_limits(config, data_dir)
         self.office = Office(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
@@ -170,7 +175,7 @@ class Control:
         self._serving = True
         for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(), self._refill()):
             self._keep(work)
-        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir)):
+        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir), self.limits.run()):
             self._keep(work)
         if again is not None:
             self._keep(self.reload(by="gateway", why="control was started again"))
@@ -189,6 +194,18 @@ class Control:
         self.bus.on("moves", self._pass_on)
         return desk
 
+    async def _open_limits(self, config: Resolved, data_dir: Path) -> Referee:
+        """The referee of limits, with what was counted before."""
+        store = Store(data_dir / "limits")
+        since = await asyncio.to_thread(store.load, time.time())
+        referee = Referee(lambda slot, message: self._say("limits", slot, message), self._loop, store, config.workers)
+        referee.adopt(config.counted(), owners(self.rollout.keys))
+        await asyncio.to_thread(recount, self.records.since(since), referee, config)
+        self.bus.on("limits", lambda link, message: referee.heard(link.slot, message))
+        self.bus.greet(lambda link: referee.greet(link.slot, link.pid))
+        self.bus.mourn(lambda link: referee.lost(link.slot))
+        return referee
+
     def _pass_on(self, link: Link, message: dict[str, Any]) -> None:
         """What one worker remembers of conversations, to the others."""
         data = frame("moves", moves=message["moves"])
@@ -201,9 +218,12 @@ class Control:
         return self.seats.figures()
 
     def _say_seats(self, slot: int, message: dict[str, Any]) -> None:
+        self._say("seats", slot, message)
+
+    def _say(self, kind: str, slot: int, message: dict[str, Any]) -> None:
         link = self.bus.links.get(slot)
         if link is not None:
-            link.send(frame("seats", **message))
+            link.send(frame(kind, **message))
 
     async def _tell_queued(self) -> None:
         """How many wait for each channel, for rules that look at it."""
@@ -282,6 +302,7 @@ class Control:
     def _reloaded(self, outcome: Outcome) -> None:
         if outcome.changed and self.rollout.config is not None:
             self.seats.adopt(limits_of(self.rollout.config.channels))
+            self.limits.adopt(self.rollout.config.counted(), owners(self.rollout.keys))
             self.endpoints.watch_closely(figured(self.rollout.config.models.values()))
         text = f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
         self._tell({"say": "reloaded", "status": text})
@@ -314,14 +335,19 @@ class Control:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._dead.wait(), ORPHANS_EVERY)
             self._dead.clear()
-            await self._close_dead(data_dir)
+            closed = await self._close_dead(data_dir)
+            if closed and self.rollout.config is not None:
+                killed(closed, self.limits, self.rollout.config)
 
     @staticmethod
-    async def _close_dead(data_dir: Path) -> None:
+    async def _close_dead(data_dir: Path) -> list[dict[str, Any]]:
+        """Returns the records that this made."""
+        closed: list[dict[str, Any]] = []
         try:
-            await asyncio.to_thread(close_orphans, data_dir / "journal")
+            await asyncio.to_thread(close_orphans, data_dir / "journal", lambda line: closed.append(json.loads(line)))
         except Exception as error:  # a file that nobody can read must not keep the gateway from serving
             log.error("journal: what dead workers left open cannot be closed: %s", error, exc_info=not isinstance(error, OSError))
+        return closed
 
     async def _keep_reserve(self, data_dir: Path) -> None:
         while True:
@@ -348,6 +374,7 @@ class Control:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await admin.close()
         self.seats.close()
+        self.limits.close()
         await self.metrics.close()
         await self.bus.close()
         self._leash.close()

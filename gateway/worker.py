@@ -34,6 +34,7 @@ from gateway.meter.account import Account
 from gateway.meter.journal import Journal
 from gateway.meter.metrics import slot_metrics
 from gateway.pipeline import Live, Pipeline
+from gateway.referee.limits import Limiter
 from gateway.referee.line import limits_of
 from gateway.referee.seats import Seats
 from gateway.shared import Shared
@@ -66,6 +67,7 @@ class Worker:
         self._measure = Measure(self._shared.counter)
         self._bus: BusClient | None = None
         self._seats = Seats(self._ask_for_seats, self._loop)
+        self._limits = Limiter(lambda message: self._bus is not None and self._bus.say(frame("limits", **message)), self._loop)
         self._watch = Watch(lambda: self._live.current.channels if self._live.current is not None else {}, self._measured)
         self._shared.notice = self._watch.notice
         self._prepared: tuple[Builder, Snapshot] | None = None
@@ -85,7 +87,7 @@ class Worker:
         self._metrics = slot_metrics(directory / "metrics", self._slot)
         self._account = Account(self._journal, self._metrics, snapshot.node, self._slot)
         dispatch = Dispatch(self._account, self._loop, self._seats, self._measure)
-        self._pipeline = Pipeline(self._live, self._account, dispatch, self._loop)
+        self._pipeline = Pipeline(self._live, self._account, dispatch, self._limits, self._loop)
         http = snapshot.http
         self._door = Door(
             self._pipeline.serve, self._pipeline.refuse_parse, header=http.header, keepalive=http.keepalive, write_idle=http.write_idle
@@ -117,6 +119,8 @@ class Worker:
         bus = BusClient(directory / "bus.sock", self._slot, self)
         self._watch.connect(bus)
         bus.on("seats", self._seats.heard)
+        bus.on("limits", self._limits.heard)
+        bus.on_lost(self._limits.lost)
         bus.on("queued", lambda message: self._shared.queued.update(message["channels"]))
         bus.on("endpoints", self._other_endpoints)
         bus.on("moves", self._learn_moves)
@@ -190,6 +194,7 @@ class Worker:
         builder.sweep()
         self._shared.counter.keep({model.tokenizer for model in builder.config.models.values()})
         self._seats.adopt(limits_of(builder.config.channels), builder.config.workers)
+        self._limits.adopt(snapshot.limits, Path(snapshot.data_dir) / "limits")
         self._journal.settings = snapshot.journal
         assert self._door is not None
         self._door.adopt(header=snapshot.http.header, keepalive=snapshot.http.keepalive, write_idle=snapshot.http.write_idle)
@@ -346,6 +351,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._seats.close()
+        self._limits.close()
         self._shared.close()
         await self._measure.close()
         await self._shared.counter.close()

@@ -25,7 +25,8 @@ STEPS = st.lists(st.tuples(st.integers(0, 200), st.integers(1, 5)), max_size=120
 def test_never_more_than_n_in_any_stretch_and_nothing_is_kept_for_longer_than_a_part_more(per, most, steps):
     """steps: time since the last one in 64ths of the window, and an amount."""
     length = SECONDS[per]
-    window, taken, now = Rolling(length), [], 1000.0 * length
+    taken: list[tuple[float, int]] = []
+    window, now = Rolling(length), 1000.0 * length
     for wait, amount in steps:
         now += wait * length / 64
         used = window.used(at(now))
@@ -88,12 +89,13 @@ def test_a_rolling_window_does_not_look_at_the_clock_on_the_wall():
 @given(per=st.sampled_from(sorted(SECONDS)), steps=STEPS)
 def test_what_was_kept_on_disk_counts_as_long_as_it_would_have(per, steps):
     length = SECONDS[per]
-    window, kept, now = Rolling(length), {}, 1000.0 * length
+    kept: dict[int, int] = {}
+    window, now = Rolling(length), 1000.0 * length
     for wait, amount in steps:
         now += wait * length / 64
         window.used(at(now))
         window.add(amount, at(now))
-        place = window.place(at(now).wall)
+        place = window.place(at(now).wall) or 0
         kept[place] = kept.get(place, 0) + amount
     again = Rolling(length)
     again.seed(kept, at(now))

@@ -33,8 +33,7 @@ class Limit(Struct, frozen=True, array_like=True, gc=False):
 
 class Limits(Struct, frozen=True, kw_only=True):
     """All limits but those of keys. by: place → its limits; a place is `""` (everybody), `tenants/T`, `tenants/T/projects/P`
-    or `models/M`. on_loss: `local` or `refuse`, what workers do without control. names: virtual model by exact name or alias;
-    prefixes: (beginning, virtual model), the longest first."""
+    or `models/M`. on_loss: `local` or `refuse`, what workers do without control. workers: over how many what is local is shared."""
 
     by: dict[str, tuple[Limit, ...]] = {}
     on_loss: str = "local"

@@ -42,7 +42,7 @@ ASKED, GRANTED, ENDED = range(3)
 class Claim:
     """What one request has asked for. Times are the loop's."""
 
-    __slots__ = ("_lines", "answer", "figures", "learns", "limits", "number", "since", "state", "terms", "wanted")
+    __slots__ = ("_lines", "answer", "figures", "free", "limits", "number", "since", "state", "terms", "wanted")
 
     def __init__(self, limits: "Limiter", number: int, terms: Terms, wanted: Amounts, since: float, answer: asyncio.Future[Any]) -> None:
         self.limits = limits
@@ -52,7 +52,7 @@ class Claim:
         self.since = since
         self.answer = answer
         self.state = ASKED
-        self.learns = False
+        self.free = False
         self.figures: Figures | None = None
         self._lines: bytes | None = None
 
@@ -61,6 +61,11 @@ class Claim:
         if self._lines is None:
             self._lines = lines(self.figures) if self.figures is not None else b""
         return self._lines
+
+    @property
+    def waits(self) -> bool:
+        """Whether its caller was never told."""
+        return self.state != GRANTED
 
     def settle(self, x: Exchange, now: float) -> None:
         """The request is over, whatever happened; the first call counts. now: monotonic seconds."""
@@ -100,13 +105,10 @@ class Limiter:
         if terms is None:
             return None
         facts = x.facts
-        input, output = terms.estimate(
-            x.body_bytes, facts.prompt_est, facts.max_tokens, answers=x.api in STREAMING_APIS, many=facts.n
-        )
+        input, output = terms.estimate(x.body_bytes, facts.prompt_est, facts.max_tokens, answers=x.api in STREAMING_APIS, many=facts.n)
         claim = self.claim(terms, amounts(input, output, 0))
-        claim.learns = not facts.max_tokens and x.api in STREAMING_APIS
+        claim.free = not facts.max_tokens and x.api in STREAMING_APIS
         x.lease = claim
-        x.reserved = Tokens(input, 0, output)
         return claim
 
     def claim(self, terms: Terms, wanted: Amounts) -> Claim:
@@ -127,7 +129,7 @@ class Limiter:
             self._introduce(terms)
         self._talk.note([ASK, claim.number, terms.number, wanted[1], wanted[2], wanted[4]], asks=True)
 
-    async def granted(self, claim: Claim) -> None:
+    async def granted(self, x: Exchange, claim: Claim) -> None:
         """Waits for the answer. Raises Refusal: 429, or 503 when nobody counts and that is to be so."""
         try:
             no = await claim.answer
@@ -136,6 +138,7 @@ class Limiter:
             raise
         if no is not None:
             raise no
+        x.reserved = Tokens(claim.wanted[1], 0, claim.wanted[2])
 
     def _leave(self, claim: Claim) -> None:
         """The caller left before it was told, or in this very turn."""
@@ -154,8 +157,8 @@ class Limiter:
         tokens = x.tokens
         wanted = claim.wanted
         input, output = (wanted[1], wanted[2]) if x.source == "none" and x.status == 200 else (tokens.input, tokens.output)
-        if claim.learns and x.status == 200:
-            claim.terms.learn(output)
+        if x.source != "none" and x.status == 200:
+            claim.terms.learn(x.body_bytes, input, output, free=claim.free)
         self.end(claim, amounts(input, output, 0), x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
 
     def end(self, claim: Claim, used: Amounts, ended: float, record: str) -> None:

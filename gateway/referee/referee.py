@@ -87,6 +87,7 @@ class Referee:
             if placed is None:
                 return None
             if rule is None:
+                self._store.begin()
                 rule = self._rules[id] = Rule(*placed, self._hours)
             else:
                 rule.adopt(placed[1], self._hours)
@@ -177,9 +178,7 @@ class Referee:
             self._learn(slot, op, now)
         plans = self._plans.setdefault(slot, {})
         over = [one for one in frame["over"] if one[10] not in self.replayed]
-        told = {
-            one[0]: (plans[one[1]], amounts(*one[2:5]), now.ago(one[5])) for one in (*frame["hold"], *over)
-        }
+        told = {one[0]: (plans[one[1]], amounts(*one[2:5]), now.ago(one[5])) for one in (*frame["hold"], *over)}
         self.quotas.reassert(slot, told)
         for one in over:
             self._store.keep(self.quotas.settle(slot, one[0], amounts(*one[6:9]), Moment(now.mono, one[9])))
@@ -231,9 +230,9 @@ class Referee:
         while True:
             await asyncio.sleep(WRITE_EVERY)
             now = self._loop.time()
-            while not self._store.fold(time.time()):
+            for _ in iter(lambda: self._store.fold(time.time()), True):
                 await asyncio.sleep(0)
-            if self._store.dirty or now - written > QUIET:
+            if self._store.dirty or (self._rules and now - written > QUIET):
                 failed = await self._write()
                 if failed is not None and not failing:
                     log.error("what limits have counted cannot be written, a restart would forget it: %s", failed)
@@ -257,9 +256,11 @@ class Referee:
             self.quotas.sweep(some, self._now())
             await asyncio.sleep(0)
 
-    def flush(self) -> None:
-        """At control's end: what is still to be written, at once."""
+    def close(self) -> None:
+        """At control's end: what is still to be written is, at once."""
         self._begins.cancel()
+        if not self._rules:
+            return
         try:
             while not self._store.fold(time.time()):
                 pass

@@ -44,12 +44,13 @@ class Store:
         self._shelves: dict[int, _File] = {}
         self._dirty: set[int] = set()
         self._fresh: deque[Contribution] = deque()
+        self._begun = True
         self.upto = 0.0
         """Seconds since 1970: of what ended later, the files may know nothing."""
 
     def load(self, wall: float) -> float:
         """Reads all files; for control, when it begins. Returns since when the journal knows more, in seconds since 1970: a file that
-        cannot be read is put aside and told, and made anew from the journal. Raises OSError when nothing can be written here."""
+        cannot be read is put aside and told, and made anew from the journal."""
         since = wall
         path = self._directory / "upto.json"
         begun = path.exists()
@@ -62,9 +63,9 @@ class Store:
                 if shelf is None:
                     since, shelf = 0.0, _File(FORMAT, BROKEN, {})
                 self._shelves[number] = shelf
-        self.upto = min(self.upto, wall) if begun else wall
+        self._begun = begun
         if not begun:
-            write(path, msgspec.json.encode(_File(FORMAT, self.upto, {})))
+            self.upto = wall
         return max(since, wall - LASTS["month"])
 
     def get(self, counter: str) -> dict[int, int]:
@@ -105,6 +106,15 @@ class Store:
             self.add(name, window.place(one.begun), one.reserved)
             self.add(name, window.place(one.ended), one.rest)
         return False
+
+    def begin(self) -> None:
+        """Something is counted here: from now on the journal is needed to begin again."""
+        if not self._begun:
+            self._begun = True
+            try:
+                write(self._directory / "upto.json", msgspec.json.encode(_File(FORMAT, self.upto, {})))
+            except OSError as error:
+                log.error("what limits count cannot be written: %s", error)
 
     @property
     def dirty(self) -> bool:

@@ -13,12 +13,13 @@ FIRST_GUESS: Final = 256
 WEIGHT: Final = 16
 """The last so many answers make the moving average, about."""
 BYTES_PER_TOKEN: Final = 4
+"""Of a request's body, before experience says more."""
 
 
 class Terms:
     """What one kind of request comes under. number, epoch: under which name control knows it, and since when."""
 
-    __slots__ = ("average", "epoch", "input_most", "key", "number", "output_most", "own", "rules", "total_most")
+    __slots__ = ("average", "bytes_per_token", "epoch", "input_most", "key", "number", "output_most", "own", "rules", "total_most")
 
     def __init__(self, key: str, rules: list[tuple[Rule, str]]) -> None:
         """rules: each with the name of its counter."""
@@ -26,9 +27,12 @@ class Terms:
         self.rules = rules
         self.number = self.epoch = -1
         self.average = float(FIRST_GUESS)
+        self.bytes_per_token = float(BYTES_PER_TOKEN)
         self.own: object = None
         """What the worker's own quotas make of it, when it counts for itself."""
-        self.input_most, self.output_most, self.total_most = (_least(rules, count) for count in ("input_tokens", "output_tokens", "total_tokens"))
+        self.input_most, self.output_most, self.total_most = (
+            _least(rules, count) for count in ("input_tokens", "output_tokens", "total_tokens")
+        )
 
     def pairs(self) -> list[tuple[str, str]]:
         return [(rule.id, counter) for rule, counter in self.rules]
@@ -44,11 +48,14 @@ class Terms:
             output = wanted * max(1, many) or min(int(self.average) + 1, self.output_most, max(1, self.total_most // 2))
         if prompt:
             return prompt, output
-        return min(size // BYTES_PER_TOKEN + 1, self.input_most, max(1, self.total_most - output)), output
+        return min(int(size / self.bytes_per_token) + 1, self.input_most, max(1, self.total_most - output)), output
 
-    def learn(self, output: int) -> None:
-        """An answer without a limit of the caller's had so many tokens."""
-        self.average += (output - self.average) / WEIGHT
+    def learn(self, size: int, input: int, output: int, *, free: bool) -> None:
+        """A body of `size` bytes had so many tokens, and its answer so many. free: the caller had set no limit to that."""
+        if input:
+            self.bytes_per_token += (max(1.0, size / input) - self.bytes_per_token) / WEIGHT
+        if free:
+            self.average += (output - self.average) / WEIGHT
 
 
 def _least(rules: Iterable[tuple[Rule, str]], count: str) -> int:
