@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,9 @@ from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
 from gateway.office import Office
-from gateway.recount import killed, owners, recount
+from gateway.recount import killed, open_limits, owners
 from gateway.referee.desk import Desk
 from gateway.referee.line import limits_of
-from gateway.referee.referee import Referee
-from gateway.referee.store import Store
 from gateway.rollout import Outcome, Rollout
 from gateway.route.build import figured
 
@@ -165,11 +164,16 @@ class Control:
         self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus)
         self.seats = self._open_seats(config)
         self.records = Records(data_dir / "journal")
-        self.limits = await self._open_limits(config, data_dir)
+        self.limits = await open_limits(partial(self._say, "limits"), data_dir, self.records, config, self.rollout.keys)
+        self.bus.on("limits", lambda link, message: self.limits.heard(link.slot, message))
+        self.bus.greet(lambda link: self.limits.greet(link.slot, link.pid))
+        self.bus.mourn(lambda link: self.limits.lost(link.slot))
         self.office = Office(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
-        self.metrics = Exposition(data_dir / "metrics", Facts(self.office.status, self.office.endpoint_states, self.seats.figures))
+        self.metrics = Exposition(
+            data_dir / "metrics", Facts(self.office.status, self.office.endpoint_states, self.seats.figures, self.limits.refusals)
+        )
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
@@ -193,18 +197,6 @@ class Control:
         self.bus.mourn(lambda link: desk.lost(link.slot))
         self.bus.on("moves", self._pass_on)
         return desk
-
-    async def _open_limits(self, config: Resolved, data_dir: Path) -> Referee:
-        """The referee of limits, with what was counted before."""
-        store = Store(data_dir / "limits")
-        since = await asyncio.to_thread(store.load, time.time())
-        referee = Referee(lambda slot, message: self._say("limits", slot, message), self._loop, store, config.workers)
-        referee.adopt(config.counted(), owners(self.rollout.keys))
-        await asyncio.to_thread(recount, self.records.since(since), referee, config)
-        self.bus.on("limits", lambda link, message: referee.heard(link.slot, message))
-        self.bus.greet(lambda link: referee.greet(link.slot, link.pid))
-        self.bus.mourn(lambda link: referee.lost(link.slot))
-        return referee
 
     def _pass_on(self, link: Link, message: dict[str, Any]) -> None:
         """What one worker remembers of conversations, to the others."""

@@ -3,13 +3,18 @@
 A record counts when it has `reserved`: then its request was let through by some limit.
 """
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_limits import Limit
+from gateway.meter.records import Records
 from gateway.referee.referee import Referee
 from gateway.referee.rules import Amounts, amounts
+from gateway.referee.store import Store
 
 Found = dict[str, Any]
 
@@ -36,6 +41,19 @@ def names(config: Resolved) -> Callable[[str], str]:
         return exact.get(asked) or next((found for prefix, found in prefixes if asked.startswith(prefix)), asked)
 
     return name
+
+
+Say = Callable[[int, dict[str, Any]], object]
+
+
+async def open_limits(say: Say, data_dir: Path, records: Records, config: Resolved, keys: Iterable[Key]) -> Referee:
+    """Control's referee of limits, with what was counted before. say: sends a frame of ours to the worker of a slot."""
+    store = Store(data_dir / "limits")
+    since = await asyncio.to_thread(store.load, time.time())
+    referee = Referee(say, asyncio.get_running_loop(), store, config.workers)
+    referee.adopt(config.counted(), owners(keys))
+    await asyncio.to_thread(recount, records.since(since), referee, config)
+    return referee
 
 
 def recount(records: Iterable[tuple[Found, float]], referee: Referee, config: Resolved) -> None:

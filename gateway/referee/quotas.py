@@ -115,6 +115,12 @@ class Quotas:
         )
         plan.missing = None in plan.gauges
 
+    def look_up(self, rule: Rule | None, name: str, now: Moment) -> None:
+        """Makes a counter known that nobody has asked for yet."""
+        gauge = self._gauge(rule, name, now)
+        if gauge is not None:
+            gauge.plans -= 1
+
     def _gauge(self, rule: Rule | None, name: str, now: Moment) -> Gauge | None:
         if rule is None:
             return None

@@ -16,6 +16,7 @@ from gateway.referee.moment import Moment
 from gateway.referee.quotas import Contribution, Gauge, Plan, Quotas
 from gateway.referee.rules import Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
 from gateway.referee.store import Store, write
+from gateway.referee.view import counters
 from gateway.referee.windows import Window, window_of
 
 log = logging.getLogger("gateway.referee")
@@ -185,6 +186,28 @@ class Referee:
 
     def _now(self) -> Moment:
         return Moment(self._loop.time(), time.time())
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    def counters(self, placed: Iterable[Placed], *, key: str = "", model: str = "") -> list[dict[str, Any]]:
+        """Of these limits, see `view`. key, model: only theirs, where each has its own."""
+        now, rules = self._now(), []
+        for place, limit in placed:
+            id = rule_id(place, limit)
+            if not limit.each and (key or not place.startswith("keys/")):  # few enough to be looked up on the disk
+                self.quotas.look_up(self._rule(id), id, now)
+            rules.append(((place, limit), self._rules.get(id)))
+        return counters(self.quotas, rules, now, key, model)
+
+    def refusals(self) -> dict[tuple[str, str, bool], int]:
+        """Requests refused, or that a shadow would have refused (True), by scope and what was counted."""
+        found: dict[tuple[str, str, bool], int] = {}
+        for rule in self._rules.values():
+            for shadow, number in ((False, rule.refused), (True, rule.shadowed)):
+                if number or shadow == rule.shadow:
+                    labels = rule.scope, rule.count, shadow
+                    found[labels] = found.get(labels, 0) + number
+        return found
 
     # -- the journal --------------------------------------------------------------------------------------------------
 
