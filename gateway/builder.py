@@ -11,6 +11,7 @@ from gateway.config.resolved import Channel, Endpoint, Key, Model, Resolved, Tar
 from gateway.config.tls import client_context, server_context
 from gateway.engine.family import DIALECTS
 from gateway.live import ChannelLive, EndpointLive, ModelLive
+from gateway.referee.terms import Table
 from gateway.relay.pool import Pool
 from gateway.route.ask import Ask
 from gateway.route.breaker import Breaker, BreakerSettings
@@ -67,9 +68,13 @@ class Builder:
                 await asyncio.sleep(0)  # patterns and words take their time
         for live in snapshot.models.values():
             live.fallbacks = [snapshot.models[route.name] for route in fallbacks(live.route)]
+        limited = bool(config.limits)
         async for some in keys:
             snapshot.keyring.add(some)
+            limited = limited or any(key.limits for key in some)
             await asyncio.sleep(0)
+        if limited:
+            snapshot.limits = Table(config.counted())
         return snapshot
 
     def sweep(self) -> None:

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import os
 import shutil
@@ -15,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
 from gateway.office import Office
+from gateway.recount import killed, open_limits, owners
 from gateway.referee.desk import Desk
 from gateway.referee.line import limits_of
 from gateway.rollout import Outcome, Rollout
@@ -161,16 +164,22 @@ class Control:
         self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus)
         self.seats = self._open_seats(config)
         self.records = Records(data_dir / "journal")
+        self.limits = await open_limits(partial(self._say, "limits"), data_dir, self.records, config, self.rollout.keys)
+        self.bus.on("limits", lambda link, message: self.limits.heard(link.slot, message))
+        self.bus.greet(lambda link: self.limits.greet(link.slot, link.pid))
+        self.bus.mourn(lambda link: self.limits.lost(link.slot))
         self.office = Office(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
-        self.metrics = Exposition(data_dir / "metrics", Facts(self.office.status, self.office.endpoint_states, self.seats.figures))
+        self.metrics = Exposition(
+            data_dir / "metrics", Facts(self.office.status, self.office.endpoint_states, self.seats.figures, self.limits.refusals)
+        )
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
         for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(), self._refill()):
             self._keep(work)
-        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir)):
+        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir), self.limits.run()):
             self._keep(work)
         if again is not None:
             self._keep(self.reload(by="gateway", why="control was started again"))
@@ -201,9 +210,12 @@ class Control:
         return self.seats.figures()
 
     def _say_seats(self, slot: int, message: dict[str, Any]) -> None:
+        self._say("seats", slot, message)
+
+    def _say(self, kind: str, slot: int, message: dict[str, Any]) -> None:
         link = self.bus.links.get(slot)
         if link is not None:
-            link.send(frame("seats", **message))
+            link.send(frame(kind, **message))
 
     async def _tell_queued(self) -> None:
         """How many wait for each channel, for rules that look at it."""
@@ -282,6 +294,7 @@ class Control:
     def _reloaded(self, outcome: Outcome) -> None:
         if outcome.changed and self.rollout.config is not None:
             self.seats.adopt(limits_of(self.rollout.config.channels))
+            self.limits.adopt(self.rollout.config.counted(), owners(self.rollout.keys))
             self.endpoints.watch_closely(figured(self.rollout.config.models.values()))
         text = f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
         self._tell({"say": "reloaded", "status": text})
@@ -314,14 +327,19 @@ class Control:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._dead.wait(), ORPHANS_EVERY)
             self._dead.clear()
-            await self._close_dead(data_dir)
+            closed = await self._close_dead(data_dir)
+            if closed and self.rollout.config is not None:
+                killed(closed, self.limits, self.rollout.config)
 
     @staticmethod
-    async def _close_dead(data_dir: Path) -> None:
+    async def _close_dead(data_dir: Path) -> list[dict[str, Any]]:
+        """Returns the records that this made."""
+        closed: list[dict[str, Any]] = []
         try:
-            await asyncio.to_thread(close_orphans, data_dir / "journal")
+            await asyncio.to_thread(close_orphans, data_dir / "journal", lambda line: closed.append(json.loads(line)))
         except Exception as error:  # a file that nobody can read must not keep the gateway from serving
             log.error("journal: what dead workers left open cannot be closed: %s", error, exc_info=not isinstance(error, OSError))
+        return closed
 
     async def _keep_reserve(self, data_dir: Path) -> None:
         while True:
@@ -348,6 +366,7 @@ class Control:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await admin.close()
         self.seats.close()
+        self.limits.close()
         await self.metrics.close()
         await self.bus.close()
         self._leash.close()

@@ -3,7 +3,7 @@
 Holds facts and arithmetic; never does I/O and never reads a clock: every moment is handed in (monotonic seconds).
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct, field
@@ -19,6 +19,10 @@ class Tokens(Struct, omit_defaults=True, frozen=True):
     cached: int = 0
     output: int = field(default=0, name="out")
     reasoning: int = 0
+
+
+NO_TOKENS: Final = Tokens()
+"""Of a request that nothing was reserved for. One object, so that records leave it out."""
 
 
 class Attempt(Struct, omit_defaults=True):
@@ -70,7 +74,7 @@ class Record(Struct, omit_defaults=True):
 
     end: two letters, see `words.End`. source: where the token counts come from: final, continuous, counted, none.
     tpot: milliseconds per output token after the first. rule, policy: what decided. via: the virtual model whose targets served, when a
-    rule or a fallback led to another than was asked for.
+    rule or a fallback led to another than was asked for. reserved: tokens that limits set aside; none = unlimited.
     """
 
     v: int
@@ -105,6 +109,7 @@ class Record(Struct, omit_defaults=True):
     rewrites: list[str] = []
     facts: Facts = Facts()
     via: str = ""
+    reserved: Tokens = NO_TOKENS
 
 
 _encoder = msgspec.json.Encoder()
@@ -173,6 +178,8 @@ class Exchange(Struct, eq=False):
     opened: Record | None = None
     settled: bool = False
     progress: int = -1
+    lease: Any = None
+    reserved: Tokens = NO_TOKENS
 
     def opening(self, node: str, slot: int, rev: int) -> Record:
         """The `open` line: what is known when the request is sent to an engine for the first time."""
@@ -187,6 +194,7 @@ class Exchange(Struct, eq=False):
         record.rule, record.policy, record.via, record.facts = self.rule, self.policy, self.via, self.facts
         record.status, record.end, record.error = self.status, self.end, self.error
         record.attempts, record.tokens, record.source, record.rewrites = self.attempts, self.tokens, self.source, self.rewrites
+        record.reserved = self.reserved
         accepted, read, connected, first = self.accepted, self.read, self.connected, self.first
         record.ms = Millis(
             _millis(read - accepted) if read else 0.0,
@@ -211,7 +219,7 @@ class Exchange(Struct, eq=False):
         return Record(
             VERSION, kind, self.id, node, slot, rev, self.ts, tenant, project, name, self.ip, self.trace,
             self.api, self.model, self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
-            facts=self.facts,
+            facts=self.facts, reserved=self.reserved,
         )  # fmt: skip
 
 

@@ -17,6 +17,10 @@ from gateway.discover.endpoints import Endpoints
 from gateway.explainer import Asked, Explainer
 from gateway.meter.exposition import process_facts
 from gateway.meter.records import Records
+from gateway.recount import names
+from gateway.referee.referee import Referee
+from gateway.referee.rules import Placed
+from gateway.referee.view import of_model, told
 from gateway.rollout import Outcome, Rollout
 from gateway.survey import survey
 
@@ -28,6 +32,7 @@ class Control(Protocol):
     bus: BusServer
     endpoints: Endpoints
     agreement: Agreement
+    limits: Referee
     records: Records
     processes: list[dict[str, Any]]
     stopping: bool
@@ -228,6 +233,39 @@ class Office:
         """Each endpoint once; see `survey`."""
         control = self._control
         return survey(control.endpoints, control.agreement, control.bus.links.values(), self._config().channels)
+
+    # -- limits -------------------------------------------------------------------------------------------------------
+
+    def limits(self) -> list[dict[str, Any]]:
+        config = self._config()
+        placed = [(place, limit) for place, limits in config.limits.items() for limit in limits]
+        placed += [(f"keys/{key.id}", limit) for key in self._control.rollout.keys for limit in key.limits]
+        return [told(place, limit) for place, limit in placed]
+
+    def counters(self, *, key: str = "", tenant: str = "", model: str = "") -> list[dict[str, Any]]:
+        config, keys = self._config(), self._control.rollout.keys
+        placed: list[Placed] = []
+        if key:
+            owner = next((one for one in keys if one.id == key), None)
+            if owner is None:
+                raise NoSuch(f"there is no key {key!r}")
+            places = ("", f"tenants/{owner.tenant}", f"tenants/{owner.tenant}/projects/{owner.project}")
+            placed = [(place, limit) for place in places for limit in config.limits.get(place, ())]
+            placed += [(place, limit) for place, limits in config.limits.items() if place.startswith("models/") for limit in limits]
+            placed += [(f"keys/{key}", limit) for limit in owner.limits]
+        else:
+            placed = [(place, limit) for place, limits in config.limits.items() for limit in limits]
+            placed += [(f"keys/{one.id}", limit) for one in keys if one.limits and tenant in ("", one.tenant) for limit in one.limits]
+            if tenant:
+                if tenant not in config.tenants:
+                    raise NoSuch(f"there is no tenant {tenant!r}")
+                placed = [one for one in placed if not one[0].startswith("tenants/") or f"{one[0]}/".startswith(f"tenants/{tenant}/")]
+        if model:
+            model = names(config)(model)
+            if model not in config.models:
+                raise NoSuch(f"there is no model {model!r}")
+            placed = list(of_model(placed, model))
+        return self._control.limits.counters(placed, key=key, model=model)
 
     # -- records --------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""ONE REQUEST. Read this first: accept → authenticate → read → shape → dispatch (decide, relay, fail over) → account."""
+"""ONE REQUEST. Read this first: accept → authenticate → read → shape → limit → dispatch (decide, relay, fail over) → account."""
 
 import asyncio
 import logging
@@ -15,6 +15,7 @@ from gateway.dispatch import Dispatch
 from gateway.errors import Refusal, UpstreamFailure
 from gateway.exchange import Exchange
 from gateway.meter.account import Account
+from gateway.referee.limits import Limiter
 from gateway.route.parameters import APIS as SAMPLED
 from gateway.snapshot import Snapshot
 from gateway.wire.answers import identity, own_words, type_of
@@ -40,9 +41,10 @@ class Live:
 class Pipeline:
     """Serves requests under whatever snapshot is current when they are accepted."""
 
-    def __init__(self, live: Live, account: Account, dispatch: Dispatch, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, live: Live, account: Account, dispatch: Dispatch, limits: Limiter, loop: asyncio.AbstractEventLoop) -> None:
         self._live = live
         self._dispatch = dispatch
+        self._limits = limits
         self._account = account
         self._journal = account.journal
         self._loop = loop
@@ -76,6 +78,8 @@ class Pipeline:
             read_call(x)
             x.virtual = snapshot.model(x.key, x.model)
             shape(x)
+            if snapshot.limits is not None and (claim := self._limits.ask(x)) is not None:
+                await self._limits.granted(x, claim)
             await self._dispatch.deliver(x, caller)
         except Refusal as no:
             await self._refuse(x, caller, no)
@@ -164,7 +168,7 @@ class Pipeline:
     def _left(self, x: Exchange, caller: Caller) -> None:
         """The caller is gone (or this process must end, which the caller is told): whatever was used is recorded."""
         if not x.settled:
-            phase = End.QUEUE if x.in_queue else End.DATA if x.first else End.WAIT if x.attempts else End.ACCEPT
+            phase = _phase(x)
             if self._live.stopping:
                 no = surface.shutting_down()
                 x.status, x.end, x.error = no.status, End.OPERATOR + phase, "stopped"
@@ -174,6 +178,13 @@ class Pipeline:
                     caller.write(caller.refused(no, identity(x)))
             else:
                 x.status, x.end, x.error = 499, End.CALLER + phase, "caller_gone"
+
+
+def _phase(x: Exchange) -> str:
+    """How far it came."""
+    if x.lease is not None and x.lease.waits:
+        return End.LIMIT
+    return End.QUEUE if x.in_queue else End.DATA if x.first else End.WAIT if x.attempts else End.ACCEPT
 
 
 def shape(x: Exchange) -> None:

@@ -12,6 +12,7 @@ from gateway.auth.proxies import Proxies
 from gateway.config.resolved import Endpoint, Http, Journal, Key, Resolved
 from gateway.errors import Refusal
 from gateway.live import ChannelLive, ModelLive
+from gateway.referee.terms import Table
 from gateway.route.prefix_affinity import PrefixAffinity
 
 
@@ -28,6 +29,7 @@ class Snapshot:
         "http",
         "journal",
         "keyring",
+        "limits",
         "listeners",
         "models",
         "names",
@@ -47,6 +49,8 @@ class Snapshot:
         self.journal: Journal = config.journal
         self.listeners = config.listeners
         self.keyring = Keyring(config.auth)
+        self.limits: Table | None = None
+        """None: nothing is limited."""
         self.channels: dict[str, ChannelLive] = {}
         self.models: dict[str, ModelLive] = {}
         self.names: dict[str, ModelLive] = {}
@@ -103,5 +107,7 @@ def _cors_lines(http: Http) -> dict[str, bytes]:
     """Per allowed origin, the header lines that let its pages read our answers. `*` stands under every origin asked for."""
     if http.cors is None:
         return {}
-    expose = "Access-Control-Expose-Headers: x-request-id, x-gateway-channel, x-gateway-attempts, retry-after, retry-after-ms\r\n"
+    limits = ", ".join(f"x-ratelimit-{word}-{sort}" for sort in ("requests", "tokens") for word in ("limit", "remaining", "reset"))
+    shown = f"x-request-id, x-gateway-channel, x-gateway-attempts, retry-after, retry-after-ms, x-should-retry, {limits}"
+    expose = f"Access-Control-Expose-Headers: {shown}\r\n"
     return {o: f"Access-Control-Allow-Origin: {o}\r\nVary: Origin\r\n{expose}".encode() for o in http.cors.origins}

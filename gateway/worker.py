@@ -13,7 +13,7 @@ import mmap
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from gateway.meter.account import Account
 from gateway.meter.journal import Journal
 from gateway.meter.metrics import slot_metrics
 from gateway.pipeline import Live, Pipeline
+from gateway.referee.limits import Limiter
 from gateway.referee.line import limits_of
 from gateway.referee.seats import Seats
 from gateway.shared import Shared
@@ -65,16 +66,15 @@ class Worker:
         self._shared = Shared(Counter())
         self._measure = Measure(self._shared.counter)
         self._bus: BusClient | None = None
-        self._seats = Seats(self._ask_for_seats, self._loop)
+        self._seats, self._limits = Seats(self._sayer("seats"), self._loop), Limiter(self._sayer("limits"), self._loop)
         self._watch = Watch(lambda: self._live.current.channels if self._live.current is not None else {}, self._measured)
         self._shared.notice = self._watch.notice
         self._prepared: tuple[Builder, Snapshot] | None = None
         self._gates: dict[Address, PlainGate | TlsGate] = {}
         self._fitting = asyncio.Lock()
         self._door: Door | None = None
-        self._late = ""
+        self._late, self._lost = "", 0
         self._told_idle: bool | None = None
-        self._lost = 0
         self._ended: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self, parcel: Parcel) -> None:
@@ -85,7 +85,7 @@ class Worker:
         self._metrics = slot_metrics(directory / "metrics", self._slot)
         self._account = Account(self._journal, self._metrics, snapshot.node, self._slot)
         dispatch = Dispatch(self._account, self._loop, self._seats, self._measure)
-        self._pipeline = Pipeline(self._live, self._account, dispatch, self._loop)
+        self._pipeline = Pipeline(self._live, self._account, dispatch, self._limits, self._loop)
         http = snapshot.http
         self._door = Door(
             self._pipeline.serve, self._pipeline.refuse_parse, header=http.header, keepalive=http.keepalive, write_idle=http.write_idle
@@ -116,15 +116,16 @@ class Worker:
         """The bus, with everybody who talks over it."""
         bus = BusClient(directory / "bus.sock", self._slot, self)
         self._watch.connect(bus)
-        bus.on("seats", self._seats.heard)
+        for kind, part in (("seats", self._seats), ("limits", self._limits)):
+            bus.on(kind, part.heard)
+            bus.on_lost(part.lost)
         bus.on("queued", lambda message: self._shared.queued.update(message["channels"]))
         bus.on("endpoints", self._other_endpoints)
         bus.on("moves", self._learn_moves)
-        bus.on_lost(self._seats.lost)
         return bus
 
-    def _ask_for_seats(self, message: dict[str, Any]) -> bool:
-        return self._bus is not None and self._bus.say(frame("seats", **message))
+    def _sayer(self, kind: str) -> Callable[[dict[str, Any]], bool]:
+        return lambda message: self._bus is not None and self._bus.say(frame(kind, **message))
 
     def _tell_moves(self) -> None:
         """Where conversations went that hashing alone would have sent elsewhere: for the other workers."""
@@ -190,6 +191,7 @@ class Worker:
         builder.sweep()
         self._shared.counter.keep({model.tokenizer for model in builder.config.models.values()})
         self._seats.adopt(limits_of(builder.config.channels), builder.config.workers)
+        self._limits.adopt(snapshot.limits, Path(snapshot.data_dir) / "limits")
         self._journal.settings = snapshot.journal
         assert self._door is not None
         self._door.adopt(header=snapshot.http.header, keepalive=snapshot.http.keepalive, write_idle=snapshot.http.write_idle)
@@ -345,8 +347,8 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._seats.close()
-        self._shared.close()
+        for part in (self._seats, self._limits, self._shared):
+            part.close()
         await self._measure.close()
         await self._shared.counter.close()
         self._metrics.flush()

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "channels": ("channels:app", "The channels, and what their engines say of themselves."),
     "models": ("models:app", "The virtual models, and where their requests go."),
     "routes": ("routes:app", "Where requests go, and why; the weights of targets."),
+    "limits": ("limits:app", "What may be used, what is used, and by whom."),
     "requests": ("requests:app", "What happened to requests."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
     "version": ("version:app", "Versions of the program and its libraries."),

@@ -18,7 +18,7 @@ FLOORS = {
     "config": 2,
     **dict.fromkeys(("auth", "guard", "route", "engine", "price"), 3),
     **dict.fromkeys(("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "alert", "bus", "simulate", "tokens"), 4),
-    **dict.fromkeys("agreement builder dispatch explainer live measure office rollout shared snapshot survey watch".split(), 5),
+    **dict.fromkeys("agreement builder dispatch explainer live measure office recount rollout shared snapshot survey watch".split(), 5),
     "pipeline": 6,
     **dict.fromkeys(("supervisor", "control", "worker"), 7),
     "__main__": 8,

@@ -73,6 +73,14 @@ class Desk(Protocol):
     async def explain(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Where a request would go and why; see `explainer.Asked` for what may be asked. NoSuch for what is not there."""
 
+    def limits(self) -> list[dict[str, Any]]:
+        """Every limit that is configured: {"scope", "owner", "name", "count", "max", "per", "zone", "during", "outside", "each",
+        "models", "shadow", "currency"}."""
+
+    def counters(self, *, key: str = "", tenant: str = "", model: str = "") -> list[dict[str, Any]]:
+        """The counters of those that match, the fullest first: as `limits`, and {"value": whose, "applies": now, "used", "left",
+        "frees": seconds until nothing is used, "top": [{"key", "used"}], "refused", "shadow_refused"}. NoSuch for unknown names."""
+
     def health(self) -> dict[str, Any]:
         """{"endpoints": [{"channel", "url", "state", "since", "why", "in_flight", "ttft", "errors"}]}.
 

@@ -66,6 +66,8 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/routes", calls.routes),
             web.get("/v1/routes/{name:.+}", calls.route),
             web.post("/v1/explain", calls.explain),
+            web.get("/v1/limits", calls.limits),
+            web.get("/v1/limits/counters", calls.counters),
             web.get("/v1/health", calls.health),
             web.get("/v1/requests", calls.requests),
             web.get("/v1/requests/follow", calls.follow),
@@ -138,6 +140,13 @@ class Calls:
 
     async def explain(self, request: web.Request) -> web.Response:
         return _answer({"explained": await self._desk.explain(await _body(request, EXPLAINED_MOST))})
+
+    async def limits(self, request: web.Request) -> web.Response:
+        return _answer({"limits": self._desk.limits()})
+
+    async def counters(self, request: web.Request) -> web.Response:
+        wanted = {word: request.query.get(word, "") for word in ("key", "tenant", "model")}
+        return _answer({"counters": self._desk.counters(**wanted)})
 
     async def health(self, request: web.Request) -> web.Response:
         return _answer(self._desk.health())

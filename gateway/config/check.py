@@ -1,14 +1,16 @@
 """What no single field can know: names that lead nowhere, names that mean two things, weights and sizes that cannot be."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import lru_cache
 from itertools import islice
 from re import compile as regex
 
 from gateway.config.addresses import listeners
 from gateway.config.certificates import certificates
 from gateway.config.channel import Channel
+from gateway.config.check_limits import limits
 from gateway.config.check_models import models
 from gateway.config.check_rules import conditions
 from gateway.config.fields import url_of
@@ -40,7 +42,9 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     found += islice(models(config, reading, channels, _names(reading, "models", {}), facts.files), MISTAKES_MOST)
     found += islice(conditions(config, reading), MISTAKES_MOST)
     found += _aliases(config, marks)
-    found += islice(_keys(config, reading), MISTAKES_MOST)
+    numbers = _key_numbers(config, reading)
+    found += islice(_keys(config, reading, numbers), MISTAKES_MOST)
+    found += islice(limits(config, reading, numbers, _meanings(config, reading)), MISTAKES_MOST)
     return found[: 2 * MISTAKES_MOST]
 
 
@@ -102,15 +106,12 @@ def _aliases(config: Config, marks: Marks) -> Iterator[Mistake]:
                 owners[alias] = at
 
 
-def _keys(config: Config, reading: Reading) -> Iterator[Mistake]:
+def _keys(config: Config, reading: Reading, numbers: list[int]) -> Iterator[Mistake]:
     marks = reading.marks
     tenants = _names(reading, "tenants", {})
-    numbers = _key_numbers(config, reading)
     ids: dict[str, int] = {}
     hashes: dict[str, int] = {}
-    globs: dict[str, str | None] = {}
-    names = dict.fromkeys([*_names(reading, "models", {}), *(alias for model in config.models.values() for alias in model.aliases)])
-    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+    meaning = _meanings(config, reading)
     for key, number in zip(config.keys, numbers, strict=True):
         at: Loc = ("keys", number)
         if ids.setdefault(key.id, number) != number:
@@ -121,10 +122,9 @@ def _keys(config: Config, reading: Reading) -> Iterator[Mistake]:
         if not reading.broken:
             yield from _owner(key, at, config, tenants, marks)
             for place, glob in enumerate(key.models):
-                if glob not in globs:
-                    globs[glob] = _meaning(glob, names, prefixes)
-                if globs[glob] is not None:
-                    yield marks.at((*at, "models", place), f'"{glob}" matches nothing', globs[glob])
+                said = meaning(glob)
+                if said is not None:
+                    yield marks.at((*at, "models", place), f'"{glob}" matches nothing', said)
 
 
 def _key_numbers(config: Config, reading: Reading) -> list[int]:
@@ -148,6 +148,13 @@ def _owner(key: Key, at: Loc, config: Config, tenants: dict[str, None], marks: M
     if tenant is not None and key.project not in tenant.projects:
         hint = nearest(key.project, tenant.projects) or f"add it under tenants.{key.tenant}.projects"
         yield marks.at((*at, "project"), f'the tenant {key.tenant} has no project "{key.project[:64]}"', hint)
+
+
+def _meanings(config: Config, reading: Reading) -> Callable[[str], str | None]:
+    """What patterns of model names mean; see `_meaning`. Remembered: thousands of keys have the same."""
+    names = dict.fromkeys([*_names(reading, "models", {}), *(alias for model in config.models.values() for alias in model.aliases)])
+    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+    return lru_cache(maxsize=10_000)(lambda glob: _meaning(glob, names, prefixes))
 
 
 def _meaning(glob: str, names: dict[str, None], prefixes: tuple[str, ...]) -> str | None:

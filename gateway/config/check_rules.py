@@ -96,7 +96,7 @@ def schedules(found: Mapping[str, Schedule], reading: Reading) -> Iterator[Mista
     marks = reading.marks
     for name, schedule in found.items():
         at: Loc = ("schedules", name)
-        yield from _zone(schedule.zone, (*at, "zone"), reading)
+        yield from zone_mistakes(schedule.zone, (*at, "zone"), reading)
         for word, values in (("when", schedule.when), ("holidays", schedule.holidays)):
             yield from _twice((*at, word), values, reading)
         if split := _split((*at, "when"), reading):
@@ -105,7 +105,8 @@ def schedules(found: Mapping[str, Schedule], reading: Reading) -> Iterator[Mista
             yield marks.at((*at, "when", number), "inside [ ] a comma ends the entry, so this is a whole day", hint)
 
 
-def _zone(zone: str, at: Loc, reading: Reading) -> Iterator[Mistake]:
+def zone_mistakes(zone: str, at: Loc, reading: Reading) -> Iterator[Mistake]:
+    """Of the name of a zone."""
     try:
         zone_of(zone)
     except ValueError as error:

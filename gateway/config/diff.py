@@ -49,8 +49,18 @@ def diff(old: Pair, new: Pair) -> list[Change]:
             continue
         if word == "listeners":
             before, after = {one.name: one for one in before}, {one.name: one for one in after}
+        if word == "limits":
+            found += _places(before, after)
+            continue
         found += _members(word, before, after) if isinstance(before, dict) else _values(word, before, after)
     return [*found, *_keys(old[1], new[1])]
+
+
+def _places(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
+    """Limits stand where they are written."""
+    for place in dict.fromkeys([*old, *new]):
+        path = f"{place.replace('/', '.')}.limits".lstrip(".")
+        yield from _values(path, old.get(place, ()), new.get(place, ()))
 
 
 def _members(section: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
@@ -143,6 +153,8 @@ def _shown(path: str, value: Any) -> str:
         return str(value.url)
     if hasattr(value, "weight"):
         return f"{value.channel} (weight {value.weight})"
+    if hasattr(value, "count") and hasattr(value, "per"):
+        return f"{value.word} {value.max}{f' per {value.per}' if value.per else ''}"
     if path in _SIZES:
         return size_text(value)
     if isinstance(value, float) and (_word(path) in _PLAIN or ".caps." in path or ".defaults." in path):
@@ -168,5 +180,5 @@ def _keys(old: list[Key], new: list[Key]) -> Iterator[Change]:
         elif was != key:
             if was.digest != key.digest:
                 yield Change(f"keys.{id}.hash", "changed")
-            for word in ("tenant", "project", "models", "priority"):
+            for word in ("tenant", "project", "models", "priority", "limits"):
                 yield from _values(f"keys.{id}.{word}", getattr(was, word), getattr(key, word))

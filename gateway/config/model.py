@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from gateway.config.fields import Alias, DurationField, Empty, ModelName, Name, Referable, Whole, Word
+from gateway.config.limits import LimitList, limits_field
 from gateway.config.part import Part, duration, field, group
 from gateway.config.scalars import Duration
 from gateway.config.when import Number, When
@@ -96,6 +97,7 @@ class Model(Part):
         "qwen",
         None,
     )
+    limits: LimitList = limits_field("everybody together of this model")
     defaults: Annotated[dict[str, Any], Empty] = field(
         "Parameters of chat and completions for callers who send none.", {"temperature": 0.6}, {}
     )

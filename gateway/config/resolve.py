@@ -8,13 +8,15 @@ from pathlib import Path
 from gateway.config import resolved as form
 from gateway.config.channel import Channel, EngineTls, Plane
 from gateway.config.fields import address_of, url_of
+from gateway.config.limits import Limit, millionths
 from gateway.config.load import Loaded
 from gateway.config.model import FAIL_BACK, Model, Rule, Target
 from gateway.config.registries import registry_of, written
 from gateway.config.registries import resolved as registry_form
 from gateway.config.resolve_when import resolve_schedules, resolve_when
+from gateway.config.resolved_limits import Limit as LimitForm
 from gateway.config.scalars import Duration
-from gateway.config.schema import Cors, Http, ListenerTls
+from gateway.config.schema import Config, Cors, Http, ListenerTls
 from gateway.config.tokenizers import BUNDLED, ENGINE, locate
 
 USAGE = {"vllm": "continuous", "sglang": "continuous", "auto": "continuous", "openai": "final", "mindie": "final"}
@@ -48,10 +50,45 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
         models={name: _model(name, model, config.channels, loaded.path.parent) for name, model in config.models.items()},
         tenants={name: tuple(tenant.projects) for name, tenant in config.tenants.items()},
         schedules=resolve_schedules(config.schedules),
+        limits=_places(config),
+        referee=form.Referee(url=config.referee.url, on_loss=config.referee.on_loss),
         registries={name: registry_form(name, registry, loaded.path.parent) for name, registry in config.registries.items()},
     )
-    keys = [form.Key(key.id, bytes.fromhex(key.hash[7:]), key.tenant, key.project, tuple(key.models), key.priority) for key in config.keys]
+    keys = [
+        form.Key(key.id, bytes.fromhex(key.hash[7:]), key.tenant, key.project, tuple(key.models), key.priority, limits=_limits(key.limits))
+        for key in config.keys
+    ]
     return found, keys
+
+
+def _places(config: Config) -> dict[str, tuple[LimitForm, ...]]:
+    """The limits of each place that has some, but keys."""
+    found = {"": _limits(config.limits)}
+    for name, tenant in config.tenants.items():
+        found[f"tenants/{name}"] = _limits(tenant.limits)
+        found |= {f"tenants/{name}/projects/{project}": _limits(one.limits) for project, one in tenant.projects.items()}
+    found |= {f"models/{name}": _limits(model.limits) for name, model in config.models.items()}
+    return {place: limits for place, limits in found.items() if limits}
+
+
+def _limits(written: list[Limit]) -> tuple[LimitForm, ...]:
+    return tuple(_limit(limit) for limit in written)
+
+
+def _limit(limit: Limit) -> LimitForm:
+    return LimitForm(
+        count=limit.count,
+        max=millionths(limit.max) if limit.count == "money" else int(limit.max),
+        per=limit.per or "",
+        name=limit.name or "",
+        zone=limit.zone or "UTC",
+        during=limit.during or "",
+        outside=limit.outside or "",
+        each=limit.each or "",
+        models=tuple(limit.models),
+        shadow=limit.shadow,
+        currency=limit.currency or "",
+    )
 
 
 def host_name() -> str:

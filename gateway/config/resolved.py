@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from gateway.config.resolved_limits import Limit, Limits
 from gateway.config.resolved_registries import Registry
 from gateway.config.resolved_when import Schedule, When
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 
 class Tls(Struct, frozen=True, kw_only=True):
@@ -218,6 +219,14 @@ class Key(Struct, frozen=True, array_like=True, gc=False):
     project: str
     models: tuple[str, ...]
     priority: int = 5
+    limits: tuple[Limit, ...] = ()
+
+
+class Referee(Struct, frozen=True, kw_only=True):
+    """Who counts what limits limit. on_loss: `local` or `refuse`, what workers do without it."""
+
+    url: str = "local"
+    on_loss: str = "local"
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
@@ -235,3 +244,9 @@ class Resolved(Struct, frozen=True, kw_only=True):
     tenants: dict[str, tuple[str, ...]]
     schedules: dict[str, Schedule] = {}
     registries: dict[str, Registry] = {}
+    limits: dict[str, tuple[Limit, ...]] = {}
+    referee: Referee = Referee()
+
+    def counted(self) -> Limits:
+        """Everything that counting needs, but the limits of keys."""
+        return Limits(by=self.limits, on_loss=self.referee.on_loss, workers=self.workers, schedules=self.schedules)

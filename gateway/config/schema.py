@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 from gateway.config.channel import Channel, TlsVersion
 from gateway.config.fields import Bind, Cidr, DurationField, Empty, Glob, Hash, ModelName, Name, Origin, Patterns, SizeField, Whole, Workers
+from gateway.config.limits import LimitList, Referee, limits_field
 from gateway.config.locate import DATA_DIR
 from gateway.config.model import Model
 from gateway.config.part import Part, duration, field, group, size
@@ -81,11 +82,14 @@ class Journal(Part):
 class Project(Part):
     """A tenant's project."""
 
+    limits: LimitList = limits_field("all keys of the project together")
+
 
 class Tenant(Part):
     """Who uses the gateway: a department, a customer."""
 
     projects: Annotated[dict[Name, Annotated[Project, Empty]], Empty] = field("Its projects by name.", {"chatbot": {}}, {})
+    limits: LimitList = limits_field("all keys of the tenant together")
 
 
 class Key(Part):
@@ -100,6 +104,7 @@ class Key(Part):
         "Who goes first when a channel's queue is not empty, inside one tenant: 0 to 9, the highest first.", 8, 5, ge=0, le=9
     )
     label: str | None = field("A note for people.", "Ann's notebook", None, max_length=256)
+    limits: LimitList = limits_field("this key")
 
 
 def _no_keys(value: Any) -> Any:
@@ -128,6 +133,7 @@ class Config(Part):
     )
     http: Annotated[Http, Empty] = group(Http, "Limits of the callers' side.", {"body": "20MiB"})
     journal: Annotated[Journal, Empty] = group(Journal, "How the records of requests are kept.", {"sync": "group"})
+    referee: Annotated[Referee, Empty] = group(Referee, "Who counts what limits limit.", {"on_loss": "refuse"})
     registries: Annotated[dict[Name, Registry], Empty] = field(
         "Places where channels' endpoints are looked up, by name.", {"lab": {"type": "dns", "srv": "_mindie._tcp.lab"}}, {}
     )
@@ -140,6 +146,7 @@ class Config(Part):
     schedules: Annotated[dict[Name, Schedule], Empty] = field(
         "Hours that rules refer to, by name.", {"office": {"zone": "Asia/Shanghai", "when": ["Mon-Fri 09:00-18:00"]}}, {}
     )
+    limits: LimitList = limits_field("everybody together")
     tenants: Annotated[dict[Name, Annotated[Tenant, Empty]], Empty] = field(
         "Who uses the gateway.", {"retail": {"projects": {"chatbot": {}}}}, {}
     )

@@ -33,6 +33,8 @@ class Account:
             return
         x.settled = True
         self.journal.write(encode_record(x.closing(self._node, self._slot, x.snapshot.rev, now)), release, x.progress)
+        if x.lease is not None:
+            x.lease.settle(x, now)
         self.metrics.account(x, now)
 
 
@@ -41,6 +43,6 @@ def _shortened(record: Record) -> Record:
     return Record(
         record.v, record.kind, record.id, record.node[:64], record.slot, record.rev, record.ts,
         tenant=record.tenant[:64], project=record.project[:64], key=record.key[:64],
-        api=record.api, model=record.model[:96], stream=record.stream,
+        api=record.api, model=record.model[:96], stream=record.stream, reserved=record.reserved,
         channel=record.channel[:64], endpoint=record.endpoint[:96],
     )  # fmt: skip

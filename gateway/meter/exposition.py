@@ -29,11 +29,13 @@ class Facts:
         status: Callable[[], dict[str, Any]],
         endpoints: Callable[[], list[dict[str, Any]]],
         capacity: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
+        refusals: Callable[[], Mapping[tuple[str, str, bool], int]] = dict,
     ) -> None:
-        """capacity: of each limited channel, see `referee.line.Line.figures`."""
+        """capacity: of each limited channel, see `referee.line.Line.figures`. refusals: see `Referee.refusals`."""
         self._status = status
         self._endpoints = endpoints
         self._capacity = capacity
+        self._refusals = refusals
 
     def collect(self) -> Iterable[Metric]:
         status = self._status()
@@ -41,6 +43,7 @@ class Facts:
         yield from _processes(status["processes"])
         yield from _endpoints(self._endpoints())
         yield from _channels(self._capacity())
+        yield from _limits(self._refusals())
 
 
 def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
@@ -103,6 +106,15 @@ def _channels(capacity: Mapping[str, Mapping[str, Any]]) -> Iterable[Metric]:
         for figure, family in figures.items():
             family.add_metric([channel], known[figure])  # type: ignore[attr-defined]
     yield from figures.values()
+
+
+def _limits(refusals: Mapping[tuple[str, str, bool], int]) -> Iterable[Metric]:
+    by = ["scope", "count"]
+    refused = CounterMetricFamily("gateway_limit_refused", "Requests that a limit refused.", labels=by)
+    shadows = CounterMetricFamily("gateway_limit_shadow_refused", "Requests that a shadow would have refused.", labels=by)
+    for (scope, count, shadow), number in refusals.items():
+        (shadows if shadow else refused).add_metric([scope, count], number)
+    yield from (refused, shadows)
 
 
 def _processes(processes: list[dict[str, Any]]) -> Iterable[Metric]:

@@ -21,11 +21,15 @@ from gateway.words import End
 log = logging.getLogger("gateway.journal")
 
 
-def close_orphans(directory: Path) -> int:
+Told = Callable[[bytes], object]
+"""Is told of each line that closes a request."""
+
+
+def close_orphans(directory: Path, told: Told = id) -> int:
     """Closes every dead incarnation in `directory`; returns how many requests were closed."""
     closed = 0
     for table in sorted(directory.glob("*.progress")):
-        closed += _if_dead(table, _close_incarnation)
+        closed += _if_dead(table, lambda path: _close_incarnation(path, told))
     for path in sorted(directory.glob("*.open")):  # a worker that ended in order but could not seal its last segment
         if not _table_of(path).exists():
             _if_dead(path, _seal)
@@ -49,7 +53,7 @@ def _if_dead(path: Path, act: Callable[[Path], int]) -> int:
         os.close(fd)
 
 
-def _close_incarnation(table: Path) -> int:
+def _close_incarnation(table: Path, told: Told) -> int:
     directory, name = table.parent, table.stem
     sealed = sorted(directory.glob(f"{name}-*.ndjson"))
     unsealed = sorted(directory.glob(f"{name}-*.open"))
@@ -60,6 +64,8 @@ def _close_incarnation(table: Path) -> int:
         last = unsealed[-1] if unsealed else directory / f"{name}-{_number(sealed) + 1:06d}.open"
         _append(last, b"".join(lines))
         log.warning("journal: %d request(s) of a dead worker closed (%s)", len(lines), name)
+        for line in lines:
+            told(line)
     for path in directory.glob(f"{name}-*.open"):
         _seal(path)
     table.unlink(missing_ok=True)

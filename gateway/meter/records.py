@@ -41,6 +41,21 @@ class Records:
                     return record
         return None
 
+    def since(self, unix: float) -> Iterator[tuple[Found, float]]:
+        """Records that ended later than `unix`, each with when it did. Those that a dead worker left open ended when that was found."""
+        for path in self._segments():
+            try:
+                written = path.stat().st_mtime
+                data = path.read_bytes() if written >= unix else b""
+            except FileNotFoundError:  # sealed meanwhile
+                path = path.with_suffix(".ndjson")
+                written, data = path.stat().st_mtime, path.read_bytes()
+            for line in data.splitlines():
+                if (record := _record(line)) is not None:
+                    ended = written if record.get("end", "").startswith("K") else _settled(record)
+                    if ended > unix:
+                        yield record, ended
+
     async def follow(self) -> AsyncIterator[Found]:
         """Records that are settled from now on, until the reader stops."""
         places = {path.stem: path.stat().st_size for path in self._segments()}

@@ -107,6 +107,8 @@ def identity(x: Exchange, channel: bool = True) -> bytes:
     lines = b"x-request-id: %b\r\n" % x.request_id.encode()
     if channel and x.channel:
         lines += b"x-gateway-channel: %b\r\nx-gateway-attempts: %d\r\n" % (x.channel.encode(), len(x.attempts))
+    if x.lease is not None:
+        lines += x.lease.lines()
     return lines + cors_lines(x) if x.snapshot.cors else lines
 
 

@@ -1,0 +1,91 @@
+"""What limits have counted that their files do not know yet, from the journal. For control, when it begins, and when a worker died.
+
+A record counts when it has `reserved`: then its request was let through by some limit.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from gateway.config.resolved import Key, Resolved
+from gateway.config.resolved_limits import Limit
+from gateway.meter.records import Records
+from gateway.referee.referee import Referee
+from gateway.referee.rules import Amounts, amounts
+from gateway.referee.store import Store
+
+Found = dict[str, Any]
+
+
+def owners(keys: Iterable[Key]) -> Callable[[str], tuple[str, str, tuple[Limit, ...]] | None]:
+    """Tenant, project and limits of a key's id. Made when first asked: with a hundred thousand keys that takes a moment."""
+    known: dict[str, Key] = {}
+
+    def owner(id: str) -> tuple[str, str, tuple[Limit, ...]] | None:
+        if not known:
+            known.update((key.id, key) for key in keys)
+        key = known.get(id)
+        return (key.tenant, key.project, key.limits) if key is not None else None
+
+    return owner
+
+
+def names(config: Resolved) -> Callable[[str], str]:
+    """The virtual model that a caller's name means, as `Snapshot.model` finds it."""
+    exact = {alias: model.name for model in config.models.values() for alias in (model.name, *model.aliases)}
+    prefixes = sorted(((alias[:-1], name) for alias, name in exact.items() if alias.endswith("*")), key=lambda one: -len(one[0]))
+
+    def name(asked: str) -> str:
+        return exact.get(asked) or next((found for prefix, found in prefixes if asked.startswith(prefix)), asked)
+
+    return name
+
+
+Say = Callable[[int, dict[str, Any]], object]
+
+
+async def open_limits(say: Say, data_dir: Path, records: Records, config: Resolved, keys: Iterable[Key]) -> Referee:
+    """Control's referee of limits, with what was counted before. say: sends a frame of ours to the worker of a slot."""
+    store = Store(data_dir / "limits")
+    since = await asyncio.to_thread(store.load, time.time())
+    referee = Referee(say, asyncio.get_running_loop(), store, config.workers)
+    referee.adopt(config.counted(), owners(keys))
+    await asyncio.to_thread(recount, records.since(since), referee, config)
+    return referee
+
+
+def recount(records: Iterable[tuple[Found, float]], referee: Referee, config: Resolved) -> None:
+    """records: each with when it ended, in seconds since 1970."""
+    virtual = names(config)
+    for record, ended in records:
+        if record.get("reserved"):
+            used, reserved = _used(record), _amounts(record["reserved"])
+            who = record.get("key", ""), virtual(record.get("model", "")), record.get("ip", "")
+            referee.recount(record["id"], *who, used, reserved, float(record["ts"]), ended)
+
+
+def killed(records: Iterable[Found], referee: Referee, config: Resolved) -> None:
+    """Records of a dead worker that were just closed."""
+    virtual = names(config)
+    for record in records:
+        if record.get("reserved"):
+            who = record.get("key", ""), virtual(record.get("model", "")), record.get("ip", "")
+            referee.killed(*who, amounts(*_tokens(record), 0), float(record["ts"]))
+
+
+def _used(record: Found) -> Amounts:
+    """As the worker settled it: an answer that came without counts used what was reserved."""
+    if record.get("source", "none") == "none" and record.get("status") == 200:
+        return _amounts(record["reserved"])
+    return amounts(*_tokens(record), 0)
+
+
+def _tokens(record: Found) -> tuple[int, int]:
+    tokens = record.get("tokens", {})
+    return int(tokens.get("in", 0)), int(tokens.get("out", 0))
+
+
+def _amounts(tokens: Found) -> Amounts:
+    return amounts(int(tokens.get("in", 0)), int(tokens.get("out", 0)), 0)

@@ -1,0 +1,304 @@
+"""A worker's end of the limits: asks control before a request goes on, tells it afterwards what was used. See `referee` for control's.
+
+`ask` notes the question for this turn's frame and returns at once; `granted` waits for the answer; `settle` never waits.
+Without control, or when it is silent, this worker decides for itself: with its share of each limit, beginning with what the
+files say was used (`referee.on_loss: local`), or not at all (`refuse`).
+
+worker → control: n; ops, in their order: [0, lease, terms, input, output, money] may it, [1, lease, input, output, money, ended]
+it is over, [2, lease] it left, [3, terms, key, [[rule, counter]]] what these terms are, [4] forget all terms; at the beginning
+hold: [[lease, terms, input, output, money, seconds]] and over: [[…, what it used, ended, record]] what ended without control.
+control → worker: n of the last frame that was read, said: [lease, figures…] or [lease, figures…, limit, seconds, used]; or tell.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.errors import Refusal
+from gateway.exchange import Exchange, Tokens
+from gateway.referee.moment import Moment
+from gateway.referee.quotas import Figures, Plan, Quotas, Verdict
+from gateway.referee.refusing import lines, refusal, unheard
+from gateway.referee.rules import Amounts, Rule, amounts
+from gateway.referee.store import Store
+from gateway.referee.talk import Talk
+from gateway.referee.terms import REMEMBERED, Table, Terms
+from gateway.words import STREAMING_APIS
+
+log = logging.getLogger("gateway.referee")
+
+ASK, OVER, LEFT, TERMS, FORGET = range(5)
+"""The kinds of operation."""
+SELF: Final = 0
+"""The slot that a worker has in its own quotas."""
+OVER_MOST: Final = 100_000
+"""Ends that a worker keeps to tell control when it is back; of more, only the journal knows."""
+ASKED, GRANTED, ENDED = range(3)
+
+
+class Claim:
+    """What one request has asked for. Times are the loop's."""
+
+    __slots__ = ("_lines", "answer", "figures", "free", "limits", "number", "since", "state", "terms", "wanted")
+
+    def __init__(self, limits: "Limiter", number: int, terms: Terms, wanted: Amounts, since: float, answer: asyncio.Future[Any]) -> None:
+        self.limits = limits
+        self.number = number
+        self.terms = terms
+        self.wanted = wanted
+        self.since = since
+        self.answer = answer
+        self.state = ASKED
+        self.free = False
+        self.figures: Figures | None = None
+        self._lines: bytes | None = None
+
+    def lines(self) -> bytes:
+        """The header lines that every answer of a limited request carries."""
+        if self._lines is None:
+            self._lines = lines(self.figures) if self.figures is not None else b""
+        return self._lines
+
+    @property
+    def waits(self) -> bool:
+        """Whether its caller was never told."""
+        return self.state != GRANTED
+
+    def settle(self, x: Exchange, now: float) -> None:
+        """The request is over, whatever happened; the first call counts. now: monotonic seconds."""
+        if self.state == GRANTED:
+            self.state = ENDED
+            self.limits.over(self, x, now)
+
+
+class Limiter:
+    """All claims of one worker."""
+
+    def __init__(self, say: Callable[[dict[str, Any]], bool], loop: asyncio.AbstractEventLoop) -> None:
+        """say: sends a frame of ours to control; False = control is away."""
+        self._loop = loop
+        self._talk = Talk(say, loop, self._lost)
+        self._table: Table | None = None
+        self._directory = Path()
+        self._claims: dict[int, Claim] = {}
+        self._over: list[list[Any]] = []
+        self._number = 0
+        self._terms = 0
+        self._epoch = 0
+        self._own: Quotas | None = None
+        self._rules: dict[str, Rule] = {}
+
+    def adopt(self, table: Table | None, directory: Path) -> None:
+        """The limits of a new revision (None: there are none). directory: where control keeps what was counted."""
+        self._table = table
+        self._directory = directory
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def ask(self, x: Exchange) -> Claim | None:
+        """Notes what the request may use. None: nothing limits it."""
+        key = x.key
+        terms: Terms | None = x.snapshot.limits.terms(key.id, key.tenant, key.project, key.limits, x.virtual.name, x.ip)
+        if terms is None:
+            return None
+        facts = x.facts
+        input, output = terms.estimate(x.body_bytes, facts.prompt_est, facts.max_tokens, answers=x.api in STREAMING_APIS, many=facts.n)
+        claim = self.claim(terms, amounts(input, output, 0))
+        claim.free = not facts.max_tokens and x.api in STREAMING_APIS
+        x.lease = claim
+        return claim
+
+    def claim(self, terms: Terms, wanted: Amounts) -> Claim:
+        """One question, of whatever amounts."""
+        loop = self._loop
+        self._number += 1
+        number = self._number
+        claim = self._claims[number] = Claim(self, number, terms, wanted, loop.time(), loop.create_future())
+        if self._talk.alone:
+            self._decide(claim)
+        else:
+            self._ask_control(claim)
+        return claim
+
+    def _ask_control(self, claim: Claim) -> None:
+        terms, wanted = claim.terms, claim.wanted
+        if terms.epoch != self._epoch:
+            self._introduce(terms)
+        self._talk.note([ASK, claim.number, terms.number, wanted[1], wanted[2], wanted[4]], asks=True)
+
+    async def granted(self, x: Exchange, claim: Claim) -> None:
+        """Waits for the answer. Raises Refusal: 429, or 503 when nobody counts and that is to be so."""
+        try:
+            no = await claim.answer
+        except asyncio.CancelledError:
+            self._leave(claim)
+            raise
+        if no is not None:
+            raise no
+        x.reserved = Tokens(claim.wanted[1], 0, claim.wanted[2])
+
+    def _leave(self, claim: Claim) -> None:
+        """The caller left before it was told, or in this very turn."""
+        if claim.state == ENDED:
+            return
+        claim.state = ENDED
+        self._claims.pop(claim.number, None)
+        if self._talk.alone:
+            if self._own is not None:
+                self._own.undo(SELF, claim.number)
+        else:
+            self._talk.note([LEFT, claim.number], asks=False)
+
+    def over(self, claim: Claim, x: Exchange, now: float) -> None:
+        """The end of a request that was granted. Without counts of an answer that came, what was reserved is taken as used."""
+        tokens = x.tokens
+        wanted = claim.wanted
+        input, output = (wanted[1], wanted[2]) if x.source == "none" and x.status == 200 else (tokens.input, tokens.output)
+        if x.source != "none" and x.status == 200:
+            claim.terms.learn(x.body_bytes, input, output, free=claim.free)
+        self.end(claim, amounts(input, output, 0), x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
+
+    def end(self, claim: Claim, used: Amounts, ended: float, record: str) -> None:
+        """ended: as the journal has it: seconds since 1970."""
+        number = claim.number
+        self._claims.pop(number, None)
+        if not self._talk.alone:
+            self._talk.note([OVER, number, used[1], used[2], used[4], ended], asks=False)
+            return
+        if self._own is not None:
+            self._own.settle(SELF, number, used, self._now())
+        if len(self._over) < OVER_MOST:
+            self._over.append([claim, used, ended, record])
+
+    # -- with control -------------------------------------------------------------------------------------------------
+
+    def heard(self, frame: dict[str, Any]) -> None:
+        """A frame from control."""
+        if "tell" in frame or self._talk.alone:
+            self._met()
+        elif self._talk.heard(frame["n"]):
+            for lease, *rest in frame["said"]:
+                self._told(lease, Figures(*rest[:6]), *rest[6:])
+
+    def lost(self) -> None:
+        """The connection to control is lost."""
+        self._talk.lost()
+
+    def _introduce(self, terms: Terms) -> None:
+        """Tells control what these terms are. It needs to know but so many."""
+        if self._terms >= REMEMBERED:
+            self._epoch += 1
+            self._terms = 0
+            self._talk.note([FORGET], asks=False)
+        self._talk.note(self._introduction(terms), asks=False)
+
+    def _introduction(self, terms: Terms) -> list[Any]:
+        terms.epoch, terms.number = self._epoch, self._terms
+        self._terms += 1
+        return [TERMS, terms.number, terms.key, terms.pairs()]
+
+    def _met(self) -> None:
+        """Tells control what there is and leaves deciding to it."""
+        now = self._loop.time()
+        self._own = None
+        self._rules.clear()
+        self._epoch += 1
+        self._terms = 0
+        over, self._over = self._over, []
+        ops: list[list[Any]] = []
+        for terms in [claim.terms for claim in (*self._claims.values(), *(one[0] for one in over))]:
+            if terms.epoch != self._epoch:
+                ops.append(self._introduction(terms))
+
+        def told(claim: Claim) -> list[Any]:
+            wanted = claim.wanted
+            return [claim.number, claim.terms.number, wanted[1], wanted[2], wanted[4], now - claim.since]
+
+        first = {
+            "hold": [told(claim) for claim in self._claims.values() if claim.state == GRANTED],
+            "over": [[*told(claim), used[1], used[2], used[4], ended, record] for claim, used, ended, record in over],
+            "terms": ops,
+        }
+        asks = [[ASK, *told(claim)[:5]] for claim in self._claims.values() if claim.state == ASKED]
+        self._talk.begin(first, asks)
+
+    # -- without it ---------------------------------------------------------------------------------------------------
+
+    def _lost(self, why: str) -> None:
+        """From now on this worker decides for itself."""
+        if self._table is not None:
+            log.warning(
+                "control %s; until it is back this worker %s",
+                "does not answer" if why == "silent" else "is away",
+                "goes on with its share of the limits" if self._table.on_loss == "local" else "refuses what is limited",
+            )
+        for claim in list(self._claims.values()):
+            if claim.state == ASKED:
+                self._decide(claim)
+
+    def _alone(self, table: Table) -> Quotas:
+        """Made when first needed: counts on from what the files say, with what this worker's requests hold."""
+        if self._own is None:
+            store = Store(self._directory)
+            own = self._own = Quotas(store.get, table.workers)
+            now = self._loop.time()
+            held = [claim for claim in self._claims.values() if claim.state == GRANTED]
+            own.reassert(SELF, {c.number: (self._own_plan(c.terms), c.wanted, self._now().ago(now - c.since)) for c in held})
+        return self._own
+
+    def _own_plan(self, terms: Terms) -> Plan:
+        assert self._own is not None
+        known = terms.own
+        if isinstance(known, tuple) and known[0] is self._own:
+            plan: Plan = known[1]
+            return plan
+        rules = {rule.id: self._rules.setdefault(rule.id, rule) for rule, _ in terms.rules}
+        plan = self._own.plan(terms.key, terms.pairs(), rules.get, self._now())
+        terms.own = (self._own, plan)
+        return plan
+
+    def _decide(self, claim: Claim) -> None:
+        if self._table is not None and self._table.on_loss == "refuse":
+            self._answer(claim, unheard())
+            return
+        own = self._alone(self._table) if self._table is not None else None
+        if own is None:  # the limits that it asked under are gone
+            self._answer(claim, None)
+            return
+        verdict: Verdict = own.ask(SELF, claim.number, self._own_plan(claim.terms), claim.wanted, self._now())
+        self._told(claim.number, verdict.figures, *verdict[1:] if verdict.number >= 0 else ())
+
+    def _now(self) -> Moment:
+        return Moment(self._loop.time(), time.time())
+
+    # -- both ---------------------------------------------------------------------------------------------------------
+
+    def _told(self, number: int, figures: Figures, limit: int = -1, after: float = 0.0, used: int = 0) -> None:
+        """The answer to a question. One that nobody waits for any more needs none: its end was told."""
+        claim = self._claims.get(number)
+        if claim is None or claim.state != ASKED:
+            return
+        claim.figures = figures
+        if limit < 0:
+            self._answer(claim, None)
+            return
+        rule, _ = claim.terms.rules[limit]
+        most = rule.limit.max if self._own is None else self._own.most(rule) or 0
+        self._answer(claim, refusal(rule, most, claim.wanted, after, used))
+
+    def _answer(self, claim: Claim, no: Refusal | None) -> None:
+        if claim.answer.done():  # its caller left in this very turn; `granted` tells
+            return
+        if no is None:
+            claim.state = GRANTED
+        else:
+            claim.state = ENDED
+            self._claims.pop(claim.number, None)
+        claim.answer.set_result(no)
+
+    def close(self) -> None:
+        """At the worker's end."""
+        self._talk.close()

@@ -1,0 +1,293 @@
+"""Control's end of the limits: counts for all workers, answers each frame with one, and keeps what was counted.
+
+When control begins it waits a moment until each worker has said what its requests hold. The frames are described in `limits`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, Final
+
+from gateway.config.resolved_limits import Limit, Limits
+from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
+from gateway.referee.moment import Moment
+from gateway.referee.quotas import Contribution, Gauge, Plan, Quotas
+from gateway.referee.rules import Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
+from gateway.referee.store import Store, write
+from gateway.referee.view import counters
+from gateway.referee.windows import Window, window_of
+
+log = logging.getLogger("gateway.referee")
+
+GATHER: Final = 1.0
+"""Seconds that control waits at most for workers to say what they hold."""
+WRITE_EVERY: Final = 2.0
+SWEEP_EVERY: Final = 30.0
+QUIET: Final = 60.0
+"""Seconds between two notes of how far the files reach, when nothing was counted."""
+SLICE: Final = 2_000
+"""Counters looked at between two pauses."""
+
+
+class Referee:
+    """Decides for all workers. It needs its loop and the files; everything else is `Quotas`."""
+
+    def __init__(self, say: Callable[[int, dict[str, Any]], object], loop: asyncio.AbstractEventLoop, store: Store, workers: int) -> None:
+        """say: sends a frame of ours to the worker of a slot. workers: how many are expected to say what they hold."""
+        self._say = say
+        self._loop = loop
+        self._store = store
+        self.quotas = Quotas(store.get)
+        self._rules: dict[str, Rule] = {}
+        self._placed: dict[str, Placed] = {}
+        self._by: dict[str, tuple[Limit, ...]] = {}
+        self._hours = Hours(Limits())
+        self._key: Callable[[str], tuple[str, str, tuple[Limit, ...]] | None] = lambda id: None
+        self._plans: dict[int, dict[int, Plan]] = {}
+        self._windows: dict[str, Window] = {}
+        self._read: dict[int, int] = {}
+        self._pids: dict[int, int] = {}
+        self.replayed: set[str] = set()
+        """Records that the journal told of when control began: what workers say of them is known."""
+        self._missing = workers
+        self._early: dict[int, list[list[Any]]] | None = {}
+        self._begins = loop.call_later(GATHER, self._begin)
+
+    # -- the configuration --------------------------------------------------------------------------------------------
+
+    def adopt(self, limits: Limits, key: Callable[[str], tuple[str, str, tuple[Limit, ...]] | None]) -> None:
+        """The limits of a new revision; what is counted goes on. key: tenant, project and limits of a key's id."""
+        self._by, self._key = limits.by, key
+        self._placed = places_of(limits.by)
+        self._hours = Hours(limits)
+        for id, rule in self._rules.items():
+            placed = self._find(id)
+            if placed is None:
+                rule.vanish()
+            else:
+                rule.adopt(placed[1], self._hours)
+        now = self._now()
+        for plans in self._plans.values():
+            for plan in plans.values():
+                if plan.missing:
+                    self.quotas.complete(plan, self._rule, now)
+
+    def _find(self, id: str) -> Placed | None:
+        place = id.partition("#")[0]
+        if not place.startswith("keys/"):
+            return self._placed.get(id)
+        known = self._key(place[5:])
+        return next(((place, limit) for limit in known[2] if rule_id(place, limit) == id), None) if known is not None else None
+
+    def _rule(self, id: str) -> Rule | None:
+        rule = self._rules.get(id)
+        if rule is None or rule.most is None:
+            placed = self._find(id)
+            if placed is None:
+                return None
+            if rule is None:
+                self._store.begin()
+                rule = self._rules[id] = Rule(*placed, self._hours)
+            else:
+                rule.adopt(placed[1], self._hours)
+        return rule
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def greet(self, slot: int, pid: int) -> None:
+        """A worker is here, for the first time or again. Until it has said what it holds, what was known of it stands."""
+        if self._pids.get(slot, pid) != pid:
+            self.quotas.bury(slot)
+        self._pids[slot] = pid
+        self._say(slot, {"n": 0, "tell": True})
+
+    def lost(self, slot: int) -> None:
+        """A worker is gone. If only its connection is, it says again what it holds."""
+        if self._early is not None:
+            self._early.pop(slot, None)
+        self.quotas.forget(slot)
+        self._forget_terms(slot)
+
+    def heard(self, slot: int, frame: dict[str, Any]) -> None:
+        """A frame from a worker."""
+        ops: list[list[Any]] = frame["ops"]
+        number = self._read[slot] = frame["n"]
+        if "hold" in frame:
+            self._take_over(slot, frame)
+        if self._early is None:
+            said = self._do(slot, ops)
+        else:
+            said = []
+            if "hold" in frame:
+                self._missing -= slot not in self._early
+                self._early[slot] = ops
+            else:
+                self._early.setdefault(slot, []).extend(ops)
+        if said or "hold" in frame or any(op[0] == ASK for op in ops):  # it wants to know that we are here
+            self._say(slot, {"n": number, "said": said})
+        if self._early is not None and self._missing <= 0:
+            self._begin()
+
+    def _begin(self) -> None:
+        """From now on questions are answered."""
+        self._begins.cancel()
+        early, self._early = self._early or {}, None
+        for slot, ops in early.items():
+            said = self._do(slot, ops)
+            if said:
+                self._say(slot, {"n": self._read[slot], "said": said})
+
+    def _do(self, slot: int, ops: list[list[Any]]) -> list[list[Any]]:
+        """In their order: an end that was noted after its question must not come before it."""
+        now, quotas, said = self._now(), self.quotas, []
+        plans = self._plans.get(slot) or {}
+        for op in ops:
+            kind = op[0]
+            if kind == ASK:
+                _, lease, terms, input, output, money = op
+                figures, *no = quotas.ask(slot, lease, plans[terms], (1, input, output, input + output, money), now)
+                said.append([lease, *figures] if no[0] < 0 else [lease, *figures, *no])
+            elif kind == OVER:
+                _, lease, input, output, money, ended = op
+                self._store.keep(quotas.settle(slot, lease, (1, input, output, input + output, money), Moment(now.mono, ended)))
+            elif kind == LEFT:
+                quotas.undo(slot, op[1])
+            elif kind == TERMS:
+                plans = self._learn(slot, op, now)
+            elif kind == FORGET:
+                self._forget_terms(slot)
+                plans = {}
+        return said
+
+    def _learn(self, slot: int, op: list[Any], now: Moment) -> dict[int, Plan]:
+        plans = self._plans.setdefault(slot, {})
+        _, number, key, asked = op
+        plans[number] = self.quotas.plan(key, asked, self._rule, now)
+        return plans
+
+    def _forget_terms(self, slot: int) -> None:
+        for plan in self._plans.pop(slot, {}).values():
+            self.quotas.drop(plan)
+
+    def _take_over(self, slot: int, frame: dict[str, Any]) -> None:
+        """What a worker's requests hold, and what ended while nobody listened. What the journal told already is known."""
+        now = self._now()
+        self._forget_terms(slot)
+        for op in frame["terms"]:
+            self._learn(slot, op, now)
+        plans = self._plans.setdefault(slot, {})
+        over = [one for one in frame["over"] if one[10] not in self.replayed]
+        told = {one[0]: (plans[one[1]], amounts(*one[2:5]), now.ago(one[5])) for one in (*frame["hold"], *over)}
+        self.quotas.reassert(slot, told)
+        for one in over:
+            self._store.keep(self.quotas.settle(slot, one[0], amounts(*one[6:9]), Moment(now.mono, one[9])))
+
+    def _now(self) -> Moment:
+        return Moment(self._loop.time(), time.time())
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    def counters(self, placed: Iterable[Placed], *, key: str = "", model: str = "") -> list[dict[str, Any]]:
+        """Of these limits, see `view`. key, model: only theirs, where each has its own."""
+        now, rules = self._now(), []
+        for place, limit in placed:
+            id = rule_id(place, limit)
+            if not limit.each and (key or not place.startswith("keys/")):  # few enough to be looked up on the disk
+                self.quotas.look_up(self._rule(id), id, now)
+            rules.append(((place, limit), self._rules.get(id)))
+        return counters(self.quotas, rules, now, key, model)
+
+    def refusals(self) -> dict[tuple[str, str, bool], int]:
+        """Requests refused, or that a shadow would have refused (True), by scope and what was counted."""
+        found: dict[tuple[str, str, bool], int] = {}
+        for rule in self._rules.values():
+            for shadow, number in ((False, rule.refused), (True, rule.shadowed)):
+                if number or shadow == rule.shadow:
+                    labels = rule.scope, rule.count, shadow
+                    found[labels] = found.get(labels, 0) + number
+        return found
+
+    # -- the journal --------------------------------------------------------------------------------------------------
+
+    def recount(self, record: str, key: str, model: str, ip: str, used: Amounts, reserved: Amounts, begun: float, ended: float) -> None:
+        """When control begins: a request of the journal that the files do not know. Times in seconds since 1970."""
+        self.replayed.add(record)
+        for rule, name in self._matching(key, model, ip):
+            spent = used[rule.measure]
+            if rule.count == "concurrency" or not spent or (rule.hours is not None and not rule.hours(begun)):
+                continue
+            if not self._store.knows(name, ended):
+                window = self._windows.get(rule.id) or self._windows.setdefault(rule.id, window_of(rule.limit.per, rule.limit.zone))
+                took = min(spent, reserved[rule.measure] or spent)
+                self._store.add(name, window.place(begun), took)
+                self._store.add(name, window.place(ended), spent - took)
+
+    def killed(self, key: str, model: str, ip: str, used: Amounts, begun: float) -> None:
+        """A dead worker's request was found and closed: its tokens count now. That it was made counts already."""
+        now = self._now()
+        kept = []
+        for rule, name in self._matching(key, model, ip):
+            spent = used[rule.measure]
+            if rule.count == "concurrency" or not spent or (rule.hours is not None and not rule.hours(begun)):
+                continue
+            gauge = self.quotas.gauges.get(name) or Gauge(name, rule)
+            if rule.count != "requests":
+                gauge.window.add(spent, now.at(begun))
+            kept.append(Contribution(gauge, spent, 0, begun, now.wall))
+        self._store.keep(kept)
+
+    def _matching(self, key: str, model: str, ip: str) -> Iterable[tuple[Rule, str]]:
+        tenant, project, own = self._key(key) or ("", "", ())
+        for place, limit in matching(self._by, own, key, tenant, project, model):
+            rule = self._rule(rule_id(place, limit))
+            if rule is not None:
+                yield rule, rule.counter(key, ip, model)
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keeps the files up to date, for ever. A disk that refuses is told once, and tried again."""
+        failing, written, swept = False, 0.0, 0.0
+        while True:
+            await asyncio.sleep(WRITE_EVERY)
+            now = self._loop.time()
+            for _ in iter(lambda: self._store.fold(time.time()), True):
+                await asyncio.sleep(0)
+            if self._store.dirty or (self._rules and now - written > QUIET):
+                failed = await self._write()
+                if failed is not None and not failing:
+                    log.error("what limits have counted cannot be written, a restart would forget it: %s", failed)
+                failing, written = failed is not None, now
+            if now - swept > SWEEP_EVERY:
+                swept = now
+                await self._sweep()
+
+    async def _write(self) -> OSError | None:
+        for path, data in self._store.pages():
+            try:
+                await asyncio.to_thread(write, path, data)
+            except OSError as error:
+                self._store.failed(path)
+                return error
+        return None
+
+    async def _sweep(self) -> None:
+        names = iter(list(self.quotas.gauges))
+        while some := list(islice(names, SLICE)):
+            self.quotas.sweep(some, self._now())
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """At control's end: what is still to be written is, at once."""
+        self._begins.cancel()
+        if not self._rules:
+            return
+        try:
+            while not self._store.fold(time.time()):
+                pass
+            for path, data in self._store.pages():
+                write(path, data)
+        except OSError as error:
+            log.error("what limits have counted cannot be written: %s", error)

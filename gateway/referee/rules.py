@@ -1,0 +1,101 @@
+"""Limits as they are counted by: which of them a request comes under, and the name of each one's counter. No clock, no I/O."""
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Final
+
+from gateway.config.resolved_limits import Limit, Limits
+from gateway.referee.windows.rolling import SECONDS
+from gateway.route.schedule import compile_schedule
+
+MEASURES: Final = {"requests": 0, "concurrency": 0, "input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "money": 4}
+"""Where in a request's amounts stands what a limit counts."""
+TOKENS: Final = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+
+Amounts = tuple[int, int, int, int, int]
+"""1 (the request itself), input, output and all tokens, money in millionths."""
+NONE: Final[Amounts] = (0, 0, 0, 0, 0)
+
+
+def amounts(input: int, output: int, money: int) -> Amounts:
+    """What one request uses."""
+    return 1, input, output, input + output, money
+
+
+class Rule:
+    """One limit of one place. What it allows may change while it counts; what it counts never does: that would be another rule.
+
+    place: `""`, `tenants/T`, `tenants/T/projects/P`, `keys/K`, `models/M`. most: the largest amount, None = any, when the limit is gone.
+    """
+
+    __slots__ = ("count", "each", "hours", "id", "limit", "measure", "most", "place", "refused", "shadow", "shadowed", "soon")
+
+    def __init__(self, place: str, limit: Limit, hours: "Hours") -> None:
+        self.id = rule_id(place, limit)
+        self.place = place
+        self.count = limit.count
+        self.measure = MEASURES[limit.count]
+        self.soon = limit.count != "money" and (not limit.per or limit.per in SECONDS)
+        self.refused = self.shadowed = 0
+        self.adopt(limit, hours)
+
+    def adopt(self, limit: Limit, hours: "Hours") -> None:
+        """What a new revision says of it."""
+        self.limit = limit
+        self.most: int | None = limit.max
+        self.each = limit.each
+        self.shadow = limit.shadow
+        self.hours = hours.of(limit)
+
+    def vanish(self) -> None:
+        """It is in no revision any more, but requests under the last one may still come."""
+        self.most = None
+
+    @property
+    def scope(self) -> str:
+        """`global`, `tenant`, `project`, `key` or `model`."""
+        parts = self.place.split("/")
+        return {"": "global", "tenants": "project" if len(parts) > 2 else "tenant", "keys": "key", "models": "model"}[parts[0]]
+
+    def counter(self, key: str, ip: str, model: str) -> str:
+        """The name of the counter of one caller."""
+        each = self.each
+        return f"{self.id}={key if each == 'key' else model if each == 'model' else ip}" if each else self.id
+
+
+def rule_id(place: str, limit: Limit) -> str:
+    """Who a limit is, over reloads: its place, and its name or what it counts. Another unit or zone makes it another one."""
+    each = f"*{limit.each}" if limit.each else ""
+    return f"{place}#{limit.word}|{limit.count}|{limit.per}|{limit.zone if limit.per in ('day', 'month') else ''}{limit.currency}{each}"
+
+
+class Hours:
+    """The schedules of a revision, as conditions on a limit."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._schedules = {name: compile_schedule(schedule) for name, schedule in limits.schedules.items()}
+
+    def of(self, limit: Limit) -> Callable[[float], bool] | None:
+        """Whether a limit applies at a moment in seconds since 1970; None = always."""
+        if limit.during:
+            return self._schedules[limit.during].open_at
+        if limit.outside:
+            closed = self._schedules[limit.outside].open_at
+            return lambda wall: not closed(wall)
+        return None
+
+
+Placed = tuple[str, Limit]
+
+
+def matching(by: Mapping[str, tuple[Limit, ...]], own: Iterable[Limit], key: str, tenant: str, project: str, model: str) -> list[Placed]:
+    """Every limit that a request comes under, with its place. own: the key's. What is wider comes first."""
+    places = ("", f"models/{model}", f"tenants/{tenant}", f"tenants/{tenant}/projects/{project}")
+    found = [(place, limit) for place in places for limit in by.get(place, ())]
+    found += [(f"keys/{key}", limit) for limit in own]
+    return [(place, limit) for place, limit in found if not limit.models or any(fnmatchcase(model, glob) for glob in limit.models)]
+
+
+def places_of(by: Mapping[str, tuple[Limit, ...]]) -> dict[str, Placed]:
+    """All limits but those of keys, by rule."""
+    return {rule_id(place, limit): (place, limit) for place, limits in by.items() for limit in limits}

@@ -1,0 +1,196 @@
+"""What counters have counted, on disk, so that no restart forgets it: `data_dir/limits/`, 64 files of JSON.
+
+A file holds, per counter, the amounts by place (a part of a rolling window, a calendar period), and `upto`: everything that
+ended until then is in it. What ended later is in the journal (see `recount`). Only files with something new are written,
+one after another, each by a rename; a file is read when one of its counters is first asked for.
+"""
+
+import contextlib
+import logging
+import os
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.referee.quotas import Contribution
+from gateway.referee.windows.calendar import KEPT
+from gateway.referee.windows.rolling import PARTS
+
+log = logging.getLogger("gateway.referee")
+
+FORMAT: Final = 1
+SHELVES: Final = 64
+BROKEN: Final = -1.0
+"""In place of `upto`: the file could not be read."""
+DELAY: Final = 1.0
+"""Seconds that the end of a request may take to be told to control, before what is written counts on having heard of it."""
+
+
+class _File(msgspec.Struct):
+    format: int
+    upto: float
+    counters: dict[str, dict[int, int]]
+
+
+class Store:
+    """The files of one directory. Control reads all of them and writes; a worker without control reads those that it needs."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._shelves: dict[int, _File] = {}
+        self._dirty: set[int] = set()
+        self._fresh: deque[Contribution] = deque()
+        self._begun = True
+        self.upto = 0.0
+        """Seconds since 1970: of what ended later, the files may know nothing."""
+
+    def load(self, wall: float) -> float:
+        """Reads all files; for control, when it begins. Returns since when the journal knows more, in seconds since 1970: a file that
+        cannot be read is put aside and told, and made anew from the journal."""
+        since = wall
+        path = self._directory / "upto.json"
+        begun = path.exists()
+        if begun:
+            found = _read(path, aside=True)
+            since = self.upto = found.upto if found is not None else 0.0
+        for number in range(SHELVES):
+            if self._path(number).exists():
+                shelf = _read(self._path(number), aside=True)
+                if shelf is None:
+                    since, shelf = 0.0, _File(FORMAT, BROKEN, {})
+                self._shelves[number] = shelf
+        self._begun = begun
+        if not begun:
+            self.upto = wall
+        return max(since, wall - LASTS["month"])
+
+    def get(self, counter: str) -> dict[int, int]:
+        """The amounts of a counter by place."""
+        return self._shelf(_number(counter)).counters.get(counter) or {}
+
+    def knows(self, counter: str, ended: float) -> bool:
+        """Whether what ended then is in the file of this counter."""
+        upto = self._shelf(_number(counter)).upto
+        return upto != BROKEN and ended <= max(self.upto, upto)
+
+    def add(self, counter: str, place: int | None, amount: int) -> None:
+        if place is None or not amount:
+            return
+        number = _number(counter)
+        amounts = self._shelf(number).counters.setdefault(counter, {})
+        amounts[place] = amounts.get(place, 0) + amount
+        self._dirty.add(number)
+        if len(amounts) > PARTS + KEPT:
+            for old in sorted(amounts)[:-PARTS]:
+                del amounts[old]
+
+    # -- what ends now ------------------------------------------------------------------------------------------------
+
+    def keep(self, found: list[Contribution]) -> None:
+        """In the order in which it was told."""
+        self._fresh.extend(found)
+
+    def fold(self, wall: float, most: int = 500) -> bool:
+        """Takes in what ended more than a moment ago. False: there is more."""
+        fresh, until = self._fresh, wall - DELAY
+        for _ in range(most):
+            if not fresh or fresh[0].ended > until:
+                self.upto = max(self.upto, until)
+                return True
+            one = fresh.popleft()
+            window, name = one.counter.window, one.counter.name
+            self.add(name, window.place(one.begun), one.reserved)
+            self.add(name, window.place(one.ended), one.rest)
+        return False
+
+    def begin(self) -> None:
+        """Something is counted here: from now on the journal is needed to begin again."""
+        if not self._begun:
+            self._begun = True
+            try:
+                write(self._directory / "upto.json", msgspec.json.encode(_File(FORMAT, self.upto, {})))
+            except OSError as error:
+                log.error("what limits count cannot be written: %s", error)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether a file has to be written."""
+        return bool(self._dirty)
+
+    def pages(self) -> Iterator[tuple[Path, bytes]]:
+        """Each file with something new, to be written by `write`; at last how far they all reach."""
+        upto = self.upto
+        for number in sorted(self._dirty):
+            shelf = self._shelves[number]
+            shelf.upto = upto
+            shelf.counters = {name: amounts for name, amounts in shelf.counters.items() if not _over(name, amounts, upto)}
+            self._dirty.discard(number)
+            yield self._path(number), msgspec.json.encode(shelf)
+        yield self._directory / "upto.json", msgspec.json.encode(_File(FORMAT, upto, {}))
+
+    def failed(self, path: Path) -> None:
+        """This file could not be written: it is tried again."""
+        with contextlib.suppress(ValueError):
+            self._dirty.add(int(path.stem))
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number:02d}.json"
+
+    def _shelf(self, number: int) -> _File:
+        shelf = self._shelves.get(number)
+        if shelf is None:
+            shelf = self._shelves[number] = _read(self._path(number), aside=False) or _File(FORMAT, 0.0, {})
+        return shelf
+
+
+def write(path: Path, data: bytes) -> None:
+    """A crash leaves the old file or the new one. Raises OSError."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(handle, "wb") as file:
+        file.write(data)
+    os.replace(temporary, path)
+
+
+def _read(path: Path, *, aside: bool) -> _File | None:
+    """None: there is no such file, or it cannot be read, which is told. aside: then it is renamed."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_File)
+        if found.format != FORMAT:
+            raise ValueError(f"it is in format {found.format}, this gateway reads {FORMAT}")
+        return found
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
+        log.error("%s cannot be read; its counters are made anew from the journal: %s", path, error)
+        if aside:
+            with contextlib.suppress(OSError):
+                os.replace(path, path.with_suffix(".bad"))
+        return None
+
+
+def _number(counter: str) -> int:
+    return zlib.crc32(counter.encode()) % SHELVES
+
+
+LASTS: Final = {"second": 2, "minute": 120, "hour": 7200, "day": 4 * 86_400, "month": 100 * 86_400}
+"""Seconds after which nothing of a counter can matter any more."""
+_RATES: Final = {"second": PARTS, "minute": PARTS / 60, "hour": PARTS / 3600}
+
+
+def _over(counter: str, amounts: dict[int, int], wall: float) -> bool:
+    """Whether a counter has counted nothing for so long that it need not be kept. Its name says of what kind it is."""
+    per = counter.split("#", 1)[1].split("|")[2]
+    newest = max(amounts, default=0)
+    if per in _RATES:
+        return newest / _RATES[per] < wall - LASTS[per]
+    if per == "day":  # ordinals; 719163 is 1970-01-01
+        return (newest - 719_163) * 86_400 < wall - LASTS[per]
+    return (newest / 12 - 1970) * 31_556_952 < wall - LASTS[per]

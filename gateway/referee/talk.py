@@ -1,0 +1,110 @@
+"""A worker's talk with control about one matter: everything of one turn of the loop in one frame, and when control is lost.
+
+Frames have numbers; control says which it has read last. A question that it leaves unread for a second, or a lost
+connection, means that this worker is alone. Control begins again by asking what there is (`tell`); from `begin` on the
+worker is not alone any more, and what control said before it read that is not for us.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+PATIENCE: Final = 1.0
+"""Seconds that control may leave a question unread."""
+LINGER: Final = 0.001
+"""Seconds that what nobody waits for is kept back: most of it then travels with a question, for nothing."""
+
+
+class Talk:
+    """The worker's side. `ops` travel in the order in which they were noted."""
+
+    def __init__(self, say: Callable[[dict[str, Any]], bool], loop: asyncio.AbstractEventLoop, lost: Callable[[str], None]) -> None:
+        """say: sends a frame; False = control is away. lost: called once when control is (why: `away` or `silent`)."""
+        self._say = say
+        self._loop = loop
+        self._lost = lost
+        self._ops: list[list[Any]] = []
+        self._asks = self._leaving = self._lingers = False
+        self._frames = 0
+        self._first = self._question = self._read = 0
+        self._heard = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.alone = True
+
+    def begin(self, first: dict[str, Any], ops: list[list[Any]]) -> None:
+        """Control is here: tells it what there is, and what is still asked."""
+        self.alone = False
+        self._ops.clear()
+        self._asks = False
+        self._first = self._frames + 1
+        self._question = self._read = 0
+        self._send({**first, "ops": ops}, asks=True)
+
+    def note(self, op: list[Any], *, asks: bool) -> None:
+        """asks: somebody waits for an answer."""
+        self._ops.append(op)
+        if asks:
+            self._asks = True
+            if not self._leaving:
+                self._leaving = True
+                self._loop.call_soon(self._flush)
+        elif not (self._leaving or self._lingers):
+            self._lingers = True
+            self._loop.call_later(LINGER, self._linger)
+
+    def heard(self, number: int) -> bool:
+        """number: of the last frame that control had read when it said this. False: that is not for us any more."""
+        if self.alone or number < self._first:
+            return False
+        self._read = number
+        self._heard = self._loop.time()
+        return True
+
+    def lost(self, why: str = "away") -> None:
+        if self.alone:
+            return
+        if why == "silent":
+            self._flush()  # it will read this yet, before whatever `begin` says
+        if not self.alone:
+            self.alone = True
+            self._ops.clear()
+            self._lost(why)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _linger(self) -> None:
+        self._lingers = False
+        if not self._leaving:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._leaving = False
+        if self._ops:
+            ops, self._ops = self._ops, []
+            asks, self._asks = self._asks, False
+            self._send({"ops": ops}, asks=asks)
+
+    def _send(self, frame: dict[str, Any], *, asks: bool) -> None:
+        self._frames += 1
+        frame["n"] = self._frames
+        if not self._say(frame):
+            self.lost()
+        elif asks:
+            if self._read >= self._question:
+                self._heard = self._loop.time()
+            self._question = self._frames
+            if self._timer is None:
+                self._timer = self._loop.call_later(PATIENCE, self._look)
+
+    def _look(self) -> None:
+        """Has control left us without an answer?"""
+        self._timer = None
+        if self.alone or self._read >= self._question:
+            return
+        left = self._heard + PATIENCE - self._loop.time()
+        if left <= 0:
+            self.lost("silent")
+        else:
+            self._timer = self._loop.call_later(left, self._look)

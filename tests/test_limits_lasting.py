@@ -1,0 +1,195 @@
+"""Limits that last: restarts, kills, control away or gone, reloads, files that are broken."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.harness import Rig, eventually
+from tests.test_limits_live import ask, key
+
+
+async def left(rig: Rig, id: str) -> int:
+    """Requests that a key has left, as an answer says (which uses one)."""
+    answer = await ask(rig, id)
+    return int(answer.headers["x-ratelimit-remaining-requests"])
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with Rig(tmp_path, workers=2) as rig:
+        await rig.engine("a", model="m")
+        await rig.engine("slow", model="m", ttft=1.5)
+        rig.model("m", {"a": 1})
+        rig.model("slow", {"slow": 1})
+        key(rig, "day", {"count": "requests", "max": 10, "per": "day"}, {"count": "total_tokens", "max": 10_000, "per": "hour"})
+        key(rig, "flight", {"count": "concurrency", "max": 3})
+        yield rig
+
+
+async def tokens_left(rig: Rig, id: str) -> int:
+    return int((await ask(rig, id)).headers["x-ratelimit-remaining-tokens"])
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
+async def test_counters_survive_a_restart_and_a_kill(small, sig):
+    await small.start()
+    for _ in range(4):
+        assert (await ask(small, "day")).status == 200
+    last = await ask(small, "day")
+    used = sum(r["tokens"]["in"] + r["tokens"]["out"] for r in small.records() if r.get("key") == "day" and r["status"] == 200)
+    assert last.headers["x-ratelimit-remaining-requests"] == "5"
+    await end(small, sig)
+    small.log_path.unlink()
+    await small.start()
+    again = await ask(small, "day")
+    assert again.headers["x-ratelimit-remaining-requests"] == "4"
+    assert abs(10_000 - used - int(again.headers["x-ratelimit-remaining-tokens"])) < 100, "the next request's own reservation"
+    assert [(await ask(small, "day")).status for _ in range(5)] == [200] * 4 + [429]
+
+
+async def end(rig: Rig, sig: int) -> None:
+    """SIGKILL takes all processes at once, so that nothing can be put in order."""
+    assert rig.process is not None
+    if sig == signal.SIGTERM:
+        await rig.stop()
+        return
+    pids = [rig.process.pid, *(child["pid"] for child in rig._children(rig.process.pid))]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    rig.process.wait()
+    rig.process = None
+    await eventually(lambda: not any(Path(f"/proc/{pid}").exists() and "Z" not in state(pid) for pid in pids))
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
+
+
+async def test_what_was_counted_goes_on_when_control_is_killed_in_the_middle(small):
+    small.config["workers"] = 1
+    await small.start()
+    open_one = asyncio.create_task(ask(small, "flight", "slow", max_tokens=3))
+    await eventually(lambda: small.engines["slow"].engine.running == 1)
+    for _ in range(3):
+        assert (await ask(small, "day")).status == 200
+    control = small.pid_of("control")
+    os.kill(control, signal.SIGKILL)
+    await eventually(lambda: back(small, control))
+    await eventually(lambda: counted(small, "day", 3))
+    assert await left(small, "day") == 6
+    statuses = Counter(a.status for a in await asyncio.gather(*(ask(small, "flight", "slow", max_tokens=3) for _ in range(5))))
+    finished = await open_one
+    assert finished.status == 200 and statuses[200] in (2, 3)
+
+
+def back(rig: Rig, before: int) -> bool:
+    try:
+        return rig.pid_of("control") != before
+    except AssertionError:
+        return False
+
+
+async def counted(rig: Rig, id: str, used: int) -> bool:
+    """Whether control counts so many requests of a key."""
+    try:
+        found = (await rig.admin("GET", f"/v1/limits/counters?key={id}"))["counters"]
+    except (OSError, aiohttp.ClientError):
+        return False
+    return any(one["count"] == "requests" and one["used"] == used for one in found)
+
+
+async def without_control(rig: Rig) -> int:
+    """Stops control: it is there and does not answer."""
+    control = rig.pid_of("control")
+    os.kill(control, signal.SIGSTOP)
+    return control
+
+
+async def test_local_each_worker_goes_on_with_its_share_and_tells_control_afterwards(small):
+    await small.start()
+    assert (await ask(small, "day")).status == 200
+    await asyncio.sleep(0)
+    control = await without_control(small)
+    try:
+        answers = [await ask(small, "day") for _ in range(12)]
+    finally:
+        os.kill(control, signal.SIGCONT)
+    passed = sum(answer.status == 200 for answer in answers)
+    assert 5 <= passed <= 10 and passed < len(answers), "its share is 5, of two workers 10"
+
+    await eventually(lambda: counted(small, "day", 1 + passed))
+
+
+async def test_refuse_what_is_limited_is_refused_while_nobody_counts(small):
+    small.config["referee"] = {"on_loss": "refuse"}
+    await small.start()
+    assert (await ask(small, "day")).status == 200
+    control = await without_control(small)
+    try:
+        no = await ask(small, "day")
+        assert no.status == 503 and no.error is not None and no.error["code"] == "limits_unavailable"
+        assert no.headers["retry-after"] == "1"
+        assert (await small.chat("m", max_tokens=2)).status == 200, "what is not limited is served"
+    finally:
+        os.kill(control, signal.SIGCONT)
+    await eventually(lambda: served(small))
+
+
+async def served(rig: Rig) -> bool:
+    return (await ask(rig, "day")).status == 200
+
+
+async def test_a_maximum_changes_while_it_counts_and_a_limit_comes_and_goes(small):
+    await small.start()
+    assert await left(small, "day") == 9
+    limits = small.config["keys"][1]["limits"]
+    limits[0]["max"] = 5
+    assert (await small.reload())["ok"]
+    assert await left(small, "day") == 3
+    limits.append({"count": "requests", "max": 1, "per": "month", "name": "new"})
+    assert (await small.reload())["ok"]
+    assert [(await ask(small, "day")).status for _ in range(2)] == [200, 429]
+    limits.pop()
+    assert (await small.reload())["ok"]
+    assert await left(small, "day") == 1
+    del small.config["keys"][1]["limits"]
+    assert (await small.reload())["ok"]
+    assert "x-ratelimit-limit-requests" not in (await ask(small, "day")).headers
+
+
+async def test_a_file_that_cannot_be_read_is_put_aside_and_made_anew_from_the_journal(small):
+    await small.start()
+    for _ in range(3):
+        await ask(small, "day")
+    folder = small.data_dir / "limits"
+    files = await eventually(lambda: list(folder.glob("[0-9]*.json")))
+    await small.stop()
+    for file in files:
+        file.write_bytes(b"{ torn")
+    small.log_path.unlink()
+    await small.start()
+    assert "cannot be read" in small.log() and list(folder.glob("*.bad"))
+    assert await left(small, "day") == 6
+
+
+async def test_whose_caller_leaves_uses_what_was_used_and_no_more(small):
+    await small.start()
+    task = asyncio.create_task(ask(small, "flight", "slow", max_tokens=3))
+    await eventually(lambda: small.engines["slow"].engine.running == 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await small.record(key="flight", status=499)
+
+    async def all_free() -> bool:
+        return Counter(a.status for a in await asyncio.gather(*(ask(small, "flight") for _ in range(3))))[200] == 3
+
+    await eventually(all_free)
