@@ -117,14 +117,13 @@ async def without_control(rig: Rig) -> int:
 async def test_local_each_worker_goes_on_with_its_share_and_tells_control_afterwards(small):
     await small.start()
     assert (await ask(small, "day")).status == 200
-    await asyncio.sleep(0)
     control = await without_control(small)
     try:
         answers = [await ask(small, "day") for _ in range(12)]
     finally:
         os.kill(control, signal.SIGCONT)
     passed = sum(answer.status == 200 for answer in answers)
-    assert 5 <= passed <= 10 and passed < len(answers), "its share is 5, of two workers 10"
+    assert 4 <= passed <= 9, "each has 5, one of them less what it had served already"
 
     await eventually(lambda: counted(small, "day", 1 + passed))
 

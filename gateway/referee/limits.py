@@ -13,14 +13,15 @@ control → worker: n of the last frame that was read, said: [lease, figures…]
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import Refusal
 from gateway.exchange import Exchange, Tokens
 from gateway.referee.moment import Moment
-from gateway.referee.quotas import Figures, Plan, Quotas, Verdict
+from gateway.referee.quotas import Plan, Quotas, Verdict
 from gateway.referee.refusing import lines, refusal, unheard
 from gateway.referee.rules import Amounts, Rule, amounts
 from gateway.referee.store import Store
@@ -36,6 +37,8 @@ SELF: Final = 0
 """The slot that a worker has in its own quotas."""
 OVER_MOST: Final = 100_000
 """Ends that a worker keeps to tell control when it is back; of more, only the journal knows."""
+RECENT: Final = 5.0
+"""Seconds for which a worker remembers what its requests used: control's files may not know it yet."""
 ASKED, GRANTED, ENDED = range(3)
 
 
@@ -53,13 +56,13 @@ class Claim:
         self.answer = answer
         self.state = ASKED
         self.free = False
-        self.figures: Figures | None = None
+        self.figures: Sequence[Any] = ()
         self._lines: bytes | None = None
 
     def lines(self) -> bytes:
         """The header lines that every answer of a limited request carries."""
         if self._lines is None:
-            self._lines = lines(self.figures) if self.figures is not None else b""
+            self._lines = lines(*self.figures) if self.figures else b""
         return self._lines
 
     @property
@@ -85,6 +88,7 @@ class Limiter:
         self._directory = Path()
         self._claims: dict[int, Claim] = {}
         self._over: list[list[Any]] = []
+        self._recent: deque[tuple[float, float, Claim, Amounts]] = deque()
         self._number = 0
         self._terms = 0
         self._epoch = 0
@@ -163,8 +167,14 @@ class Limiter:
 
     def end(self, claim: Claim, used: Amounts, ended: float, record: str) -> None:
         """ended: as the journal has it: seconds since 1970."""
-        number = claim.number
+        number, recent = claim.number, self._recent
         self._claims.pop(number, None)
+        now = self._loop.time()
+        recent.append((now, ended, claim, used))
+        if recent[0][0] < now - RECENT:
+            recent.popleft()
+            if recent[0][0] < now - RECENT:  # two for each that comes, so that a quiet time does not keep them
+                recent.popleft()
         if not self._talk.alone:
             self._talk.note([OVER, number, used[1], used[2], used[4], ended], asks=False)
             return
@@ -180,8 +190,15 @@ class Limiter:
         if "tell" in frame or self._talk.alone:
             self._met()
         elif self._talk.heard(frame["n"]):
-            for lease, *rest in frame["said"]:
-                self._told(lease, Figures(*rest[:6]), *rest[6:])
+            claims = self._claims
+            for said in frame["said"]:
+                claim = claims.get(said[0])
+                if claim is not None and claim.state == ASKED:  # of the others the end was told
+                    claim.figures = said[1:7]
+                    if len(said) == 7:
+                        self._answer(claim, None)
+                    else:
+                        self._refuse(claim, *said[7:])
 
     def lost(self) -> None:
         """The connection to control is lost."""
@@ -240,11 +257,15 @@ class Limiter:
                 self._decide(claim)
 
     def _alone(self, table: Table) -> Quotas:
-        """Made when first needed: counts on from what the files say, with what this worker's requests hold."""
+        """Made when first needed: counts on from what the files say, with what this worker's requests used lately and hold."""
         if self._own is None:
             store = Store(self._directory)
             own = self._own = Quotas(store.get, table.workers)
             now = self._loop.time()
+            for _, ended, claim, used in self._recent:
+                for gauge in self._own_plan(claim.terms).gauges:
+                    if gauge is not None and gauge.rule.count != "concurrency" and not store.knows(gauge.name, ended):
+                        gauge.window.add(used[gauge.rule.measure], self._now().at(ended))
             held = [claim for claim in self._claims.values() if claim.state == GRANTED]
             own.reassert(SELF, {c.number: (self._own_plan(c.terms), c.wanted, self._now().ago(now - c.since)) for c in held})
         return self._own
@@ -269,22 +290,18 @@ class Limiter:
             self._answer(claim, None)
             return
         verdict: Verdict = own.ask(SELF, claim.number, self._own_plan(claim.terms), claim.wanted, self._now())
-        self._told(claim.number, verdict.figures, *verdict[1:] if verdict.number >= 0 else ())
+        claim.figures = verdict.figures
+        if verdict.number < 0:
+            self._answer(claim, None)
+        else:
+            self._refuse(claim, *verdict[1:])
 
     def _now(self) -> Moment:
         return Moment(self._loop.time(), time.time())
 
     # -- both ---------------------------------------------------------------------------------------------------------
 
-    def _told(self, number: int, figures: Figures, limit: int = -1, after: float = 0.0, used: int = 0) -> None:
-        """The answer to a question. One that nobody waits for any more needs none: its end was told."""
-        claim = self._claims.get(number)
-        if claim is None or claim.state != ASKED:
-            return
-        claim.figures = figures
-        if limit < 0:
-            self._answer(claim, None)
-            return
+    def _refuse(self, claim: Claim, limit: int, after: float, used: int) -> None:
         rule, _ = claim.terms.rules[limit]
         most = rule.limit.max if self._own is None else self._own.most(rule) or 0
         self._answer(claim, refusal(rule, most, claim.wanted, after, used))

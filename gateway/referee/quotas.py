@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from gateway.referee.moment import Moment
-from gateway.referee.rules import NONE, TOKENS, Amounts, Rule
+from gateway.referee.rules import NONE, Amounts, Rule
 from gateway.referee.users import Users
 from gateway.referee.windows import window_of
 
@@ -53,7 +53,7 @@ class Lease(NamedTuple):
 
     plan: Plan
     amounts: Amounts
-    marks: tuple[int | None, ...]
+    marks: list[int | None]
     since: Moment
 
 
@@ -77,14 +77,8 @@ class Verdict(NamedTuple):
     used: int = 0
 
 
-class Contribution(NamedTuple):
-    """What a request used in the end, for what is kept: reserved of it counts at `begun`, the rest at `ended` (clock on the wall)."""
-
-    counter: Gauge
-    reserved: int
-    rest: int
-    begun: float
-    ended: float
+Bucket = dict[tuple[str, int | None], int]
+"""What is to be kept of requests that ended in the same second: counter and place → amount."""
 
 
 class Quotas:
@@ -151,74 +145,82 @@ class Quotas:
 
     def ask(self, slot: int, lease: int, plan: Plan, wanted: Amounts, now: Moment) -> Verdict:
         """Everything that the request may use is taken, or nothing."""
-        free: list[bool] = []
+        uses: list[int | None] = []
+        shadows: list[Rule] = []
         number, after, beyond = -1, 0.0, 0
         for place, gauge in enumerate(plan.gauges):
-            take = gauge is not None and (gauge.rule.hours is None or gauge.rule.hours(now.wall))
-            if take:
-                assert gauge is not None
-                rule = gauge.rule
-                amount = wanted[rule.measure]
-                most = rule.most if self._share == 1 else self.most(rule)
-                if amount and most is not None and (used := gauge.window.used(now)) + amount > most:
-                    if rule.shadow:
-                        take = False
-                    else:
-                        wait = gauge.window.frees(used + amount - most, now) if amount <= most else NEVER
-                        if number < 0 or (after != NEVER and (wait == NEVER or wait > after)):
-                            number, after, beyond = place, wait, used
-            free.append(take)
+            if gauge is None or (gauge.rule.hours is not None and not gauge.rule.hours(now.wall)):
+                uses.append(None)
+                continue
+            rule = gauge.rule
+            amount = wanted[rule.measure]
+            used: int | None = gauge.window.used(now)
+            most = rule.most if self._share == 1 else self.most(rule)
+            if amount and most is not None and used is not None and used + amount > most:
+                if rule.shadow:
+                    shadows.append(rule)
+                    used = None
+                else:
+                    wait = gauge.window.frees(used + amount - most, now) if amount <= most else NEVER
+                    if number < 0 or (after != NEVER and (wait == NEVER or wait > after)):
+                        number, after, beyond = place, wait, used
+            uses.append(used)
         if number >= 0:
             refusing = plan.gauges[number]
             assert refusing is not None
             refusing.rule.refused += 1
-            return Verdict(self.figures(plan, now), number, after, beyond)
-        self._take(slot, lease, plan, wanted, free, now)
-        return Verdict(self.figures(plan, now))
+            return Verdict(self._figures(plan, uses, NONE, now), number, after, beyond)
+        for rule in shadows:
+            rule.shadowed += 1
+        self._take(slot, lease, plan, wanted, uses, now)
+        return Verdict(self._figures(plan, uses, wanted, now))
 
-    def _take(self, slot: int, lease: int, plan: Plan, wanted: Amounts, free: Sequence[bool], now: Moment) -> None:
+    def _take(self, slot: int, lease: int, plan: Plan, wanted: Amounts, uses: Sequence[int | None], now: Moment) -> None:
+        """uses: None = nothing is taken of this one."""
         marks: list[int | None] = []
-        for gauge, take in zip(plan.gauges, free, strict=True):
-            if take and gauge is not None:
+        for gauge, used in zip(plan.gauges, uses, strict=True):
+            if used is None or gauge is None:
+                marks.append(None)
+            else:
                 amount = wanted[gauge.rule.measure]
                 marks.append(gauge.window.add(amount, now))
                 gauge.users.add(plan.key, amount, now.mono)
-            else:
-                if gauge is not None and gauge.rule.shadow and (gauge.rule.hours is None or gauge.rule.hours(now.wall)):
-                    gauge.rule.shadowed += 1
-                marks.append(None)
         held = self.held.get(slot)
         if held is None:
             held = self.held[slot] = {}
-        held[lease] = Lease(plan, wanted, tuple(marks), now)
+        held[lease] = Lease(plan, wanted, marks, now)
 
-    def settle(self, slot: int, lease: int, used: Amounts, now: Moment) -> list[Contribution]:
-        """The request is over and has used so much. Returns what is to be kept of it. One that is not known any more is over already."""
+    def settle(self, slot: int, lease: int, used: Amounts, now: Moment, bucket: Bucket | None = None) -> bool:
+        """The request is over and has used so much. bucket: takes in what is to be kept. False: it is over already."""
         held = self.held.get(slot)
         found = held.pop(lease, None) if held else None
-        return self._settle(found, used, now) if found is not None else []
+        if found is not None:
+            self._settle(found, used, now, bucket)
+        return found is not None
 
-    def _settle(self, lease: Lease, used: Amounts, now: Moment) -> list[Contribution]:
-        kept: list[Contribution] = []
-        begun, ended, reserved = lease.since.wall, now.wall, lease.amounts
-        for gauge, mark in zip(lease.plan.gauges, lease.marks, strict=True):
+    def _settle(self, lease: Lease, used: Amounts, now: Moment, bucket: Bucket | None = None) -> None:
+        plan, reserved, marks, since = lease
+        for gauge, mark in zip(plan.gauges, marks, strict=True):
             if mark is None or gauge is None:
                 continue
-            rule = gauge.rule
+            rule, window = gauge.rule, gauge.window
             took, spent = reserved[rule.measure], used[rule.measure]
             if rule.count == "concurrency":
-                gauge.window.change(mark, -took)
+                window.change(mark, -took)
                 continue
-            if spent < took:
-                gauge.window.change(mark, spent - took)
-                gauge.users.add(lease.plan.key, spent - took, now.mono)
-                took = spent
-            elif spent > took:
-                gauge.window.add(spent - took, now)
-                gauge.users.add(lease.plan.key, spent - took, now.mono)
-            if spent:
-                kept.append(Contribution(gauge, took, spent - took, begun, ended))
-        return kept
+            if spent != took:
+                gauge.users.add(plan.key, spent - took, now.mono)
+                if spent < took:
+                    window.change(mark, spent - took)
+                    took = spent
+                else:
+                    window.add(spent - took, now)
+            if spent and bucket is not None:
+                where = gauge.name, window.place(since.wall)
+                bucket[where] = bucket.get(where, 0) + took
+                if spent > took:
+                    where = gauge.name, window.place(now.wall)
+                    bucket[where] = bucket.get(where, 0) + spent - took
 
     def undo(self, slot: int, lease: int) -> None:
         """The caller left before it was told: as if it had never asked."""
@@ -256,8 +258,9 @@ class Quotas:
                 self._take(slot, number, plan, wanted, [self._applies(gauge, since) for gauge in plan.gauges], since)
 
     @staticmethod
-    def _applies(gauge: Gauge | None, at: Moment) -> bool:
-        return gauge is not None and (gauge.rule.hours is None or gauge.rule.hours(at.wall))
+    def _applies(gauge: Gauge | None, at: Moment) -> int | None:
+        """None: it does not."""
+        return 0 if gauge is not None and (gauge.rule.hours is None or gauge.rule.hours(at.wall)) else None
 
     @staticmethod
     def _revive(ghost: Lease) -> Lease:
@@ -269,24 +272,29 @@ class Quotas:
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
-    def figures(self, plan: Plan, now: Moment) -> Figures:
-        """For the headers of an answer."""
-        requests = tokens = (-1, -1, 0.0)
-        for gauge in plan.gauges:
-            if gauge is None or gauge.rule.most is None or gauge.rule.shadow:
+    def _figures(self, plan: Plan, uses: Sequence[int | None], took: Amounts, now: Moment) -> Figures:
+        """For the headers of an answer. uses: before this request took what it took."""
+        requests = tokens = None
+        requests_left = tokens_left = 0
+        for gauge, used in zip(plan.gauges, uses, strict=True):
+            if used is None or gauge is None or (sort := gauge.rule.sort) == 0:
                 continue
             rule = gauge.rule
-            if rule.hours is not None and not rule.hours(now.wall):
+            most = rule.most if self._share == 1 else self.most(rule)
+            if most is None or rule.shadow:
                 continue
-            if rule.count == "requests":
-                left = self._left(gauge, now)
-                if requests[0] < 0 or left < requests[1]:
-                    requests = (self.most(rule) or 0, left, gauge.window.reset(now))
-            elif rule.count in TOKENS:
-                left = self._left(gauge, now)
-                if tokens[0] < 0 or left < tokens[1]:
-                    tokens = (self.most(rule) or 0, left, gauge.window.reset(now))
-        return Figures(*requests, *tokens)
+            left = most - used - took[rule.measure]
+            if sort == 1:
+                if requests is None or left < requests_left:
+                    requests, requests_left = gauge, left
+            elif tokens is None or left < tokens_left:
+                tokens, tokens_left = gauge, left
+        return Figures(*self._figure(requests, requests_left, now), *self._figure(tokens, tokens_left, now))
 
-    def _left(self, gauge: Gauge, now: Moment) -> int:
-        return max(0, (self.most(gauge.rule) or 0) - gauge.window.used(now))
+    def _figure(self, gauge: Gauge | None, left: int, now: Moment) -> tuple[int, int, float]:
+        return (-1, -1, 0.0) if gauge is None else (self.most(gauge.rule) or 0, max(0, left), gauge.window.reset(now))
+
+    def figures(self, plan: Plan, now: Moment) -> Figures:
+        """For the headers of an answer, when nothing is asked for."""
+        uses = [gauge.window.used(now) if gauge is not None and self._applies(gauge, now) is not None else None for gauge in plan.gauges]
+        return self._figures(plan, uses, NONE, now)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
 from gateway.referee.moment import Moment
-from gateway.referee.quotas import Contribution, Gauge, Plan, Quotas
+from gateway.referee.quotas import Gauge, Plan, Quotas
 from gateway.referee.rules import Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
 from gateway.referee.store import Store, write
 from gateway.referee.view import counters
@@ -151,7 +151,8 @@ class Referee:
                 said.append([lease, *figures] if no[0] < 0 else [lease, *figures, *no])
             elif kind == OVER:
                 _, lease, input, output, money, ended = op
-                self._store.keep(quotas.settle(slot, lease, (1, input, output, input + output, money), Moment(now.mono, ended)))
+                used = (1, input, output, input + output, money)
+                quotas.settle(slot, lease, used, Moment(now.mono, ended), self._store.bucket(ended))
             elif kind == LEFT:
                 quotas.undo(slot, op[1])
             elif kind == TERMS:
@@ -182,7 +183,7 @@ class Referee:
         told = {one[0]: (plans[one[1]], amounts(*one[2:5]), now.ago(one[5])) for one in (*frame["hold"], *over)}
         self.quotas.reassert(slot, told)
         for one in over:
-            self._store.keep(self.quotas.settle(slot, one[0], amounts(*one[6:9]), Moment(now.mono, one[9])))
+            self.quotas.settle(slot, one[0], amounts(*one[6:9]), Moment(now.mono, one[9]), self._store.bucket(one[9]))
 
     def _now(self) -> Moment:
         return Moment(self._loop.time(), time.time())
@@ -227,7 +228,7 @@ class Referee:
     def killed(self, key: str, model: str, ip: str, used: Amounts, begun: float) -> None:
         """A dead worker's request was found and closed: its tokens count now. That it was made counts already."""
         now = self._now()
-        kept = []
+        bucket = self._store.bucket(now.wall)
         for rule, name in self._matching(key, model, ip):
             spent = used[rule.measure]
             if rule.count == "concurrency" or not spent or (rule.hours is not None and not rule.hours(begun)):
@@ -235,8 +236,8 @@ class Referee:
             gauge = self.quotas.gauges.get(name) or Gauge(name, rule)
             if rule.count != "requests":
                 gauge.window.add(spent, now.at(begun))
-            kept.append(Contribution(gauge, spent, 0, begun, now.wall))
-        self._store.keep(kept)
+            where = name, gauge.window.place(begun)
+            bucket[where] = bucket.get(where, 0) + spent
 
     def _matching(self, key: str, model: str, ip: str) -> Iterable[tuple[Rule, str]]:
         tenant, project, own = self._key(key) or ("", "", ())

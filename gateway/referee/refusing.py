@@ -1,9 +1,10 @@
 """What a caller is told of limits: the refusal in words, and the `x-ratelimit-*` lines of every answer. Pure."""
 
+from functools import lru_cache
 from typing import Final
 
 from gateway.errors import Refusal
-from gateway.referee.quotas import NEVER, Figures
+from gateway.referee.quotas import NEVER
 from gateway.referee.rules import Amounts, Rule
 from gateway.words import End
 
@@ -86,25 +87,27 @@ def money(millionths: int) -> str:
 def duration(seconds: float) -> str:
     """As OpenAI writes it: `12ms`, `1s`, `6m0s`, `1h2m3s`; rounded up, so that nobody comes too soon."""
     millis = -int(-max(0.0, seconds) * 1000 // 1)
-    if millis < 1000:
-        return f"{millis}ms"
-    whole = -(-millis // 1000)
+    return f"{millis}ms" if millis < 1000 else _duration(-(-millis // 1000))
+
+
+@lru_cache(maxsize=4096)
+def _duration(whole: int) -> str:
     minutes, left = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{left}s" if hours else f"{minutes}m{left}s" if minutes else f"{left}s"
 
 
-def lines(figures: Figures) -> bytes:
-    """Complete header lines; those of what is not limited are left out."""
+def lines(requests: int, requests_left: int, requests_reset: float, tokens: int, tokens_left: int, tokens_reset: float) -> bytes:
+    """Complete header lines of `quotas.Figures`; those of what is not limited are left out."""
     text = ""
-    if figures.requests >= 0:
+    if requests >= 0:
         text = (
-            f"x-ratelimit-limit-requests: {figures.requests}\r\nx-ratelimit-remaining-requests: {figures.requests_left}\r\n"
-            f"x-ratelimit-reset-requests: {duration(figures.requests_reset)}\r\n"
+            f"x-ratelimit-limit-requests: {requests}\r\nx-ratelimit-remaining-requests: {requests_left}\r\n"
+            f"x-ratelimit-reset-requests: {duration(requests_reset)}\r\n"
         )
-    if figures.tokens >= 0:
+    if tokens >= 0:
         text += (
-            f"x-ratelimit-limit-tokens: {figures.tokens}\r\nx-ratelimit-remaining-tokens: {figures.tokens_left}\r\n"
-            f"x-ratelimit-reset-tokens: {duration(figures.tokens_reset)}\r\n"
+            f"x-ratelimit-limit-tokens: {tokens}\r\nx-ratelimit-remaining-tokens: {tokens_left}\r\n"
+            f"x-ratelimit-reset-tokens: {duration(tokens_reset)}\r\n"
         )
     return text.encode()

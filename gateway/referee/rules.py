@@ -28,13 +28,14 @@ class Rule:
     place: `""`, `tenants/T`, `tenants/T/projects/P`, `keys/K`, `models/M`. most: the largest amount, None = any, when the limit is gone.
     """
 
-    __slots__ = ("count", "each", "hours", "id", "limit", "measure", "most", "place", "refused", "shadow", "shadowed", "soon")
+    __slots__ = ("count", "each", "hours", "id", "limit", "measure", "most", "place", "refused", "shadow", "shadowed", "soon", "sort")
 
     def __init__(self, place: str, limit: Limit, hours: "Hours") -> None:
         self.id = rule_id(place, limit)
         self.place = place
         self.count = limit.count
         self.measure = MEASURES[limit.count]
+        self.sort = 1 if limit.count == "requests" else 2 if limit.count in TOKENS else 0
         self.soon = limit.count != "money" and (not limit.per or limit.per in SECONDS)
         self.refused = self.shadowed = 0
         self.adopt(limit, hours)

@@ -9,14 +9,13 @@ import contextlib
 import logging
 import os
 import zlib
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from gateway.referee.quotas import Contribution
+from gateway.referee.quotas import Bucket
 from gateway.referee.windows.calendar import KEPT
 from gateway.referee.windows.rolling import PARTS
 
@@ -43,7 +42,7 @@ class Store:
         self._directory = directory
         self._shelves: dict[int, _File] = {}
         self._dirty: set[int] = set()
-        self._fresh: deque[Contribution] = deque()
+        self._fresh: dict[int, Bucket] = {}
         self._begun = True
         self.upto = 0.0
         """Seconds since 1970: of what ended later, the files may know nothing."""
@@ -75,7 +74,7 @@ class Store:
     def knows(self, counter: str, ended: float) -> bool:
         """Whether what ended then is in the file of this counter."""
         upto = self._shelf(_number(counter)).upto
-        return upto != BROKEN and ended <= max(self.upto, upto)
+        return upto != BROKEN and ended < max(self.upto, upto)
 
     def add(self, counter: str, place: int | None, amount: int) -> None:
         if place is None or not amount:
@@ -90,22 +89,28 @@ class Store:
 
     # -- what ends now ------------------------------------------------------------------------------------------------
 
-    def keep(self, found: list[Contribution]) -> None:
-        """In the order in which it was told."""
-        self._fresh.extend(found)
+    def bucket(self, ended: float) -> Bucket:
+        """Where to note what a request used that ended then."""
+        second = int(ended)
+        found = self._fresh.get(second)
+        if found is None:
+            found = self._fresh[second] = {}
+        return found
 
     def fold(self, wall: float, most: int = 500) -> bool:
-        """Takes in what ended more than a moment ago. False: there is more."""
-        fresh, until = self._fresh, wall - DELAY
-        for _ in range(most):
-            if not fresh or fresh[0].ended > until:
-                self.upto = max(self.upto, until)
-                return True
-            one = fresh.popleft()
-            window, name = one.counter.window, one.counter.name
-            self.add(name, window.place(one.begun), one.reserved)
-            self.add(name, window.place(one.ended), one.rest)
-        return False
+        """Takes in what ended in seconds that are over for a while. False: there is more."""
+        until = int(wall - DELAY)
+        for second in [second for second in self._fresh if second < until]:
+            bucket = self._fresh[second]
+            while bucket:
+                (counter, place), amount = bucket.popitem()
+                self.add(counter, place, amount)
+                most -= 1
+                if most <= 0:
+                    return False
+            del self._fresh[second]
+        self.upto = max(self.upto, float(until))
+        return True
 
     def begin(self) -> None:
         """Something is counted here: from now on the journal is needed to begin again."""
