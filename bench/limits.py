@@ -79,7 +79,7 @@ async def control(path: Path, workers: int, limits: int) -> None:
     store = Store(path.parent / "limits")
     store.load(time())
     referee = Referee(say, loop, store, workers)
-    referee.adopt(limits_of(limits), lambda id: ("acme", "bot", ()))
+    referee.adopt(limits_of(limits), lambda id: ("acme", "bot", ()), limited=True)
     bus.on("limits", lambda link, message: referee.heard(link.slot, message))
     bus.greet(lambda link: referee.greet(link.slot, link.pid))
     bus.mourn(lambda link: referee.lost(link.slot))

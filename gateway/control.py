@@ -41,7 +41,7 @@ from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
 from gateway.office import Office
-from gateway.recount import killed, open_limits, owners
+from gateway.recount import adopt, killed, open_limits
 from gateway.referee.desk import Desk
 from gateway.referee.line import limits_of
 from gateway.rollout import Outcome, Rollout
@@ -294,7 +294,7 @@ class Control:
     def _reloaded(self, outcome: Outcome) -> None:
         if outcome.changed and self.rollout.config is not None:
             self.seats.adopt(limits_of(self.rollout.config.channels))
-            self.limits.adopt(self.rollout.config.counted(), owners(self.rollout.keys))
+            adopt(self.limits, self.rollout.config, self.rollout.keys)
             self.endpoints.watch_closely(figured(self.rollout.config.models.values()))
         text = f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
         self._tell({"say": "reloaded", "status": text})

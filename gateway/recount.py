@@ -12,15 +12,15 @@ from typing import Any
 from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_limits import Limit
 from gateway.meter.records import Records
-from gateway.referee.referee import Referee
+from gateway.referee.referee import Owner, Referee
 from gateway.referee.rules import Amounts, amounts
 from gateway.referee.store import Store
 
 Found = dict[str, Any]
 
 
-def owners(keys: Iterable[Key]) -> Callable[[str], tuple[str, str, tuple[Limit, ...]] | None]:
-    """Tenant, project and limits of a key's id. Made when first asked: with a hundred thousand keys that takes a moment."""
+def owners(keys: Iterable[Key]) -> Owner:
+    """Who owns keys. Made when first asked: with a hundred thousand keys that takes a moment."""
     known: dict[str, Key] = {}
 
     def owner(id: str) -> tuple[str, str, tuple[Limit, ...]] | None:
@@ -51,9 +51,14 @@ async def open_limits(say: Say, data_dir: Path, records: Records, config: Resolv
     store = Store(data_dir / "limits")
     since = await asyncio.to_thread(store.load, time.time())
     referee = Referee(say, asyncio.get_running_loop(), store, config.workers)
-    referee.adopt(config.counted(), owners(keys))
+    adopt(referee, config, keys)
     await asyncio.to_thread(recount, records.since(since), referee, config)
     return referee
+
+
+def adopt(referee: Referee, config: Resolved, keys: Iterable[Key]) -> None:
+    """The limits of a new revision."""
+    referee.adopt(config.counted(), owners(keys), limited=bool(config.limits) or any(key.limits for key in keys))
 
 
 def recount(records: Iterable[tuple[Found, float]], referee: Referee, config: Resolved) -> None:

@@ -5,7 +5,6 @@ import configparser
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -123,34 +122,6 @@ def test_example_configurations_are_accepted(page: str, tmp_path: Path) -> None:
         file = tmp_path / "gateway.yaml"
         file.write_text(text)
         load(file)
-
-
-POLICIES = re.findall(r"^\d+\. (.*?):\n```yaml\n(.*?)```", (ROOT / "docs/limits.md").read_text(), re.S | re.M)
-
-
-@pytest.mark.parametrize(("what", "text"), POLICIES, ids=[what[:30] for what, _ in POLICIES])
-def test_the_policies_of_the_limits_page_are_accepted(what: str, text: str, tmp_path: Path) -> None:
-    """Each beside what it takes for granted: a channel, a model, a tenant."""
-    whole = {
-        "version": "1",
-        "channels": '{gpu: {engine: vllm, endpoints: ["http://127.0.0.1:9"]}}',
-        "models": "{qwen: {targets: [{channel: gpu}]}}",
-        "tenants": "{retail: {projects: {chatbot: {}}}}",
-        "keys": "[]",
-    }
-    said = set(re.findall(r"^(\w+):", text, re.M))
-    file = tmp_path / "gateway.yaml"
-    if "tenants" in said and "chatbot" not in text:
-        text = text.replace("retail: {", "retail: {projects: {chatbot: {}}, ", 1)
-    file.write_text("".join(f"{word}: {value}\n" for word, value in whole.items() if word not in said) + text)
-    loaded = load(file)
-    parts: list[Any] = [loaded.config, *loaded.config.tenants.values(), *loaded.config.models.values(), *loaded.config.keys]
-    parts += [project for tenant in loaded.config.tenants.values() for project in tenant.projects.values()]
-    assert any(part.limits for part in parts), what
-
-
-def test_there_are_ten_policies() -> None:
-    assert len(POLICIES) == 10
 
 
 def test_every_page_is_in_the_readme():

@@ -77,8 +77,16 @@ class Verdict(NamedTuple):
     used: int = 0
 
 
-Bucket = dict[tuple[str, int | None], int]
-"""What is to be kept of requests that ended in the same second: counter and place → amount."""
+Bucket = dict[str, dict[int | None, int]]
+"""What is to be kept of requests that ended in the same second: counter → place → amount."""
+
+
+def note(bucket: Bucket, counter: str, place: int | None, amount: int) -> None:
+    """Adds to what is to be kept."""
+    places = bucket.get(counter)
+    if places is None:
+        places = bucket[counter] = {}
+    places[place] = places.get(place, 0) + amount
 
 
 class Quotas:
@@ -216,11 +224,9 @@ class Quotas:
                 else:
                     window.add(spent - took, now)
             if spent and bucket is not None:
-                where = gauge.name, window.place(since.wall)
-                bucket[where] = bucket.get(where, 0) + took
+                note(bucket, gauge.name, window.place(since.wall), took)
                 if spent > took:
-                    where = gauge.name, window.place(now.wall)
-                    bucket[where] = bucket.get(where, 0) + spent - took
+                    note(bucket, gauge.name, window.place(now.wall), spent - took)
 
     def undo(self, slot: int, lease: int) -> None:
         """The caller left before it was told: as if it had never asked."""

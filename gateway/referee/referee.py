@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
 from gateway.referee.moment import Moment
-from gateway.referee.quotas import Gauge, Plan, Quotas
+from gateway.referee.quotas import Gauge, Plan, Quotas, note
 from gateway.referee.rules import Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
 from gateway.referee.store import Store, write
 from gateway.referee.view import counters
@@ -27,8 +27,12 @@ WRITE_EVERY: Final = 2.0
 SWEEP_EVERY: Final = 30.0
 QUIET: Final = 60.0
 """Seconds between two notes of how far the files reach, when nothing was counted."""
+INFINITE: Final = float("inf")
 SLICE: Final = 2_000
 """Counters looked at between two pauses."""
+
+Owner = Callable[[str], tuple[str, str, tuple[Limit, ...]] | None]
+"""Tenant, project and limits of a key's id; None = there is no such key."""
 
 
 class Referee:
@@ -44,10 +48,11 @@ class Referee:
         self._placed: dict[str, Placed] = {}
         self._by: dict[str, tuple[Limit, ...]] = {}
         self._hours = Hours(Limits())
-        self._key: Callable[[str], tuple[str, str, tuple[Limit, ...]] | None] = lambda id: None
+        self._key: Owner = lambda id: None
         self._plans: dict[int, dict[int, Plan]] = {}
         self._windows: dict[str, Window] = {}
         self._read: dict[int, int] = {}
+        self._unheard: dict[int, float] = {}
         self._pids: dict[int, int] = {}
         self.replayed: set[str] = set()
         """Records that the journal told of when control began: what workers say of them is known."""
@@ -57,8 +62,10 @@ class Referee:
 
     # -- the configuration --------------------------------------------------------------------------------------------
 
-    def adopt(self, limits: Limits, key: Callable[[str], tuple[str, str, tuple[Limit, ...]] | None]) -> None:
-        """The limits of a new revision; what is counted goes on. key: tenant, project and limits of a key's id."""
+    def adopt(self, limits: Limits, key: Owner, *, limited: bool) -> None:
+        """The limits of a new revision; what is counted goes on. limited: whether there are any, those of keys included."""
+        if limited:
+            self._store.begin()
         self._by, self._key = limits.by, key
         self._placed = places_of(limits.by)
         self._hours = Hours(limits)
@@ -88,7 +95,6 @@ class Referee:
             if placed is None:
                 return None
             if rule is None:
-                self._store.begin()
                 rule = self._rules[id] = Rule(*placed, self._hours)
             else:
                 rule.adopt(placed[1], self._hours)
@@ -101,12 +107,14 @@ class Referee:
         if self._pids.get(slot, pid) != pid:
             self.quotas.bury(slot)
         self._pids[slot] = pid
+        self._unheard.setdefault(slot, time.time())
         self._say(slot, {"n": 0, "tell": True})
 
     def lost(self, slot: int) -> None:
         """A worker is gone. If only its connection is, it says again what it holds."""
         if self._early is not None:
             self._early.pop(slot, None)
+        self._unheard.pop(slot, None)
         self.quotas.forget(slot)
         self._forget_terms(slot)
 
@@ -175,6 +183,7 @@ class Referee:
     def _take_over(self, slot: int, frame: dict[str, Any]) -> None:
         """What a worker's requests hold, and what ended while nobody listened. What the journal told already is known."""
         now = self._now()
+        self._unheard.pop(slot, None)
         self._forget_terms(slot)
         for op in frame["terms"]:
             self._learn(slot, op, now)
@@ -222,8 +231,9 @@ class Referee:
             if not self._store.knows(name, ended):
                 window = self._windows.get(rule.id) or self._windows.setdefault(rule.id, window_of(rule.limit.per, rule.limit.zone))
                 took = min(spent, reserved[rule.measure] or spent)
-                self._store.add(name, window.place(begun), took)
-                self._store.add(name, window.place(ended), spent - took)
+                bucket = self._store.bucket(ended)
+                note(bucket, name, window.place(begun), took)
+                note(bucket, name, window.place(ended), spent - took)
 
     def killed(self, key: str, model: str, ip: str, used: Amounts, begun: float) -> None:
         """A dead worker's request was found and closed: its tokens count now. That it was made counts already."""
@@ -236,8 +246,7 @@ class Referee:
             gauge = self.quotas.gauges.get(name) or Gauge(name, rule)
             if rule.count != "requests":
                 gauge.window.add(spent, now.at(begun))
-            where = name, gauge.window.place(begun)
-            bucket[where] = bucket.get(where, 0) + spent
+            note(bucket, name, gauge.window.place(begun), spent)
 
     def _matching(self, key: str, model: str, ip: str) -> Iterable[tuple[Rule, str]]:
         tenant, project, own = self._key(key) or ("", "", ())
@@ -254,7 +263,7 @@ class Referee:
         while True:
             await asyncio.sleep(WRITE_EVERY)
             now = self._loop.time()
-            for _ in iter(lambda: self._store.fold(time.time()), True):
+            for _ in iter(self.fold, True):
                 await asyncio.sleep(0)
             if self._store.dirty or (self._rules and now - written > QUIET):
                 failed = await self._write()
@@ -264,6 +273,11 @@ class Referee:
             if now - swept > SWEEP_EVERY:
                 swept = now
                 await self._sweep()
+
+    def fold(self) -> bool:
+        """Takes in what ended before a moment ago. False: there is more. While a worker has not said yet what ended without us, the
+        files must not claim to know."""
+        return self._early is not None or self._store.fold(min(time.time(), *self._unheard.values(), INFINITE))
 
     async def _write(self) -> OSError | None:
         for path, data in self._store.pages():
@@ -286,7 +300,7 @@ class Referee:
         if not self._rules:
             return
         try:
-            while not self._store.fold(time.time()):
+            while not self.fold():
                 pass
             for path, data in self._store.pages():
                 write(path, data)

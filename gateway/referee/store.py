@@ -68,15 +68,20 @@ class Store:
         return max(since, wall - LASTS["month"])
 
     def get(self, counter: str) -> dict[int, int]:
-        """The amounts of a counter by place."""
-        return self._shelf(_number(counter)).counters.get(counter) or {}
+        """The amounts of a counter by place, those included that are not in the files yet."""
+        kept = self._shelf(_number(counter)).counters.get(counter) or {}
+        for bucket in self._fresh.values():
+            for place, amount in bucket.get(counter, {}).items():
+                if place is not None:
+                    kept = {**kept, place: kept.get(place, 0) + amount}
+        return kept
 
     def knows(self, counter: str, ended: float) -> bool:
         """Whether what ended then is in the file of this counter."""
         upto = self._shelf(_number(counter)).upto
         return upto != BROKEN and ended < max(self.upto, upto)
 
-    def add(self, counter: str, place: int | None, amount: int) -> None:
+    def _add(self, counter: str, place: int | None, amount: int) -> None:
         if place is None or not amount:
             return
         number = _number(counter)
@@ -103,8 +108,9 @@ class Store:
         for second in [second for second in self._fresh if second < until]:
             bucket = self._fresh[second]
             while bucket:
-                (counter, place), amount = bucket.popitem()
-                self.add(counter, place, amount)
+                counter, places = bucket.popitem()
+                for place, amount in places.items():
+                    self._add(counter, place, amount)
                 most -= 1
                 if most <= 0:
                     return False
