@@ -55,7 +55,7 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
     marks, kind, context = reading.marks, error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         hint = nearest(str(loc[-1]), known := model_at(loc[:-1]))
-        words = ", ".join(known) if len(known) <= 12 else None
+        words = ", ".join(known) if len(known) <= 16 else None
         mistake = marks.at(loc, f'unknown word "{word(str(loc[-1]))[:80]}"', hint or (f"known are: {words}" if words else None), key=True)
         return Mistake(mistake.file, mistake.line, mistake.column, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
     if kind == "missing":
