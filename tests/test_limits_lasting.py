@@ -36,6 +36,7 @@ async def tokens_left(rig: Rig, id: str) -> int:
     return int((await ask(rig, id)).headers["x-ratelimit-remaining-tokens"])
 
 
+@pytest.mark.hard
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
 async def test_counters_survive_a_restart_and_a_kill(small, sig):
     await small.start()
@@ -74,6 +75,7 @@ def state(pid: int) -> str:
         return "Z"
 
 
+@pytest.mark.hard
 async def test_what_was_counted_goes_on_when_control_is_killed_in_the_middle(small):
     small.config["workers"] = 1
     await small.start()
@@ -165,6 +167,7 @@ async def test_a_maximum_changes_while_it_counts_and_a_limit_comes_and_goes(smal
     assert "x-ratelimit-limit-requests" not in (await ask(small, "day")).headers
 
 
+@pytest.mark.hard
 async def test_a_file_that_cannot_be_read_is_put_aside_and_made_anew_from_the_journal(small):
     await small.start()
     for _ in range(3):
