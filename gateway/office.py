@@ -242,7 +242,7 @@ class Office:
         placed += [(f"keys/{key.id}", limit) for key in self._control.rollout.keys for limit in key.limits]
         return [told(place, limit) for place, limit in placed]
 
-    def counters(self, *, key: str = "", tenant: str = "", model: str = "") -> list[dict[str, Any]]:
+    async def counters(self, *, key: str = "", tenant: str = "", model: str = "") -> list[dict[str, Any]]:
         config, keys = self._config(), self._control.rollout.keys
         placed: list[Placed] = []
         if key:
@@ -265,7 +265,7 @@ class Office:
             if model not in config.models:
                 raise NoSuch(f"there is no model {model!r}")
             placed = list(of_model(placed, model))
-        return self._control.limits.counters(placed, key=key, model=model)
+        return await self._control.limits.counters(placed, key=key, model=model)
 
     # -- records --------------------------------------------------------------------------------------------------------
 

@@ -195,3 +195,54 @@ async def test_whose_caller_leaves_uses_what_was_used_and_no_more(small):
         return Counter(a.status for a in await asyncio.gather(*(ask(small, "flight") for _ in range(3))))[200] == 3
 
     await eventually(all_free)
+
+
+async def test_what_a_killed_worker_had_begun_stays_counted_and_its_tokens_follow(small):
+    """The request was made; how much it used is known when its record is closed. A restart counts the same."""
+    small.config["workers"] = 1
+    await small.engine("long", model="m", ttft=0.01, tps=20)
+    small.model("long", {"long": 1})
+    await small.start()
+    task = asyncio.create_task(ask(small, "day", "long", max_tokens=400, stream=True))
+    await eventually(lambda: small.engines["long"].engine.running == 1)
+    await asyncio.sleep(0.5)  # some words come
+    os.kill(small.pid_of("worker-0"), signal.SIGKILL)
+    await asyncio.gather(task, return_exceptions=True)
+    record = await small.record(key="day", end="KD")
+    used = record.get("tokens", {}).get("in", 0) + record.get("tokens", {}).get("out", 0)
+    assert used > 0
+
+    async def figures() -> dict[str, int]:
+        found = (await small.admin("GET", "/v1/limits/counters?key=day"))["counters"]
+        return {one["count"]: one["used"] for one in found}
+
+    async def told() -> bool:
+        return await figures() == {"requests": 1, "total_tokens": used}
+
+    await eventually(told)
+    await small.stop()
+    small.log_path.unlink()
+    await small.start()
+    assert await figures() == {"requests": 1, "total_tokens": used}
+
+
+async def test_what_is_used_and_refused_is_shown_and_measured(small):
+    small.config["keys"][1]["limits"].append({"count": "requests", "max": 1, "per": "hour", "name": "trial", "shadow": True})
+    await small.start()
+    for _ in range(11):
+        await ask(small, "day")
+    counters = (await small.admin("GET", "/v1/limits/counters?key=day&model=m"))["counters"]
+    by = {one["name"] or one["count"]: one for one in counters}
+    assert (by["requests"]["used"], by["requests"]["left"], by["requests"]["refused"]) == (10, 0, 1)
+    assert by["requests"]["top"] == [{"key": "day", "used": 10}] and counters[0]["left"] == 0
+    assert 0 < by["requests"]["frees"] <= 86_400
+    assert (by["trial"]["used"], by["trial"]["shadow_refused"], by["trial"]["refused"]) == (1, 9, 0)
+    text = await small.metrics()
+    assert 'gateway_limit_refused_total{count="requests",scope="key"} 1.0' in text
+    assert 'gateway_limit_shadow_refused_total{count="requests",scope="key"} 9.0' in text
+    assert (await small.admin("GET", "/v1/limits/counters?key=nobody"))["error"]["code"] == "no_such_thing"
+    assert (await small.admin("GET", "/v1/limits/counters?tenant=acme"))["counters"]
+    for unknown in ("tenant=x", "model=x"):
+        assert (await small.admin("GET", f"/v1/limits/counters?{unknown}"))["error"]["code"] == "no_such_thing"
+    configured = (await small.admin("GET", "/v1/limits"))["limits"]
+    assert [one["count"] for one in configured] == ["requests", "total_tokens", "requests", "concurrency"]

@@ -77,7 +77,7 @@ class Desk(Protocol):
         """Every limit that is configured: {"scope", "owner", "name", "count", "max", "per", "zone", "during", "outside", "each",
         "models", "shadow", "currency"}."""
 
-    def counters(self, *, key: str = "", tenant: str = "", model: str = "") -> list[dict[str, Any]]:
+    async def counters(self, *, key: str = "", tenant: str = "", model: str = "") -> list[dict[str, Any]]:
         """The counters of those that match, the fullest first: as `limits`, and {"value": whose, "applies": now, "used", "left",
         "frees": seconds until nothing is used, "top": [{"key", "used"}], "refused", "shadow_refused"}. NoSuch for unknown names."""
 

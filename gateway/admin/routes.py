@@ -146,7 +146,7 @@ class Calls:
 
     async def counters(self, request: web.Request) -> web.Response:
         wanted = {word: request.query.get(word, "") for word in ("key", "tenant", "model")}
-        return _answer({"counters": self._desk.counters(**wanted)})
+        return _answer({"counters": await self._desk.counters(**wanted)})
 
     async def health(self, request: web.Request) -> web.Response:
         return _answer(self._desk.health())

@@ -199,7 +199,7 @@ class Referee:
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
-    def counters(self, placed: Iterable[Placed], *, key: str = "", model: str = "") -> list[dict[str, Any]]:
+    async def counters(self, placed: Iterable[Placed], *, key: str = "", model: str = "") -> list[dict[str, Any]]:
         """Of these limits, see `view`. key, model: only theirs, where each has its own."""
         now, rules = self._now(), []
         for place, limit in placed:
@@ -207,7 +207,7 @@ class Referee:
             if not limit.each and (key or not place.startswith("keys/")):  # few enough to be looked up on the disk
                 self.quotas.look_up(self._rule(id), id, now)
             rules.append(((place, limit), self._rules.get(id)))
-        return counters(self.quotas, rules, now, key, model)
+        return await counters(self.quotas, rules, now, key, model)
 
     def refusals(self) -> dict[tuple[str, str, bool], int]:
         """Requests refused, or that a shadow would have refused (True), by scope and what was counted."""

@@ -1,7 +1,10 @@
 """The limits as people look at them: which there are, how much of each is used, when it frees, and who used it. Changes nothing."""
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from heapq import nsmallest
+from itertools import islice
 from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit
@@ -11,6 +14,8 @@ from gateway.referee.refusing import money
 from gateway.referee.rules import Placed, Rule
 
 TOP: Final = 5
+SLICE: Final = 2_000
+"""Counters looked at between two pauses."""
 COUNTERS_MOST: Final = 1000
 """Counters shown of one question, those with the least left."""
 
@@ -42,23 +47,34 @@ def owner_of(place: str) -> tuple[str, str]:
     return {"": "global", "tenants": "project" if "/" in rest else "tenant", "keys": "key", "models": "model"}[kind], owner
 
 
-def counters(quotas: Quotas, rules: Iterable[tuple[Placed, Rule | None]], now: Moment, key: str, model: str) -> list[dict[str, Any]]:
-    """Every counter of these limits (a limit that has none yet has used nothing). key, model: only theirs, where each has its own."""
-    wanted = {rule.id: placed for placed, rule in rules if rule is not None}
-    by_rule: dict[str, list[Gauge]] = {}
-    for gauge in list(quotas.gauges.values()):
-        if gauge.rule.id in wanted:
-            by_rule.setdefault(gauge.rule.id, []).append(gauge)
-    found = []
+async def counters(quotas: Quotas, rules: Sequence[tuple[Placed, Rule | None]], now: Moment, key: str, model: str) -> list[dict[str, Any]]:
+    """The fullest counters of these limits (a limit that has none yet has used nothing), pausing often.
+
+    key, model: only theirs, where each has its own."""
+    placed = {rule.id: (one, rule) for one, rule in rules if rule is not None}
+    ranked: list[tuple[float, int, Gauge]] = []
+    gauges = iter(list(quotas.gauges.values()))
+    while some := list(islice(gauges, SLICE)):
+        mine = [gauge for gauge in some if gauge.rule.id in placed and _of(gauge, key, model)]
+        ranked += [(_share_left(gauge, now), len(ranked) + number, gauge) for number, gauge in enumerate(mine)]
+        ranked = nsmallest(COUNTERS_MOST, ranked)
+        await asyncio.sleep(0)
+    seen = {gauge.rule.id for _, _, gauge in ranked}
+    found = [{**_common(*placed[gauge.rule.id]), **_state(quotas, gauge, now)} for _, _, gauge in ranked]
     for (place, limit), rule in rules:
-        mine = [gauge for gauge in by_rule.get(rule.id, ()) if _of(gauge, key, model)] if rule is not None else []
-        common = {**told(place, limit), "refused": rule.refused if rule else 0, "shadow_refused": rule.shadowed if rule else 0}
-        found += [{**common, **_state(quotas, gauge, now)} for gauge in mine]
-        if not mine and not limit.each:
-            most = _amount(limit, limit.max)
-            found.append({**common, "value": "", "applies": True, "used": _amount(limit, 0), "left": most, "frees": 0.0, "top": []})
-    found.sort(key=lambda one: float(one["left"]) / (float(one["max"]) or 1.0))
+        if not limit.each and (rule is None or rule.id not in seen):
+            state = {"value": "", "applies": True, "used": _amount(limit, 0), "left": _amount(limit, limit.max), "frees": 0.0, "top": []}
+            found.append({**_common((place, limit), rule), **state})
     return found[:COUNTERS_MOST]
+
+
+def _share_left(gauge: Gauge, now: Moment) -> float:
+    most = gauge.rule.limit.max
+    return (most - gauge.window.used(now)) / (most or 1)
+
+
+def _common(placed: Placed, rule: Rule | None) -> dict[str, Any]:
+    return {**told(*placed), "refused": rule.refused if rule else 0, "shadow_refused": rule.shadowed if rule else 0}
 
 
 def _of(gauge: Gauge, key: str, model: str) -> bool:
