@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from heapq import nsmallest
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit
@@ -52,15 +53,14 @@ async def counters(quotas: Quotas, rules: Sequence[tuple[Placed, Rule | None]], 
 
     key, model: only theirs, where each has its own."""
     placed = {rule.id: (one, rule) for one, rule in rules if rule is not None}
-    ranked: list[tuple[float, int, Gauge]] = []
+    ranked: list[tuple[float, Gauge]] = []
     gauges = iter(list(quotas.gauges.values()))
     while some := list(islice(gauges, SLICE)):
         mine = [gauge for gauge in some if gauge.rule.id in placed and _of(gauge, key, model)]
-        ranked += [(_share_left(gauge, now), len(ranked) + number, gauge) for number, gauge in enumerate(mine)]
-        ranked = nsmallest(COUNTERS_MOST, ranked)
+        ranked = nsmallest(COUNTERS_MOST, [*ranked, *((_share_left(gauge, now), gauge) for gauge in mine)], key=itemgetter(0))
         await asyncio.sleep(0)
-    seen = {gauge.rule.id for _, _, gauge in ranked}
-    found = [{**_common(*placed[gauge.rule.id]), **_state(quotas, gauge, now)} for _, _, gauge in ranked]
+    seen = {gauge.rule.id for _, gauge in ranked}
+    found = [{**_common(*placed[gauge.rule.id]), **_state(quotas, gauge, now)} for _, gauge in ranked]
     for (place, limit), rule in rules:
         if not limit.each and (rule is None or rule.id not in seen):
             state = {"value": "", "applies": True, "used": _amount(limit, 0), "left": _amount(limit, limit.max), "frees": 0.0, "top": []}
