@@ -408,6 +408,13 @@ async def keeps_asking(rig: Rig, number: int, acked: set[str], until: float) -> 
                 acked.add(id)
 
 
+def worker_of(rig: Rig) -> int:
+    """0 while its successor is on its way: one that keeps dying is started ever more slowly."""
+    with contextlib.suppress(AssertionError):
+        return rig.pid_of("worker-0")
+    return 0
+
+
 async def survives(rig: Rig, kills: int, callers: int) -> None:
     await rig.engine("a", "vllm", tps=200)
     rig.engines["a"].script = script()
@@ -418,7 +425,7 @@ async def survives(rig: Rig, kills: int, callers: int) -> None:
     tasks = [asyncio.create_task(keeps_asking(rig, number, acked, until)) for number in range(callers)]
     for _ in range(kills):
         await asyncio.sleep(0.8)
-        pid = await eventually(lambda: rig.pid_of("worker-0"))
+        pid = await eventually(lambda: worker_of(rig))
         os.kill(pid, signal.SIGKILL)
     await asyncio.gather(*tasks, return_exceptions=True)
 
