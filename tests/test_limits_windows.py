@@ -66,7 +66,7 @@ def test_what_comes_back_goes_to_where_it_was_taken_even_when_that_is_over():
     window.change(first, -6)
     assert window.used(at(162)) == 10
     window.change(second, -10)
-    assert window.used(at(162)) == 0
+    assert window.used(at(162)) == 0 and window.reset(at(162)) == 0.0, "where nothing is used, nothing has to be waited for"
 
 
 def test_use_that_is_told_late_ends_when_it_should():

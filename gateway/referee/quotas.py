@@ -271,10 +271,11 @@ class Quotas:
     @staticmethod
     def _revive(ghost: Lease) -> Lease:
         """What was let go is taken again; that the request was made counts already."""
-        for gauge, mark in zip(ghost.plan.gauges, ghost.marks, strict=True):
-            if gauge is not None and mark is not None and gauge.rule.count != "requests":
-                gauge.window.change(mark, ghost.amounts[gauge.rule.measure])
-        return ghost
+        marks = list(ghost.marks)
+        for place, gauge in enumerate(ghost.plan.gauges):
+            if gauge is not None and marks[place] is not None and gauge.rule.count != "requests":
+                marks[place] = gauge.window.add(ghost.amounts[gauge.rule.measure], ghost.since)
+        return ghost._replace(marks=marks)
 
     # -- what is known ------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge, Plan, Quotas, note
 from gateway.referee.rules import Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
-from gateway.referee.store import Store, write
+from gateway.referee.store import DELAY, Store, write
 from gateway.referee.view import counters
 from gateway.referee.windows import Window, window_of
 
@@ -54,8 +54,9 @@ class Referee:
         self._read: dict[int, int] = {}
         self._unheard: dict[int, float] = {}
         self._pids: dict[int, int] = {}
-        self.replayed: set[str] = set()
-        """Records that the journal told of when control began: what workers say of them is known."""
+        self._told_until = time.time() - DELAY
+        self._replayed: set[str] = set()
+        """What ended before control began, the journal told: all until a moment before, and after that these records."""
         self._missing = workers
         self._early: dict[int, list[list[Any]]] | None = {}
         self._begins = loop.call_later(GATHER, self._begin)
@@ -188,7 +189,7 @@ class Referee:
         for op in frame["terms"]:
             self._learn(slot, op, now)
         plans = self._plans.setdefault(slot, {})
-        over = [one for one in frame["over"] if one[10] not in self.replayed]
+        over = [one for one in frame["over"] if one[9] >= self._told_until and one[10] not in self._replayed]
         told = {one[0]: (plans[one[1]], amounts(*one[2:5]), now.ago(one[5])) for one in (*frame["hold"], *over)}
         self.quotas.reassert(slot, told)
         for one in over:
@@ -223,7 +224,8 @@ class Referee:
 
     def recount(self, record: str, key: str, model: str, ip: str, used: Amounts, reserved: Amounts, begun: float, ended: float) -> None:
         """When control begins: a request of the journal that the files do not know. Times in seconds since 1970."""
-        self.replayed.add(record)
+        if ended >= self._told_until:
+            self._replayed.add(record)
         for rule, name in self._matching(key, model, ip):
             spent = used[rule.measure]
             if rule.count == "concurrency" or not spent or (rule.hours is not None and not rule.hours(begun)):

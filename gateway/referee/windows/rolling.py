@@ -42,9 +42,13 @@ class Rolling:
         return part
 
     def change(self, mark: int, delta: int) -> None:
-        if mark in self._parts:
-            self._parts[mark] += delta
+        left = self._parts.get(mark)
+        if left is not None:
             self._total += delta
+            if left + delta:
+                self._parts[mark] = left + delta
+            else:  # nothing is used there any more, so nothing has to be waited for
+                del self._parts[mark]
 
     def frees(self, amount: int, now: Moment) -> float:
         for part, used in self._parts.items():
