@@ -83,7 +83,7 @@ def main() -> None:
 
         def one_more() -> None:
             id, _, hash = new_secret()
-            edit.add_key(path.parent / "keys.yaml", Key(id, bytes.fromhex(hash[7:]), "tenant-1", "chat", ("*",)))
+            edit.add_key(path.parent / "keys.yaml", Key(id, bytes.fromhex(hash[7:]), "tenant-1", "chat"))
 
         timed("edit: add one key", one_more, said.rounds)
 

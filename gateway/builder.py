@@ -54,6 +54,7 @@ class Builder:
                 if context is not None:
                     snapshot.tls[listener.name] = context
         self._schedules = {name: compile_schedule(schedule) for name, schedule in config.schedules.items()}
+        snapshot.keyring.schedules = {name: schedule.open_at for name, schedule in self._schedules.items()}
         for number, channel in enumerate(config.channels.values()):
             snapshot.channels[channel.name] = self._channel(channel)
             if number % SLICE == SLICE - 1:

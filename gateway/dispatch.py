@@ -166,7 +166,7 @@ class Dispatch:
         wishes = [(hop.name, hop.at.url) for hop in wished]
         key = x.key
         with Waiting(x, caller, self._clock):
-            seat = await self._seats.take(wishes, tenant=key.tenant, priority=key.priority, otherwise=unlimited is not None)
+            seat = await self._seats.take(wishes, tenant=key.tenant, priority=x.permit.priority(x.ts), otherwise=unlimited is not None)
         if seat is None:
             assert unlimited is not None
             return unlimited, None

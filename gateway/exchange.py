@@ -74,7 +74,8 @@ class Record(Struct, omit_defaults=True):
 
     end: two letters, see `words.End`. source: where the token counts come from: final, continuous, counted, none.
     tpot: milliseconds per output token after the first. rule, policy: what decided. via: the virtual model whose targets served, when a
-    rule or a fallback led to another than was asked for. reserved: tokens that limits set aside; none = unlimited.
+    rule or a fallback led to another than was asked for. reserved: tokens that limits set aside; none = unlimited. system: the calling
+    application's name, as far as its key may tell it.
     """
 
     v: int
@@ -110,6 +111,7 @@ class Record(Struct, omit_defaults=True):
     facts: Facts = Facts()
     via: str = ""
     reserved: Tokens = NO_TOKENS
+    system: str = ""
 
 
 _encoder = msgspec.json.Encoder()
@@ -143,6 +145,8 @@ class Exchange(Struct, eq=False):
     ts: float
     api: str = ""
     key: Any = None
+    permit: Any = None
+    system: str = ""
     body: bytes = b""
     body_bytes: int = 0
     fields: dict[str, msgspec.Raw] = {}
@@ -219,7 +223,7 @@ class Exchange(Struct, eq=False):
         return Record(
             VERSION, kind, self.id, node, slot, rev, self.ts, tenant, project, name, self.ip, self.trace,
             self.api, self.model, self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
-            facts=self.facts, reserved=self.reserved,
+            facts=self.facts, reserved=self.reserved, system=self.system,
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.accept.request import facts
 from gateway.admin.desk import NoSuch
+from gateway.auth.keyring import standing
 from gateway.builder import Builder
 from gateway.config.resolved import Key, Model, Resolved, Target
 from gateway.config.resolved_when import When
@@ -103,8 +104,10 @@ class Explainer:
         fields = _fields(asked)
         key = self._key(asked.key)
         name = asked.model or _model_of(fields)
+        at = time.time() if asked.at is None else asked.at
         try:
-            model = snapshot.model(key, name)
+            standing(key, at)
+            model = snapshot.model(snapshot.keyring.permit(key), name, at)
         except Refusal as no:
             raise NoSuch(no.message) from None
         api = asked.api or _api(fields)
@@ -120,7 +123,7 @@ class Explainer:
             fields=fields,
             max_tokens=facts(fields).max_tokens,
             now=time.monotonic(),
-            at=time.time() if asked.at is None else asked.at,
+            at=at,
             luck=MIDDLE,
         )
         counted = await self._count(ask, model, asked.tokens)
@@ -172,7 +175,7 @@ class Explainer:
 
     def _key(self, id: str) -> Key:
         if not id:
-            return Key("", b"", "", "", ("*",))
+            return Key("", b"", "", "")
         found = next((key for key in self._served.keys if key.id == id), None)
         if found is None:
             raise NoSuch(f"there is no key {id!r}")

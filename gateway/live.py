@@ -142,11 +142,12 @@ class Hop:
 class ModelLive:
     """A virtual model as a worker uses it."""
 
-    __slots__ = ("budget", "config", "continues", "fallbacks", "name", "parameters", "route")
+    __slots__ = ("budget", "config", "continues", "fallbacks", "name", "names", "parameters", "route")
 
     def __init__(self, config: Model, route: Route, budget: RetryBudget) -> None:
         self.config = config
         self.name = config.name
+        self.names = (config.name, *config.aliases)
         self.route = route
         self.budget = budget
         self.fallbacks: list[ModelLive] = []

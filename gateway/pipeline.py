@@ -68,7 +68,7 @@ class Pipeline:
             if self._journal.refusing:
                 raise surface.unrecorded()
             x.api = surface.api_of(x)
-            x.key = snapshot.keyring.identify(x.headers.get("Authorization"))
+            snapshot.admit(x)
             if x.api == "models":
                 await self._answer(x, caller, surface.models(x))
                 return
@@ -76,7 +76,7 @@ class Pipeline:
             if reading is not None:
                 await reading
             read_call(x)
-            x.virtual = snapshot.model(x.key, x.model)
+            x.virtual = snapshot.model(x.permit, x.model, x.ts)
             shape(x)
             if snapshot.limits is not None and (claim := self._limits.ask(x)) is not None:
                 await self._limits.granted(x, claim)

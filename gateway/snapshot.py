@@ -7,10 +7,14 @@ the endpoints of a registry's channel, and context lengths.
 import ssl
 from collections.abc import Sequence
 
-from gateway.auth.keyring import Keyring
+from gateway.auth.addresses import Gate
+from gateway.auth.keyring import Keyring, standing
+from gateway.auth.permit import Names, Permit, wrong_address
 from gateway.auth.proxies import Proxies
-from gateway.config.resolved import Endpoint, Http, Journal, Key, Resolved
+from gateway.auth.systems import told_system
+from gateway.config.resolved import Endpoint, Http, Journal, Resolved
 from gateway.errors import Refusal
+from gateway.exchange import Exchange
 from gateway.live import ChannelLive, ModelLive
 from gateway.referee.terms import Table
 from gateway.route.prefix_affinity import PrefixAffinity
@@ -20,12 +24,14 @@ class Snapshot:
     """Everything a worker decides by. `rev` is the revision's number."""
 
     __slots__ = (
+        "_named",
         "_prefixes",
         "affinities",
         "body_share",
         "channels",
         "cors",
         "data_dir",
+        "gate",
         "http",
         "journal",
         "keyring",
@@ -48,7 +54,10 @@ class Snapshot:
         self.proxies = Proxies(config.http.trusted_proxies) if config.http.trusted_proxies else None
         self.journal: Journal = config.journal
         self.listeners = config.listeners
-        self.keyring = Keyring(config.auth)
+        self.keyring = Keyring(config.auth, config.access)
+        everybody = config.access.get("")
+        self.gate = Gate(everybody.allow, everybody.deny) if everybody else None
+        """Whose addresses may call at all; None: everybody's."""
         self.limits: Table | None = None
         """None: nothing is limited."""
         self.channels: dict[str, ChannelLive] = {}
@@ -57,6 +66,7 @@ class Snapshot:
         self.affinities: dict[str, PrefixAffinity] = {}
         """Policies that remember conversations, by their place: workers tell each other."""
         self._prefixes: list[tuple[str, ModelLive]] = []
+        self._named: list[tuple[str, Names]] = []
         self.cors: dict[str, bytes] = _cors_lines(config.http)
         self.tls: dict[str, ssl.SSLContext] = {}
 
@@ -68,9 +78,24 @@ class Snapshot:
                 self._prefixes.sort(key=lambda item: -len(item[0]))
             else:
                 self.names[alias] = model
+        self._named += [(name, model.names) for name in (model.name, *(alias for alias in model.config.aliases if alias[-1] != "*"))]
 
-    def model(self, key: Key, name: str) -> ModelLive:
-        """The virtual model that `name` means for `key`: exact before the longest prefix. Refuses with 404 or 403."""
+    def admit(self, x: Exchange) -> None:
+        """Who calls, and may they at all: sets `x.key`, `x.permit` and `x.system`. Refuses with 401 or 403."""
+        if self.gate is not None and not self.gate.lets_in(x.ip):
+            raise wrong_address(x.ip, "this gateway")
+        keyring = self.keyring
+        key = x.key = keyring.identify(x.headers.get("Authorization"))
+        if key.expires or not key.enabled:
+            standing(key, x.ts)
+        permit = x.permit = keyring.permit(key)
+        if permit.checked:
+            permit.check(x.ip, x.api)
+        if key.systems:
+            x.system = told_system(key.systems, x.headers.get("x-gateway-system"))
+
+    def model(self, permit: Permit, name: str, now: float) -> ModelLive:
+        """The virtual model that `name` means: exact before the longest prefix. now: seconds since 1970. Refuses with 404 or 403."""
         found = self.names.get(name)
         if found is None:
             found = next((model for prefix, model in self._prefixes if name.startswith(prefix)), None)
@@ -82,7 +107,7 @@ class Snapshot:
                 param="model",
                 phase="R",
             )
-        if not self.keyring.allows(key, found.name, name):
+        if not permit.allows(name, found.names, now):
             raise Refusal(403, "model_not_allowed", f"Your API key may not use the model `{name[:200]}`.", param="model", phase="K")
         return found
 
@@ -98,9 +123,10 @@ class Snapshot:
         for model in self.models.values():
             model.route.measured()
 
-    def usable(self, key: Key) -> frozenset[str]:
-        """Model names (aliases too) that `key` may use."""
-        return self.keyring.usable(key, self.names)
+    def usable(self, x: Exchange) -> frozenset[str]:
+        """Model names (aliases too) that this caller may use now."""
+        usable: frozenset[str] = x.permit.usable(self._named, x.ts)
+        return usable
 
 
 def _cors_lines(http: Http) -> dict[str, bytes]:

@@ -85,7 +85,7 @@ async def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 def parcel(rev: int, keys: int = 0) -> Parcel:
-    return Parcel.pack(rev, CONFIG, [Key(f"k{n}", bytes(32), "t", "p", ("*",)) for n in range(keys)])
+    return Parcel.pack(rev, CONFIG, [Key(f"k{n}", bytes(32), "t", "p") for n in range(keys)])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from gateway.config import edit, files, surgery
 from gateway.config.edit import ConfigError
 from gateway.config.resolved import Key
+from gateway.config.resolved_access import Access, Models
 
-NEW = Key("k9", b"\x01" * 32, "retail", "chat", ("qwen*", "a: b"))
+NEW = Key("k9", b"\x01" * 32, "retail", "chat", Access(Models(("qwen*", "a: b"))))
 ROW = surgery.key_text(NEW)
 HASH = "sha256:" + "0f" * 32
 
@@ -62,7 +63,7 @@ def test_a_key_is_added_and_removed_and_all_else_stays(shape, tmp_path):
     edit.add_key(path, NEW)
     assert ids(path) == [*before, "k9"], read(path)
     assert comments(read(path)) == comments(text or "")
-    edit.add_key(path, Key("k10", b"\x02" * 32, "t", "p", ("*",)), "Ann's: note")
+    edit.add_key(path, Key("k10", b"\x02" * 32, "t", "p"), "Ann's: note")
     assert ids(path) == [*before, "k9", "k10"], read(path)
     for id in ("k9", "k10"):
         edit.remove_key(path, id)
@@ -148,7 +149,7 @@ def test_a_change_in_between_is_not_written_over(tmp_path, monkeypatch):
 def test_two_commands_at_once_lose_nothing(tmp_path):
     path = tmp_path / "keys.yaml"
     path.write_text("keys: []\n")
-    threads = [threading.Thread(target=edit.add_key, args=(path, Key(f"k{n}", bytes([n]) * 32, "t", "p", ("*",)))) for n in range(8)]
+    threads = [threading.Thread(target=edit.add_key, args=(path, Key(f"k{n}", bytes([n]) * 32, "t", "p"))) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -72,7 +72,7 @@ def test_files_references_and_defaults_come_together(folder):
     assert [(t.channel, t.model, t.weight) for t in model.targets] == [("gpu", "qwen", 3), ("cpu", "tiny", 1)]
     assert model.retry.on == ("connect", "429") and model.retry.attempts == 3 and model.aliases == ("gpt-4o*",)
     assert config.tenants == {"retail": ("chatbot", "search")}
-    assert [(k.id, k.digest, k.models) for k in keys] == [("k1", b"\x0f" * 32, ("qwen*", "gpt-4o-mini"))]
+    assert [(k.id, k.digest, k.access.models.allow) for k in keys] == [("k1", b"\x0f" * 32, ("qwen*", "gpt-4o-mini"))]
     assert [(at.host, at.port, at.serves) for at in config.listeners] == [("127.0.0.1", 8080, "api")]
 
 

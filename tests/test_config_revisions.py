@@ -124,7 +124,7 @@ def test_a_rollback_brings_files_back_but_no_revoked_key(folder):
     save(folder)
     (folder / "gateway.yaml").write_text(MAIN.replace("first # a comment", "second"))
     edit.remove_key(folder / "keys.yaml", "k1")
-    edit.add_key(folder / "keys.yaml", Key("k2", b"\x02" * 32, "t", "p", ("*",)))
+    edit.add_key(folder / "keys.yaml", Key("k2", b"\x02" * 32, "t", "p"))
     today = (folder / "keys.yaml").read_text()
     save(folder)
     said = Revisions(folder / "data").restore(1)

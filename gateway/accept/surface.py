@@ -112,9 +112,9 @@ def models(x: Exchange) -> bytes:
     wanted = _path(x.path).removeprefix("/v1/models").removeprefix("/")
     if wanted:
         name = unquote(wanted)
-        model = snapshot.model(x.key, name)
-        return msgspec.json.encode(_entry(model.name if model.name in snapshot.usable(x.key) else name, model))
-    usable = snapshot.usable(x.key)
+        model = snapshot.model(x.permit, name, x.ts)
+        return msgspec.json.encode(_entry(model.name if model.name in snapshot.usable(x) else name, model))
+    usable = snapshot.usable(x)
     names = [name for model in snapshot.models.values() for name in _names_of(model, usable)]
     return msgspec.json.encode({"object": "list", "data": [_entry(name, snapshot.names[name]) for name in names]})
 

@@ -33,7 +33,7 @@ def _key(key: Key) -> dict[str, Any]:
         "digest": key.digest.hex()[:DIGEST_SHOWN],
         "tenant": key.tenant,
         "project": key.project,
-        "models": list(key.models),
+        "models": list(key.access.models.allow),
     }
 
 

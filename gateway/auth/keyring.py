@@ -1,39 +1,49 @@
-"""API keys by the SHA-256 of their secret, and what each may use. The secret itself is never kept."""
+"""API keys by the SHA-256 of their secret, and what each may do. The secret itself is never kept. Pure."""
 
 import hashlib
-import re
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from typing import Final
 
+from msgspec.structs import replace
+
+from gateway.auth.permit import Opens, Permit
+from gateway.config.keys import checksum_ok
 from gateway.config.resolved import Key
+from gateway.config.resolved_access import OPEN, Access
 from gateway.errors import Refusal
 
-ANONYMOUS = Key(id="", digest=b"", tenant="", project="", models=("*",))
+ANONYMOUS: Final = Key("", b"", "", "", systems=("*",))
 """Who calls when the configuration says `auth: none`."""
-
-
-REMEMBERED = 10_000
 
 
 class Keyring:
     """All keys of one snapshot. Filled in slices (`add`), so that a hundred thousand keys hold up no loop."""
 
-    __slots__ = ("_allowed", "_by_digest", "_open", "_usable")
+    __slots__ = ("_access", "_by_digest", "_open", "_permits", "_shared", "schedules")
 
-    def __init__(self, auth: str) -> None:
+    def __init__(self, auth: str, access: Mapping[str, Access]) -> None:
+        """access: of tenants and projects, by their place."""
         self._by_digest: dict[bytes, Key] = {}
         self._open = auth == "none"
-        self._allowed: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
-        self._usable: dict[tuple[str, ...], frozenset[str]] = {}
+        self._access = access
+        self._permits: dict[bytes, Permit] = {}
+        self._shared: dict[tuple[str, str, Access], Permit] = {}
+        self.schedules: Mapping[str, Opens] = {}
+        """By name. Set before the first caller comes."""
 
     def add(self, keys: Iterable[Key]) -> None:
-        self._by_digest.update((key.digest, key) for key in keys)
+        known = self._by_digest
+        for key in keys:
+            known[key.digest] = key
+            if key.previous:
+                expires = min(key.until, key.expires or key.until)
+                known[key.previous] = replace(key, digest=key.previous, expires=expires, previous=b"", until=0.0)
 
     def __len__(self) -> int:
         return len(self._by_digest)
 
     def identify(self, authorization: str | None) -> Key:
-        """The key of an `Authorization` header. Refuses with 401; wrong and unknown look alike to the caller."""
+        """The key of an `Authorization` header. Refuses with 401; mistyped and unknown look alike to the caller."""
         if self._open:
             return ANONYMOUS
         if not authorization:
@@ -49,31 +59,35 @@ class Keyring:
             raise Refusal(401, "invalid_api_key", "The Authorization header must be: Bearer YOUR_KEY", phase="K", log="not a bearer header")
         key = self._by_digest.get(hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest())
         if key is None:
-            raise Refusal(401, "invalid_api_key", "Incorrect API key provided.", phase="K", log="unknown key")
+            raise Refusal(401, "invalid_api_key", "Incorrect API key provided.", phase="K", log=_what_is_wrong(secret.strip()))
         return key
 
-    def allows(self, key: Key, *names: str) -> bool:
-        """Whether `key` may use a model known by any of these names. Remembered: the same question comes with every request."""
-        found = self._allowed.get((key.models, names))
+    def permit(self, key: Key) -> Permit:
+        """What an identified key may do. Keys that open the same share one."""
+        found = self._permits.get(key.digest)
         if found is None:
-            if len(self._allowed) >= REMEMBERED:
-                self._allowed.clear()
-            found = self._allowed[key.models, names] = any(may_use(key, name) for name in names)
+            alike = key.tenant, key.project, key.access
+            found = self._shared.get(alike)
+            if found is None:
+                places = f"tenants/{key.tenant}", f"tenants/{key.tenant}/projects/{key.project}"
+                found = self._shared[alike] = Permit([*(self._access.get(place, OPEN) for place in places), key.access], self.schedules)
+            self._permits[key.digest] = found
         return found
 
-    def usable(self, key: Key, models: Iterable[str]) -> frozenset[str]:
-        """The names among `models` (always the same for one snapshot) that `key` may use."""
-        found = self._usable.get(key.models)
-        if found is None:
-            found = self._usable[key.models] = frozenset(name for name in models if may_use(key, name))
-        return found
+    def still(self, key: Key) -> bool:
+        """Whether a key that was identified once is good still: neither revoked nor disabled."""
+        now = self._by_digest.get(key.digest)
+        return self._open if now is None else now.enabled
 
 
-def may_use(key: Key, name: str) -> bool:
-    """Whether one of the key's globs means this name. Only `*` is special: `[` and `?` may stand in names."""
-    return any(_pattern(glob).fullmatch(name) for glob in key.models)
+def standing(key: Key, now: float) -> None:
+    """Refuses, with 401, a key that is disabled or has expired. now: seconds since 1970."""
+    if not key.enabled:
+        raise Refusal(401, "key_disabled", "This API key is disabled. Ask whoever gave it to you.", phase="K")
+    if key.expires and now >= key.expires:
+        raise Refusal(401, "key_expired", "This API key has expired. Ask whoever gave it to you.", phase="K")
 
 
-@lru_cache(maxsize=4096)
-def _pattern(glob: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, glob.split("*"))), re.S)
+def _what_is_wrong(secret: str) -> str:
+    """What only our log may know: one of our form whose last characters do not fit was mistyped or cut off."""
+    return "mistyped key" if secret.startswith("gw_") and not checksum_ok(secret) else "unknown key"

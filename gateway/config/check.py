@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from fnmatch import translate
 from functools import lru_cache
 from itertools import islice
-from re import compile as regex
 
 from gateway.config.addresses import listeners
 from gateway.config.certificates import certificates
 from gateway.config.channel import Channel
+from gateway.config.check_access import access
 from gateway.config.check_limits import limits
 from gateway.config.check_models import models
 from gateway.config.check_rules import conditions
 from gateway.config.fields import url_of
+from gateway.config.globs import matches
 from gateway.config.marks import Loc, Marks
 from gateway.config.read import Reading
 from gateway.config.registries import registry_of, written
@@ -44,7 +44,9 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     found += _aliases(config, marks)
     numbers = _key_numbers(config, reading)
     found += islice(_keys(config, reading, numbers), MISTAKES_MOST)
-    found += islice(limits(config, reading, numbers, _meanings(config, reading)), MISTAKES_MOST)
+    meaning = _meanings(config, reading)
+    found += islice(access(config, reading, numbers, meaning), MISTAKES_MOST)
+    found += islice(limits(config, reading, numbers, meaning), MISTAKES_MOST)
     return found[: 2 * MISTAKES_MOST]
 
 
@@ -111,7 +113,6 @@ def _keys(config: Config, reading: Reading, numbers: list[int]) -> Iterator[Mist
     tenants = _names(reading, "tenants", {})
     ids: dict[str, int] = {}
     hashes: dict[str, int] = {}
-    meaning = _meanings(config, reading)
     for key, number in zip(config.keys, numbers, strict=True):
         at: Loc = ("keys", number)
         if ids.setdefault(key.id, number) != number:
@@ -119,12 +120,12 @@ def _keys(config: Config, reading: Reading, numbers: list[int]) -> Iterator[Mist
         if hashes.setdefault(key.hash, number) != number:
             other = hashes[key.hash]
             yield marks.at((*at, "hash"), "two keys have the same hash", f"the other one is at {marks.place(('keys', other))}")
+        if key.previous is not None and hashes.setdefault(key.previous.hash, -1 - number) != -1 - number:
+            other = hashes[key.previous.hash]
+            place = marks.place(("keys", other if other >= 0 else -1 - other))
+            yield marks.at((*at, "previous", "hash"), "this is another key's hash, or this key's own", f"see {place}")
         if not reading.broken:
             yield from _owner(key, at, config, tenants, marks)
-            for place, glob in enumerate(key.models):
-                said = meaning(glob)
-                if said is not None:
-                    yield marks.at((*at, "models", place), f'"{glob}" matches nothing', said)
 
 
 def _key_numbers(config: Config, reading: Reading) -> list[int]:
@@ -161,7 +162,6 @@ def _meaning(glob: str, names: dict[str, None], prefixes: tuple[str, ...]) -> st
     """None when the pattern means some model or alias; else what to say. A bare `*` always means something."""
     if glob == "*" or glob in names or glob.startswith(prefixes):
         return None
-    matches = regex(translate(glob)).match
-    if any(sign in glob for sign in "*?[") and any(map(matches, names)):
+    if any(matches(glob, name) for name in names):
         return None
     return nearest(glob, names) or "no model or alias has such a name"

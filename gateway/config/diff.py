@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
 from gateway.config.resolved import Key, Resolved
+from gateway.config.resolved_access import OPEN, Access
 from gateway.config.scalars import duration_text, size_text
 
 Pair = tuple[Resolved, list[Key]]
@@ -49,18 +51,30 @@ def diff(old: Pair, new: Pair) -> list[Change]:
             continue
         if word == "listeners":
             before, after = {one.name: one for one in before}, {one.name: one for one in after}
-        if word == "limits":
-            found += _places(before, after)
+        if word in ("limits", "access"):
+            found += _places(word, before, after)
             continue
         found += _members(word, before, after) if isinstance(before, dict) else _values(word, before, after)
     return [*found, *_keys(old[1], new[1])]
 
 
-def _places(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
-    """Limits stand where they are written."""
+def _places(word: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
+    """Limits and access stand where they are written."""
     for place in dict.fromkeys([*old, *new]):
-        path = f"{place.replace('/', '.')}.limits".lstrip(".")
-        yield from _values(path, old.get(place, ()), new.get(place, ()))
+        path = place.replace("/", ".")
+        if word == "limits":
+            yield from _values(f"{path}.limits".lstrip("."), old.get(place, ()), new.get(place, ()))
+        else:
+            yield from _access(path, old.get(place, OPEN), new.get(place, OPEN))
+
+
+def _access(path: str, old: Access, new: Access) -> Iterator[Change]:
+    """In the words of the YAML."""
+    for word, named in (("allow", "ip.allow"), ("deny", "ip.deny"), *((one, one) for one in ("models", "apis", "priority", "hours"))):
+        before, after = getattr(old, word), getattr(new, word)
+        if word == "priority":
+            before, after = (None if value < 0 else value for value in (before, after))
+        yield from _values(f"{path}.{named}".lstrip("."), before, after)
 
 
 def _members(section: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
@@ -155,6 +169,8 @@ def _shown(path: str, value: Any) -> str:
         return f"{value.channel} (weight {value.weight})"
     if hasattr(value, "count") and hasattr(value, "per"):
         return f"{value.word} {value.max}{f' per {value.per}' if value.per else ''}"
+    if _word(path) == "expires":
+        return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z") if value else "never"
     if path in _SIZES:
         return size_text(value)
     if isinstance(value, float) and (_word(path) in _PLAIN or ".caps." in path or ".defaults." in path):
@@ -180,5 +196,8 @@ def _keys(old: list[Key], new: list[Key]) -> Iterator[Change]:
         elif was != key:
             if was.digest != key.digest:
                 yield Change(f"keys.{id}.hash", "changed")
-            for word in ("tenant", "project", "models", "priority", "limits"):
+            if was.previous != key.previous:
+                yield Change(f"keys.{id}.previous", "changed")
+            for word in ("tenant", "project", "enabled", "expires", "systems", "limits"):
                 yield from _values(f"keys.{id}.{word}", getattr(was, word), getattr(key, word))
+            yield from _access(f"keys.{id}", was.access, key.access)

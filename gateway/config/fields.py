@@ -13,14 +13,16 @@ from gateway.config.scalars import DURATION_PATTERN, SIZE_PATTERN, Duration, Exp
 
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
 ALIAS: Final = r"^(?:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}\*?|\*)$"
-GLOB: Final = r"^[A-Za-z0-9._:/*?\[\]!-]{1,128}$"
+GLOB: Final = r"^[A-Za-z0-9._:/*-]{1,128}$"
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+SYSTEM: Final = r"^(?:[A-Za-z0-9*])[A-Za-z0-9._*-]{0,63}$"
 HASH: Final = r"^sha256:[0-9a-f]{64}$"
 PATTERNS: Final = {
     MODEL_NAME: ("is not a model name", "letters, digits and . _ : / -, beginning with a letter or digit, at most 128"),
     ALIAS: ("is not an alias", "a model name, or the beginning of one followed by *"),
     GLOB: ("is not a pattern of model names", "a model name, with * for anything"),
     NAME: ("is not a name", "letters, digits and . _ -, beginning with a letter or digit, at most 64"),
+    SYSTEM: ("is not an application's name", "letters, digits and . _ -, with * for anything, at most 64"),
     HASH: ("is not a key's hash", "sha256: and 64 lower-case hex digits; `gatewayctl keys create` makes one"),
 }
 """What is said when a pattern does not match: (message, hint)."""
@@ -259,5 +261,6 @@ ModelName = Annotated[str, Field(pattern=MODEL_NAME)]
 Alias = Annotated[str, Field(pattern=ALIAS)]
 Glob = Annotated[str, Field(pattern=GLOB)]
 Name = Annotated[str, Field(pattern=NAME)]
+SystemGlob = Annotated[str, Field(pattern=SYSTEM)]
 Hash = Annotated[str, Field(pattern=HASH)]
 Patterns = list[str]

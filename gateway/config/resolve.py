@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from gateway.config import resolved as form
+from gateway.config.access import instant
 from gateway.config.channel import Channel, EngineTls, Plane
 from gateway.config.fields import address_of, url_of
 from gateway.config.limits import Limit, millionths
@@ -13,10 +14,11 @@ from gateway.config.load import Loaded
 from gateway.config.model import FAIL_BACK, Model, Rule, Target
 from gateway.config.registries import registry_of, written
 from gateway.config.registries import resolved as registry_form
+from gateway.config.resolve_access import resolve_access, resolve_places
 from gateway.config.resolve_when import resolve_schedules, resolve_when
 from gateway.config.resolved_limits import Limit as LimitForm
 from gateway.config.scalars import Duration
-from gateway.config.schema import Config, Cors, Http, ListenerTls
+from gateway.config.schema import Config, Cors, Http, Key, ListenerTls
 from gateway.config.tokenizers import BUNDLED, ENGINE, locate
 
 USAGE = {"vllm": "continuous", "sglang": "continuous", "auto": "continuous", "openai": "final", "mindie": "final"}
@@ -51,14 +53,28 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
         tenants={name: tuple(tenant.projects) for name, tenant in config.tenants.items()},
         schedules=resolve_schedules(config.schedules),
         limits=_places(config),
+        access=resolve_places(config),
         referee=form.Referee(url=config.referee.url, on_loss=config.referee.on_loss),
         registries={name: registry_form(name, registry, loaded.path.parent) for name, registry in config.registries.items()},
     )
-    keys = [
-        form.Key(key.id, bytes.fromhex(key.hash[7:]), key.tenant, key.project, tuple(key.models), key.priority, limits=_limits(key.limits))
-        for key in config.keys
-    ]
-    return found, keys
+    return found, [_key(key) for key in config.keys]
+
+
+def _key(key: Key) -> form.Key:
+    previous = key.previous
+    return form.Key(
+        key.id,
+        bytes.fromhex(key.hash[7:]),
+        key.tenant,
+        key.project,
+        access=resolve_access(key),
+        limits=_limits(key.limits),
+        enabled=key.enabled,
+        expires=instant(key.expires) if key.expires else 0.0,
+        previous=bytes.fromhex(previous.hash[7:]) if previous else b"",
+        until=instant(previous.until) if previous else 0.0,
+        systems=tuple(key.systems),
+    )
 
 
 def _places(config: Config) -> dict[str, tuple[LimitForm, ...]]:

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from gateway.config.resolved_access import OPEN, Access
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.config.resolved_registries import Registry
 from gateway.config.resolved_when import Schedule, When
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 
 class Tls(Struct, frozen=True, kw_only=True):
@@ -211,15 +212,23 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class Key(Struct, frozen=True, array_like=True, gc=False):
-    """An API key. digest: SHA-256 of the whole secret, 32 bytes. models: globs (`*` matches anything). priority: 0..9."""
+    """An API key. digest: SHA-256 of the whole secret, 32 bytes. expires: seconds since 1970, 0 = never.
+
+    previous, until: the digest of its secret before, good until then; b"" = none. systems: globs of names that `x-gateway-system` may
+    tell.
+    """
 
     id: str
     digest: bytes
     tenant: str
     project: str
-    models: tuple[str, ...]
-    priority: int = 5
+    access: Access = OPEN
     limits: tuple[Limit, ...] = ()
+    enabled: bool = True
+    expires: float = 0.0
+    previous: bytes = b""
+    until: float = 0.0
+    systems: tuple[str, ...] = ()
 
 
 class Referee(Struct, frozen=True, kw_only=True):
@@ -245,6 +254,8 @@ class Resolved(Struct, frozen=True, kw_only=True):
     schedules: dict[str, Schedule] = {}
     registries: dict[str, Registry] = {}
     limits: dict[str, tuple[Limit, ...]] = {}
+    access: dict[str, Access] = {}
+    """By place: `""` (everybody: addresses alone), `tenants/T`, `tenants/T/projects/P`; those that open everything are not here."""
     referee: Referee = Referee()
 
     def counted(self) -> Limits:

@@ -5,10 +5,26 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
+from gateway.config.access import Apis, Hours, Instant, Ip, Models, Previous, apis_field, hours_field, ip_field, models_field
 from gateway.config.channel import Channel, TlsVersion
-from gateway.config.fields import Bind, Cidr, DurationField, Empty, Glob, Hash, ModelName, Name, Origin, Patterns, SizeField, Whole, Workers
+from gateway.config.fields import (
+    Bind,
+    Cidr,
+    DurationField,
+    Empty,
+    Flag,
+    Hash,
+    ModelName,
+    Name,
+    Origin,
+    Patterns,
+    Referable,
+    SizeField,
+    SystemGlob,
+    Workers,
+)
 from gateway.config.limits import LimitList, Referee, limits_field
 from gateway.config.locate import DATA_DIR
 from gateway.config.model import Model
@@ -79,16 +95,35 @@ class Journal(Part):
     )
 
 
-class Project(Part):
-    """A tenant's project."""
+Priority = Annotated[int | None, Field(ge=0, le=9), Referable]
+MetaValue = Annotated[str, Field(max_length=256)] | int | float | bool
 
+
+def priority_field(otherwise: str) -> Any:
+    said = "Who goes first when a channel's queue is not empty, inside one tenant: 0 to 9, the highest first."
+    return field(f"{said} Default: {otherwise}.", 8, None)
+
+
+class Project(Part):
+    """A tenant's project. What it may not, none of its keys may."""
+
+    models: Models | None = models_field("its keys")
+    apis: Apis = apis_field()
+    ip: Ip | None = ip_field("its keys")
+    priority: Priority = priority_field("the tenant's")
+    hours: Hours = hours_field()
     limits: LimitList = limits_field("all keys of the project together")
 
 
 class Tenant(Part):
-    """Who uses the gateway: a department, a customer."""
+    """Who uses the gateway: a department, a customer. What it may not, none of its keys may."""
 
     projects: Annotated[dict[Name, Annotated[Project, Empty]], Empty] = field("Its projects by name.", {"chatbot": {}}, {})
+    models: Models | None = models_field("its keys")
+    apis: Apis = apis_field()
+    ip: Ip | None = ip_field("its keys")
+    priority: Priority = priority_field("5")
+    hours: Hours = hours_field()
     limits: LimitList = limits_field("all keys of the tenant together")
 
 
@@ -99,11 +134,25 @@ class Key(Part):
     hash: Hash = field("SHA-256 of the whole secret: `sha256:` and 64 hex digits.", "sha256:" + "0f" * 32)
     tenant: str = field("The tenant that uses it.", "retail")
     project: str = field("The tenant's project that uses it.", "chatbot")
-    models: list[Glob] = field("Models it may use, by name or alias; `*` stands for anything.", ["qwen*"])
-    priority: Whole = field(
-        "Who goes first when a channel's queue is not empty, inside one tenant: 0 to 9, the highest first.", 8, 5, ge=0, le=9
+    models: Models = field("Models it may use, by name or alias; `*` stands for anything.", ["qwen*"])
+    apis: Apis = apis_field()
+    ip: Ip | None = ip_field("it")
+    enabled: Flag = field("`false`: it is refused, and open streams end.", False, True)
+    expires: Instant | None = field("From then on it is refused. A date alone is its beginning in UTC.", "2027-01-01", None)
+    previous: Previous | None = field(
+        "Its secret before the last `gatewayctl keys rotate`, as long as that is still good.",
+        {"hash": "sha256:" + "1e" * 32, "until": "2027-01-01T12:00:00Z"},
+        None,
+    )
+    priority: Priority = priority_field("the project's")
+    hours: Hours = hours_field()
+    systems: list[SystemGlob] = field(
+        "Names of calling applications that `x-gateway-system` may tell, for reports; `*` stands for anything. Others are not recorded.",
+        ["crm", "erp-*"],
+        [],
     )
     label: str | None = field("A note for people.", "Ann's notebook", None, max_length=256)
+    meta: Annotated[dict[Name, MetaValue], Empty] = field("Further notes, for reports and scripts.", {"cost_centre": "4711"}, {})
     limits: LimitList = limits_field("this key")
 
 
@@ -147,6 +196,7 @@ class Config(Part):
         "Hours that rules refer to, by name.", {"office": {"zone": "Asia/Shanghai", "when": ["Mon-Fri 09:00-18:00"]}}, {}
     )
     limits: LimitList = limits_field("everybody together")
+    ip: Ip | None = ip_field("anybody")
     tenants: Annotated[dict[Name, Annotated[Tenant, Empty]], Empty] = field(
         "Who uses the gateway.", {"retail": {"projects": {"chatbot": {}}}}, {}
     )

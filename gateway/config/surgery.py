@@ -57,7 +57,7 @@ def scalar(value: Scalar) -> str:
 
 def key_text(key: Key, label: str | None = None) -> str:
     """A key as one line of YAML."""
-    models = ", ".join(json.dumps(model) for model in key.models)
+    models = ", ".join(json.dumps(model) for model in key.access.models.allow)
     note = f", label: {scalar(label)}" if label else ""
     hash = f"sha256:{key.digest.hex()}"
     return (

@@ -1,9 +1,9 @@
 """Limits as they are counted by: which of them a request comes under, and the name of each one's counter. No clock, no I/O."""
 
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Final
 
+from gateway.config.globs import matches
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.windows.rolling import SECONDS
 from gateway.route.schedule import compile_schedule
@@ -94,7 +94,7 @@ def matching(by: Mapping[str, tuple[Limit, ...]], own: Iterable[Limit], key: str
     places = ("", f"models/{model}", f"tenants/{tenant}", f"tenants/{tenant}/projects/{project}")
     found = [(place, limit) for place in places for limit in by.get(place, ())]
     found += [(f"keys/{key}", limit) for limit in own]
-    return [(place, limit) for place, limit in found if not limit.models or any(fnmatchcase(model, glob) for glob in limit.models)]
+    return [(place, limit) for place, limit in found if not limit.models or any(matches(glob, model) for glob in limit.models)]
 
 
 def places_of(by: Mapping[str, tuple[Limit, ...]]) -> dict[str, Placed]:

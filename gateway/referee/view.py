@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from fnmatch import fnmatchcase
 from heapq import nsmallest
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Final
 
+from gateway.config.globs import matches
 from gateway.config.resolved_limits import Limit
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge, Quotas
@@ -120,5 +120,5 @@ def of_model(placed: Iterable[Placed], model: str) -> Iterator[Placed]:
     """Those that requests for a virtual model come under, whoever asks."""
     for place, limit in placed:
         others = place.startswith("models/") and place != f"models/{model}"
-        if not others and any(fnmatchcase(model, glob) for glob in limit.models or ("*",)):
+        if not others and any(matches(glob, model) for glob in limit.models or ("*",)):
             yield place, limit

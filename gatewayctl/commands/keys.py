@@ -56,7 +56,7 @@ def list_keys(session: Session) -> None:
             "id": key.id,
             "tenant": key.tenant,
             "project": key.project,
-            "models": list(key.models),
+            "models": key.models.allow,
             "hash": str(key.hash)[:HASH_SHOWN],
             "label": key.label,
             "live": None if live is None else live.get(key.id) == str(key.hash)[len("sha256:") : HASH_SHOWN],

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.config import edit
 from gateway.config.keys import hash_of, new_id, new_secret
 from gateway.config.resolved import Key
+from gateway.config.resolved_access import Access, Models
 from gatewayctl.trouble import USAGE, Trouble
 
 
@@ -55,9 +56,8 @@ def add(config: Path, wanted: Wanted) -> Added:
     """Write it. Whether it fits the rest of the configuration is for the caller to find out, and to `undo`."""
     id, secret, hashed = _made(wanted)
     file = edit.keys_file(config)
-    key = Key(
-        id=id, digest=bytes.fromhex(hashed.removeprefix("sha256:")), tenant=wanted.tenant, project=wanted.project, models=wanted.models
-    )
+    digest = bytes.fromhex(hashed.removeprefix("sha256:"))
+    key = Key(id=id, digest=digest, tenant=wanted.tenant, project=wanted.project, access=Access(Models(wanted.models)))
     edit.add_key(file, key, wanted.label)
     return Added(id, secret, wanted, file)
 
