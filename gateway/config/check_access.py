@@ -1,0 +1,167 @@
+"""What is wrong with access beyond single fields: names that lead nowhere, and keys that could never do anything."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from gateway.config.access import Ip, ModelSet, Switch
+from gateway.config.globs import matches
+from gateway.config.marks import Loc
+from gateway.config.read import Reading
+from gateway.config.schema import Config, Key, Project, Tenant
+from gateway.config.wording import nearest
+from gateway.errors import Mistake
+
+Meaning = Callable[[str], str | None]
+"""None when a pattern means some model; else what to say."""
+Part = Tenant | Project | Key
+
+
+def access(config: Config, reading: Reading, keys: Sequence[int], meaning: Meaning) -> Iterator[Mistake]:
+    """Of everybody, tenants, projects and keys. keys: where in the file each key stands."""
+    check = _Check(config, reading, meaning)
+    yield from check.ip(config.ip, ("ip",))
+    for name, tenant in config.tenants.items():
+        at: Loc = ("tenants", name)
+        yield from check.part(tenant, at)
+        for project, one in tenant.projects.items():
+            yield from check.part(one, (*at, "projects", project))
+            yield from check.chain([tenant, one], (*at, "projects", project), "project")
+    for number, key in zip(keys, config.keys, strict=True):
+        yield from check.part(key, ("keys", number))
+        tenant_of = config.tenants.get(key.tenant)
+        project_of = tenant_of.projects.get(key.project) if tenant_of else None
+        if tenant_of and project_of:
+            yield from check.chain([tenant_of, project_of, key], ("keys", number), "key")
+
+
+class _Check:
+    def __init__(self, config: Config, reading: Reading, meaning: Meaning) -> None:
+        self.config, self.reading, self.meaning = config, reading, meaning
+        self.names = [(name, (name, *model.aliases)) for name, model in config.models.items()]
+        self._opens = lru_cache(maxsize=10_000)(self._some_model)
+
+    def part(self, part: Part, at: Loc) -> Iterator[Mistake]:
+        if part.models is not None:
+            yield from self._models(part.models, (*at, "models"))
+        yield from _twice(part.apis, (*at, "apis"), self.reading)
+        yield from self.ip(part.ip, (*at, "ip"))
+        seen: dict[tuple[str | None, str | None], int] = {}
+        for number, switch in enumerate(part.hours):
+            here: Loc = (*at, "hours", number)
+            yield from self._switch(switch, here)
+            first = seen.setdefault((switch.during, switch.outside), number)
+            if first != number and not {"models", "priority"}.isdisjoint(part.hours[first].model_fields_set & switch.model_fields_set):
+                yield self.reading.marks.at(here, "these hours are listed twice", f"number {first + 1} counts, as the first; join the two")
+
+    def ip(self, ip: Ip | None, at: Loc) -> Iterator[Mistake]:
+        """Of one place."""
+        if ip is None:
+            return
+        for word, networks in (("allow", ip.allow), ("deny", ip.deny)):
+            yield from _twice(networks, (*at, word), self.reading)
+        allow, deny = _networks(tuple(ip.allow)), _networks(tuple(ip.deny))
+        if allow and all(any(_covers(no, one) for no in deny) for one in allow):
+            yield self.reading.marks.at((*at, "deny"), "every address that `allow` names is denied: nobody could call", None, key=True)
+
+    def chain(self, parts: Sequence[Part], at: Loc, what: str) -> Iterator[Mistake]:
+        """Whether anything is open at all of a key, its project and its tenant."""
+        marks, owner = self.reading.marks, parts[-1]
+        above = " and ".join(("the tenant", "the project")[: len(parts) - 1])
+        sets = tuple(_sets(part) for part in parts)
+        if self.names and not self.reading.broken and not self._opens(sets):
+            word = "models" if "models" in owner.model_fields_set else ""
+            hint = f"no model is open to {above} and to this {what} alike"
+            yield marks.at((*at, word) if word else at, f"this {what} may use no model at all", hint, key=not word)
+        said = [set(part.apis) for part in parts if part.apis]
+        if said and owner.apis and not set.intersection(*said):
+            yield marks.at((*at, "apis"), f"this {what} may call no API at all", f"none of these is open to {above}", key=True)
+        if owner.ip and owner.ip.allow and not _meet(tuple(tuple(part.ip.allow) for part in parts if part.ip and part.ip.allow)):
+            hint = f"none of these addresses is open to {above}"
+            yield marks.at((*at, "ip", "allow"), f"this {what} may be used from no address at all", hint, key=True)
+
+    def _models(self, models: ModelSet, at: Loc) -> Iterator[Mistake]:
+        marks = self.reading.marks
+        listed = isinstance(_written(self.reading, at), list)
+        if not models.allow:
+            yield marks.at(
+                at if listed else (*at, "allow"), "this opens no model at all", 'name some, or write "*" for all', key=not listed
+            )
+        for word, globs in (("allow", models.allow), ("deny", models.deny)):
+            here: Loc = at if listed else (*at, word)
+            for place, glob in enumerate(globs):
+                said = None if self.reading.broken else self.meaning(glob)
+                if said is not None:
+                    yield marks.at((*here, place), f'"{glob}" matches nothing', said)
+
+    def _switch(self, switch: Switch, at: Loc) -> Iterator[Mistake]:
+        marks = self.reading.marks
+        if (switch.during is None) == (switch.outside is None):
+            said = "these hours have no schedule" if switch.during is None else "both during and outside"
+            yield marks.at(at, said, "write during: or outside: and a schedule's name")
+        if switch.models is None and switch.priority is None:
+            yield marks.at(at, "these hours change nothing", "say what is otherwise: models or priority")
+        if switch.models is not None:
+            yield from self._models(switch.models, (*at, "models"))
+        for word, name in (("during", switch.during), ("outside", switch.outside)):
+            if name is not None and not self.reading.broken and name not in self.config.schedules and not self._unread("schedules", name):
+                known = self.config.schedules
+                hint = nearest(name, known) or (f"known are: {', '.join(list(known)[:12])}" if known else "no schedule is configured")
+                yield marks.at((*at, word), f'there is no schedule "{name[:64]}"', hint)
+
+    def _unread(self, section: str, name: str) -> bool:
+        """Whether it is there, with mistakes of its own."""
+        written = self.reading.data.get(section)
+        return isinstance(written, dict) and name in written
+
+    def _some_model(self, sets: tuple[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...], ...]) -> bool:
+        return any(all(any(self._in(one, name, names) for one in some) for some in sets) for _, names in self.names for name in names)
+
+    def _in(self, one: tuple[tuple[str, ...], tuple[str, ...]], name: str, names: tuple[str, ...]) -> bool:
+        allow, deny = one
+        if any(matches(glob, other) for glob in deny for other in names):
+            return False
+        # of a name that ends in * any beginning will do: what callers make of it is theirs
+        begins = name[:-1] if name.endswith("*") else None
+        return any(matches(glob, name) or matches(glob, names[0]) or (begins is not None and glob.startswith(begins)) for glob in allow)
+
+
+def _sets(part: Part) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """The model sets that count at some time or other."""
+    sets = [part.models or ModelSet(), *(switch.models for switch in part.hours if switch.models is not None)]
+    return tuple((tuple(one.allow), tuple(one.deny)) for one in sets)
+
+
+@lru_cache(maxsize=10_000)
+def _networks(texts: tuple[str, ...]) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(text) for text in texts]
+
+
+def _covers(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+    return one.version == other.version and other.subnet_of(one)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=10_000)
+def _meet(allowed: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether some address is in all of these lists of networks."""
+    found = _networks(allowed[0])
+    for texts in allowed[1:]:
+        others = _networks(texts)
+        found = [one if _covers(other, one) else other for one in found for other in others if _covers(one, other) or _covers(other, one)]
+    return bool(found)
+
+
+def _written(reading: Reading, at: Loc) -> object:
+    data: object = reading.data
+    for step in at:
+        if isinstance(data, dict) or (isinstance(data, list) and isinstance(step, int) and step < len(data)):
+            data = data.get(step) if isinstance(data, dict) else data[step]  # type: ignore[index]
+    return data
+
+
+def _twice(values: Sequence[str], at: Loc, reading: Reading) -> Iterator[Mistake]:
+    seen: dict[str, int] = {}
+    for number, value in enumerate(values):
+        first = seen.setdefault(value, number)
+        if first != number:
+            yield reading.marks.at((*at, number), "this is listed twice", f"first as number {first + 1}")
