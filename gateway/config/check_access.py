@@ -69,7 +69,8 @@ class _Check:
         marks, owner = self.reading.marks, parts[-1]
         above = " and ".join(("the tenant", "the project")[: len(parts) - 1])
         sets = tuple(_sets(part) for part in parts)
-        if self.names and not self.reading.broken and not self._opens(sets):
+        unknown = any(not allow or any(map(self.meaning, allow)) for one in sets for allow, _ in one)  # which is said already
+        if self.names and not self.reading.broken and not unknown and self._opens(sets[:-1]) and not self._opens(sets):
             word = "models" if "models" in owner.model_fields_set else ""
             hint = f"no model is open to {above} and to this {what} alike"
             yield marks.at((*at, word) if word else at, f"this {what} may use no model at all", hint, key=not word)

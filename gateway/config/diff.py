@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.config.resolved import Key, Resolved
-from gateway.config.resolved_access import OPEN, Access
+from gateway.config.resolved_access import OPEN, Access, Switch
 from gateway.config.scalars import duration_text, size_text
 
 Pair = tuple[Resolved, list[Key]]
@@ -70,11 +70,18 @@ def _places(word: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Cha
 
 def _access(path: str, old: Access, new: Access) -> Iterator[Change]:
     """In the words of the YAML."""
-    for word, named in (("allow", "ip.allow"), ("deny", "ip.deny"), *((one, one) for one in ("models", "apis", "priority", "hours"))):
-        before, after = getattr(old, word), getattr(new, word)
-        if word == "priority":
-            before, after = (None if value < 0 else value for value in (before, after))
-        yield from _values(f"{path}.{named}".lstrip("."), before, after)
+    path = f"{path}." if path else ""
+    yield from _values(f"{path}models", old.models.allow, new.models.allow)
+    yield from _values(f"{path}models.deny", old.models.deny, new.models.deny)
+    yield from _values(f"{path}ip.allow", old.allow, new.allow)
+    yield from _values(f"{path}ip.deny", old.deny, new.deny)
+    yield from _values(f"{path}apis", old.apis, new.apis)
+    yield from _values(f"{path}priority", _said(old.priority), _said(new.priority))
+    yield from _values(f"{path}hours", old.hours, new.hours)
+
+
+def _said(priority: int) -> int | None:
+    return None if priority < 0 else priority
 
 
 def _members(section: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
@@ -167,6 +174,10 @@ def _shown(path: str, value: Any) -> str:
         return str(value.url)
     if hasattr(value, "weight"):
         return f"{value.channel} (weight {value.weight})"
+    if isinstance(value, Switch):
+        models = "" if value.models is None else f" models {_shown(path, value.models.allow)}"
+        priority = "" if value.priority < 0 else f" priority {value.priority}"
+        return f"{'during' if value.during else 'outside'} {value.during or value.outside}:{models}{priority}"
     if hasattr(value, "count") and hasattr(value, "per"):
         return f"{value.word} {value.max}{f' per {value.per}' if value.per else ''}"
     if _word(path) == "expires":

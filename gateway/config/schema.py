@@ -23,6 +23,7 @@ from gateway.config.fields import (
     Referable,
     SizeField,
     SystemGlob,
+    Word,
     Workers,
 )
 from gateway.config.limits import LimitList, Referee, limits_field
@@ -96,7 +97,7 @@ class Journal(Part):
 
 
 Priority = Annotated[int | None, Field(ge=0, le=9), Referable]
-MetaValue = Annotated[str, Field(max_length=256)] | int | float | bool
+MetaText = Annotated[str, Field(max_length=256), Word]
 
 
 def priority_field(otherwise: str) -> Any:
@@ -152,7 +153,7 @@ class Key(Part):
         [],
     )
     label: str | None = field("A note for people.", "Ann's notebook", None, max_length=256)
-    meta: Annotated[dict[Name, MetaValue], Empty] = field("Further notes, for reports and scripts.", {"cost_centre": "4711"}, {})
+    meta: Annotated[dict[Name, MetaText], Empty] = field("Further notes, for reports and scripts.", {"cost_centre": "4711"}, {})
     limits: LimitList = limits_field("this key")
 
 
