@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
 
 from gateway.config.access import Ip, ModelSet, Switch
 from gateway.config.globs import matches
@@ -17,35 +18,46 @@ Meaning = Callable[[str], str | None]
 Part = Tenant | Project | Key
 
 
+Set = tuple[tuple[str, ...], tuple[str, ...]]
+"""Globs that allow, globs that deny."""
+Sets = tuple[Set, ...]
+"""Those of one place that count at some time or other."""
+_EVERY: Set = (("*",), ())
+NOTHING, UNKNOWN, SOME = range(3)
+
+
 def access(config: Config, reading: Reading, keys: Sequence[int], meaning: Meaning) -> Iterator[Mistake]:
     """Of everybody, tenants, projects and keys. keys: where in the file each key stands."""
     check = _Check(config, reading, meaning)
     yield from check.ip(config.ip, ("ip",))
+    above: dict[tuple[str, str], list[Tenant | Project]] = {}
     for name, tenant in config.tenants.items():
         at: Loc = ("tenants", name)
         yield from check.part(tenant, at)
         for project, one in tenant.projects.items():
+            above[name, project] = [tenant, one]
             yield from check.part(one, (*at, "projects", project))
-            yield from check.chain([tenant, one], (*at, "projects", project), "project")
+            yield from check.chain([tenant], one, (*at, "projects", project), "project")
     for number, key in zip(keys, config.keys, strict=True):
         yield from check.part(key, ("keys", number))
-        tenant_of = config.tenants.get(key.tenant)
-        project_of = tenant_of.projects.get(key.project) if tenant_of else None
-        if tenant_of and project_of:
-            yield from check.chain([tenant_of, project_of, key], ("keys", number), "key")
+        if (key.tenant, key.project) in above:
+            yield from check.chain(above[key.tenant, key.project], key, ("keys", number), "key")
 
 
 class _Check:
     def __init__(self, config: Config, reading: Reading, meaning: Meaning) -> None:
         self.config, self.reading, self.meaning = config, reading, meaning
         self.names = [(name, (name, *model.aliases)) for name, model in config.models.items()]
-        self._opens = lru_cache(maxsize=10_000)(self._some_model)
+        self._reach = lru_cache(maxsize=10_000)(self._reaches)
+        self._above: dict[int, tuple[Sets, ...]] = {}
 
     def part(self, part: Part, at: Loc) -> Iterator[Mistake]:
         if part.models is not None:
             yield from self._models(part.models, (*at, "models"))
-        yield from _twice(part.apis, (*at, "apis"), self.reading)
-        yield from self.ip(part.ip, (*at, "ip"))
+        if part.apis:
+            yield from _twice(part.apis, (*at, "apis"), self.reading)
+        if part.ip is not None:
+            yield from self.ip(part.ip, (*at, "ip"))
         seen: dict[tuple[str | None, str | None], int] = {}
         for number, switch in enumerate(part.hours):
             here: Loc = (*at, "hours", number)
@@ -64,36 +76,45 @@ class _Check:
         if allow and all(any(_covers(no, one) for no in deny) for one in allow):
             yield self.reading.marks.at((*at, "deny"), "every address that `allow` names is denied: nobody could call", None, key=True)
 
-    def chain(self, parts: Sequence[Part], at: Loc, what: str) -> Iterator[Mistake]:
-        """Whether anything is open at all of a key, its project and its tenant."""
-        marks, owner = self.reading.marks, parts[-1]
-        above = " and ".join(("the tenant", "the project")[: len(parts) - 1])
-        sets = tuple(_sets(part) for part in parts)
-        unknown = any(not allow or any(map(self.meaning, allow)) for one in sets for allow, _ in one)  # which is said already
-        if self.names and not self.reading.broken and not unknown and self._opens(sets[:-1]) and not self._opens(sets):
-            word = "models" if "models" in owner.model_fields_set else ""
-            hint = f"no model is open to {above} and to this {what} alike"
-            yield marks.at((*at, word) if word else at, f"this {what} may use no model at all", hint, key=not word)
-        said = [set(part.apis) for part in parts if part.apis]
-        if said and owner.apis and not set.intersection(*said):
-            yield marks.at((*at, "apis"), f"this {what} may call no API at all", f"none of these is open to {above}", key=True)
-        if owner.ip and owner.ip.allow and not _meet(tuple(tuple(part.ip.allow) for part in parts if part.ip and part.ip.allow)):
-            hint = f"none of these addresses is open to {above}"
-            yield marks.at((*at, "ip", "allow"), f"this {what} may be used from no address at all", hint, key=True)
+    def chain(self, above: Sequence[Tenant | Project], owner: Project | Key, at: Loc, what: str) -> Iterator[Mistake]:
+        """Whether anything is open at all of a key, its project and its tenant. above: the places over `owner`, always the same list."""
+        marks = self.reading.marks
+        places = " and ".join(("the tenant", "the project")[: len(above)])
+        if self.names and not self.reading.broken:
+            over = self._above.get(id(above[-1]))
+            if over is None:
+                over = self._above[id(above[-1])] = tuple(map(_sets, above))
+            if self._reach(over, _sets(owner)) == NOTHING and self._reach(over, ()) == SOME:
+                here: Loc = (*at, "models") if "models" in owner.model_fields_set else at
+                hint = f"no model is open to {places} and to this {what} alike"
+                yield marks.at(here, f"this {what} may use no model at all", hint, key=here is at)
+        if owner.apis and (said := [set(part.apis) for part in above if part.apis]) and not set.intersection(set(owner.apis), *said):
+            yield marks.at((*at, "apis"), f"this {what} may call no API at all", f"none of these is open to {places}", key=True)
+        if owner.ip and owner.ip.allow:
+            allowed = [part.ip.allow for part in (*above, owner) if part.ip and part.ip.allow]
+            if not _meet(tuple(map(tuple, allowed))):
+                hint = f"none of these addresses is open to {places}"
+                yield marks.at((*at, "ip", "allow"), f"this {what} may be used from no address at all", hint, key=True)
 
     def _models(self, models: ModelSet, at: Loc) -> Iterator[Mistake]:
         marks = self.reading.marks
-        listed = isinstance(_written(self.reading, at), list)
-        if not models.allow:
-            yield marks.at(
-                at if listed else (*at, "allow"), "this opens no model at all", 'name some, or write "*" for all', key=not listed
-            )
         for word, globs in (("allow", models.allow), ("deny", models.deny)):
-            here: Loc = at if listed else (*at, word)
+            if all(glob == "*" for glob in globs) and globs:
+                continue
+            if not globs and word == "allow":
+                listed = self._listed(at)
+                yield marks.at(at if listed else (*at, word), "this opens no model", 'name some, or write "*" for all', key=not listed)
             for place, glob in enumerate(globs):
                 said = None if self.reading.broken else self.meaning(glob)
                 if said is not None:
-                    yield marks.at((*here, place), f'"{glob}" matches nothing', said)
+                    yield marks.at((*at, place) if self._listed(at) else (*at, word, place), f'"{glob}" matches nothing', said)
+
+    def _listed(self, at: Loc) -> bool:
+        """Whether models are written as a list alone."""
+        data: Any = self.reading.data
+        for step in at:
+            data = data[step]
+        return isinstance(data, list)
 
     def _switch(self, switch: Switch, at: Loc) -> Iterator[Mistake]:
         marks = self.reading.marks
@@ -115,10 +136,16 @@ class _Check:
         written = self.reading.data.get(section)
         return isinstance(written, dict) and name in written
 
-    def _some_model(self, sets: tuple[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...], ...]) -> bool:
-        return any(all(any(self._in(one, name, names) for one in some) for some in sets) for _, names in self.names for name in names)
+    def _reaches(self, above: tuple[Sets, ...], own: Sets) -> int:
+        """Whether some model is open everywhere. UNKNOWN: a pattern means nothing, which is said already."""
+        places = (*above, own) if own else above
+        if any(not allow or any(map(self.meaning, allow)) for sets in places for allow, _ in sets):
+            return UNKNOWN
+        found = any(all(any(self._in(one, name, names) for one in sets) for sets in places) for _, names in self.names for name in names)
+        return SOME if found else NOTHING
 
-    def _in(self, one: tuple[tuple[str, ...], tuple[str, ...]], name: str, names: tuple[str, ...]) -> bool:
+    @staticmethod
+    def _in(one: Set, name: str, names: tuple[str, ...]) -> bool:
         allow, deny = one
         if any(matches(glob, other) for glob in deny for other in names):
             return False
@@ -127,10 +154,12 @@ class _Check:
         return any(matches(glob, name) or matches(glob, names[0]) or (begins is not None and glob.startswith(begins)) for glob in allow)
 
 
-def _sets(part: Part) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """The model sets that count at some time or other."""
-    sets = [part.models or ModelSet(), *(switch.models for switch in part.hours if switch.models is not None)]
-    return tuple((tuple(one.allow), tuple(one.deny)) for one in sets)
+def _sets(part: Part) -> Sets:
+    models = part.models
+    sets: Sets = (_EVERY if models is None else (tuple(models.allow), tuple(models.deny)),)
+    if part.hours:
+        sets += tuple((tuple(one.models.allow), tuple(one.models.deny)) for one in part.hours if one.models is not None)
+    return sets
 
 
 @lru_cache(maxsize=10_000)
@@ -150,14 +179,6 @@ def _meet(allowed: tuple[tuple[str, ...], ...]) -> bool:
         others = _networks(texts)
         found = [one if _covers(other, one) else other for one in found for other in others if _covers(one, other) or _covers(other, one)]
     return bool(found)
-
-
-def _written(reading: Reading, at: Loc) -> object:
-    data: object = reading.data
-    for step in at:
-        if isinstance(data, dict) or (isinstance(data, list) and isinstance(step, int) and step < len(data)):
-            data = data.get(step) if isinstance(data, dict) else data[step]  # type: ignore[index]
-    return data
 
 
 def _twice(values: Sequence[str], at: Loc, reading: Reading) -> Iterator[Mistake]:

@@ -36,6 +36,8 @@ def explain(path: str) -> Explained:
 
 def default_of(info: FieldInfo) -> Any:
     """A field's default as it would be written; None when it has none of its own."""
+    if info.default_factory in (list, dict):
+        return info.default_factory()
     if info.is_required() or info.default_factory is not None:
         return None
     return value_of(info.default)
