@@ -40,9 +40,8 @@ def test_everything_is_shown_with_its_default_and_as_it_was_written(tmp_path):
     assert shown["http"]["body"] == "20MB" and shown["http"]["header"] == "16KiB" and isinstance(shown["workers"], int) and shown["node"]
     assert shown["models"]["qwen"]["targets"] == [{"channel": "gpu", "model": "m", "weight": 1}]
     assert shown["keys"] == [{"id": "k1", "hash": "***", "tenant": "t", "project": "p", "models": ["qwen"], "priority": 5, "limits": []}]
-    assert shown["listeners"] == {"api": {"bind": "127.0.0.1:8080", "serves": "api"}} and shown["tenants"] == {
-        "t": {"projects": {"p": {"limits": []}}, "limits": []}
-    }
+    assert shown["listeners"] == {"api": {"bind": "127.0.0.1:8080", "serves": "api", "proxy_protocol": False}}
+    assert shown["tenants"] == {"t": {"projects": {"p": {"limits": []}}, "limits": []}}
     assert "canary" not in json.dumps(shown) and "caca" not in json.dumps(shown)
 
 
