@@ -32,6 +32,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.config["http"] = {"trusted_proxies": ["127.0.0.1/32", "10.0.0.0/8"]}
         for name, more in (("proxied", {}), ("both", {"tls": certificate(folder / "tls", "first")})):
             rig.config["listeners"][name] = {"bind": f"127.0.0.1:{free_port()}", "proxy_protocol": True, **more}
+        rig.config["listeners"]["six"] = {"bind": f"[::]:{free_port()}", "proxy_protocol": True}
         await rig.start()
         yield rig
 
@@ -126,6 +127,12 @@ async def test_a_header_that_waits_for_its_end_costs_no_cpu(rig):
     before = used()
     assert (await said(port(rig), LINE[:-1], 1.0, LINE[-1:] + HEALTH)).startswith(b"HTTP/1.1 200 ")
     assert used() - before < 40, "ticks of 10 ms: a loop that wakes for bytes it has seen would use a hundred"
+
+
+async def test_an_address_for_ipv4_and_ipv6_knows_its_proxies_too(rig):
+    assert (await said(port(rig, "six"), LINE6 + call("six"))).startswith(b"HTTP/1.1 200 ")
+    assert (await rig.record(trace="six"))["ip"] == "2001:db8::7"
+    assert await said(port(rig, "six"), LINE6 + call("stranger"), peer="127.0.0.2", within=2) == b""
 
 
 async def test_several_requests_of_one_connection_have_one_address(rig):

@@ -80,6 +80,7 @@ class GreetingGate:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: asyncio.TimerHandle | None = None
+        self._port = sock.getsockname()[1]
         self._quiet, self._unsaid = 0.0, 0
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._accept)
@@ -159,7 +160,7 @@ class GreetingGate:
             log.debug("a connection from %s was closed: %s", peer, why)
             return
         before = f"; {self._unsaid} more like it since the last such line" if self._unsaid else ""
-        log.warning("port %d: a connection from %s was closed: %s%s", self._sock.getsockname()[1], peer, why, before)
+        log.warning("port %d: a connection from %s was closed: %s%s", self._port, peer, why, before)
         self._quiet, self._unsaid = now + QUIET, 0
 
     async def _speak_tls(self, sock: socket.socket, made: Callable[[], asyncio.Protocol], context: ssl.SSLContext | None) -> bool:
