@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from gateway.accept.caller import Door
-from gateway.accept.gate import PlainGate, TlsGate
+from gateway.accept.gate import Gate, open_gate
 from gateway.builder import Builder
 from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.client import BusClient
@@ -70,7 +70,7 @@ class Worker:
         self._watch = Watch(lambda: self._live.current.channels if self._live.current is not None else {}, self._measured)
         self._shared.notice = self._watch.notice
         self._prepared: tuple[Builder, Snapshot] | None = None
-        self._gates: dict[Address, PlainGate | TlsGate] = {}
+        self._gates: dict[Address, Gate] = {}
         self._fitting = asyncio.Lock()
         self._door: Door | None = None
         self._late, self._lost = "", 0
@@ -199,28 +199,23 @@ class Worker:
     # -- addresses ------------------------------------------------------------------------------------------------
 
     async def _fit_gates(self) -> None:
-        """After a change: a new address gets a gate; one that became TLS, or stopped being it, gets another."""
+        """After a change: a new address gets a gate; one that speaks TLS or the PROXY protocol now, or no longer, gets another."""
         async with self._fitting:
             for address, sock in list(self._sockets.items()):
                 listener = self._listener(address)
                 if listener is None or self._ended.done():
                     continue  # the configuration that names it, or no longer does, is about to come
                 gate = self._gates.get(address)
-                if gate is not None and (listener.tls is None) != isinstance(gate, PlainGate):
+                if gate is not None and not gate.fits(listener):
                     self._gates.pop(address).close()
                     gate = None
                 if gate is None:
-                    await self._open_gate(address, sock, tls=listener.tls is not None)
+                    await self._open_gate(address, sock, listener)
 
-    async def _open_gate(self, address: Address, sock: socket.socket, *, tls: bool) -> None:
+    async def _open_gate(self, address: Address, sock: socket.socket, listener: Any) -> None:
         """The gate owns a duplicate, so that it can be changed later."""
         assert self._door is not None
-        duplicate = sock.dup()
-        gate: PlainGate | TlsGate
-        if tls:
-            gate = TlsGate(duplicate, self._door, lambda: self._context(address))
-        else:
-            gate = await PlainGate.open(duplicate, self._door)
+        gate = await open_gate(sock.dup(), self._door, listener, lambda: self._context(address), self._trusts)
         if self._sockets.get(address) is sock:
             self._gates[address] = gate
         else:  # taken away meanwhile
@@ -234,6 +229,11 @@ class Worker:
         listener = self._listener(address)
         assert self._live.current is not None
         return self._live.current.tls.get(listener.name) if listener is not None else None
+
+    def _trusts(self, peer: str) -> bool:
+        assert self._live.current is not None
+        proxies = self._live.current.proxies
+        return proxies is not None and proxies.trust(peer)
 
     # -- what the supervisor says -----------------------------------------------------------------------------------
 

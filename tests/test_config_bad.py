@@ -154,6 +154,24 @@ BAD: dict[str, tuple[str, str, str]] = {
         "metrics and api cannot share an address",
         "",
     ),
+    # -- the PROXY protocol
+    "proxied metrics": (
+        'version: 1\nhttp: {trusted_proxies: [10.0.0.1/32]}\nlisteners:\n  a: {bind: ":80"}\n'
+        '  m: {bind: ":81", serves: metrics, proxy_protocol: ▸true}\n',
+        "proxy_protocol is only for listeners that serve api",
+        "remove it",
+    ),
+    "proxied by nobody": (
+        'version: 1\nlisteners: {a: {bind: ":80", proxy_protocol: ▸true}}\n',
+        "proxy_protocol without http.trusted_proxies",
+        "nobody would be believed",
+    ),
+    "proxied by what is no network": (
+        'version: 1\nlisteners: {a: {bind: ":80", proxy_protocol: true}}\nhttp: {trusted_proxies: [▸10.0.0.1/8]}\n',
+        "is not a network",
+        "10.0.0.0/8?",
+    ),
+    "proxied, perhaps": ('version: 1\nlisteners: {a: {bind: ":80", proxy_protocol: ▸v2}}\n', "neither true nor false", ""),
     # -- references
     "env": ('version: 1\nnode: ▸"${env:NOT_SET}"\n'.replace('▸"', '"▸'), "the environment variable NOT_SET is not set", "NOT_SET:-default"),
     "env, later in the text": ("version: 1\nnode: abc-▸${env:NOT_SET}\n", "NOT_SET is not set", ""),

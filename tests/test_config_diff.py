@@ -35,6 +35,11 @@ keys:
         ("# x", "", []),
         ("node: a", "node: b", ["node a -> b"]),
         (":8080", "127.0.0.1:8081", ["listeners.api.host 0.0.0.0 -> 127.0.0.1", "listeners.api.port 8080 -> 8081"]),
+        (
+            '":8080"}}\nhttp: {',
+            '":8080", proxy_protocol: true}}\nhttp: {trusted_proxies: [10.0.0.1/32], ',
+            ["http.trusted_proxies [] -> [10.0.0.1/32]", "listeners.api.proxy_protocol false -> true"],
+        ),
         ("body: 64MiB", "body: 20MB", ["http.body 64MiB -> 20000000B"]),
         (', cors: {origins: ["https://a.example"]}', "", ["http.cors set -> none"]),
         ("https://a.example", "*", ["http.cors.origins [https://a.example] -> [*]"]),

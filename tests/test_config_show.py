@@ -42,7 +42,7 @@ def test_everything_is_shown_with_its_default_and_as_it_was_written(tmp_path):
     rest = {"apis": [], "enabled": True, "hours": [], "systems": [], "meta": {}, "limits": []}
     models = {"allow": ["qwen"], "deny": []}
     assert shown["keys"] == [{"id": "k1", "hash": "***", "tenant": "t", "project": "p", "models": models, **rest}]
-    assert shown["listeners"] == {"api": {"bind": "127.0.0.1:8080", "serves": "api"}} and shown["tenants"] == {
+    assert shown["listeners"] == {"api": {"bind": "127.0.0.1:8080", "serves": "api", "proxy_protocol": False}} and shown["tenants"] == {
         "t": {"projects": {"p": {"apis": [], "hours": [], "limits": []}}, "apis": [], "hours": [], "limits": []}
     }
     assert "canary" not in json.dumps(shown) and "caca" not in json.dumps(shown)

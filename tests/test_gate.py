@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gateway.accept import gate
-from gateway.accept.gate import TlsGate
+from gateway.accept.gate import GreetingGate
 from tests.harness import Rig, eventually, free_port
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -185,7 +185,7 @@ async def test_without_descriptors_the_gate_takes_a_breath(monkeypatch: pytest.M
     with Full() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        door: TlsGate = TlsGate(listening, lambda: None, lambda: None)  # type: ignore[arg-type]
+        door = GreetingGate(listening, lambda: None, context=lambda: None)  # type: ignore[arg-type]
         with socket.create_connection(listening.getsockname()):
             await eventually(lambda: tries == 3)
         door.close()

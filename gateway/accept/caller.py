@@ -72,8 +72,9 @@ class Door(web.Server):
         self._options: dict[str, Any] = {}
         self.adopt(header=header, keepalive=keepalive, write_idle=write_idle)
 
-    def __call__(self) -> RequestHandler:
-        return Caller(self, loop=self._loop, **self._options)
+    def __call__(self, ip: str = "") -> RequestHandler:
+        """ip: the caller's address; "" = the connection's peer."""
+        return Caller(self, ip, loop=self._loop, **self._options)
 
     def adopt(self, *, header: int, keepalive: float, write_idle: float) -> None:
         """Limits for connections that come from now on. header: bytes of a line or field; the rest seconds."""
@@ -132,7 +133,7 @@ class Caller(RequestHandler):
         "streaming",
     )
 
-    def __init__(self, door: Door, **options: Any) -> None:
+    def __init__(self, door: Door, ip: str, **options: Any) -> None:
         super().__init__(door, **options)
         self.door = door
         self.feeder: Paused | None = None
@@ -142,7 +143,7 @@ class Caller(RequestHandler):
         self.chunked = True
         self.opening = b""
         self.close_after = False
-        self.ip = ""
+        self.ip = ip
         self.late = door.refuse_late
         self.stalled: asyncio.TimerHandle | None = None
         self.stalled_size = 0
@@ -151,8 +152,9 @@ class Caller(RequestHandler):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "set_write_buffer_limits")
         transport.set_write_buffer_limits(high=WRITE_HIGH)
-        peer = transport.get_extra_info("peername")
-        self.ip = peer[0] if isinstance(peer, tuple) else ""
+        if not self.ip:
+            peer = transport.get_extra_info("peername")
+            self.ip = peer[0] if isinstance(peer, tuple) else ""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_stall()

@@ -34,6 +34,7 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     """All mistakes beyond single fields. `config` may lack the parts that were wrong; their names still count as known."""
     marks = reading.marks
     found = [*_api(config, reading), *listeners(config, marks), *certificates(config, marks, facts.files), *_http(config, marks)]
+    found += _proxied(config, reading)
     for name, channel in config.channels.items():
         found += _channel(name, channel, marks)
     channels = _names(reading, "channels", config.channels)
@@ -59,6 +60,20 @@ def _api(config: Config, reading: Reading) -> Iterator[Mistake]:
     unread = len(_names(reading, "listeners", {})) > len(config.listeners)
     if not unread and not any(listener.serves == "api" for listener in config.listeners.values()):
         yield reading.marks.at(("listeners",), "no listener serves api", 'add one: api: {bind: "127.0.0.1:8080"}', key=True)
+
+
+def _proxied(config: Config, reading: Reading) -> Iterator[Mistake]:
+    written = reading.data.get("http")
+    believed = config.http.trusted_proxies or (isinstance(written, dict) and written.get("trusted_proxies"))
+    for name, listener in config.listeners.items():
+        if not listener.proxy_protocol:
+            continue
+        at: Loc = ("listeners", name, "proxy_protocol")
+        if listener.serves != "api":
+            yield reading.marks.at(at, "proxy_protocol is only for listeners that serve api", "remove it")
+        elif not believed:
+            hint = "nobody would be believed; name the proxies: http: {trusted_proxies: [10.0.0.1/32]}"
+            yield reading.marks.at(at, "proxy_protocol without http.trusted_proxies", hint)
 
 
 def _http(config: Config, marks: Marks) -> Iterator[Mistake]:

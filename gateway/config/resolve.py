@@ -31,8 +31,8 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
     listeners = []
     for name, listener in config.listeners.items():
         at = address_of(listener.bind)
-        tls = _tls(listener.tls, certificates)
-        listeners.append(form.Listener(name=name, host=at.host, port=at.port, serves=listener.serves, tls=tls))
+        tls, proxied = _tls(listener.tls, certificates), listener.proxy_protocol
+        listeners.append(form.Listener(name=name, host=at.host, port=at.port, serves=listener.serves, tls=tls, proxy_protocol=proxied))
     journal = config.journal
     found = form.Resolved(
         node=config.node or host_name(),

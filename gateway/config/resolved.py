@@ -37,13 +37,14 @@ class Cors(Struct, frozen=True, kw_only=True):
 
 
 class Listener(Struct, frozen=True, kw_only=True):
-    """An address that the gateway answers on. serves: `api` or `metrics`."""
+    """An address that the gateway answers on. serves: `api` or `metrics`. proxy_protocol: each connection begins with its header."""
 
     name: str
     host: str
     port: int
     serves: str
     tls: Tls | None = None
+    proxy_protocol: bool = False
 
 
 class Http(Struct, frozen=True, kw_only=True):

@@ -48,6 +48,11 @@ class Listener(Part):
     bind: Bind = field("Address and port: `host:port`, `:port` for every IPv4 address, `[::]:port` for every address.", "0.0.0.0:8080")
     serves: Literal["api", "metrics"] = field("`api`: the OpenAI surface and health. `metrics`: Prometheus' /metrics.", "metrics", "api")
     tls: ListenerTls | None = field("TLS. Without it the listener speaks plain HTTP.", {"cert": "tls.crt", "key": "tls.key"}, None)
+    proxy_protocol: Flag = field(
+        "Only `http.trusted_proxies` may connect, and say in a header of the PROXY protocol (v1 or v2) who is calling.",
+        True,
+        False,
+    )
 
 
 class Cors(Part):
@@ -74,7 +79,7 @@ class Http(Part):
     drain_timeout: DurationField = duration(
         "10m", "How long requests in flight may still take when a worker is replaced or the service stops.", "2m", "0s"
     )
-    trusted_proxies: list[Cidr] = field("Proxies whose X-Forwarded-For is believed.", ["10.0.0.1/32"], [])
+    trusted_proxies: list[Cidr] = field("Proxies whose X-Forwarded-For or PROXY header is believed.", ["10.0.0.1/32"], [])
     cors: Cors | None = field("Browser pages of other origins that may call. Without it: none.", {"origins": ["*"]}, None)
 
 
