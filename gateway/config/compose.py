@@ -13,6 +13,7 @@ import yaml
 from yaml._yaml import CParser, Mark
 
 from gateway.config.expand import read_small, why
+from gateway.config.key_lines import key_lines
 from gateway.config.scalars import plain
 
 MOST_BYTES: Final = 8 * 1024 * 1024
@@ -100,6 +101,15 @@ def _unreadable(path: Path, error: OSError) -> str:
 
 def compose(path: Path, text: str) -> yaml.Node | None:
     """The tree of one file; None when it holds only comments. Raises BadFile with the parser's place."""
+    lines = key_lines(str(path), text)
+    if lines is not None:
+        node = _composed(path, lines.rest)
+        if lines.put_back(node):
+            return node
+    return _composed(path, text)
+
+
+def _composed(path: Path, text: str) -> yaml.Node | None:
     if _maybe_anchor.search(text):
         _refuse_anchors(text)
     stream = _Stream(text.encode())

@@ -15,6 +15,7 @@ import yaml
 
 from gateway.config.compose import MOST_BYTES, BadFile, compose, empty, is_null, position, read_text
 from gateway.config.expand import ExpandError, expand
+from gateway.config.key_lines import KeyLine
 from gateway.config.marks import Loc, Marks, Pair, dotted
 from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
 from gateway.config.scalars import Expanded, plain
@@ -206,6 +207,8 @@ class Reading:
         """A node as plain data. Places of files (TLS, data_dir) are made absolute here, where their file is known."""
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, loc)
+        if isinstance(node, KeyLine):
+            return node.data()
         if node.tag:
             self.mistakes.append(self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here"))
             return None

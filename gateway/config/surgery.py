@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 
 from gateway.config.compose import BadFile, compose, empty, is_null, position
+from gateway.config.key_lines import KeyLine
 from gateway.config.resolved import Key
 from gateway.config.scalars import plain
 from gateway.errors import ConfigError, Mistake
@@ -39,6 +40,8 @@ def tree(text: str, path: Path) -> yaml.MappingNode:
 
 def data(node: yaml.Node) -> Any:
     """A tree as nested raw text, to compare what an edit changed."""
+    if isinstance(node, KeyLine):
+        return node.raw()
     if isinstance(node, yaml.MappingNode):
         return {key.value: data(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
