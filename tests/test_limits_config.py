@@ -1,16 +1,12 @@
 """Limits in YAML: what they become, and what is refused where: `▸` marks the place."""
 
-from pathlib import Path
-
 import pytest
 
 from gateway.config.diff import diff
-from gateway.config.load import ConfigError, Mistake, load
-from gateway.config.report import render
 from gateway.config.resolve import resolve
-from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.rules import Hours, Rule, matching
+from tests.config_text import loaded, mistakes, only
 
 HEAD = f"""version: 1
 channels: {{gpu: {{engine: vllm, endpoints: ["http://10.0.0.6:8000"]}}}}
@@ -34,27 +30,12 @@ def text(**lists: str) -> str:
     return found
 
 
-def resolved(folder: Path, written: str) -> tuple[Resolved, list[Key]]:
-    (folder / "gateway.yaml").write_text(written)
-    try:
-        return resolve(load(folder / "gateway.yaml", {}))
-    except ConfigError as error:
-        raise AssertionError(render(error.mistakes)) from None
-
-
-def mistakes(folder: Path, written: str) -> list[Mistake]:
-    (folder / "gateway.yaml").write_text(written)
-    with pytest.raises(ConfigError) as caught:
-        load(folder / "gateway.yaml", {})
-    return caught.value.mistakes
-
-
 def test_each_place_has_its_own(tmp_path):
     lists = {
         word: f"[{{count: requests, max: {number}, per: minute}}]"
         for number, word in enumerate(("GLOBAL", "TENANT", "PROJECT", "MODEL", "KEY"))
     }
-    config, keys = resolved(tmp_path, text(**lists))
+    config, keys = resolve(loaded(tmp_path, text(**lists)))
     assert {place: limits[0].max for place, limits in config.limits.items()} == {
         "": 0, "tenants/retail": 1, "tenants/retail/projects/chat": 2, "models/qwen": 3,
     }  # fmt: skip
@@ -65,13 +46,13 @@ def test_each_place_has_its_own(tmp_path):
 
 def test_everything_that_can_be_said(tmp_path):
     said = 'name: n, count: total_tokens, max: "2000000", per: day, zone: "+08:00", during: office, each: address, models: [qw*]'
-    config, _ = resolved(tmp_path, text(GLOBAL=f"[{{{said}, shadow: true}}]") + "referee: {url: local, on_loss: refuse}\n")
+    config, _ = resolve(loaded(tmp_path, text(GLOBAL=f"[{{{said}, shadow: true}}]") + "referee: {url: local, on_loss: refuse}\n"))
     assert config.limits[""] == (Limit("total_tokens", 2_000_000, "day", "n", "+08:00", "office", "", "address", ("qw*",), True),)
     assert config.counted().on_loss == "refuse"
 
 
 def test_nothing_written_is_no_limit(tmp_path):
-    config, keys = resolved(tmp_path, text(GLOBAL="", KEY="", TENANT="[]").replace("limits: \n", "limits:\n"))
+    config, keys = resolve(loaded(tmp_path, text(GLOBAL="", KEY="", TENANT="[]").replace("limits: \n", "limits:\n")))
     assert config.limits == {} and keys[0].limits == ()
 
 
@@ -113,12 +94,7 @@ BAD: dict[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_each_mistake_is_told_alone_and_where_it_is(name, tmp_path):
-    written, said, hint = BAD[name]
-    before = written[: written.index("▸")]
-    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    found = mistakes(tmp_path, written.replace("▸", ""))
-    assert [(one.line, one.column) for one in found] == [(line, column)], render(found)
-    assert said in found[0].message and hint in (found[0].hint or ""), render(found)
+    only(tmp_path, *BAD[name])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +111,7 @@ def test_money_is_exact_or_refused(limit, said, tmp_path):
 
 @pytest.mark.parametrize("glob", ["qwen", "qw*", "q?en", "*", "*n", "[gq]*"])
 def test_a_pattern_that_matches_a_models_own_name_may_match_aliases_too(glob, tmp_path):
-    config, _ = resolved(tmp_path, text(GLOBAL=f'[{{count: requests, max: 5, per: day, models: ["{glob}"]}}]'))
+    config, _ = resolve(loaded(tmp_path, text(GLOBAL=f'[{{count: requests, max: 5, per: day, models: ["{glob}"]}}]')))
     assert [limit for _, limit in matching(config.limits, (), "k1", "retail", "chat", "qwen")] == list(config.limits[""])
 
 
@@ -152,12 +128,13 @@ def test_of_two_models_the_one_that_an_alias_leads_to_is_named(tmp_path):
 
 
 def test_a_schedule_with_holidays_closes_sometimes(tmp_path):
-    resolved(tmp_path, text(KEY="[{count: requests, max: 5, per: day, outside: nights}]"))
+    resolve(loaded(tmp_path, text(KEY="[{count: requests, max: 5, per: day, outside: nights}]")))
 
 
 def test_what_changed_is_said_in_the_words_of_the_file(tmp_path):
-    old = resolved(tmp_path, text(TENANT=f"[{GOOD}]", KEY=f"[{GOOD}]"))
-    new = resolved(tmp_path, text(TENANT="[{count: requests, max: 6, per: minute}, {count: concurrency, max: 9}]", GLOBAL=f"[{GOOD}]"))
+    more = "[{count: requests, max: 6, per: minute}, {count: concurrency, max: 9}]"
+    old = resolve(loaded(tmp_path, text(TENANT=f"[{GOOD}]", KEY=f"[{GOOD}]")))
+    new = resolve(loaded(tmp_path, text(TENANT=more, GLOBAL=f"[{GOOD}]")))
     assert [str(change) for change in diff(old, new)] == [
         "tenants.retail.limits[0].max 5 -> 6",
         "tenants.retail.limits[1] + concurrency 9",
