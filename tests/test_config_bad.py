@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.load import ConfigError, Mistake, load
 from gateway.config.report import render
+from tests.config_text import marked, mistakes
 
 HASH, OTHER = "sha256:" + "0f" * 32, "sha256:" + "1e" * 32
 CHANNEL = 'channels: {gpu: {engine: vllm, endpoints: ["http://10.0.0.6:8000"]}}\n'
@@ -209,29 +209,15 @@ BAD: dict[str, tuple[str, str, str]] = {
 }
 
 
-def mistakes_of(folder: Path, text: str) -> list[Mistake]:
-    path = folder / "gateway.yaml"
-    path.write_bytes(text.encode())
-    with pytest.raises(ConfigError) as caught:
-        load(path, environ={})
-    return caught.value.mistakes
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_each_mistake_is_found_where_it_is(name: str, tmp_path: Path) -> None:
-    text, said, hint = BAD[name]
-    before, _, after = text.partition("▸")
-    found = mistakes_of(tmp_path, before + after)
-    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    first = found[0]
-    assert (first.line, first.column) == (line, column), render(found)
-    assert said in first.message and hint in (first.hint or ""), render(found)
+    found = marked(tmp_path, *BAD[name])
     assert len(found) == 1 or name in ("word of another group", "nothing like it"), render(found)
-    assert first.file == str(tmp_path / "gateway.yaml")
+    assert found[0].file == str(tmp_path / "gateway.yaml")
 
 
 def test_all_mistakes_are_told_at_once_and_those_that_follow_from_others_are_not(tmp_path: Path) -> None:
-    found = mistakes_of(
+    found = mistakes(
         tmp_path,
         "version: 1\n"
         "wrokers: 2\n"
@@ -273,13 +259,13 @@ def test_all_mistakes_are_told_at_once_and_those_that_follow_from_others_are_not
     ],
 )
 def test_a_secret_in_the_wrong_place_is_not_repeated(misplaced: str, tmp_path: Path) -> None:
-    found = mistakes_of(tmp_path, f"version: 1\n{misplaced}\n")
+    found = mistakes(tmp_path, f"version: 1\n{misplaced}\n")
     assert found and "canary" not in render(found) + repr(found), render(found)
 
 
 def test_names_are_told_although_they_begin_like_a_token(tmp_path: Path) -> None:
     channels = CHANNEL.replace("gpu:", "hf-llama-70b:")
-    (found,) = mistakes_of(tmp_path, f"version: 1\n{channels}models: {{gw-chat-large: {{targets: [{{channel: hf-llama-8b}}]}}}}\n")
+    (found,) = mistakes(tmp_path, f"version: 1\n{channels}models: {{gw-chat-large: {{targets: [{{channel: hf-llama-8b}}]}}}}\n")
     assert found.message == 'there is no channel "hf-llama-8b"' and found.hint == 'did you mean "hf-llama-70b"?'
     assert found.source is not None and "gw-chat-large" in found.source
 
@@ -287,11 +273,11 @@ def test_names_are_told_although_they_begin_like_a_token(tmp_path: Path) -> None
 def test_a_bomb_of_aliases_is_refused_before_it_goes_off(tmp_path: Path) -> None:
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
-    found = mistakes_of(tmp_path, "\n".join(rows) + "\n")
+    found = mistakes(tmp_path, "\n".join(rows) + "\n")
     assert len(found) == 1 and "& makes this an anchor" in found[0].message
 
 
 def test_depth_and_number_of_values_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "nested more than 32 deep" in mistakes_of(tmp_path, "version: 1\nnode: " + "[" * 5000 + "]" * 5000 + "\n")[0].message
+    assert "nested more than 32 deep" in mistakes(tmp_path, "version: 1\nnode: " + "[" * 5000 + "]" * 5000 + "\n")[0].message
     monkeypatch.setattr("gateway.config.compose.MOST_NODES", 100)
-    assert "more than 100 values" in mistakes_of(tmp_path, "version: 1\ninclude: [" + "a, " * 100 + "b]\n")[0].message
+    assert "more than 100 values" in mistakes(tmp_path, "version: 1\ninclude: [" + "a, " * 100 + "b]\n")[0].message

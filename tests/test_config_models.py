@@ -1,13 +1,9 @@
 """Mistakes in `models` beyond single fields: each is told once, where it is, with what to do. Rules are in test_config_rules.py."""
 
-from pathlib import Path
-
 import pytest
 
-from gateway.config.load import load
-from gateway.config.report import render
 from gateway.config.resolve import resolve
-from gateway.errors import ConfigError
+from tests.config_text import loaded, mistakes, only
 
 BASE = """version: 1
 auth: none
@@ -73,22 +69,10 @@ BAD = {
 }  # fmt: skip
 
 
-def mistakes_of(folder: Path, text: str) -> list:
-    (folder / "gateway.yaml").write_text(BASE + text)
-    with pytest.raises(ConfigError) as caught:
-        load(folder / "gateway.yaml", environ={})
-    return caught.value.mistakes
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_each_mistake_is_told_alone_and_where_it_is(name, tmp_path):
     text, said, hint = BAD[name]
-    before, _, after = text.partition("▸")
-    found = mistakes_of(tmp_path, before + after)
-    line, column = (BASE + before).count("\n") + 1, len(before) - before.rfind("\n")
-    assert len(found) == 1, render(found)
-    assert (found[0].line, found[0].column) == (line, column), render(found)
-    assert said in found[0].message and hint in (found[0].hint or ""), render(found)
+    only(tmp_path, BASE + text, said, hint)
 
 
 def test_a_broken_rule_hides_nothing_of_the_model_and_its_other_rules(tmp_path):
@@ -99,7 +83,7 @@ def test_a_broken_rule_hides_nothing_of_the_model_and_its_other_rules(tmp_path):
         "      - {name: r, when: {has: []}, to: {channel: b}}\n"
         "      - {name: s, when: {api: chat}, to: {channel: q}}\n"
     )
-    found = mistakes_of(tmp_path, text)
+    found = mistakes(tmp_path, BASE + text)
     assert [(one.line, one.path) for one in found] == [
         (8, "models.m.targets[0].channel"),
         (10, "models.m.rules[0].when.has"),
@@ -109,17 +93,16 @@ def test_a_broken_rule_hides_nothing_of_the_model_and_its_other_rules(tmp_path):
 
 def test_conditions_on_headers_are_no_secrets(tmp_path):
     text = "  m: {targets: [{channel: a}], rules: [{name: r, when: {headers: {x-env: {match: '('}}}, to: {channel: b}}]}\n"
-    (found,) = mistakes_of(tmp_path, text)
+    (found,) = mistakes(tmp_path, BASE + text)
     assert found.source is not None and "x-env: {match: '('}" in found.source
 
 
 def test_what_is_right_is_resolved_with_every_default(tmp_path):
-    (tmp_path / "gateway.yaml").write_text(
-        BASE
-        + "  m:\n    policy: primary-backup\n    targets: [{targets: [{channel: a, weight: 3}, {channel: b}]}, {channel: b, model: x}]\n"
+    text = (
+        "  m:\n    policy: primary-backup\n    targets: [{targets: [{channel: a, weight: 3}, {channel: b}]}, {channel: b, model: x}]\n"
         + "    caps: {max_tokens: 100, temperature: 1.5}\n"
     )
-    config, _ = resolve(load(tmp_path / "gateway.yaml", environ={}))
+    config, _ = resolve(loaded(tmp_path, BASE + text))
     model = config.models["m"]
     assert model.fail_back == 30.0 and model.targets[0].policy == "proportional"
     assert [(leaf.channel, leaf.model, leaf.weight) for leaf in model.leaves()] == [("a", "m", 3), ("b", "m", 1), ("b", "x", 1)]

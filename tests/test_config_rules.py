@@ -1,20 +1,18 @@
 """Rules and schedules in YAML: what loads and what it becomes, and what is refused where: `▸` marks the place, as in test_config_bad."""
 
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 import pytest
 
 from gateway.config import resolved_when as form
-from gateway.config.load import ConfigError, Mistake, load
 from gateway.config.regex import compiled, globbed
-from gateway.config.report import render
 from gateway.config.resolve_when import resolve_schedules, resolve_when
 from gateway.config.when import Api, Feature
 from gateway.route.conditions.kind import FEATURES
 from gateway.route.conditions.load import Figures
 from gateway.words import APIS
+from tests.config_text import loaded, mistakes, only
 
 HASH = "sha256:" + "0f" * 32
 HEAD = f"""version: 1
@@ -39,24 +37,10 @@ def hours(schedule: str) -> str:
     return HEAD.replace("night: {when: 22:00-06:00}", f"late: {schedule}") + "models: {qwen: {targets: [{channel: gpu}]}}\n"
 
 
-def loaded(folder: Path, text: str) -> Any:
-    (folder / "gateway.yaml").write_text(text)
-    try:
-        return load(folder / "gateway.yaml", {"ENV": "prod", "MANY": "30000"}).config
-    except ConfigError as error:
-        raise AssertionError(render(error.mistakes)) from None
-
-
-def mistakes(folder: Path, text: str) -> list[Mistake]:
-    (folder / "gateway.yaml").write_text(text)
-    with pytest.raises(ConfigError) as caught:
-        load(folder / "gateway.yaml", {})
-    return caught.value.mistakes
-
-
 # -- what loads ----------------------------------------------------------------------------------------------------------
 
 R = form.Range
+ENVIRON = {"ENV": "prod", "MANY": "30000"}
 GOOD: dict[str, tuple[str, form.When]] = {
     "nothing": ("{}", form.When()),
     "nothing written": ("", form.When()),
@@ -116,7 +100,7 @@ GOOD: dict[str, tuple[str, form.When]] = {
 @pytest.mark.parametrize("name", GOOD)
 def test_what_is_written_is_what_workers_get(name, tmp_path):
     when, expected = GOOD[name]
-    found = resolve_when(loaded(tmp_path, rule(when)).models["qwen"].rules[0].when)
+    found = resolve_when(loaded(tmp_path, rule(when), ENVIRON).config.models["qwen"].rules[0].when)
     assert found == expected
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=form.When) == expected
 
@@ -124,7 +108,7 @@ def test_what_is_written_is_what_workers_get(name, tmp_path):
 def test_schedules_as_workers_get_them(tmp_path):
     config = loaded(
         tmp_path, hours("{zone: +08:00, when: [Sat-Sun, 2027-05-01 10:00-14:00], holidays: [2027-01-01, 2027-02-06..2027-02-12]}")
-    )
+    ).config
     found = resolve_schedules(config.schedules)
     assert set(found) == {"office", "late"} and found["late"].zone == "+08:00" and len(found["late"].holidays) == 2
     assert [span.days for span in found["late"].hours] == [96, 0]
@@ -146,9 +130,9 @@ def test_days_in_brackets_are_refused_only_where_a_list_of_days_was_meant(tmp_pa
         '["Sat", Mon-Fri 09:00-18:00]',
         "[2027-05-01, Mon 09:00-10:00]",
     ):
-        assert loaded(tmp_path, hours(f"{{when: {when}}}"))
+        loaded(tmp_path, hours(f"{{when: {when}}}"))
     block = "schedules:\n  office:\n    when:\n      - Sat\n      - Mon-Fri 09:00-18:00\n"
-    assert loaded(tmp_path, HEAD[: HEAD.index("schedules")] + "models: {qwen: {targets: [{channel: gpu}]}}\n" + block)
+    loaded(tmp_path, HEAD[: HEAD.index("schedules")] + "models: {qwen: {targets: [{channel: gpu}]}}\n" + block)
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------------
@@ -289,12 +273,7 @@ BAD: dict[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_each_mistake_is_told_alone_and_where_it_is(name, tmp_path):
-    text, said, hint = BAD[name]
-    before = text[: text.index("▸")]
-    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    found = mistakes(tmp_path, text.replace("▸", ""))
-    assert [(one.line, one.column) for one in found] == [(line, column)], render(found)
-    assert said in found[0].message and hint in (found[0].hint or ""), render(found)
+    only(tmp_path, *BAD[name])
 
 
 def test_all_mistakes_of_a_rule_are_told_at_once(tmp_path):

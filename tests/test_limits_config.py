@@ -1,16 +1,12 @@
 """Limits in YAML: what they become, and what is refused where: `▸` marks the place."""
 
-from pathlib import Path
-
 import pytest
 
 from gateway.config.diff import diff
-from gateway.config.load import ConfigError, Mistake, load
-from gateway.config.report import render
 from gateway.config.resolve import resolve
-from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_limits import Limit, Limits
-from gateway.referee.rules import Hours, Rule
+from gateway.referee.rules import Hours, Rule, matching
+from tests.config_text import loaded, mistakes, only
 
 HEAD = f"""version: 1
 channels: {{gpu: {{engine: vllm, endpoints: ["http://10.0.0.6:8000"]}}}}
@@ -19,7 +15,7 @@ schedules: {{office: {{zone: Asia/Shanghai, when: ["Mon-Fri 09:00-18:00"]}}, alw
 keys:
   - {{id: k1, hash: "sha256:{"0f" * 32}", tenant: retail, project: chat, models: ["*"], limits: KEY}}
 tenants: {{retail: {{limits: TENANT, projects: {{chat: {{limits: PROJECT}}}}}}}}
-models: {{qwen: {{aliases: [gpt-4o], targets: [{{channel: gpu}}], limits: MODEL}}}}
+models: {{qwen: {{aliases: [gpt-4o, o1*], targets: [{{channel: gpu}}], limits: MODEL}}}}
 limits: GLOBAL
 """
 GOOD = "{count: requests, max: 5, per: minute}"
@@ -34,27 +30,12 @@ def text(**lists: str) -> str:
     return found
 
 
-def resolved(folder: Path, written: str) -> tuple[Resolved, list[Key]]:
-    (folder / "gateway.yaml").write_text(written)
-    try:
-        return resolve(load(folder / "gateway.yaml", {}))
-    except ConfigError as error:
-        raise AssertionError(render(error.mistakes)) from None
-
-
-def mistakes(folder: Path, written: str) -> list[Mistake]:
-    (folder / "gateway.yaml").write_text(written)
-    with pytest.raises(ConfigError) as caught:
-        load(folder / "gateway.yaml", {})
-    return caught.value.mistakes
-
-
 def test_each_place_has_its_own(tmp_path):
     lists = {
         word: f"[{{count: requests, max: {number}, per: minute}}]"
         for number, word in enumerate(("GLOBAL", "TENANT", "PROJECT", "MODEL", "KEY"))
     }
-    config, keys = resolved(tmp_path, text(**lists))
+    config, keys = resolve(loaded(tmp_path, text(**lists)))
     assert {place: limits[0].max for place, limits in config.limits.items()} == {
         "": 0, "tenants/retail": 1, "tenants/retail/projects/chat": 2, "models/qwen": 3,
     }  # fmt: skip
@@ -64,14 +45,14 @@ def test_each_place_has_its_own(tmp_path):
 
 
 def test_everything_that_can_be_said(tmp_path):
-    said = 'name: n, count: total_tokens, max: "2000000", per: day, zone: "+08:00", during: office, each: address, models: [gpt*]'
-    config, _ = resolved(tmp_path, text(GLOBAL=f"[{{{said}, shadow: true}}]") + "referee: {url: local, on_loss: refuse}\n")
-    assert config.limits[""] == (Limit("total_tokens", 2_000_000, "day", "n", "+08:00", "office", "", "address", ("gpt*",), True),)
+    said = 'name: n, count: total_tokens, max: "2000000", per: day, zone: "+08:00", during: office, each: address, models: [qw*]'
+    config, _ = resolve(loaded(tmp_path, text(GLOBAL=f"[{{{said}, shadow: true}}]") + "referee: {url: local, on_loss: refuse}\n"))
+    assert config.limits[""] == (Limit("total_tokens", 2_000_000, "day", "n", "+08:00", "office", "", "address", ("qw*",), True),)
     assert config.counted().on_loss == "refuse"
 
 
 def test_nothing_written_is_no_limit(tmp_path):
-    config, keys = resolved(tmp_path, text(GLOBAL="", KEY="", TENANT="[]").replace("limits: \n", "limits:\n"))
+    config, keys = resolve(loaded(tmp_path, text(GLOBAL="", KEY="", TENANT="[]").replace("limits: \n", "limits:\n")))
     assert config.limits == {} and keys[0].limits == ()
 
 
@@ -95,6 +76,10 @@ BAD: dict[str, tuple[str, str, str]] = {
     "outside always": (text(KEY="[{DAILY, outside: ▸always}]"), "always open", "leave the limit out"),
     "outside all hours": (text(KEY="[{DAILY, outside: ▸split}]"), "always open", "leave the limit out"),
     "unknown model": (text(KEY='[{DAILY, models: [▸qwem]}]'), '"qwem" matches nothing', 'did you mean "qwen"?'),
+    "an alias": (text(GLOBAL="[{DAILY, models: [qwen, ▸gpt-4o]}]"), '"gpt-4o" matches nothing', "`gpt-4o` is an alias of qwen; write qwen"),
+    "a pattern of aliases": (text(TENANT="[{DAILY, models: [▸gpt*]}]"), "nothing", "`gpt*` matches only aliases of qwen; write qwen"),
+    "the beginning of an alias": (text(KEY="[{DAILY, models: [▸o1-mini]}]"), "nothing", "`o1-mini` is an alias of qwen; write qwen"),
+    "an alias as it is written": (text(PROJECT="[{DAILY, models: [▸o1*]}]"), "nothing", "`o1*` is an alias of qwen; write qwen"),
     "models of a model": (text(MODEL="[{DAILY, ▸models: [qwen]}]"), "one model's already", "leave `models` out"),
     "each model of a model": (text(MODEL="[{DAILY, ▸each: model}]"), "one model here", "leave"),
     "each key of a key": (text(KEY="[{DAILY, ▸each: key}]"), "one key here", "leave"),
@@ -109,12 +94,7 @@ BAD: dict[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_each_mistake_is_told_alone_and_where_it_is(name, tmp_path):
-    written, said, hint = BAD[name]
-    before = written[: written.index("▸")]
-    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    found = mistakes(tmp_path, written.replace("▸", ""))
-    assert [(one.line, one.column) for one in found] == [(line, column)], render(found)
-    assert said in found[0].message and hint in (found[0].hint or ""), render(found)
+    only(tmp_path, *BAD[name])
 
 
 @pytest.mark.parametrize(
@@ -129,13 +109,32 @@ def test_money_is_exact_or_refused(limit, said, tmp_path):
     assert any(said in one.message for one in mistakes(tmp_path, text(GLOBAL=f"[{limit}]")))
 
 
+@pytest.mark.parametrize("glob", ["qwen", "qw*", "q?en", "*", "*n", "[gq]*"])
+def test_a_pattern_that_matches_a_models_own_name_may_match_aliases_too(glob, tmp_path):
+    config, _ = resolve(loaded(tmp_path, text(GLOBAL=f'[{{count: requests, max: 5, per: day, models: ["{glob}"]}}]')))
+    assert [limit for _, limit in matching(config.limits, (), "k1", "retail", "chat", "qwen")] == list(config.limits[""])
+
+
+def test_of_two_models_the_one_that_an_alias_leads_to_is_named(tmp_path):
+    other = "models: {llama: {aliases: [gpt*, o1-pro], targets: [{channel: gpu}]}, "
+    for glob, hint in (
+        ("gpt-4o", "`gpt-4o` is an alias of qwen; write qwen"),
+        ("gpt-5", "`gpt-5` is an alias of llama; write llama"),
+        ("o1-pro", "`o1-pro` is an alias of llama; write llama"),
+        ("o1-p?o", "`o1-p?o` matches only aliases of llama, qwen; write llama, qwen"),
+    ):
+        written = text(GLOBAL=f"[{{count: requests, max: 5, per: day, models: [{glob}]}}]").replace("models: {", other, 1)
+        assert [one.hint for one in mistakes(tmp_path, written)] == [hint]
+
+
 def test_a_schedule_with_holidays_closes_sometimes(tmp_path):
-    resolved(tmp_path, text(KEY="[{count: requests, max: 5, per: day, outside: nights}]"))
+    resolve(loaded(tmp_path, text(KEY="[{count: requests, max: 5, per: day, outside: nights}]")))
 
 
 def test_what_changed_is_said_in_the_words_of_the_file(tmp_path):
-    old = resolved(tmp_path, text(TENANT=f"[{GOOD}]", KEY=f"[{GOOD}]"))
-    new = resolved(tmp_path, text(TENANT="[{count: requests, max: 6, per: minute}, {count: concurrency, max: 9}]", GLOBAL=f"[{GOOD}]"))
+    more = "[{count: requests, max: 6, per: minute}, {count: concurrency, max: 9}]"
+    old = resolve(loaded(tmp_path, text(TENANT=f"[{GOOD}]", KEY=f"[{GOOD}]")))
+    new = resolve(loaded(tmp_path, text(TENANT=more, GLOBAL=f"[{GOOD}]")))
     assert [str(change) for change in diff(old, new)] == [
         "tenants.retail.limits[0].max 5 -> 6",
         "tenants.retail.limits[1] + concurrency 9",

@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.meter.progress import left_open
 from tests.harness import Rig, eventually
 from tests.test_limits_live import ask, key
 
@@ -204,8 +205,8 @@ async def test_what_a_killed_worker_had_begun_stays_counted_and_its_tokens_follo
     small.model("long", {"long": 1})
     await small.start()
     task = asyncio.create_task(ask(small, "day", "long", max_tokens=400, stream=True))
-    await eventually(lambda: small.engines["long"].engine.running == 1)
-    await asyncio.sleep(0.5)  # some words come
+    tables = small.data_dir / "journal"
+    await eventually(lambda: any(usage for table in tables.glob("*.progress") for _, usage in left_open(table)))
     os.kill(small.pid_of("worker-0"), signal.SIGKILL)
     await asyncio.gather(task, return_exceptions=True)
     record = await small.record(key="day", end="KD")

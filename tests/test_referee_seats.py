@@ -15,7 +15,7 @@ from gateway.bus.frames import Parcel, frame
 from gateway.bus.server import BusServer, Link
 from gateway.errors import Refusal
 from gateway.referee import desk as desk_module
-from gateway.referee import seats as seats_module
+from gateway.referee import talk as talk_module
 from gateway.referee.desk import Desk
 from gateway.referee.line import Limits
 from gateway.referee.seats import Seat, Seats
@@ -351,7 +351,7 @@ async def test_control_does_not_wait_for_workers_that_never_come(house: House) -
 async def test_when_control_is_silent_a_worker_goes_on_alone_and_comes_back_when_it_speaks(
     house: House, pair: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(seats_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(talk_module, "PATIENCE", 0.1)
     one, two = pair
     held = await one.take()
     house.deaf = []
@@ -379,7 +379,7 @@ async def test_when_control_is_silent_a_worker_goes_on_alone_and_comes_back_when
 async def test_control_that_has_read_the_question_is_not_silent(
     house: House, pair: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seats_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(talk_module, "PATIENCE", 0.05)
     one, two = pair
     await one.take(), await two.take()
     waiting = two.ask()

@@ -45,9 +45,8 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     found += _aliases(config, marks)
     numbers = _key_numbers(config, reading)
     found += islice(_keys(config, reading, numbers), MISTAKES_MOST)
-    meaning = _meanings(config, reading)
-    found += islice(access(config, reading, numbers, meaning), MISTAKES_MOST)
-    found += islice(limits(config, reading, numbers, meaning), MISTAKES_MOST)
+    found += islice(access(config, reading, numbers, _meanings(config, reading)), MISTAKES_MOST)
+    found += islice(limits(config, reading, numbers, _own_meanings(config, reading)), MISTAKES_MOST)
     return found[: 2 * MISTAKES_MOST]
 
 
@@ -180,3 +179,25 @@ def _meaning(glob: str, names: dict[str, None], prefixes: tuple[str, ...]) -> st
     if any(matches(glob, name) for name in names):
         return None
     return nearest(glob, names) or "no model or alias has such a name"
+
+
+def _own_meanings(config: Config, reading: Reading) -> Callable[[str], str | None]:
+    """As `_meanings`, where aliases do not count: limits go by a model's own name, whatever a request calls it."""
+    names = _names(reading, "models", {})
+    owners = {alias: name for name, model in config.models.items() for alias in model.aliases}
+    return lru_cache(maxsize=10_000)(lambda glob: _own_meaning(glob, names, owners))
+
+
+def _own_meaning(glob: str, names: dict[str, None], owners: dict[str, str]) -> str | None:
+    """owners: the model of each alias."""
+    said = _meaning(glob, names, ())
+    if said is None:
+        return None
+    aliases = [alias for alias in owners if _meaning(glob, {alias: None}, (alias[:-1],) if alias.endswith("*") else ()) is None]
+    if not aliases:
+        return said
+    if glob in owners or "*" not in glob:
+        model = owners.get(glob) or owners[max(aliases, key=len)]  # an exact name counts before the longest beginning
+        return f"`{glob}` is an alias of {model}; write {model}"
+    models = ", ".join(sorted({owners[alias] for alias in aliases})[:12])
+    return f"`{glob}` matches only aliases of {models}; write {models}"

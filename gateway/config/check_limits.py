@@ -13,7 +13,7 @@ from gateway.config.wording import nearest
 from gateway.errors import Mistake
 
 Meaning = Callable[[str], str | None]
-"""None when a pattern means some model; else what to say."""
+"""None when a pattern means some model by its own name; else what to say."""
 _WEEK = 7 * DAY
 
 

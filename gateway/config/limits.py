@@ -62,7 +62,9 @@ class Limit(Part):
     each: Literal["key", "address", "model"] | None = field(
         "One counter for each key, address or virtual model, instead of one for all.", "address", None
     )
-    models: list[Glob] = field("Only requests for these virtual models; `*` stands for anything. Default: all.", ["qwen*"], [])
+    models: list[Glob] = field(
+        "Only requests for these virtual models, by their own names; `*` stands for anything. Default: all.", ["qwen*"], []
+    )
     shadow: Flag = field("It refuses nothing, and counts what it would have refused.", True, False)
     currency: str | None = field("Of `money`.", "CNY", None, pattern=r"^[A-Z]{3}$")
 

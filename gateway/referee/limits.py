@@ -83,7 +83,7 @@ class Limiter:
     def __init__(self, say: Callable[[dict[str, Any]], bool], loop: asyncio.AbstractEventLoop) -> None:
         """say: sends a frame of ours to control; False = control is away."""
         self._loop = loop
-        self._talk = Talk(say, loop, self._lost)
+        self._talk = Talk(say, loop, self._met, self._lost)
         self._table: Table | None = None
         self._directory = Path()
         self._claims: dict[int, Claim] = {}
@@ -187,9 +187,7 @@ class Limiter:
 
     def heard(self, frame: dict[str, Any]) -> None:
         """A frame from control."""
-        if "tell" in frame or self._talk.alone:
-            self._met()
-        elif self._talk.heard(frame["n"]):
+        if self._talk.heard(frame):
             claims = self._claims
             for said in frame["said"]:
                 claim = claims.get(said[0])
@@ -217,8 +215,8 @@ class Limiter:
         self._terms += 1
         return [TERMS, terms.number, terms.key, terms.pairs()]
 
-    def _met(self) -> None:
-        """Tells control what there is and leaves deciding to it."""
+    def _met(self) -> tuple[dict[str, Any], list[list[Any]]]:
+        """Control is here: tells it what there is and leaves deciding to it."""
         now = self._loop.time()
         self._own = None
         self._rules.clear()
@@ -240,7 +238,7 @@ class Limiter:
             "terms": ops,
         }
         asks = [[ASK, *told(claim)[:5]] for claim in self._claims.values() if claim.state == ASKED]
-        self._talk.begin(first, asks)
+        return first, asks
 
     # -- without it ---------------------------------------------------------------------------------------------------
 

@@ -17,14 +17,11 @@ from typing import Any, Final, NamedTuple
 from gateway.errors import Refusal
 from gateway.referee.capacity import Answer, Capacity, Granted, Held
 from gateway.referee.line import Limits
+from gateway.referee.talk import Talk
 from gateway.words import End
 
 log = logging.getLogger("gateway.referee")
 
-PATIENCE: Final = 1.0
-"""Seconds that control may leave a question unread before this worker decides for itself."""
-LINGER: Final = 0.001
-"""Seconds that a free seat is kept from control while nobody waits for any: most then travel with a question, for nothing."""
 ROUNDING: Final = 0.001
 """Seconds by which a loop's timers may be early."""
 MESSAGE: Final = "All engines of this model are busy and too many requests wait for them already, please try again later"
@@ -59,18 +56,12 @@ class Seats:
 
     def __init__(self, say: Callable[[dict[str, Any]], bool], loop: asyncio.AbstractEventLoop) -> None:
         """say: sends a frame of ours to control; False = control is away."""
-        self._say = say
         self._loop = loop
+        self._talk = Talk(say, loop, self._met, self._lost)
         self._lease = 0
         self._asked: dict[int, _Asked] = {}
         self._held: dict[int, Seat] = {}
-        self._ops: list[list[Any]] = []
-        self._leaving = self._lingers = self._line = False
-        self._frames = 0
-        self._first = 0
-        self._question = 0
-        self._read = 0
-        self._heard = 0.0
+        self._line = False
         self._limits: Mapping[str, Limits] = {}
         self._own: Capacity | None = Capacity()
         self._timer: asyncio.TimerHandle | None = None
@@ -92,7 +83,7 @@ class Seats:
         answer: asyncio.Future[Seat | Refusal | None] = self._loop.create_future()
         asked = self._asked[lease] = _Asked(answer, wishes, tenant, priority, otherwise, now)
         if self._own is None:
-            self._note([lease, wishes, tenant, priority, otherwise, 0.0])
+            self._talk.note([lease, wishes, tenant, priority, otherwise, 0.0], asks=True)
         else:
             self._ask_own(self._own, lease, asked, now)
         try:
@@ -113,7 +104,7 @@ class Seats:
         if known is None:
             return
         if self._own is None:
-            self._note([lease], urgent=False)
+            self._talk.note([lease], asks=False, soon=self._line)
         else:
             self._answer(self._own.give_back(0, lease, self._loop.time()))
 
@@ -121,71 +112,33 @@ class Seats:
 
     def heard(self, frame: dict[str, Any]) -> None:
         """A frame from control."""
-        if self._own is not None or "tell" in frame:
-            self._met()
-        elif frame["n"] >= self._first:
-            self._read = frame["n"]
-            self._heard = self._loop.time()
+        if self._talk.heard(frame):
             self._line = frame["line"]
             for lease, number, *rest in frame["said"]:
                 self._settle(lease, number, *rest)
 
     def lost(self) -> None:
-        """Control is away: from now on this worker decides for itself."""
-        if self._own is not None:
-            return
-        self._ops.clear()
+        """The connection to control is lost."""
+        self._talk.lost()
+
+    def _met(self) -> tuple[dict[str, Any], list[list[Any]]]:
+        """Control is here: tells it what there is and leaves deciding to it."""
+        now = self._loop.time()
+        self._own = None
+        hold = [[s.lease, s.channel, s.endpoint, s.tenant, now - s.since] for s in self._held.values()]
+        asks: list[list[Any]] = [[lease, a.wishes, a.tenant, a.priority, a.otherwise, now - a.since] for lease, a in self._asked.items()]
+        return {"hold": hold}, asks
+
+    def _lost(self, why: str) -> None:
+        """From now on this worker decides for itself."""
+        if why == "silent":
+            log.warning("control does not answer; this worker goes on with its share of the engines")
         now = self._loop.time()
         own = self._own = Capacity()
         own.adopt(self._limits, now)
         own.reassert(0, [Held(s.lease, s.channel, s.endpoint, s.tenant, s.since) for s in self._held.values()], now)
         for lease, asked in list(self._asked.items()):
             self._ask_own(own, lease, asked, now)
-
-    def _met(self) -> None:
-        """Tells control what there is and leaves deciding to it. What it says until it has read that is not for us any more."""
-        now = self._loop.time()
-        self._own = None
-        self._ops.clear()
-        self._first = self._frames + 1
-        self._question = self._read = 0
-        hold = [[s.lease, s.channel, s.endpoint, s.tenant, now - s.since] for s in self._held.values()]
-        asks = [[lease, a.wishes, a.tenant, a.priority, a.otherwise, now - a.since] for lease, a in self._asked.items()]
-        self._send({"hold": hold, "ops": asks})
-
-    def _note(self, op: list[Any], *, urgent: bool = True) -> None:
-        """Everything of one turn of the loop goes in one frame. What nobody waits for goes with the next question, or a little later."""
-        self._ops.append(op)
-        if self._leaving:
-            return
-        if urgent or self._line:
-            self._leaving = True
-            self._loop.call_soon(self._flush)
-        elif not self._lingers:
-            self._lingers = True
-            self._loop.call_later(LINGER, self._linger)
-
-    def _linger(self) -> None:
-        self._lingers = False
-        if not self._leaving:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._leaving = False
-        if self._ops:
-            ops, self._ops = self._ops, []
-            self._send({"ops": ops})
-
-    def _send(self, frame: dict[str, Any]) -> None:
-        self._frames += 1
-        frame["n"] = self._frames
-        if not self._say(frame):
-            self.lost()
-        elif any(len(op) > 1 for op in frame["ops"]):
-            if self._read >= self._question:
-                self._heard = self._loop.time()
-            self._question = self._frames
-            self._look_later(PATIENCE)
 
     # -- without it ---------------------------------------------------------------------------------------------------
 
@@ -202,8 +155,8 @@ class Seats:
                 waited=now - asked.since,
             )
         )
-        if lease in self._asked and (due := own.due()) is not None:
-            self._look_later(due - now + ROUNDING)
+        if lease in self._asked:
+            self._look_later(own)
 
     def _answer(self, answers: list[Answer]) -> None:
         for answer in answers:
@@ -233,8 +186,11 @@ class Seats:
             # A result, not an exception: nobody fetches it when the caller leaves in this very turn.
             answer.set_result(Refusal(503, "upstream_overloaded", MESSAGE, retry_after=after, phase=End.QUEUE, log=f"queue_{why}"))
 
-    def _look_later(self, seconds: float) -> None:
-        when = self._loop.time() + max(0.0, seconds)
+    def _look_later(self, own: Capacity) -> None:
+        due = own.due()
+        if due is None:
+            return
+        when = max(due + ROUNDING, self._loop.time())
         if self._timer is not None:
             if self._timer.when() <= when:
                 return
@@ -242,22 +198,14 @@ class Seats:
         self._timer = self._loop.call_at(when, self._look)
 
     def _look(self) -> None:
-        """Of those who wait here, who has waited too long? Or has control left us without an answer?"""
+        """Of those who wait here, who has waited too long?"""
         self._timer = None
-        now = self._loop.time()
         if self._own is not None:
-            self._answer(self._own.expire(now))
-            if (due := self._own.due()) is not None:
-                self._look_later(due - now + ROUNDING)
-        elif self._read < self._question:
-            left = self._heard + PATIENCE - now
-            if left <= 0:
-                log.warning("control does not answer; this worker goes on with its share of the engines")
-                self.lost()
-            else:
-                self._look_later(left)
+            self._answer(self._own.expire(self._loop.time()))
+            self._look_later(self._own)
 
     def close(self) -> None:
         """At the worker's end."""
+        self._talk.close()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,8 +1,8 @@
 """A worker's talk with control about one matter: everything of one turn of the loop in one frame, and when control is lost.
 
 Frames have numbers; control says which it has read last. A question that it leaves unread for a second, or a lost
-connection, means that this worker is alone. Control begins again by asking what there is (`tell`); from `begin` on the
-worker is not alone any more, and what control said before it read that is not for us.
+connection, means that this worker is alone. Whatever control says next (`tell`: say what there is) begins the talk again: the
+worker is not alone any more, and what control said before it has read what there is, is not for us.
 """
 
 import asyncio
@@ -18,10 +18,18 @@ LINGER: Final = 0.001
 class Talk:
     """The worker's side. `ops` travel in the order in which they were noted."""
 
-    def __init__(self, say: Callable[[dict[str, Any]], bool], loop: asyncio.AbstractEventLoop, lost: Callable[[str], None]) -> None:
-        """say: sends a frame; False = control is away. lost: called once when control is (why: `away` or `silent`)."""
+    def __init__(
+        self,
+        say: Callable[[dict[str, Any]], bool],
+        loop: asyncio.AbstractEventLoop,
+        met: Callable[[], tuple[dict[str, Any], list[list[Any]]]],
+        lost: Callable[[str], None],
+    ) -> None:
+        """say: sends a frame; False = control is away. met: control is here; gives what there is, and the ops that are still asked.
+        lost: called once when control is (why: `away` or `silent`)."""
         self._say = say
         self._loop = loop
+        self._met = met
         self._lost = lost
         self._ops: list[list[Any]] = []
         self._asks = self._leaving = self._lingers = False
@@ -31,30 +39,27 @@ class Talk:
         self._timer: asyncio.TimerHandle | None = None
         self.alone = True
 
-    def begin(self, first: dict[str, Any], ops: list[list[Any]]) -> None:
-        """Control is here: tells it what there is, and what is still asked."""
-        self.alone = False
-        self._ops.clear()
-        self._asks = False
-        self._first = self._frames + 1
-        self._question = self._read = 0
-        self._send({**first, "ops": ops}, asks=True)
-
-    def note(self, op: list[Any], *, asks: bool) -> None:
-        """asks: somebody waits for an answer."""
+    def note(self, op: list[Any], *, asks: bool, soon: bool = False) -> None:
+        """asks: somebody waits for an answer. soon: nobody here does, but it is not to be kept back."""
         self._ops.append(op)
         if asks:
             self._asks = True
-            if not self._leaving:
-                self._leaving = True
-                self._loop.call_soon(self._flush)
-        elif not (self._leaving or self._lingers):
+        if self._leaving:
+            return
+        if asks or soon:
+            self._leaving = True
+            self._loop.call_soon(self._flush)
+        elif not self._lingers:
             self._lingers = True
             self._loop.call_later(LINGER, self._linger)
 
-    def heard(self, number: int) -> bool:
-        """number: of the last frame that control had read when it said this. False: that is not for us any more."""
-        if self.alone or number < self._first:
+    def heard(self, frame: dict[str, Any]) -> bool:
+        """A frame from control. True: what it says is for us. n: the last frame that control had read when it said this."""
+        if self.alone or "tell" in frame:
+            self._begin()
+            return False
+        number: int = frame["n"]
+        if number < self._first:
             return False
         self._read = number
         self._heard = self._loop.time()
@@ -64,7 +69,7 @@ class Talk:
         if self.alone:
             return
         if why == "silent":
-            self._flush()  # it will read this yet, before whatever `begin` says
+            self._flush()  # it will read this yet, before what there is
         if not self.alone:
             self.alone = True
             self._ops.clear()
@@ -73,6 +78,16 @@ class Talk:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _begin(self) -> None:
+        """Tells control what there is, and what is still asked."""
+        first, asked = self._met()
+        self.alone = False
+        self._ops.clear()
+        self._asks = False
+        self._first = self._frames + 1
+        self._question = self._read = 0
+        self._send({**first, "ops": asked}, asks=bool(asked))
 
     def _linger(self) -> None:
         self._lingers = False

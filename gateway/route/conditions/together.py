@@ -3,6 +3,7 @@
 The first rule that asks pays for the pass; what was found is remembered with the request. Alone, a search is its own.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -40,17 +41,15 @@ class Together:
             search.ready()
 
 
-class _Search:
+class _Search(ABC):
     """Numbered things that are looked for in the same texts."""
 
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
-        self._wanted: list[Any] = []
+        self._wanted: dict[Any, int] = {}
 
     def test(self, wanted: Any) -> Test:
-        number = self._wanted.index(wanted) if wanted in self._wanted else len(self._wanted)
-        if number == len(self._wanted):
-            self._wanted.append(wanted)
+        number = self._wanted.setdefault(wanted, len(self._wanted))
 
         def holds(ask: Ask) -> bool:
             found = ask.once.get(self)
@@ -60,11 +59,13 @@ class _Search:
 
         return holds
 
-    def ready(self) -> None: ...
+    @abstractmethod
+    def ready(self) -> None:
+        """Builds what `look` needs, when something was added since."""
 
+    @abstractmethod
     def look(self, ask: Ask) -> Found:
         """The numbers of all that is in one of the request's texts."""
-        raise NotImplementedError
 
 
 class Patterns(_Search):
@@ -76,7 +77,7 @@ class Patterns(_Search):
     def ready(self) -> None:
         if self._size != len(self._wanted):
             self._size = len(self._wanted)
-            self._set = compiled_set(self._wanted) if self._size > 1 else None
+            self._set = compiled_set(list(self._wanted)) if self._size > 1 else None
 
     def look(self, ask: Ask) -> Found:
         self.ready()
@@ -87,7 +88,7 @@ class Patterns(_Search):
             if self._size in matched:  # the pattern that always matches: without it the set ran out of memory
                 found.update(matched)
             else:
-                found.update(number for number, pattern in enumerate(self._wanted) if compiled(pattern).search(data))
+                found.update(number for pattern, number in self._wanted.items() if compiled(pattern).search(data))
         return frozenset(found)
 
 
@@ -102,7 +103,7 @@ class Words(_Search):
 
     def ready(self) -> None:
         if self._lists is None or len(self._lists) != len(self._wanted):
-            self._lists = Lists(self._wanted, self._ignore_case)
+            self._lists = Lists(list(self._wanted), self._ignore_case)
 
     def look(self, ask: Ask) -> Found:
         self.ready()
