@@ -61,6 +61,10 @@ class Keyring:
             found = self._allowed[key.models, names] = any(may_use(key, name) for name in names)
         return found
 
+    def still(self, key: Key) -> bool:
+        """Whether who got in with this key, under an earlier revision, may stay. Who came without a key, when none was asked for, may."""
+        return not key.digest or key.digest in self._by_digest
+
     def usable(self, key: Key, models: Iterable[str]) -> frozenset[str]:
         """The names among `models` (always the same for one snapshot) that `key` may use."""
         found = self._usable.get(key.models)
