@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from gateway.admin.desk import NoSuch
 from gateway.bus.frames import frame
+from gateway.bus.hearing import Hearing
 from gateway.bus.server import BusServer, Link
 from gateway.config.resolved import Channel
 from gateway.discover.drains import WHOLE, Drain, Drains
@@ -24,8 +25,6 @@ log = logging.getLogger("gateway.agreement")
 
 Key = tuple[str, str]
 """Channel's name, endpoint's URL."""
-HEARD_PATIENCE: Final = 2.0
-"""Seconds that workers have to say that they heard."""
 FORGOTTEN: Final = 5.0
 """Seconds after its cooldown in which workers must have reported an ejected endpoint as such."""
 TOGETHER: Final = 0.05
@@ -68,15 +67,13 @@ class Agreement:
         self._measured: set[Key] = set()
         self._flushing: asyncio.TimerHandle | None = None
         self._number = 0
-        self._heard: dict[int, tuple[Link, int]] = {}
-        self._hearing = asyncio.Event()
+        self._hearing = Hearing(bus, "heard", now=now)
         self._draining = asyncio.Lock()
         self._ejected: dict[Key, Counter[str]] = {}
         """How often since control was started, by reason."""
         endpoints.on_seen = self._seen
         endpoints.on_adopted = self.refresh
         bus.on("state", self._event)
-        bus.on("heard", self._has_heard)
         bus.greet(self._greet)
         self.refresh()
 
@@ -213,28 +210,6 @@ class Agreement:
         lengths = [[*key, found] for key, found in self._lengths.items() if found]
         link.send(frame("vitals", figures=figures, lengths=lengths))
 
-    def _has_heard(self, link: Link, message: dict[str, Any]) -> None:
-        self._heard[link.slot] = (link, message["number"])
-        self._hearing.set()
-
-    def _deaf(self, number: int) -> list[int]:
-        """Slots of workers that have not heard frame `number` yet."""
-        heard = self._heard
-        return [
-            slot for slot, link in self._bus.links.items() if slot not in heard or heard[slot][0] is not link or heard[slot][1] < number
-        ]
-
-    async def all_heard(self, number: int) -> list[int]:
-        """Until every connected worker heard the frame; the slots of those that did not in time."""
-        end = self._now() + HEARD_PATIENCE
-        while (deaf := self._deaf(number)) and (left := end - self._now()) > 0:
-            self._hearing.clear()
-            try:
-                await asyncio.wait_for(self._hearing.wait(), left)
-            except TimeoutError:
-                break
-        return sorted(deaf)
-
     # -- drains -----------------------------------------------------------------------------------------------------------
 
     async def drain(self, channel: Channel, endpoint: str | None, *, by: str, seconds: float | None) -> list[int]:
@@ -247,7 +222,7 @@ class Agreement:
             await asyncio.to_thread(self.drains.add, drain)
         log.warning("channel %s: %s is drained %s", channel.name, url or "all of it", told(drain).removeprefix("drained "))
         self.refresh()
-        return await self.all_heard(self._number)
+        return await self._hearing.all_heard(self._number)
 
     async def undrain(self, channel: Channel, endpoint: str | None, *, by: str) -> tuple[bool, list[int]]:
         """Takes a drain back. Returns whether there was one, and as `drain`. Raises NoSuch, also when the whole channel is drained
@@ -260,7 +235,7 @@ class Agreement:
         if changed:
             log.warning("channel %s: %s is no longer drained (%s)", channel.name, url or "all of it", by)
         self.refresh()
-        return changed, await self.all_heard(self._number)
+        return changed, await self._hearing.all_heard(self._number)
 
     async def keep(self) -> None:
         """Takes back, for ever, the drains whose time is over, and ejections that nobody knows of."""

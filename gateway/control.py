@@ -7,25 +7,24 @@ Serving never waits for it: while it is down, workers go on with what they have.
 import argparse
 import asyncio
 import contextlib
-import errno
 import json
 import logging
-import os
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gateway.acts import Acts, note_reload
+from gateway.admin.announced import Announced
+from gateway.admin.audit import Audit
 from gateway.admin.server import AdminServer, serve_admin
 from gateway.agreement import Agreement
 from gateway.bus.child import obey_the_supervisor_alone
-from gateway.bus.frames import Parcel, frame
+from gateway.bus.frames import frame
 from gateway.bus.leash import BEAT_EVERY, Leash
-from gateway.bus.memory import to_memfd
 from gateway.bus.server import BusServer, Link
 from gateway.config.locate import data_dir_of
 from gateway.config.report import render
@@ -35,17 +34,18 @@ from gateway.discover.drains import Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.files import changes
 from gateway.errors import ConfigError
+from gateway.freezing import Freezing
 from gateway.log.lines import start_logging
 from gateway.meter.exposition import Exposition, Facts
 from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
-from gateway.office import Office
 from gateway.recount import adopt, killed, open_limits
 from gateway.referee.desk import Desk
 from gateway.referee.line import limits_of
 from gateway.rollout import Outcome, Rollout
 from gateway.route.build import figured
+from gateway.sockets import SupervisorLine
 
 log = logging.getLogger("gateway.control")
 
@@ -59,72 +59,6 @@ REFILL_EVERY = 1.0
 RESERVE_EVERY = 10.0
 
 
-class SupervisorLine:
-    """The leash, as `rollout.Sockets` needs it: addresses are asked for and answered by message."""
-
-    def __init__(self, leash: Leash, metrics: Callable[[], Exposition]) -> None:
-        self._leash = leash
-        self._metrics = metrics
-        self._asked: asyncio.Future[tuple[str, list[int], dict[str, int]]] | None = None
-        self._known: dict[str, Any] = {}
-        self._new: dict[str, socket.socket] = {}
-
-    async def prepare(self, config: Resolved) -> None:
-        wanted = addresses(config)
-        if wanted == self._known:
-            return
-        trouble, fds, places = await self._ask("prepare", wanted)
-        if trouble:
-            raise OSError(errno.EADDRNOTAVAIL, trouble)
-        self._new = _named(places, fds)
-
-    async def boot(self, config: Resolved) -> None:
-        """Claims the data directory and the addresses. When they cannot be had, the supervisor ends the service."""
-        wanted = addresses(config)
-        _, fds, places = await self._ask("boot", {"data_dir": config.data_dir, **wanted}, patience=None)
-        self._new = _named(places, fds)
-
-    async def commit(self, config: Resolved, parcel: Parcel) -> None:
-        self._known = addresses(config)
-        fd = to_memfd(parcel.to_bytes())
-        self._leash.say({"say": "commit", "drain_timeout": config.http.drain_timeout, **self._known}, [fd])
-        os.close(fd)
-        new, self._new = self._new, {}
-        await self._metrics().listen_on({f"{host}|{port}" for host, port in self._known["metrics"]}, new)
-
-    def abort(self) -> None:
-        for sock in self._new.values():
-            sock.close()
-        self._new = {}
-        self._leash.say({"say": "abort"})
-
-    async def _ask(self, say: str, wanted: dict[str, Any], patience: float | None = 5.0) -> tuple[str, list[int], dict[str, int]]:
-        self._asked = asyncio.get_running_loop().create_future()
-        self._leash.say({"say": say, **wanted})
-        try:
-            return await asyncio.wait_for(self._asked, patience)
-        except TimeoutError:
-            raise OSError(errno.ETIMEDOUT, "the supervisor does not answer") from None
-
-    def answered(self, trouble: str, fds: list[int], places: dict[str, int]) -> None:
-        if self._asked is not None and not self._asked.done():
-            self._asked.set_result((trouble, fds, places))
-            return
-        for fd in fds:
-            os.close(fd)
-
-
-def _named(places: dict[str, int], fds: list[int]) -> dict[str, socket.socket]:
-    return {place: socket.socket(fileno=fds[number]) for place, number in places.items()}
-
-
-def addresses(config: Resolved) -> dict[str, Any]:
-    """What the supervisor must listen on, and for how many workers."""
-    api = sorted({(one.host, one.port) for one in config.listeners if one.serves == "api"})
-    metrics = sorted({(one.host, one.port) for one in config.listeners if one.serves == "metrics"})
-    return {"api": api, "metrics": metrics, "workers": config.workers}
-
-
 class Control:
     """Everything that the control process holds."""
 
@@ -136,6 +70,8 @@ class Control:
         self.rollout = Rollout(path, self.endpoints)
         self.rollout.before = lambda: self._tell({"say": "reloading"})
         self.rollout.after = self._reloaded
+        self.announced = Announced(time.monotonic)
+        self.rollout.spared = self.announced.spared
         self.processes: list[dict[str, Any]] = []
         self.stopping = False
         self._serving = False
@@ -157,18 +93,22 @@ class Control:
         await self._prepare_directory(data_dir, fresh=again is None)
         for work in (self.rollout.registries.run(), self.endpoints.run()):
             self._keep(work)
+        self.audit = Audit(data_dir)
         parcel = await self.rollout.settle_in(Revisions(data_dir), again=again is not None)
+        if self.rollout.begun is not None:
+            await note_reload(self.audit, self.rollout.begun, "start", by="gateway")
         self.bus = BusServer(data_dir / "bus.sock")
         self.bus.current = parcel
         self.bus.greet(lambda link: link.send(self.rollout.endpoints_frame()))
         self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus)
+        self.freezing = Freezing(data_dir, self.bus, lambda: self.rollout.config.workers if self.rollout.config else 0)
         self.seats = self._open_seats(config)
         self.records = Records(data_dir / "journal")
         self.limits = await open_limits(partial(self._say, "limits"), data_dir, self.records, config, self.rollout.keys)
         self.bus.on("limits", lambda link, message: self.limits.heard(link.slot, message))
         self.bus.greet(lambda link: self.limits.greet(link.slot, link.pid))
         self.bus.mourn(lambda link: self.limits.lost(link.slot))
-        self.office = Office(self)
+        self.office = Acts(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
         self.metrics = Exposition(
@@ -179,10 +119,10 @@ class Control:
         self._serving = True
         for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(), self._refill()):
             self._keep(work)
-        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir), self.limits.run()):
+        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir), self.limits.run(), self.freezing.keep()):
             self._keep(work)
         if again is not None:
-            self._keep(self.reload(by="gateway", why="control was started again"))
+            self._keep(self.reload(by="gateway", why="control was started again", what="reload (control was started again)"))
         status = await self._ended
         await self._close(admin)
         return status
@@ -264,7 +204,7 @@ class Control:
                 self.stopping = message["stopping"]
                 self._dead.set()
             case "reload":
-                self._keep(self.reload(by="signal", why="SIGHUP"))
+                self._keep(self.reload(by="signal", why="SIGHUP", what="reload (SIGHUP)"))
             case "exit":
                 self._end()
 
@@ -286,10 +226,13 @@ class Control:
 
     # -- the configuration ------------------------------------------------------------------------------------------
 
-    async def reload(self, *, by: str, why: str, force: bool = False) -> Outcome:
+    async def reload(self, *, by: str, why: str, what: str = "reload", force: bool = False) -> Outcome:
         if self.stopping or not self._serving:
-            return Outcome(False, "the gateway is stopping" if self.stopping else "the gateway is starting", rev=self.rollout.rev)
-        return await self.rollout.reload(self.bus, self._line, by=by, why=why, force=force)
+            outcome = Outcome(False, "the gateway is stopping" if self.stopping else "the gateway is starting", rev=self.rollout.rev)
+        else:
+            outcome = await self.rollout.reload(self.bus, self._line, by=by, why=why, force=force)
+        await note_reload(self.audit, outcome, what, by=by)
+        return outcome
 
     def _reloaded(self, outcome: Outcome) -> None:
         if outcome.changed and self.rollout.config is not None:
@@ -305,7 +248,9 @@ class Control:
         config = self.rollout.config
         now = config.channels.get(channel) if config is not None else None
         if self._serving and now is not None and now.engine != engine:
-            self._keep(self.reload(by="gateway", why=f"channel {channel} is {engine}", force=True))
+            self._keep(
+                self.reload(by="gateway", why=f"channel {channel} is {engine}", what=f"reload (channel {channel} is {engine})", force=True)
+            )
 
     async def _refill(self) -> None:
         while True:
@@ -318,7 +263,8 @@ class Control:
 
     async def _watch_files(self) -> None:
         async for why in changes(lambda: self.rollout.watched, since=self._started):
-            await self.reload(by="gateway", why=f"files changed ({why})")
+            await self.announced.quiet()
+            await self.reload(by="gateway", why=f"files changed ({why})", what="reload (the files changed)")
 
     # -- the journal --------------------------------------------------------------------------------------------------
 

@@ -5,13 +5,14 @@ Fallback models follow when everything of the model failed. What the caller has 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Final
 
 import msgspec
 
 from gateway.accept.caller import Caller
+from gateway.auth.freezes import Frozen
 from gateway.engine.base import Fields
 from gateway.engine.continuing import continued, limit_of, may_continue
 from gateway.engine.prepare import prepare
@@ -45,7 +46,11 @@ COST_NOTHING: Final = frozenset({"connect", "tls", "timeout_connect", "unsupport
 class Dispatch:
     """Sends requests on their way, for one worker."""
 
-    def __init__(self, account: Account, loop: asyncio.AbstractEventLoop, seats: Seats, measure: Measure) -> None:
+    def __init__(
+        self, account: Account, loop: asyncio.AbstractEventLoop, seats: Seats, measure: Measure, frozen: Callable[[], Frozen | None]
+    ) -> None:
+        """frozen: what is frozen now; None = nothing."""
+        self._frozen = frozen
         self._account = account
         self._clock = Clock(loop)
         self._seats = seats
@@ -72,6 +77,8 @@ class Dispatch:
                 await self._serve(x, caller, other, "fallback")
                 return
             except (UpstreamFailure, Refusal) as further:
+                if isinstance(further, Refusal) and further.who == End.OPERATOR:
+                    continue  # frozen: as if it were not there
                 no = _worth_telling(no, further) if isinstance(further, UpstreamFailure) and isinstance(no, UpstreamFailure) else further
                 if not _elsewhere(further, other):
                     break
@@ -83,6 +90,8 @@ class Dispatch:
         decision = model.plan(x, started)
         if isinstance(decision, Ask):
             decision = await self._decide(x, model, decision)
+        if (kind == "fallback" or decision.through) and (frozen := self._frozen()) is not None:
+            frozen.allow(model.name, *decision.through)
         x.rule, x.policy = decision.rule, decision.policy
         x.via = decision.via or (model.name if model is not x.virtual else "")
         model.budget.first_try()
@@ -286,7 +295,7 @@ def _word(no: UpstreamFailure | Refusal) -> str:
 def _elsewhere(failure: UpstreamFailure | Refusal, model: ModelLive) -> bool:
     """Whether another model may serve what failed here: never what the caller is to blame for, but a longer context may help."""
     if isinstance(failure, Refusal):
-        return failure.phase in (End.ROUTE, End.QUEUE)
+        return failure.who != End.OPERATOR and failure.phase in (End.ROUTE, End.QUEUE)
     if failure.blame == "caller":
         return False
     return failure.reason in NOBODY or (failure.retryable and _listed(failure, model.config.retry.on))

@@ -9,7 +9,7 @@ class Refusal(Exception):
 
     status: HTTP status. code: OpenAI's `code` (`model_not_found`, `context_length_exceeded`, …). type: OpenAI's
     `type`; None derives it from the status. param: the offending field, if one. retry_after: seconds, for
-    `Retry-After` and `retry-after-ms`. phase: the phase letter of `words.End`. log: what only our log may know.
+    `Retry-After` and `retry-after-ms`. phase, who: the letters of `words.End`. log: what only our log may know.
     """
 
     status: int
@@ -22,6 +22,7 @@ class Refusal(Exception):
     log: str | None = None
     close: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    who: str = "G"
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}"

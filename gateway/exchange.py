@@ -184,6 +184,10 @@ class Exchange(Struct, eq=False):
     progress: int = -1
     lease: Any = None
     reserved: Tokens = NO_TOKENS
+    cut: Any = None
+    """The Refusal with which it was ended before its time; None = it was not."""
+    spared: bool = False
+    """Its key was revoked, but it may end in peace."""
 
     def opening(self, node: str, slot: int, rev: int) -> Record:
         """The `open` line: what is known when the request is sent to an engine for the first time."""

@@ -5,7 +5,8 @@ Made once per snapshot by `builder`; what it refers to (pools, breakers, loads) 
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from gateway.config.resolved import Channel, Endpoint, Model
 from gateway.engine.base import Dialect
@@ -96,6 +97,26 @@ class ChannelLive:
 
     def _hops(self, model: str) -> "list[Hop]":
         return [Hop(self, at, model) for at in self.endpoints]
+
+
+def told(channels: Iterable[ChannelLive], now: float) -> list[dict[str, Any]]:
+    """What a worker says of its endpoints in its health; of those that are well and idle nothing. now: monotonic seconds."""
+    return [
+        {
+            "channel": channel.config.name,
+            "endpoint": at.endpoint.url,
+            "state": at.breaker.state(now),
+            "why": at.breaker.why,
+            "for": round(now - at.breaker.since, 1) if at.breaker.since else 0.0,
+            "in_flight": at.load.in_flight,
+            "errors": at.load.errors,
+            "ttft": at.load.ttft,
+            "handshakes": at.pool.handshakes,
+        }
+        for channel in channels
+        for at in channel.endpoints
+        if at.pool.handshakes or at.load.in_flight or at.breaker.since or not at.breaker.well
+    ]
 
 
 class Hop:

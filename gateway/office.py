@@ -1,4 +1,6 @@
-"""Control's answers to gatewayctl (admin.desk.Desk): views of the rollout, the workers' health and the journal."""
+"""Control's answers to gatewayctl (admin.desk.Desk): views of the rollout, the workers' health and the journal.
+
+What changes something is in `acts`."""
 
 import os
 import sys
@@ -9,12 +11,15 @@ from typing import Any, Protocol
 import msgspec
 
 from gateway import __version__
+from gateway.admin.announced import Announced
+from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, NoSuch
-from gateway.agreement import Agreement, url_of
+from gateway.agreement import Agreement
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Channel, Key, Resolved
 from gateway.discover.endpoints import Endpoints
 from gateway.explainer import Asked, Explainer
+from gateway.freezing import Freezing
 from gateway.meter.exposition import process_facts
 from gateway.meter.records import Records
 from gateway.recount import names
@@ -32,12 +37,15 @@ class Control(Protocol):
     bus: BusServer
     endpoints: Endpoints
     agreement: Agreement
+    freezing: Freezing
+    announced: Announced
+    audit: Audit
     limits: Referee
     records: Records
     processes: list[dict[str, Any]]
     stopping: bool
 
-    async def reload(self, *, by: str, why: str) -> Outcome: ...
+    async def reload(self, *, by: str, why: str, what: str = "reload") -> Outcome: ...
 
 
 class Office:
@@ -81,6 +89,8 @@ class Office:
                 "failing": any(one.get("failing") for one in journal),
                 "lost": sum(one.get("lost", 0) for one in journal),
             },
+            "frozen": self.freezes(),
+            "unsafe": [*filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing))],
             "channels": len(config.channels),
             "models": len(config.models),
             "keys": len(rollout.keys),
@@ -106,19 +116,20 @@ class Office:
 
     # -- configuration ------------------------------------------------------------------------------------------------
 
-    async def reload(self, *, by: str) -> dict[str, Any]:
-        return (await self._control.reload(by=by, why="gatewayctl reload")).told()
-
     def history(self) -> list[dict[str, Any]]:
         return self._control.rollout.history()
 
-    async def rollback(self, rev: int | None, *, by: str) -> dict[str, Any]:
-        restored = self._control.rollout.restore(rev)
-        outcome = await self._control.reload(by=by, why=f"rollback to revision {restored}")
-        return outcome.told()
-
     def running(self) -> tuple[Resolved, list[Key]]:
         return self._config(), self._control.rollout.keys
+
+    def freezes(self) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(one) for one in self._control.freezing.all()]
+
+    async def audit(self, *, last: int, since: float = 0.0, by: str = "") -> list[dict[str, Any]]:
+        try:
+            return await self._control.audit.read(last=last, since=since, by=by)
+        except OSError as error:
+            raise Failed(f"{self._control.audit.path} cannot be read: {error.strerror or error}") from error
 
     # -- channels, models, health -------------------------------------------------------------------------------------
 
@@ -166,24 +177,6 @@ class Office:
         if channel is None:
             raise NoSuch(f"there is no channel {name!r}")
         return channel
-
-    async def probe(self, name: str) -> dict[str, Any]:
-        self._known(name)
-        return await self._control.endpoints.probe_channel(name)
-
-    async def drain(self, name: str, endpoint: str | None, seconds: float | None, *, by: str) -> dict[str, Any]:
-        try:
-            deaf = await self._control.agreement.drain(self._known(name), endpoint, by=by, seconds=seconds)
-        except OSError as error:
-            raise Failed(f"the drain cannot be written down, so nothing was changed: {error.strerror or error}") from error
-        return {**self.channel(name), "endpoint": url_of(self._known(name), endpoint), "deaf": deaf, "left": self._left(name)}
-
-    async def undrain(self, name: str, endpoint: str | None, *, by: str) -> dict[str, Any]:
-        try:
-            changed, deaf = await self._control.agreement.undrain(self._known(name), endpoint, by=by)
-        except OSError as error:
-            raise Failed(f"this cannot be written down, so nothing was changed: {error.strerror or error}") from error
-        return {**self.channel(name), "changed": changed, "deaf": deaf}
 
     def _left(self, channel: str) -> list[str]:
         """Models that go through a channel and have no endpoint left that is not drained."""

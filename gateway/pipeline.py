@@ -11,6 +11,7 @@ from aiohttp.streams import StreamReader
 from gateway.accept import surface
 from gateway.accept.caller import Caller
 from gateway.accept.request import Memory, accept, facts, read_body, read_call
+from gateway.auth.freezes import Frozen
 from gateway.dispatch import Dispatch
 from gateway.errors import Refusal, UpstreamFailure
 from gateway.exchange import Exchange
@@ -30,10 +31,12 @@ SOON: Final = 1.0
 
 
 class Live:
-    """What changes while a worker runs: the present snapshot, whether it drains, whether it ends what is left."""
+    """What changes while a worker runs: the present snapshot, what is frozen (None = nothing), whether it drains, whether it ends
+    what is left."""
 
     def __init__(self) -> None:
         self.current: Snapshot | None = None
+        self.frozen: Frozen | None = None
         self.draining = False
         self.stopping = False
 
@@ -57,7 +60,7 @@ class Pipeline:
         if snapshot is None or (path not in APIS and surface.is_health(path)):
             surface.answer_health(caller, message, self._live.draining, snapshot is not None)
             return
-        x = accept(caller, message, snapshot)
+        x = caller.exchange = accept(caller, message, snapshot)
         self._account.metrics.in_flight += 1
         try:
             if x.method == "OPTIONS" and surface.is_preflight(x):
@@ -69,6 +72,8 @@ class Pipeline:
                 raise surface.unrecorded()
             x.api = surface.api_of(x)
             snapshot.admit(x)
+            if self._live.frozen is not None:
+                self._live.frozen.admit(x.key)
             if x.api == "models":
                 await self._answer(x, caller, surface.models(x))
                 return
@@ -77,6 +82,8 @@ class Pipeline:
                 await reading
             read_call(x)
             x.virtual = snapshot.model(x.permit, x.model, x.ts)
+            if self._live.frozen is not None:
+                self._live.frozen.allow(x.virtual.name)
             shape(x)
             if snapshot.limits is not None and (claim := self._limits.ask(x)) is not None:
                 await self._limits.granted(x, claim)
@@ -86,14 +93,15 @@ class Pipeline:
         except UpstreamFailure as failure:
             await self._give_up(x, caller, failure)
         except (asyncio.CancelledError, ConnectionError):
-            self._left(x, caller)
-            raise
+            if not self._is_cut(x, caller):
+                self._left(x, caller)
+                raise
+            await self._refuse(x, caller, x.cut)
         except Exception:
             log.exception("request %s ended in a fault of ours", x.id)
             x.error = "internal_error"
-            await self._refuse(
-                x, caller, Refusal(500, "internal_error", "The gateway made a mistake; its log names this request."), End.BUG
-            )
+            said = "The gateway made a mistake; its log names this request."
+            await self._refuse(x, caller, Refusal(500, "internal_error", said, who=End.BUG))
         finally:
             if not x.settled:
                 self._account.settle(x, monotonic())  # never awaits: a cancel cannot skip it
@@ -116,10 +124,10 @@ class Pipeline:
         x.status, x.end, x.out_bytes = 200, End.NORMAL, len(body)
         await self._end(x, caller, caller.ready(200, identity(x), body))
 
-    async def _refuse(self, x: Exchange, caller: Caller, no: Refusal, who: str = End.GATEWAY) -> None:
+    async def _refuse(self, x: Exchange, caller: Caller, no: Refusal) -> None:
         if x.settled:
             return
-        x.status, x.end, x.error = no.status, who + no.phase, x.error or no.log or no.code
+        x.status, x.end, x.error = no.status, no.who + no.phase, x.error or no.log or no.code
         if "Expect" in x.headers and not x.read:
             caller.close_after = True  # whether the body will still come, nobody knows
         if caller.streaming:
@@ -165,11 +173,21 @@ class Pipeline:
         self._account.settle(x, monotonic(), release)
         await released
 
+    def _is_cut(self, x: Exchange, caller: Caller) -> bool:
+        """Whether an operator ended this request (`Door.end`), and its caller is there to be told. Then this task is needed no less."""
+        task = asyncio.current_task()
+        if x.cut is None or x.settled or self._live.stopping or caller.gone() or task is None or task.uncancel():
+            return False
+        x.cut.phase = _phase(x)
+        return True
+
     def _left(self, x: Exchange, caller: Caller) -> None:
         """The caller is gone (or this process must end, which the caller is told): whatever was used is recorded."""
         if not x.settled:
             phase = _phase(x)
-            if self._live.stopping:
+            if x.cut is not None and not self._live.stopping:
+                x.status, x.end, x.error = x.cut.status, End.OPERATOR + phase, x.cut.log or x.cut.code
+            elif self._live.stopping:
                 no = surface.shutting_down()
                 x.status, x.end, x.error = no.status, End.OPERATOR + phase, "stopped"
                 if caller.streaming:

@@ -18,7 +18,7 @@ import msgspec
 from gateway.admin.desk import NoSuch
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.server import BusServer
-from gateway.config.diff import diff
+from gateway.config.diff import Change, diff
 from gateway.config.load import Loaded, load, watched
 from gateway.config.report import place
 from gateway.config.resolve import resolve
@@ -47,18 +47,21 @@ class Outcome:
     changed: bool = False
     rev: int = 0
     mistakes: list[Mistake] = field(default_factory=list)
-    changes: list[str] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    unaudited: str = ""
 
     def told(self) -> dict[str, Any]:
-        """For the admin API."""
+        """For the admin API. unaudited: why it is not in the audit log; most often it is."""
+        missing = {"unaudited": self.unaudited} if self.unaudited else {}
         return {
+            **missing,
             "ok": self.ok,
             "message": self.message,
             "ts": self.ts,
             "changed": self.changed,
             "rev": self.rev,
             "mistakes": [msgspec.to_builtins(mistake) for mistake in self.mistakes],
-            "changes": self.changes,
+            "changes": [str(change) for change in self.changes],
         }
 
 
@@ -89,11 +92,15 @@ class Rollout:
         self.digest = ""
         self.last = Outcome(True, "not loaded yet")
         self.counts = {"accepted": 0, "refused": 0, "unchanged": 0}
+        self.begun: Outcome | None = None
+        """What a start changed of what was served before, or why it could not; None: nothing."""
         self.watched: list[Path] = [path]
         self._changing = asyncio.Lock()
         self._listed: dict[str, Channel] = {}
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[Outcome], None] = lambda outcome: None
+        self.spared: Callable[[], list[str]] = list
+        """Ids of keys that may be gone in the next revision without an end of their open requests."""
 
     # -- start ------------------------------------------------------------------------------------------------------
 
@@ -114,7 +121,7 @@ class Rollout:
 
     def refused_at_start(self, error: ConfigError) -> None:
         """The file was bad and a revision is served in its place."""
-        self.last = self._refused(error)
+        self.last = self.begun = self._refused(error)
         self.counts["refused"] += 1
         self.watched = self._watched(watched(self.path))
 
@@ -134,7 +141,10 @@ class Rollout:
             if current is not None and current.digest == self.digest:
                 self.rev, self.ts = current.rev, current.ts
             else:
+                changes = diff((current.resolved, current.keys), (self.config, self.keys)) if current is not None else []
                 self.rev, self.ts = self._save(self.loaded, self.config, self.keys, "start", "gateway"), time.time()
+                told = f"revision {self.rev} is served" if current is not None else f"revision {self.rev} is the first"
+                self.begun = Outcome(True, told, changed=True, rev=self.rev, changes=changes)
             self.counts["accepted"] += 1
         if self.last.ok:
             self.last = Outcome(True, "loaded at start", changed=True, rev=self.rev)
@@ -209,7 +219,7 @@ class Rollout:
         self, bus: BusServer, sockets: Sockets, loaded: Loaded, config: Resolved, keys: list[Key], by: str, why: str
     ) -> Outcome:
         assert self.config is not None
-        changes = [str(change) for change in diff((self.config, self.keys), (config, keys))]
+        changes = diff((self.config, self.keys), (config, keys))
         parcel = Parcel.pack(self._revisions.upcoming(), config, keys)
         committed = False
         try:
@@ -227,7 +237,7 @@ class Rollout:
                 bus.abort()
                 sockets.abort()
         self.ts, self.loaded, self.config, self.keys, self.digest = time.time(), loaded, config, keys, loaded.digest
-        bus.current = parcel
+        bus.current, bus.spared = parcel, self.spared()
         await sockets.commit(config, parcel)
         await bus.commit(parcel)
         for change in changes[:50]:

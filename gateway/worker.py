@@ -13,7 +13,7 @@ import mmap
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,15 @@ from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.config.resolved import Endpoint, Key
+from gateway.cutting import Cutting
 from gateway.dispatch import Dispatch
+from gateway.live import told
 from gateway.log.lines import start_logging
 from gateway.measure import Measure
 from gateway.meter.account import Account
 from gateway.meter.journal import Journal
 from gateway.meter.metrics import slot_metrics
+from gateway.moves import learn, tell
 from gateway.pipeline import Live, Pipeline
 from gateway.referee.limits import Limiter
 from gateway.referee.line import limits_of
@@ -84,18 +87,20 @@ class Worker:
         self._journal = Journal(directory / "journal", self._slot, self._incarnation, snapshot.journal)
         self._metrics = slot_metrics(directory / "metrics", self._slot)
         self._account = Account(self._journal, self._metrics, snapshot.node, self._slot)
-        dispatch = Dispatch(self._account, self._loop, self._seats, self._measure)
+        dispatch = Dispatch(self._account, self._loop, self._seats, self._measure, lambda: self._live.frozen)
         self._pipeline = Pipeline(self._live, self._account, dispatch, self._limits, self._loop)
         http = snapshot.http
         self._door = Door(
             self._pipeline.serve, self._pipeline.refuse_parse, header=http.header, keepalive=http.keepalive, write_idle=http.write_idle
         )
+        self._cutting = Cutting(self._live, self._door, lambda data: self._bus is not None and self._bus.say(data))
         self._swap(builder, snapshot)
         self._bus = bus = self._connect(directory)
         tasks = [self._loop.create_task(work) for work in (bus.run(), self._tick(), self._journal.sync_for_ever(), self._beat())]
         for task in tasks:
             task.add_done_callback(self._finished)
         await self._watch.greeted(GREETING)
+        self._cutting.recall(directory)
         await self._fit_gates()
         gc.collect()
         gc.freeze()
@@ -121,25 +126,12 @@ class Worker:
             bus.on_lost(part.lost)
         bus.on("queued", lambda message: self._shared.queued.update(message["channels"]))
         bus.on("endpoints", self._other_endpoints)
-        bus.on("moves", self._learn_moves)
+        bus.on("moves", lambda message: learn(self._live.current, message["moves"]))
+        bus.on("frozen", self._cutting.heard)
         return bus
 
     def _sayer(self, kind: str) -> Callable[[dict[str, Any]], bool]:
         return lambda message: self._bus is not None and self._bus.say(frame(kind, **message))
-
-    def _tell_moves(self) -> None:
-        """Where conversations went that hashing alone would have sent elsewhere: for the other workers."""
-        assert self._live.current is not None and self._bus is not None
-        moves = {place: found for place, policy in self._live.current.affinities.items() if (found := policy.moves())}
-        if moves:
-            self._bus.say(frame("moves", moves=moves))
-
-    def _learn_moves(self, message: dict[str, Any]) -> None:
-        if self._live.current is not None:
-            for place, moves in message["moves"].items():
-                policy = self._live.current.affinities.get(place)
-                if policy is not None:
-                    policy.learn(moves)
 
     def _measured(self) -> None:
         if self._live.current is not None:
@@ -163,11 +155,12 @@ class Worker:
         """Builds the snapshot beside the present one. Raises when it cannot be served."""
         self._prepared = await self._build(parcel)
 
-    def commit(self, rev: int) -> None:
-        """Swaps. Requests in flight keep the snapshot they were accepted under."""
+    def commit(self, rev: int, spared: Sequence[str]) -> None:
+        """Swaps. Requests in flight keep the snapshot they were accepted under; those whose key is gone end, unless it is `spared`."""
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared[1].rev == rev:
             self._swap(*prepared)
+            self._cutting.revoked(prepared[1].keyring, spared)
             self._loop.create_task(self._fit_gates()).add_done_callback(_report)
 
     def abort(self) -> None:
@@ -293,7 +286,7 @@ class Worker:
                 self._tell_idle()
             turn += 1
             if turn % 5 == 0:
-                self._tell_moves()
+                tell(self._live.current, self._sayer("moves"))
             if turn % 10 == 0:
                 lost, self._lost = self._journal.lost - self._lost, self._journal.lost
                 self._metrics.journal(self._journal.failing, lost)
@@ -309,29 +302,10 @@ class Worker:
     def health(self) -> dict[str, Any]:
         """What control merges into `gatewayctl health`: each endpoint as this worker sees it."""
         assert self._live.current is not None
-        now = time.monotonic()
         return {
             "in_flight": self._metrics.in_flight,
             "journal": {"failing": self._journal.failing, "lost": self._journal.lost},
-            "endpoints": [
-                {
-                    "channel": channel.config.name,
-                    "endpoint": at.endpoint.url,
-                    "state": at.breaker.state(now),
-                    "why": at.breaker.why,
-                    "for": round(now - at.breaker.since, 1) if at.breaker.since else 0.0,
-                    "in_flight": at.load.in_flight,
-                    "errors": at.load.errors,
-                    "ttft": at.load.ttft,
-                    "handshakes": at.pool.handshakes,
-                }
-                for channel in self._live.current.channels.values()
-                for at in channel.endpoints
-                if at.pool.handshakes
-                or at.load.in_flight
-                or at.breaker.since
-                or not at.breaker.well  # of the others there is nothing to say
-            ],
+            "endpoints": told(self._live.current.channels.values(), time.monotonic()),
         }
 
     # -- the end --------------------------------------------------------------------------------------------------------

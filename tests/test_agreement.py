@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from gateway import agreement as module
 from gateway.admin.desk import NoSuch
 from gateway.agreement import Agreement
+from gateway.bus import hearing
 from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.server import BusServer
@@ -82,7 +83,7 @@ class Worker:
             self.watch.notice("gpu", url, "recovered", "", 0.0)
 
     async def prepare(self, parcel: Parcel) -> None: ...
-    def commit(self, rev: int) -> None: ...
+    def commit(self, rev: int, spared: Sequence[str]) -> None: ...
     def abort(self) -> None: ...
 
     def health(self) -> dict[str, Any]:
@@ -425,7 +426,7 @@ async def test_how_an_endpoint_is_named(house, named):
 
 
 async def test_a_worker_that_hears_nothing_is_named(house, monkeypatch):
-    monkeypatch.setattr(module, "HEARD_PATIENCE", 0.1)
+    monkeypatch.setattr(hearing, "HEARD_PATIENCE", 0.1)
     one, two = await house.open()
     two.watch._say = lambda data: True  # its answers are lost
     assert await house.control.agreement.drain(house.control.channel, A, by="ann", seconds=None) == [1]

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Worker:
         self.keys = sum(len(Parcel.keys(part)) for part in parcel.slices)
         self.prepared = parcel
 
-    def commit(self, rev: int) -> None:
+    def commit(self, rev: int, spared: Sequence[str]) -> None:
         if self.prepared is not None and self.prepared.rev == rev:
             self.rev, self.prepared = rev, None
 

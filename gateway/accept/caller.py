@@ -11,13 +11,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
+from aiohttp import HttpVersion11, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.accept.objections import objection_to
 from gateway.errors import Refusal
+from gateway.exchange import Exchange
 from gateway.wire.answers import CONTINUE, LAST_CHUNK, chunk, error_answer, stream_head, whole_answer
 
 log = logging.getLogger("gateway.accept")
@@ -52,12 +53,6 @@ def whole_body(payload: StreamReader) -> bytes:
     if len(pieces) == 1 and not payload._buffer_offset:
         return pieces[0]
     return payload.read_nowait() if pieces else b""
-
-
-def not_unpacked() -> Refusal:
-    """The body is packed in a way that the parser does not know."""
-    said = "The request body's Content-Encoding is not understood here; send it plain, or as gzip or deflate."
-    return Refusal(415, "unsupported_media_type", said, close=True, headers={"Accept-Encoding": "gzip, deflate"})
 
 
 class Door(web.Server):
@@ -103,6 +98,21 @@ class Door(web.Server):
             if connection._request_in_progress and task is not None:
                 task.cancel()
 
+    def end(self, pick: Callable[[Exchange], Refusal | None]) -> int:
+        """Ends the requests for which `pick` gives a refusal: their callers are told it. Returns how many these are."""
+        ended = 0
+        for connection in self._connections:
+            assert isinstance(connection, Caller)
+            x, task = connection.exchange, connection._task_handler
+            if x is None or task is None or x.settled or x.cut is not None:
+                continue
+            no = pick(x)
+            if no is not None:
+                x.cut = no
+                task.cancel()
+                ended += 1
+        return ended
+
     def begun(self) -> int:
         """Connections whose request is being served."""
         return sum(1 for connection in self._connections if connection._request_in_progress)
@@ -122,6 +132,7 @@ class Caller(RequestHandler):
         "chunked",
         "close_after",
         "door",
+        "exchange",
         "feeder",
         "head_sent",
         "ip",
@@ -137,6 +148,7 @@ class Caller(RequestHandler):
         super().__init__(door, **options)
         self.door = door
         self.feeder: Paused | None = None
+        self.exchange: Exchange | None = None
         self.message: RawRequestMessage | None = None
         self.head_sent = False
         self.streaming = False
@@ -181,14 +193,14 @@ class Caller(RequestHandler):
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
             if not isinstance(message, RawRequestMessage) or len(message.raw_headers) > FEW or message.version is not HttpVersion11:
-                objection = self._objection(message)
+                objection = objection_to(message, self.max_field_size)
                 if objection is not None:
                     await self._refuse_parse(objection)
                     await self._linger()
                     break
             if self._paused:  # the answer before is still on its way: its slow reader must not gather two
                 await self._drain_helper()
-            self._begin(message)  # type: ignore[arg-type]  # `_objection` refused everything else
+            self._begin(message)  # type: ignore[arg-type]  # `objection_to` refused everything else
             try:
                 await serve(self, message, payload)
             except asyncio.CancelledError:
@@ -222,23 +234,10 @@ class Caller(RequestHandler):
     def _finish(self) -> None:
         self._request_in_progress = False
         self.feeder = None
+        self.exchange = None
         self.message = None
         if self._handler_waiter is not None:
             self._handler_waiter.set_result(None)
-
-    def _objection(self, message: Any) -> Refusal | None:
-        """What is wrong with bytes that are no plain request: 431 when the head is too large, 415, else 400; None = nothing."""
-        if isinstance(message, RawRequestMessage):
-            large = sum(len(name) + len(value) + 4 for name, value in message.raw_headers) > self.max_field_size
-            wrong = message.version < HttpVersion10
-        elif isinstance(message.exc, ContentEncodingError):
-            return not_unpacked()
-        else:
-            large = isinstance(message.exc, LineTooLong) or "Too many headers" in str(message.exc)
-            wrong = True
-        if large:
-            return Refusal(431, "header_too_large", "The request's head is larger than this gateway accepts.", close=True)
-        return Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.", close=True) if wrong else None
 
     async def _refuse_parse(self, refusal: Refusal) -> None:
         """Always closes: where the next request begins, nobody can tell."""

@@ -12,7 +12,8 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.accept.caller import Caller, not_unpacked, whole_body
+from gateway.accept.caller import Caller, whole_body
+from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
 from gateway.exchange import Exchange, Facts
 from gateway.wire.openai import MalformedJson, parse_object

@@ -25,16 +25,35 @@ class Desk(Protocol):
     """Control, as the admin API sees it.
 
     Dictionaries are what goes over the wire: JSON types, msgspec structs and dataclasses. `by` names the caller
-    (`root (uid 0, pid 4711)`), for the log and the history. Any method may raise NoSuch, NotReady, Failed or
+    (`root (uid 0, pid 4711)`), for the logs and the history. The answer of an act that is not in the audit log has
+    `unaudited`, a sentence why. Any method may raise NoSuch, NotReady, Failed or
     gateway.errors.ConfigError; anything else is our bug and becomes a 500.
     """
 
     def status(self) -> dict[str, Any]:
         """Version, node, state, revision, config, processes, listeners, journal and counts; see docs/cli.md."""
 
-    async def reload(self, *, by: str) -> dict[str, Any]:
+    async def reload(self, act: int | None = None, *, by: str) -> dict[str, Any]:
         """Read the files and swap. Returns when every worker swapped, or none did:
-        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [str]}."""
+        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [str]}. act: what was announced, and ends with this."""
+
+    def announce(self, what: str, spare: list[str], *, by: str) -> int:
+        """Files are about to be edited: until the reload with this number, the watcher of files holds still. spare: ids of keys whose open
+        requests may end in peace when their key is gone."""
+
+    def freezes(self) -> list[dict[str, Any]]:
+        """What is frozen: {"kind", "name", "by", "since", "reason"}."""
+
+    async def freeze(self, kind: str, name: str, reason: str, *, by: str) -> dict[str, Any]:
+        """Stop a tenant, project, key, model, or everything. Returns when every worker was told: as in `freezes`, and {"changed", "deaf":
+        slots of workers that did not answer, "unwritten": why a restart would forget it}. NoSuch for what is not configured."""
+
+    async def unfreeze(self, kind: str, name: str, *, by: str) -> dict[str, Any]:
+        """Take it back: {"kind", "name", "changed", "deaf", "frozen": what still is}."""
+
+    async def audit(self, *, last: int, since: float = 0.0, by: str = "") -> list[dict[str, Any]]:
+        """The newest lines of the audit log that match, the oldest first: {"ts", "by", "uid", "what", "before", "after", "ok", "message",
+        "rev"}."""
 
     def history(self) -> list[dict[str, Any]]:
         """Revisions, oldest first: {"rev", "ts", "digest", "by", "running", …}."""
@@ -58,7 +77,7 @@ class Desk(Protocol):
     async def undrain(self, name: str, endpoint: str | None, *, by: str) -> dict[str, Any]:
         """Take it back: as `channel`, and {"changed", "deaf"}."""
 
-    async def probe(self, name: str) -> dict[str, Any]:
+    async def probe(self, name: str, *, by: str) -> dict[str, Any]:
         """Ask a channel's endpoints who they are: {"name", "endpoints": [probe result]}; NoSuch for an unknown channel."""
 
     def models(self) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import socket
 import struct
 from dataclasses import dataclass
@@ -27,6 +28,15 @@ class Peer:
         except KeyError:
             name = "unknown"
         return f"{name} (uid {self.uid}, pid {self.pid})"
+
+
+_told = re.compile(r" \(uid (\d+), pid \d+\)\Z")
+
+
+def uid_of(by: str) -> int | None:
+    """The user in what `str(peer)` says; None: it was no caller (the gateway itself, a signal)."""
+    found = _told.search(by)
+    return int(found[1]) if found else None
 
 
 def peer_of(connection: socket.socket) -> Peer:

@@ -16,31 +16,30 @@ from gateway.admin.compare import pending
 from gateway.admin.desk import Desk, Failed, NoSuch, NotReady
 from gateway.admin.peer import Peer, may_ask_at, peer_of
 from gateway.admin.redact import running
+from gateway.admin.said import (
+    Wrong,
+    body_of,
+    count_in,
+    number_in,
+    said_of_act,
+    said_of_audit,
+    said_of_drain,
+    said_of_endpoint,
+    said_of_freeze,
+)
 from gateway.errors import ConfigError
 
 log = logging.getLogger("gateway.admin")
 
 API: Final = 1
 SPEAKS: Final = f"this gateway speaks admin API v{API}"
-BODY_MOST: Final = 64 * 1024
 EXPLAINED_MOST: Final = 64 * 1024 * 1024
 """Bytes: a request that is to be explained may be as long as one that is sent."""
-DRAIN_MOST: Final = 366 * 86400
-"""Seconds that a drain with an end may last."""
-LIMIT_DEFAULT, LIMIT_MOST = 20, 10_000
 STILL_THERE_EVERY: Final = 1.0
 """Seconds between two looks whether the reader of a stream is still there."""
 
 PEER: Final = web.RequestKey("peer", Peer)
 STREAMS: Final[web.AppKey[set[asyncio.Task[None]]]] = web.AppKey("streams")
-
-
-class Wrong(Exception):
-    """A call that cannot be answered: HTTP status, short code, the sentence for the operator, and more fields of `error`."""
-
-    def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.more = status, code, message, more
 
 
 def application(desk: Desk, socket_path: Path) -> web.Application:
@@ -53,6 +52,11 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
         [
             web.get("/v1/status", calls.status),
             web.post("/v1/reload", calls.reload),
+            web.post("/v1/acts", calls.act),
+            web.get("/v1/freezes", calls.freezes),
+            web.post("/v1/freeze", calls.freeze),
+            web.post("/v1/unfreeze", calls.unfreeze),
+            web.get("/v1/audit", calls.audit),
             web.get("/v1/config/history", calls.history),
             web.post("/v1/config/rollback", calls.rollback),
             web.get("/v1/config/running", calls.running),
@@ -87,16 +91,32 @@ class Calls:
         return _answer(self._desk.status())
 
     async def reload(self, request: web.Request) -> web.Response:
-        return _answer(await self._desk.reload(by=str(request[PEER])))
+        act = number_in(await body_of(request), "act", "the number of an announced act, or null")
+        return _answer(await self._desk.reload(act, by=str(request[PEER])))
+
+    async def act(self, request: web.Request) -> web.Response:
+        return _answer({"act": self._desk.announce(*said_of_act(await body_of(request)), by=str(request[PEER]))})
+
+    async def freezes(self, request: web.Request) -> web.Response:
+        return _answer({"freezes": self._desk.freezes()})
+
+    async def freeze(self, request: web.Request) -> web.Response:
+        kind, name, reason = said_of_freeze(await body_of(request))
+        return _answer({"freeze": await self._desk.freeze(kind, name, reason, by=str(request[PEER]))})
+
+    async def unfreeze(self, request: web.Request) -> web.Response:
+        kind, name, _ = said_of_freeze(await body_of(request))
+        return _answer({"freeze": await self._desk.unfreeze(kind, name, by=str(request[PEER]))})
+
+    async def audit(self, request: web.Request) -> web.Response:
+        last, since = said_of_audit(request.query)
+        return _answer({"audit": await self._desk.audit(last=last, since=since, by=request.query.get("by", ""))})
 
     async def history(self, request: web.Request) -> web.Response:
         return _answer({"revisions": self._desk.history()})
 
     async def rollback(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        rev = body.get("rev")
-        if rev is not None and (not isinstance(rev, int) or isinstance(rev, bool)):
-            raise Wrong(400, "bad_request", '"rev" must be a revision\'s number, or null for the one before the current')
+        rev = number_in(await body_of(request), "rev", "a revision's number, or null for the one before the current")
         return _answer(await self._desk.rollback(rev, by=str(request[PEER])))
 
     async def running(self, request: web.Request) -> web.Response:
@@ -112,21 +132,18 @@ class Calls:
         return _answer({"channels": self._desk.channels()})
 
     async def probe(self, request: web.Request) -> web.Response:
-        return _answer(await self._desk.probe(request.match_info["name"]))
+        return _answer(await self._desk.probe(request.match_info["name"], by=str(request[PEER])))
 
     async def channel(self, request: web.Request) -> web.Response:
         return _answer({"channel": self._desk.channel(request.match_info["name"])})
 
     async def drain(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        seconds = body.get("seconds")
-        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= DRAIN_MOST):
-            raise Wrong(400, "bad_request", f'"seconds" must be a number above 0, {DRAIN_MOST} at most, or null for no end')
-        name, endpoint = request.match_info["name"], _endpoint(body)
-        return _answer({"channel": await self._desk.drain(name, endpoint, seconds, by=str(request[PEER]))})
+        body = await body_of(request)
+        name, endpoint = request.match_info["name"], said_of_endpoint(body)
+        return _answer({"channel": await self._desk.drain(name, endpoint, said_of_drain(body), by=str(request[PEER]))})
 
     async def undrain(self, request: web.Request) -> web.Response:
-        endpoint = _endpoint(await _body(request))
+        endpoint = said_of_endpoint(await body_of(request))
         return _answer({"channel": await self._desk.undrain(request.match_info["name"], endpoint, by=str(request[PEER]))})
 
     async def models(self, request: web.Request) -> web.Response:
@@ -139,7 +156,7 @@ class Calls:
         return _answer({"route": self._desk.route(request.match_info["name"])})
 
     async def explain(self, request: web.Request) -> web.Response:
-        return _answer({"explained": await self._desk.explain(await _body(request, EXPLAINED_MOST))})
+        return _answer({"explained": await self._desk.explain(await body_of(request, EXPLAINED_MOST))})
 
     async def limits(self, request: web.Request) -> web.Response:
         return _answer({"limits": self._desk.limits()})
@@ -152,10 +169,7 @@ class Calls:
         return _answer(self._desk.health())
 
     async def requests(self, request: web.Request) -> web.Response:
-        asked = request.query.get("limit", str(LIMIT_DEFAULT))
-        if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked) <= LIMIT_MOST:
-            raise Wrong(400, "bad_request", f"limit must be a number from 1 to {LIMIT_MOST}, not {asked!r}")
-        return _answer({"requests": self._desk.records(limit=int(asked), after=request.query.get("after"))})
+        return _answer({"requests": self._desk.records(limit=count_in(request.query, "limit"), after=request.query.get("after"))})
 
     async def request(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
@@ -250,26 +264,6 @@ async def _end_streams(app: web.Application) -> None:
         stream.cancel()
     if streams:
         await asyncio.wait(set(streams))
-
-
-async def _body(request: web.Request, most: int = BODY_MOST) -> dict[str, Any]:
-    data = await request.read()
-    if len(data) > most:
-        raise Wrong(413, "bad_request", f"the body is larger than {most} bytes")
-    try:
-        found = msgspec.json.decode(data) if data else {}
-    except msgspec.DecodeError as error:
-        raise Wrong(400, "bad_request", f"the body is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Wrong(400, "bad_request", "the body must be a JSON object")
-    return found
-
-
-def _endpoint(body: dict[str, Any]) -> str | None:
-    endpoint = body.get("endpoint")
-    if endpoint is not None and not isinstance(endpoint, str):
-        raise Wrong(400, "bad_request", '"endpoint" must be an endpoint\'s URL, or null for the whole channel')
-    return endpoint
 
 
 def _answer(data: dict[str, Any], status: int = 200) -> web.Response:

@@ -75,9 +75,10 @@ class Keyring:
         return found
 
     def still(self, key: Key) -> bool:
-        """Whether a key that was identified once is good still: neither revoked nor disabled."""
+        """Whether who got in with this key under an earlier revision may stay: it is neither revoked nor disabled. Who came without a key,
+        when none was asked for, may."""
         now = self._by_digest.get(key.digest)
-        return self._open if now is None else now.enabled
+        return not key.digest if now is None else now.enabled
 
 
 def standing(key: Key, now: float) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ class Swapper(Protocol):
     @property
     def rev(self) -> int: ...
     async def prepare(self, parcel: Parcel) -> None: ...
-    def commit(self, rev: int) -> None: ...
+    def commit(self, rev: int, spared: Sequence[str]) -> None: ...
     def abort(self) -> None: ...
     def health(self) -> dict[str, Any]: ...
 
@@ -90,7 +90,7 @@ class BusClient:
                     slices = [(await read_frame(reader))["keys"] for _ in range(message["slices"])]
                     await self._prepare(Parcel(message["rev"], message["head"], slices), writer)
                 case "commit":
-                    self._swapper.commit(message["rev"])
+                    self._swapper.commit(message["rev"], message["spared"])
                     writer.write(frame("swapped", rev=self._swapper.rev))
                 case "abort":
                     self._swapper.abort()

@@ -1,7 +1,8 @@
 """Frames of the bus: four bytes of length, then MessagePack. Every frame is a map with `kind`; a hello carries the version.
 
-worker → control: hello, prepared, swapped, health; and what rooms tell each other: state, seats, limits, moves
-control → worker: prepare (with the snapshot's parts), commit, abort; and states, vitals, stays, endpoints, seats, limits, queued, moves
+worker → control: hello, prepared, swapped, health; and what rooms tell each other: state, heard, frozen, seats, limits, moves
+control → worker: prepare (with the snapshot's parts), commit, abort; and states, vitals, stays, endpoints, frozen, seats, limits, queued,
+moves
 A snapshot travels as one `head` (the resolved form without keys) and `keys` slices, each a frame of its own, so that
 neither side ever decodes more than a slice in one go.
 """
@@ -14,7 +15,7 @@ import msgspec
 
 from gateway.config.resolved import FORMAT, Key, Resolved
 
-VERSION: Final = 3
+VERSION: Final = 4
 KEYS_PER_SLICE: Final = 2_000
 FRAME_MOST: Final = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")

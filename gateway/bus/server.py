@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class BusServer:
         self._server: asyncio.Server | None = None
         self.links: dict[int, Link] = {}
         self.current: Parcel | None = None
+        self.spared: Sequence[str] = ()
+        """Ids of keys that are gone in `current`, whose open requests may end in peace."""
         self._come = asyncio.Event()
         self._handlers: dict[str, Callable[[Link, dict[str, Any]], None]] = {}
         self._greeters: list[Callable[[Link], None]] = []
@@ -124,7 +126,7 @@ class BusServer:
             link.swapped = loop.create_future()
             if link.shipped != parcel.rev:  # it came while the others prepared
                 self._ship(link, parcel)
-            link.send(frame("commit", rev=parcel.rev))
+            link.send(frame("commit", rev=parcel.rev, spared=self.spared))
         if links:
             await asyncio.wait([link.swapped for link in links if link.swapped is not None], timeout=PREPARE_PATIENCE)
         for link in links:
@@ -165,7 +167,7 @@ class BusServer:
             log.debug("worker-%d (pid %d) is here with revision %d", link.slot, link.pid, link.rev)
             if self.current is not None and link.rev != self.current.rev:
                 self._ship(link, self.current)
-                link.send(frame("commit", rev=self.current.rev))
+                link.send(frame("commit", rev=self.current.rev, spared=self.spared))
             for greeter in self._greeters:
                 greeter(link)
             while True:

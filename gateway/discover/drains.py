@@ -62,6 +62,10 @@ class Drains:
     def whole(self, channel: str) -> Drain | None:
         return self._drains.get((channel, WHOLE))
 
+    def of_channel(self, channel: str) -> list[Drain]:
+        """The drains of a channel and of its endpoints."""
+        return [drain for drain in self._drains.values() if drain.channel == channel]
+
     def add(self, drain: Drain) -> None:
         """A second one of the same takes the place of the first. Raises OSError when it cannot be written down."""
         before = self._drains.get((drain.channel, drain.endpoint))

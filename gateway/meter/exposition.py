@@ -40,6 +40,7 @@ class Facts:
     def collect(self) -> Iterable[Metric]:
         status = self._status()
         yield from _configuration(status)
+        yield from _frozen(status["frozen"])
         yield from _processes(status["processes"])
         yield from _endpoints(self._endpoints())
         yield from _channels(self._capacity())
@@ -64,6 +65,13 @@ def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
     digest = GaugeMetricFamily("gateway_config_hash_info", "Digest of the configuration that is served.", labels=["hash", "revision"])
     digest.add_metric([status["revision"]["digest"][:16], str(status["revision"]["rev"])], 1)
     yield digest
+
+
+def _frozen(freezes: list[dict[str, Any]]) -> Iterable[Metric]:
+    frozen = GaugeMetricFamily("gateway_frozen", "How many of this kind an operator has frozen.", labels=["kind"])
+    for kind in ("tenant", "project", "key", "model", "all"):
+        frozen.add_metric([kind], sum(one["kind"] == kind for one in freezes))
+    yield frozen
 
 
 def _endpoints(endpoints: list[dict[str, Any]]) -> Iterable[Metric]:

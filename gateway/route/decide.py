@@ -17,7 +17,7 @@ Bounds = Callable[[Ask], tuple[int, int]]
 
 
 class Decision(Struct):
-    """What was decided. rule: the one that matched, "" = none. via: the model that it led to, if it did.
+    """What was decided. rule: the one that matched, "" = none. via: the model that it led to, if it did; through: all models on the way.
 
     resting: seconds until the first endpoint may be asked, when all rest.
     """
@@ -27,6 +27,7 @@ class Decision(Struct):
     ways: Ways
     resting: float = 0.0
     via: str = ""
+    through: tuple[str, ...] = ()
 
 
 class RuleLive(Struct):
@@ -106,6 +107,7 @@ class Route:
         if further is not None:
             further.rule = f"{rule.name} > {further.rule}" if further.rule else rule.name
             further.via = further.via or rule.route.name
+            further.through = (rule.route.name, *further.through)
         return further
 
     def _from(self, node: Node, policy: str, rule: str, ask: Ask) -> Decision | None:

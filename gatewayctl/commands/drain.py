@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,10 +10,11 @@ from gatewayctl import show
 from gatewayctl.client import Client, segment
 from gatewayctl.command import command
 from gatewayctl.commands.health import COLUMNS, url_of
+from gatewayctl.commands.live import well_done
 from gatewayctl.redraw import Redraw
 from gatewayctl.session import Session
 from gatewayctl.show import Column
-from gatewayctl.trouble import DEGRADED, USAGE, Trouble
+from gatewayctl.trouble import USAGE, Trouble
 from gatewayctl.words import clock, plural, since
 
 PATIENCE = 30.0
@@ -75,7 +76,7 @@ def drain(
         _wait(session, client, channel, found.get("endpoint") or None, told)
     elif session.machine:
         show.data(session, found)
-    _heard(found)
+    well_done(found, "which may still send requests there")
 
 
 def undrain(session: Session, channel: Name, endpoint: Endpoint = None) -> None:
@@ -85,7 +86,7 @@ def undrain(session: Session, channel: Name, endpoint: Endpoint = None) -> None:
     session.say(f"{what} {'is back' if found.get('changed') else 'was not drained'}")
     if session.machine:
         show.data(session, found)
-    _heard(found)
+    well_done(found, "which may still send requests there")
 
 
 LONGEST = 366 * 86400.0
@@ -99,14 +100,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= LONGEST:
         raise Trouble(f"--for wants a duration, such as 30m or 2h, 366d at most, not {text!r}", code=USAGE)
     return seconds
-
-
-def _heard(found: dict[str, Any]) -> None:
-    """Raises Trouble when a worker did not say that it knows."""
-    deaf = found.get("deaf") or []
-    if deaf:
-        names = ", ".join(f"worker-{slot}" for slot in deaf)
-        raise Trouble(f"no answer from {names}, which may still send requests there", "It hears of it when it answers again.", DEGRADED)
 
 
 def _wait(session: Session, client: Client, channel: str, url: str | None, told: float) -> None:

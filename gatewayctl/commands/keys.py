@@ -6,10 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from gatewayctl import show
-from gatewayctl.client import Client
 from gatewayctl.command import command, noun
-from gatewayctl.commands.live import check_files, client_of_these_files, load_for_keys
-from gatewayctl.commands.reload import PATIENCE, refused
+from gatewayctl.commands.live import changing, check_files, client_of_these_files, load_for_keys, well_done
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import BAD_CONFIG, UNREACHABLE, USAGE, Trouble
@@ -118,27 +116,18 @@ def create(
         if made is not None:
             made.unlink(missing_ok=True)
         raise
-    new = add(session.config, wanted)
     try:
-        if client is None:
-            check_files(session.config, None)
-        else:
-            _reload(client)
-    except BaseException as error:
-        new.undo()
+        with changing(session.config, client, f"keys create --tenant {tenant} --project {project}") as change:
+            new = add(session.config, wanted)
+            change.undo.callback(new.undo)
+    except Exception as error:
         mistakes = getattr(error, "mistakes", ())
         if mistakes and all(mistake.path.startswith("keys[") for mistake in mistakes):  # its line is gone again
             said = ", and ".join(mistake.message for mistake in mistakes)
             raise Trouble(f"the key was not added: {said}", "\n".join(filter(None, (m.hint for m in mistakes))), BAD_CONFIG) from error
         raise
     _show_new(session, new.told(live=client is not None), imported=secret is not None)
-
-
-def _reload(client: Client) -> None:
-    """Returns when every worker has the files; raises when the gateway refused them."""
-    answer = client.post("/v1/reload", timeout=PATIENCE)
-    if not answer.get("ok"):
-        raise refused(answer)
+    well_done(change.answer)
 
 
 def _imported() -> str:
@@ -165,16 +154,18 @@ def _show_new(session: Session, found: dict[str, Any], imported: bool) -> None:
     """
     gatewayctl keys revoke k7f3
     gatewayctl keys revoke k7f3 --yes
+    gatewayctl keys revoke k7f3 --let-finish    its open requests end in peace
     """,
 )
 def revoke(
     session: Session,
     id: Annotated[str, typer.Argument(help="Which one: gatewayctl keys.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    let_finish: Annotated[bool, typer.Option("--let-finish", help="Do not break its open requests off.")] = False,
 ) -> None:
     """Take a key out of its file, in all workers.
 
-    Returns when no worker lets anybody in with it any more. Requests in flight end as usual.
+    Returns when no worker lets anybody in with it any more. Its open requests end with an error, unless they may finish.
     """
     from gateway.config.edit import file_of_key, remove_key
 
@@ -184,13 +175,18 @@ def revoke(
     if file is None:
         raise Trouble(f"there is no key {id!r} in {session.config} and its includes", "Which there are: gatewayctl keys")
     session.confirm(f"Revoke key {id} in {file}? Its callers are refused at once.", yes)
-    remove_key(file, id)
-    if client is not None:
-        try:
-            _reload(client)
-        except BaseException:
+    gone = False
+    try:
+        with changing(
+            session.config, client, f"keys revoke {id}{' --let-finish' if let_finish else ''}", spare=[id] if let_finish else []
+        ) as change:
+            remove_key(file, id)
+            gone = True
+    except BaseException:
+        if gone and client is not None:
             session.warn(f"gatewayctl: key {id} is out of {file}, but it may be STILL VALID in the running gateway:")
-            raise
+        raise
     if session.machine:
         show.data(session, {"id": id, "file": str(file), "live": False})
     session.say(f"key {id} is revoked" + (" in every worker" if client else "; the gateway is not running"))
+    well_done(change.answer)

@@ -1,14 +1,15 @@
-"""The files about to be changed, and the gateway that runs with them: is it the same, and would it take them?"""
+"""The files about to be changed, and the gateway that runs with them: is it the same, would it take them, and did it?"""
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewayctl.client import Client
-from gatewayctl.commands.reload import PATIENCE
+from gatewayctl.commands.reload import PATIENCE, refused
 from gatewayctl.session import Session
-from gatewayctl.trouble import USAGE, Trouble
+from gatewayctl.trouble import DEGRADED, USAGE, Trouble
 
 if TYPE_CHECKING:
     from gateway.config.load import Loaded
@@ -31,6 +32,48 @@ def check_files(config: Path, client: Client | None) -> None:
         client.get("/v1/config/diff", PATIENCE)
     else:
         load_for_keys(config)
+
+
+class Change:
+    """A change of the files that is on its way to the gateway. `undo` what fails; `answer` is what the gateway said of it."""
+
+    def __init__(self) -> None:
+        self.undo = contextlib.ExitStack()
+        self.answer: dict[str, Any] = {}
+
+
+@contextlib.contextmanager
+def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[str] = ()) -> Iterator[Change]:
+    """Around an edit of the files: it is announced, so that the gateway's watcher does not come first, and live when the block is over.
+
+    what: the command, for the audit log: `keys revoke k7f3`. spare: ids of keys whose open requests may end in peace. Whatever goes
+    wrong, in the block or after it, does what the block has put into `undo.callback(…)`, and is raised. Without a gateway (None) the
+    files are only checked.
+    """
+    act = client.post("/v1/acts", {"what": what, "spare": list(spare)})["act"] if client is not None else None
+    change = Change()
+    with change.undo:
+        yield change
+        if client is None:
+            check_files(config, None)
+        else:
+            change.answer = client.post("/v1/reload", {"act": act}, PATIENCE)
+            if not change.answer.get("ok"):
+                raise refused(change.answer)
+        change.undo.pop_all()
+
+
+def well_done(answer: Mapping[str, Any], doubt: str = "") -> None:
+    """Raises Trouble (6) when something was done, but not as it should be: a worker did not say that it knows (doubt: what it may do),
+    it is not written down, or not in the audit log."""
+    deaf = ", ".join(f"worker-{slot}" for slot in answer.get("deaf") or [])
+    wrong = [f"no answer from {deaf}, {doubt}"] if deaf else []
+    wrong += [str(answer[word]) for word in ("unwritten", "unaudited") if answer.get(word)]
+    if wrong:
+        hint = (
+            "It hears of it when it answers again." if deaf else "It is done all the same. `gatewayctl status` says when all is well again."
+        )
+        raise Trouble("; ".join(wrong), hint, DEGRADED)
 
 
 def load_for_keys(config: Path) -> "Loaded":

@@ -48,6 +48,8 @@ def told(session: Session, client: Client, answer: dict[str, Any]) -> None:
         raise refused(answer)
     if late:
         session.warn(f"gatewayctl: revision {answer.get('rev')} is live, but after {STARTING:.0f} s {late}")
+    if answer.get("unaudited"):
+        session.warn(f"gatewayctl: {answer['unaudited']}")
     if session.machine:
         return
     for change in answer.get("changes") or []:

@@ -63,9 +63,15 @@ def complaints(found: dict[str, Any]) -> list[str]:
     for process in found.get("processes", []):
         if process.get("state") not in WELL:
             wrong.append(f"{process.get('name')} is {process.get('state')} since {ago(process.get('since')) or 'its start'}")
+    wrong += [str(sentence) for sentence in found.get("unsafe") or []]
     if found.get("journal", {}).get("failing"):
         wrong.append("the journal cannot be written, so requests are not accounted")
     return wrong
+
+
+def _frozen(one: dict[str, Any]) -> str:
+    what = "everything" if one.get("kind") == "all" else f"{one.get('kind')} {one.get('name')}"
+    return f"{what} ({ago(one.get('since')) or '-'})"
 
 
 def _print(session: Session, found: dict[str, Any]) -> None:
@@ -83,6 +89,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("config", f"{config.get('path')}{outcome}"),
             ("revision", f"{revision.get('rev')} ({str(revision.get('digest', ''))[:12]}), live {ago(revision.get('ts')) or '-'}"),
             ("serves", ", ".join(plural(found.get(noun, 0), noun[:-1]) for noun in ("channels", "models", "keys"))),
+            ("FROZEN", ", ".join(_frozen(one) for one in found.get("frozen") or []) or None),
             ("in flight", plural(found.get("in_flight", 0), "request")),
             ("journal", f"{plural(journal.get('segments', 0), 'segment')}, {size(journal.get('bytes', 0))}{lost}"),
         ],

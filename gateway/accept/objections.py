@@ -1,0 +1,33 @@
+"""What is wrong with bytes that are no plain request, as the caller is told it."""
+
+from typing import Any
+
+from aiohttp import HttpVersion10
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+
+from gateway.errors import Refusal
+
+
+def not_unpacked() -> Refusal:
+    """The body is packed in a way that the parser does not know."""
+    said = "The request body's Content-Encoding is not understood here; send it plain, or as gzip or deflate."
+    return Refusal(415, "unsupported_media_type", said, close=True, headers={"Accept-Encoding": "gzip, deflate"})
+
+
+def objection_to(message: Any, most: int) -> Refusal | None:
+    """What is wrong with bytes that are no plain request: 431 when the head is too large, 415, else 400; None = nothing.
+
+    most: bytes of the head.
+    """
+    if isinstance(message, RawRequestMessage):
+        large = sum(len(name) + len(value) + 4 for name, value in message.raw_headers) > most
+        wrong = message.version < HttpVersion10
+    elif isinstance(message.exc, ContentEncodingError):
+        return not_unpacked()
+    else:
+        large = isinstance(message.exc, LineTooLong) or "Too many headers" in str(message.exc)
+        wrong = True
+    if large:
+        return Refusal(431, "header_too_large", "The request's head is larger than this gateway accepts.", close=True)
+    return Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.", close=True) if wrong else None

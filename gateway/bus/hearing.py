@@ -1,0 +1,44 @@
+"""Control's end: which workers have heard which of its numbered frames, and a wait until all have."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.bus.server import BusServer, Link
+
+HEARD_PATIENCE: Final = 2.0
+"""Seconds that workers have to say that they heard."""
+
+
+class Hearing:
+    """Of one sort of frame. Workers answer each with a frame `kind` and its number."""
+
+    def __init__(self, bus: BusServer, kind: str, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._bus = bus
+        self._now = now
+        self._heard: dict[int, tuple[Link, int]] = {}
+        self._hearing = asyncio.Event()
+        bus.on(kind, self._has_heard)
+
+    def _has_heard(self, link: Link, message: dict[str, Any]) -> None:
+        self._heard[link.slot] = (link, message["number"])
+        self._hearing.set()
+
+    def _deaf(self, number: int) -> list[int]:
+        """Slots of workers that have not heard frame `number` yet."""
+        heard = self._heard
+        return [
+            slot for slot, link in self._bus.links.items() if slot not in heard or heard[slot][0] is not link or heard[slot][1] < number
+        ]
+
+    async def all_heard(self, number: int) -> list[int]:
+        """Until every connected worker heard the frame; the slots of those that did not in time."""
+        end = self._now() + HEARD_PATIENCE
+        while (deaf := self._deaf(number)) and (left := end - self._now()) > 0:
+            self._hearing.clear()
+            try:
+                await asyncio.wait_for(self._hearing.wait(), left)
+            except TimeoutError:
+                break
+        return sorted(deaf)
