@@ -16,7 +16,6 @@ from gateway.config.keys import new_secret
 from gateway.config.load import load
 from gateway.config.read import Reading
 from gateway.config.resolve import resolve
-from gateway.config.resolved import Key
 from gateway.config.revisions import Revisions
 
 
@@ -83,7 +82,7 @@ def main() -> None:
 
         def one_more() -> None:
             id, _, hash = new_secret()
-            edit.add_key(path.parent / "keys.yaml", Key(id, bytes.fromhex(hash[7:]), "tenant-1", "chat"))
+            edit.add_keys(path.parent / "keys.yaml", [{"id": id, "hash": hash, "tenant": "tenant-1", "project": "chat", "models": ["*"]}])
 
         timed("edit: add one key", one_more, said.rounds)
 

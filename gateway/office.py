@@ -15,6 +15,7 @@ from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, NoSuch
 from gateway.agreement import Agreement
+from gateway.auth.told import told as told_of_key
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Channel, Key, Resolved
 from gateway.discover.endpoints import Endpoints
@@ -27,6 +28,7 @@ from gateway.referee.referee import Referee
 from gateway.referee.rules import Placed
 from gateway.referee.view import of_model, told
 from gateway.rollout import Outcome, Rollout
+from gateway.route.schedule import compile_schedule
 from gateway.survey import survey
 
 
@@ -227,6 +229,31 @@ class Office:
         control = self._control
         return survey(control.endpoints, control.agreement, control.bus.links.values(), self._config().channels)
 
+    # -- keys ---------------------------------------------------------------------------------------------------------
+
+    def key(self, id: str) -> dict[str, Any]:
+        config = self._config()
+        key = next((one for one in self._control.rollout.keys if one.id == id), None)
+        if key is None:
+            raise NoSuch(f"there is no key {id!r}")
+        schedules = {name: compile_schedule(schedule).open_at for name, schedule in config.schedules.items()}
+        models = [
+            (name, (model.name, *model.aliases))
+            for model in config.models.values()
+            for name in (model.name, *model.aliases)
+            if not name.endswith("*")
+        ]
+        found = told_of_key(key, config.access, models, schedules, time.time())
+        return {**found, "limits": [told(place, limit) for place, limit in self._placed(key)]}
+
+    def _placed(self, key: Key) -> list[Placed]:
+        """The limits that a key's requests come under, whatever model they are for."""
+        config = self._config()
+        places = ("", f"tenants/{key.tenant}", f"tenants/{key.tenant}/projects/{key.project}")
+        placed = [(place, limit) for place in places for limit in config.limits.get(place, ())]
+        placed += [(place, limit) for place, limits in config.limits.items() if place.startswith("models/") for limit in limits]
+        return [*placed, *((f"keys/{key.id}", limit) for limit in key.limits)]
+
     # -- limits -------------------------------------------------------------------------------------------------------
 
     def limits(self) -> list[dict[str, Any]]:
@@ -242,10 +269,7 @@ class Office:
             owner = next((one for one in keys if one.id == key), None)
             if owner is None:
                 raise NoSuch(f"there is no key {key!r}")
-            places = ("", f"tenants/{owner.tenant}", f"tenants/{owner.tenant}/projects/{owner.project}")
-            placed = [(place, limit) for place in places for limit in config.limits.get(place, ())]
-            placed += [(place, limit) for place, limits in config.limits.items() if place.startswith("models/") for limit in limits]
-            placed += [(f"keys/{key}", limit) for limit in owner.limits]
+            placed = self._placed(owner)
         else:
             placed = [(place, limit) for place, limits in config.limits.items() for limit in limits]
             placed += [(f"keys/{one.id}", limit) for one in keys if one.limits and tenant in ("", one.tenant) for limit in one.limits]

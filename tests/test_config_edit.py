@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from gateway.config import edit, files, surgery
 from gateway.config.edit import ConfigError
-from gateway.config.resolved import Key
-from gateway.config.resolved_access import Access, Models
+from gateway.config.flow import flow
 
-NEW = Key("k9", b"\x01" * 32, "retail", "chat", Access(Models(("qwen*", "a: b"))))
-ROW = surgery.key_text(NEW)
+
+def key(id: str, digest: str = "01", **more: object) -> dict[str, object]:
+    return {"id": id, "hash": f"sha256:{digest * 32}", "tenant": "t", "project": "p", "models": ["*"], **more}
+
+
+NEW = key("k9", tenant="retail", project="chat", models=["qwen*", "a: b"])
+ROW = flow(NEW)
 HASH = "sha256:" + "0f" * 32
 
 
@@ -60,10 +64,10 @@ def test_a_key_is_added_and_removed_and_all_else_stays(shape, tmp_path):
     if text is not None:
         path.write_bytes(text.encode())
     before = [] if not text or "id:" not in text else ids(path)
-    edit.add_key(path, NEW)
+    edit.add_keys(path, [NEW])
     assert ids(path) == [*before, "k9"], read(path)
     assert comments(read(path)) == comments(text or "")
-    edit.add_key(path, Key("k10", b"\x02" * 32, "t", "p"), "Ann's: note")
+    edit.add_keys(path, [key("k10", "02", label="Ann's: note")])
     assert ids(path) == [*before, "k9", "k10"], read(path)
     for id in ("k9", "k10"):
         edit.remove_key(path, id)
@@ -88,7 +92,7 @@ def test_whatever_is_around_the_keys_stays(lines, place, there, newline):
     path = Path("/nowhere/keys.yaml")
     section = ["keys:", *(f"  - {row(id)} # {id}" for id in there)] if there else ["keys: []"]
     text = newline.join([*lines[:place], *section, *lines[place:], ""]).replace("\r\n", "\n").replace("\n", newline)
-    added = surgery.add_key(text, surgery.tree(text, path), path, ROW)
+    added = surgery.add_keys(text, surgery.tree(text, path), path, [ROW])
     assert added.replace(f"  - {ROW}{newline}", "", 1) == (text if there else text.replace("keys: []", "keys:"))
     removed = surgery.remove_key(added, surgery.tree(added, path), path, "k9")
     assert removed == text
@@ -105,9 +109,9 @@ def test_mode_is_kept_and_links_are_followed(tmp_path):
     real.write_text("keys: []\n")
     real.chmod(0o644)
     link.symlink_to(real)
-    edit.add_key(link, NEW)
+    edit.add_keys(link, [NEW])
     assert link.is_symlink() and ids(real) == ["k9"] and real.stat().st_mode & 0o777 == 0o644
-    edit.add_key(tmp_path / "new.yaml", NEW)
+    edit.add_keys(tmp_path / "new.yaml", [NEW])
     assert (tmp_path / "new.yaml").stat().st_mode & 0o777 == 0o640
     assert sorted(os.listdir(tmp_path)) == ["keys.yaml", "new.yaml", "new.yaml.lock", "real"]
 
@@ -126,22 +130,22 @@ def test_what_cannot_be_edited_is_left_alone(text, said, tmp_path):
     path = tmp_path / "keys.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        edit.remove_key(path, "nobody") if "nobody" in said else edit.add_key(path, NEW)
+        edit.remove_key(path, "nobody") if "nobody" in said else edit.add_keys(path, [NEW])
     assert said in caught.value.mistakes[0].message and read(path) == text
 
 
 def test_a_change_in_between_is_not_written_over(tmp_path, monkeypatch):
     path = tmp_path / "keys.yaml"
     path.write_text("keys: []\n")
-    cut = surgery.add_key
+    cut = surgery.add_keys
 
     def slow(text, root, file, item):
         path.write_text("keys: [] # somebody else\n")
         return cut(text, root, file, item)
 
-    monkeypatch.setattr(surgery, "add_key", slow)
+    monkeypatch.setattr(surgery, "add_keys", slow)
     with pytest.raises(ConfigError) as caught:
-        edit.add_key(path, NEW)
+        edit.add_keys(path, [NEW])
     assert "changed while it was being edited" in caught.value.mistakes[0].message
     assert read(path) == "keys: [] # somebody else\n"
 
@@ -149,7 +153,7 @@ def test_a_change_in_between_is_not_written_over(tmp_path, monkeypatch):
 def test_two_commands_at_once_lose_nothing(tmp_path):
     path = tmp_path / "keys.yaml"
     path.write_text("keys: []\n")
-    threads = [threading.Thread(target=edit.add_key, args=(path, Key(f"k{n}", bytes([n]) * 32, "t", "p"))) for n in range(8)]
+    threads = [threading.Thread(target=edit.add_keys, args=(path, [key(f"k{n}", f"{n:02x}")])) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -172,7 +176,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
     monkeypatch.setattr("gateway.config.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        edit.add_key(path, NEW)
+        edit.add_keys(path, [NEW])
     assert read(path) == "keys: []\n" and sorted(os.listdir(tmp_path)) == ["keys.yaml", "keys.yaml.lock"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.config import edit, revisions
 from gateway.config.load import load
 from gateway.config.resolve import resolve
-from gateway.config.resolved import FORMAT, Key
+from gateway.config.resolved import FORMAT
 from gateway.config.revisions import KEEP, Damaged, Revisions
 
 HASH = "sha256:" + "0f" * 32
@@ -124,7 +124,7 @@ def test_a_rollback_brings_files_back_but_no_revoked_key(folder):
     save(folder)
     (folder / "gateway.yaml").write_text(MAIN.replace("first # a comment", "second"))
     edit.remove_key(folder / "keys.yaml", "k1")
-    edit.add_key(folder / "keys.yaml", Key("k2", b"\x02" * 32, "t", "p"))
+    edit.add_keys(folder / "keys.yaml", [{"id": "k2", "hash": f"sha256:{'02' * 32}", "tenant": "t", "project": "p", "models": ["*"]}])
     today = (folder / "keys.yaml").read_text()
     save(folder)
     said = Revisions(folder / "data").restore(1)

@@ -92,6 +92,9 @@ class Desk(Protocol):
     async def explain(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Where a request would go and why; see `explainer.Asked` for what may be asked. NoSuch for what is not there."""
 
+    def key(self, id: str) -> dict[str, Any]:
+        """What a key may do now: see `auth.told`, and {"limits": as in `limits`, those that its requests may come under}. NoSuch."""
+
     def limits(self) -> list[dict[str, Any]]:
         """Every limit that is configured: {"scope", "owner", "name", "count", "max", "per", "zone", "during", "outside", "each",
         "models", "shadow", "currency"}."""

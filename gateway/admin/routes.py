@@ -70,6 +70,7 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/routes", calls.routes),
             web.get("/v1/routes/{name:.+}", calls.route),
             web.post("/v1/explain", calls.explain),
+            web.get("/v1/keys/{id}", calls.key),
             web.get("/v1/limits", calls.limits),
             web.get("/v1/limits/counters", calls.counters),
             web.get("/v1/health", calls.health),
@@ -157,6 +158,9 @@ class Calls:
 
     async def explain(self, request: web.Request) -> web.Response:
         return _answer({"explained": await self._desk.explain(await body_of(request, EXPLAINED_MOST))})
+
+    async def key(self, request: web.Request) -> web.Response:
+        return _answer({"key": self._desk.key(request.match_info["id"])})
 
     async def limits(self, request: web.Request) -> web.Response:
         return _answer({"limits": self._desk.limits()})

@@ -23,16 +23,16 @@ Sets = tuple[Models, ...]
 
 
 class Permit:
-    """Made for one tenant, project and key. checked: whether there is more to it than models."""
+    """Made for one tenant, project and key. checked: whether there is more to it than models. apis: None = all."""
 
-    __slots__ = ("_allowed", "_apis", "_gates", "_levels", "_sets", "_switched", "_usable", "checked", "usual")
+    __slots__ = ("_allowed", "_gates", "_levels", "_sets", "_switched", "_usable", "apis", "checked")
 
     def __init__(self, chain: Sequence[Access], schedules: Mapping[str, Opens]) -> None:
         """chain: of the tenant, the project and the key."""
         self._gates = [Gate(access.allow, access.deny) for access in chain if access.allow or access.deny]
         said = [frozenset(access.apis) for access in chain if access.apis]
-        self._apis = frozenset.intersection(*said) if said else None
-        self.checked = bool(self._gates) or self._apis is not None
+        self.apis = frozenset.intersection(*said) if said else None
+        self.checked = bool(self._gates) or self.apis is not None
         self._levels = [_Level(access, schedules) for access in chain]
         self._switched = any(level.switches for level in self._levels)
         self._sets: Sets = tuple(access.models for access in chain if access.models != EVERY)
@@ -43,8 +43,8 @@ class Permit:
         """Refuses, with 403, a caller from elsewhere and one that calls another API."""
         if not all(gate.lets_in(ip) for gate in self._gates):
             raise wrong_address(ip, "your API key")
-        if self._apis is not None and api not in self._apis and api != "models":
-            said = f"Your API key may not call this API ({api}), only: {', '.join(sorted(self._apis)) or 'none'}."
+        if self.apis is not None and api not in self.apis and api != "models":
+            said = f"Your API key may not call this API ({api}), only: {', '.join(sorted(self.apis)) or 'none'}."
             raise Refusal(403, "api_not_allowed", said, phase="K")
 
     def allows(self, name: str, names: Names, now: float) -> bool:

@@ -13,7 +13,7 @@ import yaml
 from yaml._yaml import CParser, Mark
 
 from gateway.config.expand import read_small, why
-from gateway.config.key_lines import key_lines
+from gateway.config.key_lines import KeyLine, key_lines
 from gateway.config.scalars import plain
 
 MOST_BYTES: Final = 8 * 1024 * 1024
@@ -124,6 +124,17 @@ def _composed(path: Path, text: str) -> yaml.Node | None:
     finally:
         loader.dispose()
     return node
+
+
+def data_of(node: yaml.Node | None) -> Any:
+    """A tree as plain data, of which nothing is checked."""
+    if isinstance(node, KeyLine):
+        return node.data()
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): data_of(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [data_of(item) for item in node.value]
+    return plain(node.value) if isinstance(node, yaml.ScalarNode) and not node.style else node and node.value
 
 
 def empty(path: Path, text: str = "") -> yaml.MappingNode:

@@ -1,44 +1,105 @@
 """Editing a YAML file for an operator: under a lock, whole or not at all, comments kept, and never over someone else's change."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gateway.config import files, surgery
-from gateway.config.compose import BadFile, compose, empty, no_collecting, read_text
-from gateway.config.resolved import Key
-from gateway.config.surgery import Scalar, refused
+from gateway.config.compose import MOST_BYTES, BadFile, compose, empty, no_collecting, read_text
+from gateway.config.flow import Scalar, flow
+from gateway.config.surgery import refused
 from gateway.errors import ConfigError as ConfigError
 
 PathLike = str | os.PathLike[str]
 
 
-def add_key(path: PathLike, key: Key, label: str | None = None) -> None:
-    """Adds a key to the file's `keys`, as one line at the end. Raises ConfigError (nothing was written), OSError."""
-    item = surgery.key_text(key, label)
-    made = surgery.data(surgery.tree(f"keys:\n  - {item}\n", Path(path)))["keys"]
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A file that was changed, and how it was before; None = it was not there."""
 
-    def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
-        return surgery.add_key(text, root, file, item)
+    file: Path
+    before: str | None = field(repr=False)
+    after: str = field(repr=False)
+
+    def undo(self) -> None:
+        """As it was, unless somebody has changed it since. Raises ConfigError then, and OSError."""
+        if self.before is None:
+            with files.locked(self.file):
+                if _now(self.file) != self.after:
+                    raise _changed(self.file)
+                self.file.unlink()
+            return
+
+        def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
+            if text != self.after:
+                raise _changed(file)
+            assert self.before is not None
+            return self.before
+
+        _edit(self.file, cut, None)
+
+
+def add_keys(path: PathLike, keys: Sequence[Mapping[str, Any]]) -> Edited:
+    """Adds keys to the file's `keys`, each as one line at the end. Raises ConfigError (nothing was written), OSError."""
+    items = [flow(key) for key in keys]
+    made = [surgery.data(surgery.tree(f"keys:\n  - {item}\n", Path(path)))["keys"][0] for item in items]
 
     def expected(data: Any) -> None:
-        if any(_is(one, key.id) for one in _keys(data)):
-            raise refused(Path(path), f'there is a key "{key.id}" already')
+        known = {_id(one) for one in _keys(data)}
+        for key in keys:
+            if key["id"] in known:
+                raise refused(Path(path), f'there is a key "{key["id"]}" already')
         data["keys"] = [*_keys(data), *made]
 
-    _edit(Path(path), cut, expected)
+    return _edit(Path(path), lambda text, root, file: surgery.add_keys(text, root, file, items), expected)
 
 
-def remove_key(path: PathLike, id: str) -> None:
+def remove_key(path: PathLike, id: str) -> Edited:
     """Removes the key of that id. Raises ConfigError (nothing was written; also when there is no such key), OSError."""
 
     def expected(data: Any) -> None:
-        data["keys"].pop(next(number for number, item in enumerate(data["keys"]) if _is(item, id)))
+        data["keys"].pop(next(number for number, item in enumerate(data["keys"]) if _id(item) == id))
 
-    _edit(Path(path), lambda text, root, file: surgery.remove_key(text, root, file, id), expected)
+    return _edit(Path(path), lambda text, root, file: surgery.remove_key(text, root, file, id), expected)
+
+
+def set_in_key(path: PathLike, id: str, words: Mapping[str, Any]) -> Edited:
+    """Lets words of a key say something else, as plain data; None: takes the word out. Raises as `add_keys` does."""
+    made = surgery.data(
+        surgery.tree(f"keys:\n  - {flow({word: value for word, value in words.items() if value is not None})}\n", Path(path))
+    )
+
+    def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
+        for word, value in words.items():
+            text = surgery.set_in_key(text, root, file, id, word, None if value is None else flow(value))
+            root = surgery.tree(text, file)
+        return text
+
+    def expected(data: Any) -> None:
+        item = next(item for item in data["keys"] if _id(item) == id)
+        for word, value in words.items():
+            item.pop(word, None) if value is None else item.update({word: made["keys"][0][word]})
+
+    return _edit(Path(path), cut, expected)
+
+
+def set_values(path: PathLike, values: Mapping[str, Any]) -> Edited:
+    """Sets what stands at dotted paths, as plain data; None: takes it out. Raises ConfigError (nothing was written), OSError."""
+
+    def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
+        for dotted, value in values.items():
+            if value is None:
+                text = surgery.remove_value(text, root, dotted)
+            else:
+                text = surgery.set_value(text, root, file, dotted, flow(value))
+            root = surgery.tree(text, file)
+        return text
+
+    return _edit(Path(path), cut, None)
 
 
 def set_scalar(path: PathLike, dotted: str, value: Scalar) -> None:
@@ -71,10 +132,19 @@ def make_keys_file(path: PathLike) -> Path | None:
     return None
 
 
+def file_of(path: PathLike, section: str, name: str | None = None) -> Path | None:
+    """The file of a configuration that has a section; with a name: this part of it."""
+    for file, root in _files(Path(os.path.abspath(path)), set()):
+        found = surgery.section(root, section)
+        if found and (name is None or (isinstance(found[1], yaml.MappingNode) and surgery.section(found[1], name))):
+            return file
+    return None
+
+
 def file_of_key(path: PathLike, id: str) -> Path | None:
     """The file of a configuration that holds the key of that id."""
     for file, root in _files(Path(os.path.abspath(path)), set()):
-        if any(_is(item, id) for item in _keys(surgery.data(root))):
+        if surgery.has_key(root, id):
             return file
     return None
 
@@ -109,16 +179,25 @@ def _keys(data: Any) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _is(item: Any, id: str) -> bool:
-    return isinstance(item, dict) and item.get("id", ("",))[0] == id
+def _id(item: Any) -> str | None:
+    return item.get("id", (None,))[0] if isinstance(item, dict) else None
 
 
-def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expected: Callable[[Any], None] | None) -> None:
+def _changed(path: Path) -> ConfigError:
+    return refused(path, "the file has been changed since; nothing was written", "look at it, and edit it by hand")
+
+
+def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expected: Callable[[Any], None] | None) -> Edited:
     """Reads, cuts, checks that only what was meant has changed, and replaces the file unless it changed meanwhile."""
     with files.locked(path), no_collecting():
         text = _now(path)
         root = surgery.tree(text, path)
         new = cut(text, root, path)
+        if len(encoded := new.encode()) > MOST_BYTES and len(new) > len(text):
+            hint = "begin another file, and name it before this one in `include`"
+            raise refused(
+                path, f"the file would be larger than {MOST_BYTES // 2**20} MiB, and nobody could read it; nothing was written", hint
+            )
         now = surgery.data(surgery.tree(new, path))
         if expected is not None:
             was = surgery.data(root)
@@ -129,7 +208,9 @@ def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expecte
                 )
         if text != _now(path):
             raise refused(path, "the file changed while it was being edited; nothing was written", "try again")
-        files.write(path, new.encode(), 0o640)
+        before = text if os.path.lexists(path) else None
+        files.write(path, encoded, 0o640)
+        return Edited(path, before, new)
 
 
 def _now(path: Path) -> str:

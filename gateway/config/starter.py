@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gateway.config.fields import MODEL_NAME, url_of
+from gateway.config.flow import scalar
 from gateway.config.jsonschema import NAME as SCHEMA_NAME
 from gateway.config.jsonschema import text as schema_text
-from gateway.config.surgery import scalar
 
 Engine = tuple[str, str, Mapping[str, Any] | None]
 """Kind (`mindie`, …, `auto`), URL, and what a probe found (`models`, `version`, `tls`, `error`), None = it did not answer."""

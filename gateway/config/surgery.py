@@ -1,20 +1,19 @@
 """Cutting into the text of one YAML file by its marks, so that comments and order stay. Pure: text in, text out."""
 
-import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 
 from gateway.config.compose import BadFile, compose, empty, is_null, position
+from gateway.config.flow import Scalar, scalar
+from gateway.config.graft import after_comments, end_of, line_end, lines_in, pair, put, replaced, take_out
 from gateway.config.key_lines import KeyLine
-from gateway.config.resolved import Key
 from gateway.config.scalars import plain
 from gateway.errors import ConfigError, Mistake
 
-Scalar = str | int | float | bool
-_bare = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./-]*\Z")
 _step = re.compile(r"\[(\d+)\]")
 _INDENT: Final = "  "
 
@@ -49,78 +48,49 @@ def data(node: yaml.Node) -> Any:
     return (node.value, isinstance(node, yaml.ScalarNode) and not node.style and not isinstance(plain(node.value), str))
 
 
-def scalar(value: Scalar) -> str:
-    """A value as YAML that reads back as itself."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    return value if _bare.match(value) and isinstance(plain(value), str) else json.dumps(value, ensure_ascii=False)
-
-
-def key_text(key: Key, label: str | None = None) -> str:
-    """A key as one line of YAML."""
-    models = ", ".join(json.dumps(model) for model in key.access.models.allow)
-    note = f", label: {scalar(label)}" if label else ""
-    hash = f"sha256:{key.digest.hex()}"
-    return (
-        f'{{id: {scalar(key.id)}, hash: "{hash}", tenant: {scalar(key.tenant)}, project: {scalar(key.project)}, models: [{models}]{note}}}'
-    )
-
-
 def section(root: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | None:
-    return next(((key, value) for key, value in root.value if key.value == name), None)
+    """A top-level word and what it says."""
+    return pair(root, name)
 
 
-def end_of(node: yaml.Node) -> int:
-    """Where a node's own text ends, comments and blank lines after it left out."""
-    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
-        key, value = node.value[-1]
-        colon: int = key.end_mark.index + 1
-        return max(end_of(value), colon)
-    if isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value:
-        return end_of(node.value[-1])
-    return node.end_mark.index
+# -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def add_key(text: str, root: yaml.MappingNode, path: Path, item: str) -> str:
-    """`text` with one more item in `keys`, in the style that is there."""
+def add_keys(text: str, root: yaml.MappingNode, path: Path, items: Iterable[str]) -> str:
+    """`text` with more items in `keys`, each in one line, in the style that is there."""
+    items = list(items)
     newline = "\r\n" if "\r\n" in text else "\n"
+    rows = [f"{_INDENT}- {item}" for item in items]
     found = section(root, "keys")
     if found is None:
         front = text if not text or text.endswith("\n") else text + newline
-        return f"{front}keys:{newline}{_INDENT}- {item}{newline}"
+        return newline.join([f"{front}keys:", *rows, ""])
     key, value = found
     if isinstance(value, yaml.SequenceNode) and value.value:
         last = value.value[-1]
         if not value.flow_style:
-            at = _line_end(text, end_of(last))
-            return _lines_in(text, at, f"{' ' * value.start_mark.column}- {item}", newline)
+            indent = " " * value.start_mark.column
+            return lines_in(text, line_end(text, end_of(last)), "\n".join(f"{indent}- {item}" for item in items))
         at = end_of(last)
         comma = re.match(r"\s*,", text[at:])
         at += comma.end() if comma else 0
-        return f"{text[:at]}{'' if comma else ','} {item}{text[at:]}"
+        return f"{text[:at]}{'' if comma else ','} {', '.join(items)}{text[at:]}"
     if isinstance(value, yaml.SequenceNode):
         text = text[: key.end_mark.index + 1] + text[value.end_mark.index :]
     elif not is_null(value):
         raise refused(path, "`keys` is not a list", None, value)
     elif value.value:
         text = text[: value.start_mark.index] + text[value.end_mark.index :]
-    at = _after_comments(text, _line_end(text, key.end_mark.index))
-    return _lines_in(text, at, f"{_INDENT}- {item}", newline)
+    return lines_in(text, after_comments(text, line_end(text, key.end_mark.index)), "\n".join(rows))
 
 
 def remove_key(text: str, root: yaml.MappingNode, path: Path, id: str) -> str:
     """`text` without the key of that id. Comments stay. Raises ConfigError when there is none."""
-    found = section(root, "keys")
-    items = found[1].value if found and isinstance(found[1], yaml.SequenceNode) else []
-    number = next((n for n, item in enumerate(items) if _id(item) == id), None)
-    if found is None or number is None:
-        raise refused(path, f'there is no key "{id}" in this file')
-    key, value = found
-    if isinstance(value, yaml.SequenceNode) and not value.flow_style:
+    key, value, number = _key(root, path, id)
+    items = value.value
+    if not value.flow_style:
         start = text.rfind("\n", 0, items[number].start_mark.index) + 1
-        stop = min(len(text), _line_end(text, end_of(items[number])) + 1)
+        stop = min(len(text), line_end(text, end_of(items[number])) + 1)
         text = text[:start] + text[stop:]
         colon = key.end_mark.index + 1
         return text if len(items) > 1 else f"{text[:colon]} []{text[colon:]}"
@@ -132,93 +102,119 @@ def remove_key(text: str, root: yaml.MappingNode, path: Path, id: str) -> str:
     return text[:start] + text[stop + (comma.end() if comma else 0) :]
 
 
+def set_in_key(text: str, root: yaml.MappingNode, path: Path, id: str, word: str, value: str | None) -> str:
+    """`text` where one word of the key of that id says something else, in YAML of one line; None: without it."""
+    _, items, number = _key(root, path, id)
+    item = items.value[number]
+    if value is not None:
+        return put(text, item, word, value)
+    return take_out(text, item, word) if pair(item, word) else text
+
+
+def has_key(root: yaml.MappingNode, id: str) -> bool:
+    """Whether the file has a key of that id."""
+    found = section(root, "keys")
+    return found is not None and isinstance(found[1], yaml.SequenceNode) and any(_id(item) == id for item in found[1].value)
+
+
+def _key(root: yaml.MappingNode, path: Path, id: str) -> tuple[yaml.Node, yaml.SequenceNode, int]:
+    """The word `keys`, its list, and where in it the key is. Raises ConfigError when there is none."""
+    found = section(root, "keys")
+    items = found[1].value if found and isinstance(found[1], yaml.SequenceNode) else []
+    number = next((n for n, item in enumerate(items) if _id(item) == id), None)
+    if found is None or number is None or not isinstance(found[1], yaml.SequenceNode):
+        raise refused(path, f'there is no key "{id}" in this file')
+    return found[0], found[1], number
+
+
 def _id(item: yaml.Node) -> str | None:
+    if isinstance(item, KeyLine):
+        found: str | None = item.words.get("id", (None,))[0]
+        return found
     return next((value.value for key, value in item.value if key.value == "id"), None) if isinstance(item, yaml.MappingNode) else None
 
 
+# -- any value --------------------------------------------------------------------------------------------------------
+
+
 def set_scalar(text: str, root: yaml.MappingNode, path: Path, dotted: str, value: Scalar) -> str:
-    """`text` with the value at `dotted` (`models.qwen.targets[0].weight`) replaced, or added where its group exists."""
-    node, key, rest = _walk(root, dotted)
-    new = scalar(value)
-    newline = "\r\n" if "\r\n" in text else "\n"
-    if not rest:
-        if key is None or not isinstance(node, yaml.ScalarNode):
-            raise refused(path, f"{dotted} is a group, not a single value", None, node)
-        return _replaced(text, key, node, new)
+    """As `set_value`, of a single value in place of a single value."""
+    found = _walk(root, dotted)
+    if not found.rest and (found.key is None or not isinstance(found.node, yaml.ScalarNode)):
+        raise refused(path, f"{dotted} is a group, not a single value", None, found.node)
+    return set_value(text, root, path, dotted, scalar(value))
+
+
+def set_value(text: str, root: yaml.MappingNode, path: Path, dotted: str, value: str) -> str:
+    """`text` with what stands at `dotted` (`models.qwen.targets[0].weight`) replaced, or added where its group exists.
+
+    value: YAML of one line. Raises ConfigError when there is no place for it.
+    """
+    node, key, rest, group = _walk(root, dotted)
+    if not rest and key is not None:
+        return replaced(text, key, node, value) if group else f"{text[: node.start_mark.index]}{value}{text[end_of(node) :]}"
     if key is not None and isinstance(node, yaml.ScalarNode) and is_null(node):
-        return _replaced(text, key, node, _nested(rest, new))
-    if not isinstance(node, yaml.MappingNode) or "[" in rest:
+        return replaced(text, key, node, _nested(rest, value))
+    if not isinstance(node, yaml.MappingNode) or "[" in rest or not rest:
         raise refused(path, f"there is no place for {dotted}", None, node)
     if node.flow_style:
-        at = end_of(node.value[-1][1]) if node.value else node.start_mark.index + 1
-        inner = _nested(rest, new)[1:-1]
-        return f"{text[:at]}{', ' if node.value else ''}{inner}{text[at:]}"
+        word, _, below = rest.partition(".")
+        return put(text, node, word, _nested(below, value))
     column = node.value[0][0].start_mark.column if node.value else 0
-    at = _line_end(text, end_of(node)) if node.value else len(text)
-    return _lines_in(text, at, _block(rest, new, column, newline), newline)
+    at = line_end(text, end_of(node)) if node.value else len(text)
+    return lines_in(text, at, _block(rest, value, column))
 
 
-def _walk(root: yaml.Node, dotted: str) -> tuple[yaml.Node, yaml.Node | None, str]:
-    """As far as `dotted` leads: (node, its key, the rest). Names may hold dots: the longest that fits is taken."""
-    node, key, rest = root, None, dotted
+def remove_value(text: str, root: yaml.MappingNode, dotted: str) -> str:
+    """`text` without the word at `dotted`; as it is when nothing is there."""
+    _, key, rest, group = _walk(root, dotted)
+    return text if rest or key is None or group is None else take_out(text, group, key.value)
+
+
+class _Found(NamedTuple):
+    """As far as a path leads. key: of `node`, an item of a list is its own. rest: what it does not reach. group: where the key is."""
+
+    node: yaml.Node
+    key: yaml.Node | None
+    rest: str
+    group: yaml.MappingNode | None
+
+
+def _walk(root: yaml.Node, dotted: str) -> _Found:
+    """Names may hold dots: the longest that fits is taken."""
+    node, key, rest, group = root, None, dotted, None
     while rest:
         if isinstance(node, yaml.SequenceNode) and (index := _step.match(rest)) and int(index[1]) < len(node.value):
             node = key = node.value[int(index[1])]
-            rest = rest[index.end() :].removeprefix(".")
+            rest, group = rest[index.end() :].removeprefix("."), None
             continue
         fits = (
             [p for p in node.value if rest == p[0].value or rest.startswith((p[0].value + ".", p[0].value + "["))]
             if isinstance(node, yaml.MappingNode)
             else []
         )
-        if not fits:
+        if not fits or not isinstance(node, yaml.MappingNode):
             break
+        group = node
         key, node = max(fits, key=lambda pair: len(pair[0].value))
         rest = rest[len(key.value) :].removeprefix(".")
-    return node, key, rest
-
-
-def _replaced(text: str, key: yaml.Node, node: yaml.ScalarNode, new: str) -> str:
-    start, stop = node.start_mark.index, node.end_mark.index
-    if node.style in ("|", ">"):
-        new += "\n"
-    if start == stop:
-        start = stop = key.end_mark.index + 1
-        new = " " + new
-    return text[:start] + new + text[stop:]
+    return _Found(node, key, rest, group)
 
 
 def _nested(rest: str, new: str) -> str:
     """`a.b` and `1` → `{a: {b: 1}}`."""
-    for word in reversed(rest.split(".")):
+    for word in reversed(rest.split(".") if rest else ()):
         new = f"{{{word}: {new}}}"
     return new
 
 
-def _block(rest: str, new: str, column: int, newline: str) -> str:
+def _block(rest: str, new: str, column: int) -> str:
     words = rest.split(".")
     lines = [f"{' ' * (column + 2 * depth)}{word}:" for depth, word in enumerate(words)]
-    return newline.join([*lines[:-1], f"{lines[-1]} {new}"])
+    return "\n".join([*lines[:-1], f"{lines[-1]} {new}"])
 
 
-def _line_end(text: str, index: int) -> int:
-    """Where the line that holds the character before `index` ends (the newline's place)."""
-    found = text.find("\n", max(0, index - 1))
-    return len(text) if found < 0 else found
-
-
-def _after_comments(text: str, at: int) -> int:
-    """The end of the last of the indented comment lines that follow."""
-    while comment := re.compile(r"\n[ ]+#[^\n]*").match(text, at):
-        at = comment.end()
-    return at
-
-
-def _lines_in(text: str, at: int, lines: str, newline: str) -> str:
-    """`lines` put in after the line that ends at `at`."""
-    front = text[:at].removesuffix("\r")
-    back = text[at:].removeprefix("\n")
-    return f"{front}{newline if front else ''}{lines}{newline}{back}"
+# -- of two revisions -------------------------------------------------------------------------------------------------
 
 
 def keys_only(text: str, path: Path) -> bool:

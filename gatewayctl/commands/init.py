@@ -50,8 +50,9 @@ def init(
 
     Asks nothing. Engines that answer are filled in with their models. The key's secret goes to stdout, once.
     """
+    from gateway.config.edit import add_keys, keys_file
     from gateway.config.starter import starter
-    from gatewayctl.commands.newkey import Wanted, add
+    from gatewayctl.commands.newkey import made
 
     _right_bind(bind)
     _each_once(engine or [])
@@ -63,11 +64,14 @@ def init(
     folder = dir.absolute()
     _make_room(folder, [name for name in texts if name in MODES], force)
     files = [_write(folder / name, text) for name, text in texts.items()]
-    key = add(folder / "gateway.yaml", Wanted(TENANT, PROJECT, ("*",), "the first key, made by gatewayctl init"))
+    secret, file = made(None, None), keys_file(folder / "gateway.yaml")
+    key = {"id": secret.id, "tenant": TENANT, "project": PROJECT, "models": ["*"], "label": "the first key, made by gatewayctl init"}
+    add_keys(file, [{"id": secret.id, "hash": secret.hash, **key}])
     if session.machine:
-        show.data(session, {"files": [str(file) for file in files], "key": key.told(live=False)})
+        told = {"secret": secret.secret, **key, "file": str(file), "live": False}
+        show.data(session, {"files": [str(file) for file in files], "key": told})
     else:
-        print(key.secret)
+        print(secret.secret)
     known = bool(engines) and all(facts and facts.get("models") for _, _, facts in engines)
     _next_steps(session, folder, known, bind)
 

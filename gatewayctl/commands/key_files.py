@@ -1,0 +1,227 @@
+"""`gatewayctl keys import|export`: many keys at once, from and to a file."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from gatewayctl import show
+from gatewayctl.command import command
+from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys, well_done
+from gatewayctl.commands.newkey import good_secret, words
+from gatewayctl.session import Session
+from gatewayctl.trouble import BAD_CONFIG, USAGE, Trouble
+from gatewayctl.words import plural
+
+MOST_BYTES: Final = 64 * 1024 * 1024
+_LISTS: Final = ("models", "apis", "systems")
+"""Columns of a table that hold several values, with spaces or commas between them."""
+_GROUPS: Final = ("ip", "hours", "limits", "meta", "previous")
+"""Columns that hold JSON."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """The two verbs, for the noun `keys`."""
+    command(
+        app,
+        "import",
+        """
+        gatewayctl keys import keys-of-the-old-gateway.csv
+        gatewayctl keys import --tenant retail --project chatbot - < secrets.csv
+        gatewayctl keys import --dry-run keys.yaml
+        """,
+    )(import_keys)
+    command(
+        app,
+        "export",
+        """
+        gatewayctl keys export > keys-backup.yaml
+        gatewayctl keys export --tenant retail -o csv
+        """,
+    )(export_keys)
+
+
+def import_keys(
+    session: Session,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="YAML, JSON (also one object a line) or CSV; - = stdin.")],
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Of keys that name none.")] = None,
+    project: Annotated[str | None, typer.Option("--project", metavar="NAME", help="Of keys that name none.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check them, change nothing.")] = False,
+) -> None:
+    """Add many keys, all or none. Words are those of `keys` in the configuration; `secret` in place of `hash` is hashed on the way.
+
+    Returns when every worker knows them. A key without `id` gets one, without `models` may use all.
+    """
+    from gateway.config import edit
+
+    rows = _read(file)
+    keys = [_key(row, number, {"tenant": tenant, "project": project}) for number, row in enumerate(rows, 1)]
+    if not keys:
+        raise Trouble(f"there are no keys in {file}", code=USAGE)
+    client = client_of_these_files(session)
+    try:
+        with changing(session.config, client, f"keys import of {len(keys)}") as change:
+            missing = edit.make_keys_file(session.config)
+            if missing is not None:
+                change.undo.callback(missing.unlink, missing_ok=True)
+            into = edit.keys_file(session.config)
+            change.undo.callback(edit.add_keys(into, keys).undo)
+            if dry_run:
+                load_for_keys(session.config)
+                raise _Dry
+    except _Dry:
+        session.say(f"{plural(len(keys), 'key')} could be imported; nothing was changed")
+        return
+    except Exception as error:
+        if getattr(error, "mistakes", ()):
+            session.warn("gatewayctl: no key was imported; the lines are those that they would have had:")
+        raise
+    if session.machine:
+        show.data(session, [{"id": key["id"], "tenant": key["tenant"], "project": key["project"]} for key in keys])
+    session.say(
+        f"{plural(len(keys), 'key')} imported into {into}" + (", live in every worker" if client else "; the gateway is not running")
+    )
+    well_done(change.answer)
+
+
+class _Dry(Exception):
+    """Everything would have gone well."""
+
+
+def _read(file: str) -> list[Any]:
+    """The rows of a file. Raises Trouble."""
+    try:
+        data = sys.stdin.buffer.read(MOST_BYTES + 1) if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise Trouble(f"{file} cannot be read: {error.strerror or error}") from error
+    if len(data) > MOST_BYTES:
+        raise Trouble(f"{file} is larger than {MOST_BYTES // 2**20} MiB", "Import it in parts.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Trouble(f"{file} is not UTF-8 text", code=BAD_CONFIG) from error
+    head = text.lstrip()[:1]
+    if head in ("{", "["):
+        return _json(file, text)
+    first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    return _csv(file, text) if "," in first and ":" not in first else _yaml(file, text)
+
+
+def _json(file: str, text: str) -> list[Any]:
+    try:
+        if text.lstrip().startswith("{") and len(text.strip().splitlines()) > 1 and not _whole(text):
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = json.loads(text)
+    except ValueError as error:
+        raise Trouble(f"{file} is no JSON: {error}", code=BAD_CONFIG) from error
+    return _list(file, found)
+
+
+def _whole(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _yaml(file: str, text: str) -> list[Any]:
+    from gateway.config.compose import BadFile, compose, data_of
+
+    try:
+        found = data_of(compose(Path(file), text))
+    except BadFile as bad:
+        raise Trouble(f"{file}:{bad.line}:{bad.column}: {bad.message}", bad.hint or "", BAD_CONFIG) from None
+    return _list(file, found)
+
+
+def _list(file: str, found: Any) -> list[Any]:
+    if isinstance(found, dict) and isinstance(found.get("keys"), list):
+        found = found["keys"]
+    if isinstance(found, dict) and ("hash" in found or "secret" in found):
+        found = [found]
+    if not isinstance(found, list):
+        raise Trouble(f"{file} is no list of keys", "A list, or `keys:` with a list below it.", BAD_CONFIG)
+    return found
+
+
+def _csv(file: str, text: str) -> list[dict[str, Any]]:
+    rows = []
+    for row in csv.DictReader(io.StringIO(text)):
+        if None in row:
+            raise Trouble(f"{file}: a line has more columns than the first", code=BAD_CONFIG)
+        key: dict[str, Any] = {}
+        for name, value in row.items():
+            word, value = name.strip(), (value or "").strip()
+            if value:
+                key[word] = value.replace(",", " ").split() if word in _LISTS else _group(file, word, value) if word in _GROUPS else value
+        for word in ("priority", "enabled"):
+            if word in key:
+                key[word] = {"true": True, "false": False}.get(key[word].lower(), int(key[word]) if key[word].isdigit() else key[word])
+        rows.append(key)
+    return rows
+
+
+def _group(file: str, word: str, value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise Trouble(f"{file}: column {word} holds JSON, not {value[:40]!r}", code=BAD_CONFIG) from error
+
+
+def _key(row: Any, number: int, otherwise: Mapping[str, str | None]) -> dict[str, Any]:
+    """One key's words. Raises Trouble; never repeats a secret."""
+    from gateway.config.keys import hash_of, new_id
+
+    if not isinstance(row, dict):
+        raise Trouble(f"key number {number} is no group of words", code=BAD_CONFIG)
+    key = {str(word): value for word, value in row.items() if value is not None}
+    secret = key.pop("secret", None)
+    if secret is not None and "hash" not in key:
+        if not isinstance(secret, str) or not good_secret(secret):
+            raise Trouble(f"the secret of key number {number} is none: at least 16 ASCII characters, no spaces", code=BAD_CONFIG)
+        key["hash"] = hash_of(secret)
+    if "hash" not in key:
+        raise Trouble(f"key number {number} has neither hash nor secret", code=BAD_CONFIG)
+    for word, value in otherwise.items():
+        if word not in key and value is not None:
+            key[word] = value
+        if word not in key:
+            raise Trouble(f"key number {number} names no {word}", f"--{word} says it for all that name none.", BAD_CONFIG)
+    rest = {word: value for word, value in key.items() if word not in ("id", "hash", "tenant", "project", "models")}
+    named = words(id=str(key.get("id") or new_id()), hash=key["hash"], tenant=key["tenant"], project=key["project"])
+    return {**named, "models": key.get("models", ["*"]), **rest}
+
+
+def export_keys(
+    session: Session, tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only those of this tenant.")] = None
+) -> None:
+    """All keys with all that is known of them, as `keys import` reads it: YAML, or JSON or CSV with -o. No secret is in it."""
+    from gateway.config.flow import flow
+
+    config = load_for_keys(session.config).config
+    found = [key for key in config.keys if tenant in (None, key.tenant)]
+    rows = [_plain(key.model_dump(mode="json", exclude_unset=True)) for key in found]
+    if session.output == "csv":
+        show.data(session, [_flat(row) for row in rows])
+    elif session.machine:
+        show.data(session, rows)
+    else:
+        print("\n".join(["keys:", *(f"  - {flow(row)}" for row in rows)]) if rows else "keys: []")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Models as a list, where a list says it all."""
+    models = row["models"]
+    return {**row, "models": models["allow"]} if isinstance(models, dict) and not models.get("deny") else row
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """For a table: lists with spaces in between, groups as JSON."""
+    simple = {word: " ".join(value) if isinstance(value, list) and word in _LISTS else value for word, value in row.items()}
+    return {word: json.dumps(value) if isinstance(value, dict | list) else value for word, value in simple.items()}
