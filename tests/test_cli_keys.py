@@ -84,6 +84,7 @@ async def test_a_refused_key_is_taken_out_again(desk, config, inside):
 
 async def test_mistakes_elsewhere_are_said_before_anything_is_written(desk, config, inside):
     config.write_text(config.read_text() + "nonsense: 1\n")
+    desk.last_reload["ok"] = False
     for command in (["create", *WHO], ["revoke", "ann", "--yes"]):
         code, out, err = await inside("keys", *command)
         assert (code, out) == (78, "") and "nonsense" in err

@@ -11,6 +11,7 @@ import yaml
 from gateway.config import files, surgery
 from gateway.config.compose import MOST_BYTES, BadFile, compose, empty, no_collecting, read_text
 from gateway.config.flow import Scalar, flow
+from gateway.config.key_lines import KeyLine
 from gateway.config.surgery import refused
 from gateway.errors import ConfigError as ConfigError
 
@@ -74,13 +75,14 @@ def set_in_key(path: PathLike, id: str, words: Mapping[str, Any]) -> Edited:
     )
 
     def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
-        for word, value in words.items():
+        for number, (word, value) in enumerate(words.items()):
+            root = surgery.tree(text, file) if number else root
             text = surgery.set_in_key(text, root, file, id, word, None if value is None else flow(value))
-            root = surgery.tree(text, file)
         return text
 
     def expected(data: Any) -> None:
-        item = next(item for item in data["keys"] if _id(item) == id)
+        number = next(number for number, item in enumerate(data["keys"]) if _id(item) == id)
+        item = data["keys"][number] = _raw(data["keys"][number])
         for word, value in words.items():
             item.pop(word, None) if value is None else item.update({word: made["keys"][0][word]})
 
@@ -91,12 +93,12 @@ def set_values(path: PathLike, values: Mapping[str, Any]) -> Edited:
     """Sets what stands at dotted paths, as plain data; None: takes it out. Raises ConfigError (nothing was written), OSError."""
 
     def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
-        for dotted, value in values.items():
+        for number, (dotted, value) in enumerate(values.items()):
+            root = surgery.tree(text, file) if number else root
             if value is None:
                 text = surgery.remove_value(text, root, dotted)
             else:
                 text = surgery.set_value(text, root, file, dotted, flow(value))
-            root = surgery.tree(text, file)
         return text
 
     return _edit(Path(path), cut, None)
@@ -143,10 +145,8 @@ def file_of(path: PathLike, section: str, name: str | None = None) -> Path | Non
 
 def file_of_key(path: PathLike, id: str) -> Path | None:
     """The file of a configuration that holds the key of that id."""
-    for file, root in _files(Path(os.path.abspath(path)), set()):
-        if surgery.has_key(root, id):
-            return file
-    return None
+    with no_collecting():
+        return next((file for file, root in _files(Path(os.path.abspath(path)), set()) if surgery.has_key(root, id)), None)
 
 
 def _files(path: Path, seen: set[Path]) -> list[tuple[Path, yaml.MappingNode]]:
@@ -180,7 +180,13 @@ def _keys(data: Any) -> list[Any]:
 
 
 def _id(item: Any) -> str | None:
+    if isinstance(item, KeyLine):
+        return item.key_id
     return item.get("id", (None,))[0] if isinstance(item, dict) else None
+
+
+def _raw(item: Any) -> Any:
+    return item.raw() if isinstance(item, KeyLine) else item
 
 
 def _changed(path: Path) -> ConfigError:

@@ -36,9 +36,21 @@ class KeyLine(yaml.MappingNode):
         self._file, self._text, self._at = file, text, (index, line, column)
         self._pairs: list[tuple[yaml.Node, yaml.Node]] | None = None
 
+    @property
+    def key_id(self) -> str | None:
+        """The key's id, when it has one."""
+        found = self.words.get("id")
+        return found[0] if isinstance(found, tuple) else None
+
     def data(self) -> dict[str, Any]:
         """As plain data."""
         return {word: [_plain(one) for one in value] if isinstance(value, list) else _plain(value) for word, value in self.words.items()}
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same is written. To `surgery.data`, which the line stands in for, it compares as well."""
+        return self._text == other._text if isinstance(other, KeyLine) else self.raw() == other
+
+    __hash__ = None  # type: ignore[assignment]
 
     def raw(self) -> dict[str, Any]:
         """As `surgery.data` has it: texts, and whether each is a plain word that is no text."""

@@ -38,9 +38,9 @@ def tree(text: str, path: Path) -> yaml.MappingNode:
 
 
 def data(node: yaml.Node) -> Any:
-    """A tree as nested raw text, to compare what an edit changed."""
+    """A tree as nested raw text, to compare what an edit changed. A `KeyLine` stands for itself."""
     if isinstance(node, KeyLine):
-        return node.raw()
+        return node
     if isinstance(node, yaml.MappingNode):
         return {key.value: data(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
@@ -129,8 +129,7 @@ def _key(root: yaml.MappingNode, path: Path, id: str) -> tuple[yaml.Node, yaml.S
 
 def _id(item: yaml.Node) -> str | None:
     if isinstance(item, KeyLine):
-        found: str | None = item.words.get("id", (None,))[0]
-        return found
+        return item.key_id
     return next((value.value for key, value in item.value if key.value == "id"), None) if isinstance(item, yaml.MappingNode) else None
 
 

@@ -9,7 +9,7 @@ import typer
 from gatewayctl import show
 from gatewayctl.client import Client
 from gatewayctl.command import command
-from gatewayctl.commands.live import changing, check_files, client_of_these_files, load_for_keys, well_done
+from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys, well_done
 from gatewayctl.commands.newkey import from_stdin, made, moment_text
 from gatewayctl.session import Session
 from gatewayctl.trouble import USAGE, Trouble
@@ -113,7 +113,6 @@ def revoke(session: Session, id: Id, yes: Yes = False, let_finish: LetFinish = F
     from gateway.config.edit import remove_key
 
     client, file = _found(session, id)
-    check_files(session.config, client)  # with mistakes in the files the key would go on being valid
     session.confirm(f"Revoke key {id} in {file}? Its callers are refused at once.", yes)
     act = f"keys revoke {id}{' --let-finish' if let_finish else ''}"
     gone = False

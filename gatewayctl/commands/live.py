@@ -26,12 +26,12 @@ def client_of_these_files(session: Session) -> Client | None:
     return client
 
 
-def check_files(config: Path, client: Client | None) -> None:
-    """Raises ConfigError when the files have mistakes. The running gateway judges, since it has the environment that they refer to."""
-    if client is not None:
+def _known_mistakes(client: Client) -> None:
+    """Raises ConfigError when the running gateway has refused the files already, and would refuse them again. It judges, since it has
+    the environment that they refer to."""
+    last = (client.get("/v1/status").get("config") or {}).get("last_reload") or {}
+    if not last.get("ok", True):
         client.get("/v1/config/diff", PATIENCE)
-    else:
-        load_for_keys(config)
 
 
 class Change:
@@ -47,15 +47,20 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
     """Around an edit of the files: it is announced, so that the gateway's watcher does not come first, and live when the block is over.
 
     what: the command, for the audit log: `keys revoke k7f3`. spare: ids of keys whose open requests may end in peace. Whatever goes
-    wrong, in the block or after it, does what the block has put into `undo.callback(…)`, and is raised. Without a gateway (None) the
-    files are only checked.
+    wrong, in the block or after it, does what the block has put into `undo.callback(…)`, and is raised. Files that are wrong already are
+    not touched. Without a gateway (None) they are only checked.
     """
-    act = client.post("/v1/acts", {"what": what, "spare": list(spare)})["act"] if client is not None else None
+    if client is None:
+        load_for_keys(config)
+        act = None
+    else:
+        _known_mistakes(client)
+        act = client.post("/v1/acts", {"what": what, "spare": list(spare)})["act"]
     change = Change()
     with change.undo:
         yield change
         if client is None:
-            check_files(config, None)
+            load_for_keys(config)
         else:
             change.answer = client.post("/v1/reload", {"act": act}, PATIENCE)
             if not change.answer.get("ok"):
