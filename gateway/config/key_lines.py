@@ -1,7 +1,7 @@
 """Keys written one in a line, as commands write them, without the YAML machinery: a file may hold a hundred thousand.
 
-What such a line holds is found by a pattern; where in it something is written, only when somebody asks. Whatever is written in
-another way is left to `compose`, as is the rest of the file.
+What such a line holds is found by a pattern; where in it something is written, only when somebody asks. Keys that hold more than
+single values and lists are left to `compose`, as is the rest of the file.
 """
 
 import re
@@ -19,8 +19,10 @@ _VALUE: Final = rf"(?:{_SCALAR}|\[(?:{_LISTED}(?:, {_LISTED})*)?\])"
 _ITEM: Final = rf"\{{[a-z_]+: {_VALUE}(?:, [a-z_]+: {_VALUE})*\}}"
 _ASIDE: Final = r"(?:[ ]*(?:#[^\n]*)?\n)*"
 _END: Final = r"(?:[ ]+#[^\n]*)?\n"
-_block = re.compile(rf"^keys:[ ]*(?:#[^\n]*)?\n({_ASIDE}([ ]*)- {_ITEM}{_END}(?:{_ASIDE}\2- {_ITEM}{_END})*)(?![ -])", re.M)
-_line = re.compile(rf"^[ ]*- ({_ITEM})", re.M)
+_WHOLE: Final = r"""\{(?:"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+'|[^"'#\n]++)*+(?:(?<=\})\n|(?:(?<=\} )|(?<=\}  ))#[^\n]*+\n)"""
+"""A line's rest: anything in braces whose quotes are closed, and perhaps a comment."""
+_block = re.compile(rf"^keys:[ ]*(?:#[^\n]*)?\n({_ASIDE}([ ]*)- {_WHOLE}(?:{_ASIDE}\2- {_WHOLE})*+)(?![ -])", re.M)
+_line = re.compile(rf"^[ ]*- ({_ITEM}){_END}", re.M)
 _word = re.compile(rf'([a-z_]+): (?:"([^"]*)"|({_BARE})|(\[[^\]]*\]))')
 _part = re.compile(rf'"([^"]*)"|({_BARE})')
 FEW: Final = 100
@@ -35,6 +37,18 @@ class KeyLine(yaml.MappingNode):
         self.tag, self.flow_style = "", True
         self._file, self._text, self._at = file, text, (index, line, column)
         self._pairs: list[tuple[yaml.Node, yaml.Node]] | None = None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where in the file's text it stands, with its dash."""
+        index, _, _ = self._at
+        return index - 2, index + len(self._text)
+
+    @property
+    def dash(self) -> yaml.Mark:
+        """Where its dash is."""
+        index, line, column = self._at
+        return yaml.Mark(self._file, index - 2, line, column - 2, None, 0)
 
     @property
     def key_id(self) -> str | None:
@@ -98,29 +112,36 @@ def _plain(scalar: tuple[str, bool]) -> Any:
 
 
 class KeyLines:
-    """The keys of a file's text. rest: the text with blanks in their place, as long as before."""
+    """Those of a file. rest: its text with blanks in their place, as long as before."""
 
-    def __init__(self, text: str, found: re.Match[str], items: list[KeyLine]) -> None:
-        start, stop = found.span(1)
-        blanks = "\n".join(" " * len(line) for line in text[start:stop].split("\n"))
-        self.rest = f"{text[:start]}{blanks}{text[stop:]}"
+    def __init__(self, text: str, start: int, items: list[KeyLine]) -> None:
+        """start: where in the text the word `keys` is."""
+        pieces, at = [], 0
+        for item in items:
+            begin, stop = item.span
+            pieces += [text[at:begin], " " * (stop - begin)]
+            at = stop
+        self.rest = "".join([*pieces, text[at:]])
         self.items = items
-        self._line = text.count("\n", 0, found.start())
+        self._line = text.count("\n", 0, start)
 
     def put_back(self, root: yaml.Node | None) -> bool:
         """Into the tree of the rest. False: there `keys` is something else than it looked like."""
         for number, (key, value) in enumerate(root.value if isinstance(root, yaml.MappingNode) else ()):
             if isinstance(key, yaml.ScalarNode) and key.value == "keys" and key.start_mark.line == self._line:
-                first, last = self.items[0].start_mark, self.items[-1].end_mark
-                begin = yaml.Mark(first.name, first.index - 2, first.line, first.column - 2, None, 0)
                 assert isinstance(root, yaml.MappingNode)
-                root.value[number] = key, yaml.SequenceNode("", self.items, begin, last, False)
-                return isinstance(value, yaml.ScalarNode) and not value.value
+                empty = isinstance(value, yaml.ScalarNode) and not value.value
+                if not empty and not isinstance(value, yaml.SequenceNode):
+                    return False
+                items = sorted([*([] if empty else value.value), *self.items], key=lambda item: item.start_mark.line)
+                begin = self.items[0].dash
+                root.value[number] = key, yaml.SequenceNode("", items, begin, items[-1].end_mark, False)
+                return True
         return False
 
 
 def key_lines(file: str, text: str) -> KeyLines | None:
-    """Those of a file; None when its keys are few, or not all written so."""
+    """Those of a file; None when they are few, or its keys are not written one in a line at all."""
     found = _block.search(text)
     if found is None:
         return None
@@ -132,10 +153,9 @@ def key_lines(file: str, text: str) -> KeyLines | None:
         before = start
         written = _word.findall(one[1])
         words = {word: _words(quoted, bare, listed) for word, quoted, bare, listed in written}
-        if len(words) != len(written):  # a word twice
-            return None
-        items.append(KeyLine(file, one[1], start, line, start - one.start(), words))
-    return KeyLines(text, found, items) if len(items) >= FEW else None
+        if len(words) == len(written):  # else a word stands there twice, which is told of as usual
+            items.append(KeyLine(file, one[1], start, line, start - one.start(), words))
+    return KeyLines(text, found.start(), items) if len(items) >= FEW else None
 
 
 def _words(quoted: str, bare: str, listed: str) -> Any:
