@@ -89,16 +89,17 @@ def set_in_key(path: PathLike, id: str, words: Mapping[str, Any]) -> Edited:
     return _edit(Path(path), cut, expected)
 
 
-def set_values(path: PathLike, values: Mapping[str, Any]) -> Edited:
-    """Sets what stands at dotted paths, as plain data; None: takes it out. Raises ConfigError (nothing was written), OSError."""
+def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
+    """Lets words of groups, (`tenants.retail`, `priority`), say something else, as plain data; None: takes the word out. Raises as
+    `add_keys` does."""
 
     def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
-        for number, (dotted, value) in enumerate(values.items()):
+        for number, ((group, word), value) in enumerate(words.items()):
             root = surgery.tree(text, file) if number else root
             if value is None:
-                text = surgery.remove_value(text, root, dotted)
+                text = surgery.remove_word(text, root, group, word)
             else:
-                text = surgery.set_value(text, root, file, dotted, flow(value))
+                text = surgery.set_word(text, root, file, group, word, flow(value))
         return text
 
     return _edit(Path(path), cut, None)

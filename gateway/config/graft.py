@@ -7,6 +7,8 @@ import re
 
 import yaml
 
+from gateway.config.flow import scalar
+
 
 def put(text: str, group: yaml.MappingNode, word: str, value: str) -> str:
     """`text` where `word` of the group is `value`, in YAML of one line. group: in braces, or with at least one word of its own."""
@@ -15,9 +17,9 @@ def put(text: str, group: yaml.MappingNode, word: str, value: str) -> str:
         return replaced(text, *found, value)
     if group.flow_style:
         at = end_of(group.value[-1][1]) if group.value else group.start_mark.index + 1
-        return f"{text[:at]}{', ' if group.value else ''}{word}: {value}{text[at:]}"
+        return f"{text[:at]}{', ' if group.value else ''}{scalar(word)}: {value}{text[at:]}"
     at = line_end(text, end_of(group))
-    return lines_in(text, at, f"{' ' * group.value[0][0].start_mark.column}{word}: {value}")
+    return lines_in(text, at, f"{' ' * group.value[0][0].start_mark.column}{scalar(word)}: {value}")
 
 
 def take_out(text: str, group: yaml.MappingNode, word: str) -> str:

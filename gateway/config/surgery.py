@@ -137,37 +137,42 @@ def _id(item: yaml.Node) -> str | None:
 
 
 def set_scalar(text: str, root: yaml.MappingNode, path: Path, dotted: str, value: Scalar) -> str:
-    """As `set_value`, of a single value in place of a single value."""
+    """`text` with the single value at `dotted` (`models.qwen.targets[0].weight`) replaced, or added where its group exists."""
     found = _walk(root, dotted)
-    if not found.rest and (found.key is None or not isinstance(found.node, yaml.ScalarNode)):
+    if found.rest:
+        return _added(text, found, path, found.rest.split("."), scalar(value))
+    if found.key is None or not isinstance(found.node, yaml.ScalarNode):
         raise refused(path, f"{dotted} is a group, not a single value", None, found.node)
-    return set_value(text, root, path, dotted, scalar(value))
+    return replaced(text, found.key, found.node, scalar(value))
 
 
-def set_value(text: str, root: yaml.MappingNode, path: Path, dotted: str, value: str) -> str:
-    """`text` with what stands at `dotted` (`models.qwen.targets[0].weight`) replaced, or added where its group exists.
+def set_word(text: str, root: yaml.MappingNode, path: Path, group: str, word: str, value: str) -> str:
+    """`text` where `word` of the group at `group` (`tenants.retail`) says something else, or is new, as the group may be.
 
     value: YAML of one line. Raises ConfigError when there is no place for it.
     """
-    node, key, rest, group = _walk(root, dotted)
-    if not rest and key is not None:
-        return replaced(text, key, node, value) if group else f"{text[: node.start_mark.index]}{value}{text[end_of(node) :]}"
+    found = _walk(root, group)
+    return _added(text, found, path, [*(found.rest.split(".") if found.rest else ()), word], value)
+
+
+def remove_word(text: str, root: yaml.MappingNode, group: str, word: str) -> str:
+    """`text` without `word` of the group at `group`; as it is when nothing is there."""
+    node, _, rest, _ = _walk(root, group)
+    return take_out(text, node, word) if not rest and isinstance(node, yaml.MappingNode) and pair(node, word) else text
+
+
+def _added(text: str, found: "_Found", path: Path, words: list[str], value: str) -> str:
+    """`text` with a value below the node, under these words."""
+    node, key = found.node, found.key
     if key is not None and isinstance(node, yaml.ScalarNode) and is_null(node):
-        return replaced(text, key, node, _nested(rest, value))
-    if not isinstance(node, yaml.MappingNode) or "[" in rest or not rest:
-        raise refused(path, f"there is no place for {dotted}", None, node)
-    if node.flow_style:
-        word, _, below = rest.partition(".")
-        return put(text, node, word, _nested(below, value))
+        return replaced(text, key, node, _nested(words, value))
+    if not isinstance(node, yaml.MappingNode) or any("[" in word for word in words):
+        raise refused(path, f"there is no place for {'.'.join(words)}", None, node)
+    if node.flow_style or pair(node, words[0]):
+        return put(text, node, words[0], _nested(words[1:], value))
     column = node.value[0][0].start_mark.column if node.value else 0
     at = line_end(text, end_of(node)) if node.value else len(text)
-    return lines_in(text, at, _block(rest, value, column))
-
-
-def remove_value(text: str, root: yaml.MappingNode, dotted: str) -> str:
-    """`text` without the word at `dotted`; as it is when nothing is there."""
-    _, key, rest, group = _walk(root, dotted)
-    return text if rest or key is None or group is None else take_out(text, group, key.value)
+    return lines_in(text, at, _block(words, value, column))
 
 
 class _Found(NamedTuple):
@@ -200,17 +205,16 @@ def _walk(root: yaml.Node, dotted: str) -> _Found:
     return _Found(node, key, rest, group)
 
 
-def _nested(rest: str, new: str) -> str:
-    """`a.b` and `1` → `{a: {b: 1}}`."""
-    for word in reversed(rest.split(".") if rest else ()):
-        new = f"{{{word}: {new}}}"
-    return new
+def _nested(words: list[str], value: str) -> str:
+    """`a`, `b` and `1` → `{a: {b: 1}}`."""
+    for word in reversed(words):
+        value = f"{{{scalar(word)}: {value}}}"
+    return value
 
 
-def _block(rest: str, new: str, column: int) -> str:
-    words = rest.split(".")
-    lines = [f"{' ' * (column + 2 * depth)}{word}:" for depth, word in enumerate(words)]
-    return "\n".join([*lines[:-1], f"{lines[-1]} {new}"])
+def _block(words: list[str], value: str, column: int) -> str:
+    lines = [f"{' ' * (column + 2 * depth)}{scalar(word)}:" for depth, word in enumerate(words)]
+    return "\n".join([*lines[:-1], f"{lines[-1]} {value}"])
 
 
 # -- of two revisions -------------------------------------------------------------------------------------------------
