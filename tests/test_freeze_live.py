@@ -106,8 +106,8 @@ class Open:
         return one
 
 
-def ask(rig: Rig, id: str = "", model: str = "m", **more: Any) -> Any:
-    return rig.chat(model, key=secret(id) if id else KEY, **{"max_tokens": 2, **more})
+async def ask(rig: Rig, id: str = "", model: str = "m", **more: Any) -> Answer:
+    return await rig.chat(model, key=secret(id) if id else KEY, **{"max_tokens": 2, **more})
 
 
 def refused(answer: Answer, what: str) -> None:
@@ -121,7 +121,7 @@ def refused(answer: Answer, what: str) -> None:
 
 async def test_openais_client_sees_the_error_event_and_the_engine_is_let_go(rig):
     client = openai.AsyncOpenAI(base_url=f"{rig.url}/v1", api_key=secret("o1"), max_retries=2)
-    stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True, **LONG)
+    stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True, max_tokens=3000)
     await anext(stream)
     ran = await ctl(rig, "freeze", "--tenant", "other", "--reason", "ticket 1")
     assert (ran.code, ran.out) == (0, "") and "tenant other is frozen" in ran.err
@@ -201,6 +201,17 @@ async def test_a_whole_answer_that_is_cut_leaves_its_connection_usable(rig):
     writer.write(f"GET /v1/models HTTP/1.1\r\n{key}\r\n".encode())
     assert b"HTTP/1.1 200 OK" in await asyncio.wait_for(reader.readuntil(b"200 OK"), 2)
     writer.close()
+
+
+async def test_who_is_still_sending_is_told_at_once(rig):
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {secret('o1')}\r\nContent-Length: 100000\r\n\r\n"
+    writer.write(head.encode() + b'{"model": "m"')
+    await eventually(lambda: _in_flight(rig))
+    await freeze(rig, "tenant", "other")
+    assert b"403" in await asyncio.wait_for(reader.readline(), 1)
+    writer.close()
+    assert (await rig.record(key="o1", end="OA"))["error"] == "frozen"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -442,6 +453,10 @@ def _other_pid(rig: Rig, name: str, before: int) -> bool:
     with contextlib.suppress(AssertionError):
         return rig.pid_of(name) != before
     return False
+
+
+async def _in_flight(rig: Rig) -> bool:
+    return bool((await rig.admin("GET", "/v1/status"))["in_flight"])
 
 
 async def _answers(rig: Rig) -> bool:

@@ -7,7 +7,8 @@ import typer
 
 from gatewayctl import show
 from gatewayctl.command import command, noun
-from gatewayctl.commands.live import changing, check_files, client_of_these_files, load_for_keys, well_done
+from gatewayctl.commands.done import well_done
+from gatewayctl.commands.live import changing, check_files, client_of_these_files, load_for_keys
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import BAD_CONFIG, UNREACHABLE, USAGE, Trouble
