@@ -8,7 +8,6 @@ import msgspec
 
 from gateway.admin.audit import Audit, sides
 from gateway.admin.desk import Failed, NoSuch
-from gateway.admin.peer import uid_of
 from gateway.agreement import url_of
 from gateway.auth.freezes import ALL, KEY, MODEL, PROJECT, TENANT, Freeze
 from gateway.config.wording import nearest
@@ -29,14 +28,14 @@ class Acts(Office):
         """act: the number of the announced act that ends with this."""
         announced = self._control.announced
         known = announced.begin(act) if act is not None else None
+        if act is None or known is None:
+            return (await self._control.reload(by=by, why="gatewayctl reload")).told()
+        served = False
         try:
-            if known is None:
-                outcome = await self._control.reload(by=by, why="gatewayctl reload")
-            else:
-                outcome = await self._control.reload(by=by, why=f"gatewayctl {known.what}", what=known.what)
+            outcome = await self._control.reload(by=by, why=f"gatewayctl {known.what}", what=known.what)
+            served = outcome.ok
         finally:
-            if act is not None:
-                announced.end(act)
+            announced.end(act, undone=not served)
         return outcome.told()
 
     def announce(self, what: str, spare: list[str], *, by: str) -> int:
@@ -152,7 +151,7 @@ class Acts(Office):
 
 async def note_reload(audit: Audit, outcome: Outcome, what: str, *, by: str) -> None:
     """The line of a change of the configuration, whoever began it. That nothing changed is said only of people."""
-    if outcome.ok and not outcome.changed and uid_of(by) is None:
+    if outcome.ok and not outcome.changed and by == "gateway":
         return
     before, after = sides(outcome.changes)
     outcome.unaudited = await audit.note(what, by=by, before=before, after=after, ok=outcome.ok, message=outcome.message, rev=outcome.rev)

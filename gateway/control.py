@@ -117,12 +117,10 @@ class Control:
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
-        for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(), self._refill()):
+        for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(again is not None), self._refill()):
             self._keep(work)
         for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir), self.limits.run(), self.freezing.keep()):
             self._keep(work)
-        if again is not None:
-            self._keep(self.reload(by="gateway", why="control was started again", what="reload (control was started again)"))
         status = await self._ended
         await self._close(admin)
         return status
@@ -261,7 +259,10 @@ class Control:
             except Exception:
                 log.exception("what registries found was brought to the workers in vain")
 
-    async def _watch_files(self) -> None:
+    async def _watch_files(self, again: bool) -> None:
+        """again: control was started again; which files there are is known when they have been read."""
+        if again:
+            await self.reload(by="gateway", why="control was started again", what="reload (control was started again)")
         async for why in changes(lambda: self.rollout.watched, since=self._started):
             await self.announced.quiet()
             await self.reload(by="gateway", why=f"files changed ({why})", what="reload (the files changed)")

@@ -143,7 +143,7 @@ class Rollout:
             else:
                 changes = diff((current.resolved, current.keys), (self.config, self.keys)) if current is not None else []
                 self.rev, self.ts = self._save(self.loaded, self.config, self.keys, "start", "gateway"), time.time()
-                told = f"revision {self.rev} is served" if current is not None else f"revision {self.rev} is the first"
+                told = f"revision {self.rev} is served{'' if current is not None else '; of one before it nothing is known'}"
                 self.begun = Outcome(True, told, changed=True, rev=self.rev, changes=changes)
             self.counts["accepted"] += 1
         if self.last.ok:

@@ -143,6 +143,23 @@ async def test_a_revoked_key_is_gone_from_every_worker_when_the_command_returns(
     assert ids(config) == [] and desk.live[1] == []
 
 
+@pytest.mark.parametrize(("options", "spared"), [([], []), (["--let-finish"], ["ann"])])
+async def test_a_revocation_is_announced_so_that_the_watcher_does_not_come_first(desk, config, inside, options, spared):
+    assert (await inside("keys", "revoke", "ann", "--yes", *options))[0] == 0
+    what = " ".join(["keys revoke ann", *options])
+    assert desk.announced == [(what, spared)] and [call for call, _ in desk.calls] == [f"reload for {what}"]
+
+
+async def test_what_is_done_but_not_in_the_audit_log_is_said_with_6(desk, config, inside):
+    desk.unaudited = {"unaudited": "keys create is NOT IN THE AUDIT LOG: the disk is full"}
+    code, out, err = await inside("keys", "create", *WHO, "--id", "bob")
+    assert code == 6 and checksum_ok(out.strip()) and "NOT IN THE AUDIT LOG" in err and ids(config) == ["ann", "bob"]
+    code, _, err = await inside("keys", "revoke", "bob", "--yes")
+    assert code == 6 and "revoked in every worker" in err and "STILL VALID" not in err and ids(config) == ["ann"]
+    code, _, err = await inside("reload")
+    assert code == 6 and "NOT IN THE AUDIT LOG" in err
+
+
 async def test_a_revocation_that_the_gateway_refuses_stays_in_the_file_and_is_said_loudly(desk, config, inside):
     desk.refuse = "worker-0: no memory"
     code, _, err = await inside("keys", "revoke", "ann", "--yes", "-q")

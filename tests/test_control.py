@@ -276,6 +276,27 @@ async def rev_is(rig: Rig, rev: int) -> bool:
     return bool((await status(rig))["revision"]["rev"] == rev)
 
 
+async def test_a_control_that_was_killed_goes_on_watching_included_files(rig: Rig, tmp_path: Path) -> None:
+    await rig.engine("a")
+    rig.model("qwen")
+    rig.config["include"] = ["more.yaml"]
+    more = tmp_path / "more.yaml"
+    more.write_text("models: {}\n")
+    await rig.start()
+    control = rig.pid_of("control")
+    os.kill(control, signal.SIGKILL)
+
+    async def looked() -> bool:
+        with contextlib.suppress(OSError, aiohttp.ClientError):
+            status = await rig.admin("GET", "/v1/status")
+            return bool(rig.pid_of("control") != control and status["config"]["reloads"]["unchanged"])
+        return False
+
+    await eventually(looked)
+    more.write_text("models: {more: {targets: [{channel: a}]}}\n")
+    await eventually(lambda: serves(rig, "more"))
+
+
 async def test_a_restarted_control_still_says_that_the_file_is_bad(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")

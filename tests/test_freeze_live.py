@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 import pytest_asyncio
@@ -82,7 +83,10 @@ class Open:
     async def _read(self, rig: Rig, key: str, model: str, more: dict[str, Any]) -> Answer:
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": True, **LONG, **more}
         raw = b""
-        async with rig.session.post(rig.url + "/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"}) as answer:
+        async with (
+            aiohttp.ClientSession() as session,  # a connection of its own: any worker may get it
+            session.post(rig.url + "/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"}) as answer,
+        ):
             try:
                 async for piece in answer.content.iter_any():
                     raw += piece
@@ -102,8 +106,8 @@ class Open:
         return one
 
 
-def ask(rig: Rig, id: str = "", model: str = "m", **more: Any) -> Any:
-    return rig.chat(model, key=secret(id) if id else KEY, **{"max_tokens": 2, **more})
+async def ask(rig: Rig, id: str = "", model: str = "m", **more: Any) -> Answer:
+    return await rig.chat(model, key=secret(id) if id else KEY, **{"max_tokens": 2, **more})
 
 
 def refused(answer: Answer, what: str) -> None:
@@ -117,7 +121,7 @@ def refused(answer: Answer, what: str) -> None:
 
 async def test_openais_client_sees_the_error_event_and_the_engine_is_let_go(rig):
     client = openai.AsyncOpenAI(base_url=f"{rig.url}/v1", api_key=secret("o1"), max_retries=2)
-    stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True, **LONG)
+    stream = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], stream=True, max_tokens=3000)
     await anext(stream)
     ran = await ctl(rig, "freeze", "--tenant", "other", "--reason", "ticket 1")
     assert (ran.code, ran.out) == (0, "") and "tenant other is frozen" in ran.err
@@ -199,6 +203,17 @@ async def test_a_whole_answer_that_is_cut_leaves_its_connection_usable(rig):
     writer.close()
 
 
+async def test_who_is_still_sending_is_told_at_once(rig):
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {secret('o1')}\r\nContent-Length: 100000\r\n\r\n"
+    writer.write(head.encode() + b'{"model": "m"')
+    await eventually(lambda: _in_flight(rig))
+    await freeze(rig, "tenant", "other")
+    assert b"403" in await asyncio.wait_for(reader.readline(), 1)
+    writer.close()
+    assert (await rig.record(key="o1", end="OA"))["error"] == "frozen"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_who_waits_for_a_seat_or_a_first_event_is_told_in_json(rig, stream):
     holder = await Open.of(rig, "", "queue")
@@ -248,7 +263,7 @@ async def test_it_outlives_a_killed_worker_a_killed_control_and_a_restart(rig):
     os.kill(worker, signal.SIGKILL)
     await eventually(lambda: _other_pid(rig, "worker-0", worker))
     for _ in range(20):
-        with contextlib.suppress(Exception):  # reset with the worker
+        with contextlib.suppress(OSError, aiohttp.ClientError):  # reset with the worker
             refused(await rig_fresh(rig, "o1"), "`other`")
     os.kill(control, signal.SIGKILL)
     await eventually(lambda: _other_pid(rig, "control", control))
@@ -282,7 +297,7 @@ async def test_a_worker_that_starts_while_control_is_stopped_refuses_from_its_fi
         os.kill(worker, signal.SIGKILL)
         await eventually(lambda: _other_pid(rig, "worker-0", worker))
         while not any(r["slot"] == 0 and r["ts"] > killed for r in rig.records()):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, aiohttp.ClientError):
                 refused(await rig_fresh(rig, ""), "Everything")
             assert time.time() - killed < 10
     finally:
@@ -330,7 +345,7 @@ async def test_a_disk_that_takes_nothing_does_not_keep_anybody_from_stopping_thi
 
 
 async def test_a_revoked_key_is_dead_everywhere_within_a_second_and_others_go_on(rig):
-    streams, other = [await Open.of(rig, "o1") for _ in range(8)], await Open.of(rig, "k2")
+    streams, other = [await Open.of(rig, "o1") for _ in range(16)], await Open.of(rig, "k2")
     ran = await ctl(rig, "keys", "revoke", "o1", "--yes")
     assert ran.code == 0, ran.err
     for answer in await asyncio.wait_for(asyncio.gather(*(one.ended() for one in streams)), 1):
@@ -340,7 +355,7 @@ async def test_a_revoked_key_is_dead_everywhere_within_a_second_and_others_go_on
         ]
     assert (await ask(rig, "o1")).status == 401
     records = [r for r in rig.records() if r.get("error") == "key_revoked"]
-    assert {(r["end"], r["status"], r["key"]) for r in records} == {("OD", 401, "o1")} and len(records) == 8
+    assert {(r["end"], r["status"], r["key"]) for r in records} == {("OD", 401, "o1")} and len(records) == 16
     assert {r["slot"] for r in records} == {0, 1}
     assert not other.task.done()
     other.task.cancel()
@@ -438,6 +453,10 @@ def _other_pid(rig: Rig, name: str, before: int) -> bool:
     with contextlib.suppress(AssertionError):
         return rig.pid_of(name) != before
     return False
+
+
+async def _in_flight(rig: Rig) -> bool:
+    return bool((await rig.admin("GET", "/v1/status"))["in_flight"])
 
 
 async def _answers(rig: Rig) -> bool:

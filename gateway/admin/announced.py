@@ -10,6 +10,8 @@ from typing import Final
 
 HOLD: Final = 10.0
 """Seconds that the watcher waits for an announced act."""
+UNDO: Final = 1.0
+"""Seconds that it waits for a refused edit to be taken back."""
 REMEMBERED: Final = 60.0
 """Seconds after which nobody asks for an act's reload any more."""
 MOST: Final = 100
@@ -52,9 +54,12 @@ class Announced:
             act.reloading = True
         return act
 
-    def end(self, number: int) -> None:
-        """Its reload is over, however that went."""
-        self._acts.pop(number, None)
+    def end(self, number: int, *, undone: bool) -> None:
+        """Its reload is over. undone: it was refused, so that the edit is about to be taken back."""
+        act = self._acts.pop(number, None)
+        if act is not None and undone:
+            act.reloading, act.since = False, self._now() - HOLD + UNDO
+            self._acts[number] = act
         self._over.set()
 
     def spared(self) -> list[str]:

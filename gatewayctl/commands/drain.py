@@ -9,8 +9,8 @@ import typer
 from gatewayctl import show
 from gatewayctl.client import Client, segment
 from gatewayctl.command import command
+from gatewayctl.commands.done import well_done
 from gatewayctl.commands.health import COLUMNS, url_of
-from gatewayctl.commands.live import well_done
 from gatewayctl.redraw import Redraw
 from gatewayctl.session import Session
 from gatewayctl.show import Column

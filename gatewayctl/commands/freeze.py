@@ -6,7 +6,7 @@ import typer
 
 from gatewayctl import show
 from gatewayctl.command import alone, command
-from gatewayctl.commands.live import well_done
+from gatewayctl.commands.done import well_done
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import USAGE, Trouble

@@ -12,7 +12,8 @@ import typer
 
 from gatewayctl import show
 from gatewayctl.command import command
-from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys, well_done
+from gatewayctl.commands.done import well_done
+from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
 from gatewayctl.commands.newkey import good_secret, words
 from gatewayctl.session import Session
 from gatewayctl.trouble import BAD_CONFIG, USAGE, Trouble

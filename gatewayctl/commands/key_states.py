@@ -9,7 +9,8 @@ import typer
 from gatewayctl import show
 from gatewayctl.client import Client
 from gatewayctl.command import command
-from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys, well_done
+from gatewayctl.commands.done import well_done
+from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
 from gatewayctl.commands.newkey import from_stdin, made, moment_text
 from gatewayctl.session import Session
 from gatewayctl.trouble import USAGE, Trouble

@@ -8,8 +8,9 @@ import typer
 from gatewayctl import show
 from gatewayctl.command import command, noun
 from gatewayctl.commands import key_files, key_looks, key_states
+from gatewayctl.commands.done import well_done
 from gatewayctl.commands.key_looks import state_of
-from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys, well_done
+from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
 from gatewayctl.commands.newkey import NewSecret, from_stdin, instant, limits, made, models, pairs, words
 from gatewayctl.session import Session
 from gatewayctl.show import Column

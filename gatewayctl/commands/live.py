@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gatewayctl.client import Client
 from gatewayctl.commands.reload import PATIENCE, refused
 from gatewayctl.session import Session
-from gatewayctl.trouble import DEGRADED, USAGE, Trouble
+from gatewayctl.trouble import USAGE, Trouble
 
 if TYPE_CHECKING:
     from gateway.config.load import Loaded
@@ -42,6 +42,11 @@ class Change:
         self.answer: dict[str, Any] = {}
 
 
+def announce(client: Client, what: str, spare: Sequence[str] = ()) -> int:
+    """Says that files are about to be edited; the number goes with the reload that ends it. See `changing`."""
+    return int(client.post("/v1/acts", {"what": what, "spare": list(spare)})["act"])
+
+
 @contextlib.contextmanager
 def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[str] = ()) -> Iterator[Change]:
     """Around an edit of the files: it is announced, so that the gateway's watcher does not come first, and live when the block is over.
@@ -55,7 +60,7 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
         act = None
     else:
         _known_mistakes(client)
-        act = client.post("/v1/acts", {"what": what, "spare": list(spare)})["act"]
+        act = announce(client, what, spare)
     change = Change()
     with change.undo:
         yield change
@@ -66,19 +71,6 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
             if not change.answer.get("ok"):
                 raise refused(change.answer)
         change.undo.pop_all()
-
-
-def well_done(answer: Mapping[str, Any], doubt: str = "") -> None:
-    """Raises Trouble (6) when something was done, but not as it should be: a worker did not say that it knows (doubt: what it may do),
-    it is not written down, or not in the audit log."""
-    deaf = ", ".join(f"worker-{slot}" for slot in answer.get("deaf") or [])
-    wrong = [f"no answer from {deaf}, {doubt}"] if deaf else []
-    wrong += [str(answer[word]) for word in ("unwritten", "unaudited") if answer.get(word)]
-    if wrong:
-        hint = (
-            "It hears of it when it answers again." if deaf else "It is done all the same. `gatewayctl status` says when all is well again."
-        )
-        raise Trouble("; ".join(wrong), hint, DEGRADED)
 
 
 def load_for_keys(config: Path) -> "Loaded":

@@ -8,6 +8,7 @@ import typer
 from gatewayctl import show
 from gatewayctl.client import Client, config_error
 from gatewayctl.command import alone, command
+from gatewayctl.commands.done import well_done
 from gatewayctl.session import Session
 from gatewayctl.trouble import FAILED, Trouble
 
@@ -48,16 +49,14 @@ def told(session: Session, client: Client, answer: dict[str, Any]) -> None:
         raise refused(answer)
     if late:
         session.warn(f"gatewayctl: revision {answer.get('rev')} is live, but after {STARTING:.0f} s {late}")
-    if answer.get("unaudited"):
-        session.warn(f"gatewayctl: {answer['unaudited']}")
-    if session.machine:
-        return
-    for change in answer.get("changes") or []:
-        print(show.text_of(change))
-    if answer.get("changed"):
-        session.say(f"revision {answer.get('rev')} is live in every worker")
-    else:
-        session.say(f"nothing has changed, revision {answer.get('rev')} stays")
+    if not session.machine:
+        for change in answer.get("changes") or []:
+            print(show.text_of(change))
+        if answer.get("changed"):
+            session.say(f"revision {answer.get('rev')} is live in every worker")
+        else:
+            session.say(f"nothing has changed, revision {answer.get('rev')} stays")
+    well_done(answer)
 
 
 def _begun(client: Client) -> str:

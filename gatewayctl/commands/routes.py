@@ -11,10 +11,11 @@ from gatewayctl import show
 from gatewayctl.client import segment
 from gatewayctl.command import command, noun
 from gatewayctl.commands.explained import print_explained, print_route
+from gatewayctl.commands.live import announce
 from gatewayctl.commands.reload import PATIENCE, told
 from gatewayctl.session import Session
 from gatewayctl.show import Column
-from gatewayctl.trouble import USAGE, Trouble
+from gatewayctl.trouble import DEGRADED, USAGE, Trouble
 
 APIS = ("chat", "completions", "embeddings", "rerank", "score", "tokenize")
 
@@ -177,16 +178,20 @@ def set_weight(
     name, place = _place(loaded.config, model, target)
     file = next(Path(one) for one in loaded.files if _holds(one, name)) if len(loaded.files) > 1 else path
     before = file.read_bytes()
+    client = session.client()
+    running = client.running()
+    act = announce(client, f"routes set-weight {model} {target} {weight}") if running else None
     set_scalar(file, f"{place}.weight", weight)
     try:
         load(path)
         session.say(f"gatewayctl: {file}: {place}.weight is {weight} now")
-        client = session.client()
-        if not client.running():
+        if not running:
             session.say("gatewayctl: the gateway is not running; it will begin with this")
             return
-        told(session, client, client.post("/v1/reload", timeout=PATIENCE))
-    except (ConfigError, Trouble):
+        told(session, client, client.post("/v1/reload", {"act": act}, PATIENCE))
+    except (ConfigError, Trouble) as error:
+        if getattr(error, "code", None) == DEGRADED:
+            raise  # it is done, and something else is wrong
         files.write(file, before, 0o640)
         raise
 

@@ -7,7 +7,8 @@ import typer
 
 from gatewayctl import show
 from gatewayctl.command import command, noun
-from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys, well_done
+from gatewayctl.commands.done import well_done
+from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import UNREACHABLE, USAGE, Trouble
@@ -71,7 +72,7 @@ def show_tenant(session: Session, name: Name) -> None:
         state = ": frozen" if project["frozen"] else ""
         print(show.text_of(f"  project {project['name']} ({plural(project['keys'], 'key')}){state}"))
         _print_settings(project["settings"], "    ")
-    named = ", ".join(key["id"] for key in keys[:20]) + (", …" if len(keys) > 20 else "")
+    named = ", ".join(str(key["id"]) for key in keys[:20]) + (", …" if len(keys) > 20 else "")
     print(show.text_of(f"  {plural(len(keys), 'key')}{': ' if keys else ''}{named}"))
 
 
