@@ -14,7 +14,6 @@ from gateway.auth.keyring import Keyring
 from gateway.bus.frames import frame
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
-from gateway.words import End
 
 log = logging.getLogger("gateway.worker")
 
@@ -56,13 +55,12 @@ class Cutting:
         ids = frozenset(spared)
 
         def gone(x: Exchange) -> Refusal | None:
-            if x.key is None or x.spared or keyring.still(x.key):
-                return None
-            if x.key.id in ids:
+            no = keyring.lost(x.key) if x.key is not None and not x.spared else None
+            if no is not None and x.key.id in ids:
                 x.spared = True
                 return None
-            return Refusal(401, "invalid_api_key", "This API key has been revoked.", phase=End.KEY, log="key_revoked", who=End.OPERATOR)
+            return no
 
         ended = self._door.end(gone)
         if ended:
-            log.warning("%d open request(s) ended: their keys were revoked", ended)
+            log.warning("%d open request(s) ended: their keys are good no longer", ended)

@@ -45,6 +45,11 @@ def code_of(call: object, *arguments: object) -> str:
     return refused.value.code
 
 
+def lost(ring: Keyring, found: Key) -> str | None:
+    no = ring.lost(found)
+    return None if no is None else no.code
+
+
 @pytest.fixture
 def ring():
     return ring_of(key(), key("other"))
@@ -85,7 +90,7 @@ def test_everybody_else_is_refused_alike_but_not_in_our_log(ring, header, code, 
 
 def test_without_keys_everybody_is_anonymous_and_may_do_anything():
     ring = Keyring("none", {})
-    assert ring.identify(None) is ANONYMOUS and ring.still(ANONYMOUS)
+    assert ring.identify(None) is ANONYMOUS and ring.lost(ANONYMOUS) is None
     assert ring.permit(ANONYMOUS).allows("anything", ("anything",), 0.0) and not ring.permit(ANONYMOUS).checked
 
 
@@ -110,15 +115,15 @@ def test_a_key_that_is_disabled_or_has_expired(settings, now, code):
 def test_the_secret_before_is_good_for_a_while_and_counts_as_the_same_key():
     ring = ring_of(key(previous=digest("old"), until=100.0, systems=("crm",)))
     old = ring.identify("Bearer old")
-    assert (old.id, old.systems, old.expires) == ("k1", ("crm",), 100.0) and ring.still(old)
+    assert (old.id, old.systems, old.expires) == ("k1", ("crm",), 100.0) and ring.lost(old) is None
     assert ring_of(key(previous=digest("old"), until=100.0, expires=50.0)).identify("Bearer old").expires == 50.0
-    assert not ring_of(key()).still(old)
+    assert lost(ring_of(key()), old) == "invalid_api_key"
 
 
 def test_an_open_request_of_a_key_that_is_gone_or_disabled_is_not_good_any_more():
     found = ring_of(key()).identify(f"Bearer {SECRET}")
-    assert ring_of(key(expires=1.0)).still(found)
-    assert not ring_of(key(enabled=False)).still(found) and not ring_of(key("new")).still(found)
+    assert lost(ring_of(key(expires=1.0)), found) is None
+    assert lost(ring_of(key(enabled=False)), found) == "key_disabled" and lost(ring_of(key("new")), found) == "invalid_api_key"
 
 
 def test_keys_that_open_the_same_share_a_permit():

@@ -11,6 +11,7 @@ from gateway.config.keys import checksum_ok
 from gateway.config.resolved import Key
 from gateway.config.resolved_access import OPEN, Access
 from gateway.errors import Refusal
+from gateway.words import End
 
 ANONYMOUS: Final = Key("", b"", "", "", systems=("*",))
 """Who calls when the configuration says `auth: none`."""
@@ -48,7 +49,11 @@ class Keyring:
             return ANONYMOUS
         if not authorization:
             raise Refusal(
-                401, "missing_api_key", "You didn't provide an API key. Send it as: Authorization: Bearer YOUR_KEY", phase="K", log="no key"
+                401,
+                "missing_api_key",
+                "You didn't provide an API key. Send it as: Authorization: Bearer YOUR_KEY",
+                phase=End.KEY,
+                log="no key",
             )
         if authorization.startswith("Bearer "):
             secret = authorization[7:]
@@ -56,10 +61,12 @@ class Keyring:
             scheme, _, secret = authorization.partition(" ")
             secret = secret if scheme.lower() == "bearer" else ""
         if not secret:
-            raise Refusal(401, "invalid_api_key", "The Authorization header must be: Bearer YOUR_KEY", phase="K", log="not a bearer header")
+            raise Refusal(
+                401, "invalid_api_key", "The Authorization header must be: Bearer YOUR_KEY", phase=End.KEY, log="not a bearer header"
+            )
         key = self._by_digest.get(hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest())
         if key is None:
-            raise Refusal(401, "invalid_api_key", "Incorrect API key provided.", phase="K", log=_what_is_wrong(secret.strip()))
+            raise Refusal(401, "invalid_api_key", "Incorrect API key provided.", phase=End.KEY, log=_what_is_wrong(secret.strip()))
         return key
 
     def permit(self, key: Key) -> Permit:
@@ -74,19 +81,22 @@ class Keyring:
             self._permits[key.digest] = found
         return found
 
-    def still(self, key: Key) -> bool:
-        """Whether who got in with this key under an earlier revision may stay: it is neither revoked nor disabled. Who came without a key,
-        when none was asked for, may."""
+    def lost(self, key: Key) -> Refusal | None:
+        """Why who got in with this key under an earlier revision must go: it is revoked, or disabled. None: it is good still, or nobody
+        had asked for one."""
         now = self._by_digest.get(key.digest)
-        return not key.digest if now is None else now.enabled
+        if not key.digest or (now is not None and now.enabled):
+            return None
+        code, word = ("invalid_api_key", "revoked") if now is None else ("key_disabled", "disabled")
+        return Refusal(401, code, f"This API key has been {word}.", phase=End.KEY, log=f"key_{word}", who=End.OPERATOR)
 
 
 def standing(key: Key, now: float) -> None:
     """Refuses, with 401, a key that is disabled or has expired. now: seconds since 1970."""
     if not key.enabled:
-        raise Refusal(401, "key_disabled", "This API key is disabled. Ask whoever gave it to you.", phase="K")
+        raise Refusal(401, "key_disabled", "This API key is disabled. Ask whoever gave it to you.", phase=End.KEY)
     if key.expires and now >= key.expires:
-        raise Refusal(401, "key_expired", "This API key has expired. Ask whoever gave it to you.", phase="K")
+        raise Refusal(401, "key_expired", "This API key has expired. Ask whoever gave it to you.", phase=End.KEY)
 
 
 def _what_is_wrong(secret: str) -> str:

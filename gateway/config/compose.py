@@ -17,6 +17,9 @@ from gateway.config.key_lines import KeyLine, key_lines
 from gateway.config.scalars import plain
 
 MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of one file."""
+ALL_BYTES: Final = 64 * 1024 * 1024
+"""Of all files together: room for a few hundred thousand keys."""
 MOST_NODES: Final = 1_000_000
 MOST_DEPTH: Final = 32
 _control = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -73,14 +76,14 @@ def no_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def read_text(path: Path, room: int = MOST_BYTES) -> str:
-    """The text of a file of at most `room` bytes. Raises BadFile."""
+def read_text(path: Path, room: int = ALL_BYTES) -> str:
+    """The text of a file of at most `room` bytes, and of no more than MOST_BYTES. Raises BadFile."""
     try:
         data = read_small(path, MOST_BYTES)
     except OSError as error:
         raise BadFile(_unreadable(path, error)) from None
     if len(data) > room:
-        raise BadFile("the file makes the configuration larger than 8 MiB")
+        raise BadFile("the file makes the configuration larger than 64 MiB")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

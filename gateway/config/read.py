@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from gateway.config.compose import MOST_BYTES, BadFile, compose, empty, is_null, position, read_text
+from gateway.config.compose import ALL_BYTES, BadFile, compose, empty, is_null, position, read_text
 from gateway.config.expand import ExpandError, expand
 from gateway.config.key_lines import KeyLine
 from gateway.config.marks import Loc, Marks, Pair, dotted
@@ -64,7 +64,7 @@ class Reading:
         self.watch[path] = None
         self.watch[Path(real)] = None
         try:
-            text = read_text(path, MOST_BYTES - self._size)
+            text = read_text(path, ALL_BYTES - self._size)
             self._size += len(text.encode())
             self.marks.files[str(path)] = text
             if not text.strip():

@@ -34,11 +34,17 @@ COLUMNS = [
     Column("tenant", lambda t: t["name"]),
     Column("projects", lambda t: [one["name"] for one in t["projects"]]),
     Column("keys", lambda t: t["keys"], "right"),
-    Column("models", lambda t: t["settings"].get("models")),
-    Column("ip", lambda t: t["settings"].get("ip")),
+    Column("models", lambda t: _shown(t["settings"].get("models"))),
+    Column("ip", lambda t: _shown(t["settings"].get("ip"))),
     Column("limits", lambda t: len(t["settings"].get("limits", [])), "right"),
     Column("frozen", lambda t: t["frozen"], colored=True),
 ]
+
+
+def _shown(value: Any) -> str | None:
+    from gateway.config.flow import flow
+
+    return None if value is None else flow(value)
 
 
 @command(
