@@ -48,7 +48,7 @@ ALL = {ctx.command_path: ctx for ctx in contexts(app.root())}
 
 def test_the_list_is_the_one_of_the_issue():
     nouns = "serve init demo simulate status reload config keys channels models routes limits requests health version completion"
-    nouns += " freeze unfreeze audit"
+    nouns += " freeze unfreeze audit tenants"
     assert sorted(app.COMMANDS) == sorted(nouns.split())
 
 
@@ -108,7 +108,7 @@ def test_no_command_is_help():
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["statsu"], "Did you mean 'status'?"),
+        (["statsu"], "Did you mean 'status'"),
         (["status", "--nope"], "No such option"),
         (["status", "-o", "xml"], "'--output' / '-o': 'xml' is not one of 'table', 'json', 'yaml', 'csv'."),
         (["completion", "tcsh"], "'shell': 'tcsh' is not one of 'bash', 'zsh', 'fish'."),

@@ -170,10 +170,10 @@ def test_an_included_file_may_hold_only_comments_but_not_be_empty(folder):
 
 
 def test_files_together_have_a_limit(folder):
-    for name in ("a", "b", "c"):
-        (folder / "conf.d" / f"{name}.yaml").write_text("# " + "x" * 3 * 1024 * 1024)
+    for name in "abcdefghi":
+        (folder / "conf.d" / f"{name}.yaml").write_text("# " + "x" * (8 * 1024 * 1024 - 100))
     (found,) = bad(folder)
-    assert "c.yaml makes the configuration larger than 8 MiB" in found.message and "c.yaml" in found.message
+    assert "i.yaml makes the configuration larger than 64 MiB" in found.message and "i.yaml" in found.message
 
 
 def test_what_is_no_regular_file_is_refused_without_waiting(folder):

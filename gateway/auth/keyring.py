@@ -48,22 +48,16 @@ class Keyring:
         if self._open:
             return ANONYMOUS
         if not authorization:
-            raise Refusal(
-                401,
-                "missing_api_key",
-                "You didn't provide an API key. Send it as: Authorization: Bearer YOUR_KEY",
-                phase=End.KEY,
-                log="no key",
-            )
+            said = "You didn't provide an API key. Send it as: Authorization: Bearer YOUR_KEY"
+            raise Refusal(401, "missing_api_key", said, phase=End.KEY, log="no key")
         if authorization.startswith("Bearer "):
             secret = authorization[7:]
         else:
             scheme, _, secret = authorization.partition(" ")
             secret = secret if scheme.lower() == "bearer" else ""
         if not secret:
-            raise Refusal(
-                401, "invalid_api_key", "The Authorization header must be: Bearer YOUR_KEY", phase=End.KEY, log="not a bearer header"
-            )
+            said = "The Authorization header must be: Bearer YOUR_KEY"
+            raise Refusal(401, "invalid_api_key", said, phase=End.KEY, log="not a bearer header")
         key = self._by_digest.get(hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest())
         if key is None:
             raise Refusal(401, "invalid_api_key", "Incorrect API key provided.", phase=End.KEY, log=_what_is_wrong(secret.strip()))
@@ -87,8 +81,9 @@ class Keyring:
         now = self._by_digest.get(key.digest)
         if not key.digest or (now is not None and now.enabled):
             return None
-        code, word = ("invalid_api_key", "revoked") if now is None else ("key_disabled", "disabled")
-        return Refusal(401, code, f"This API key has been {word}.", phase=End.KEY, log=f"key_{word}", who=End.OPERATOR)
+        if now is None:
+            return Refusal(401, "invalid_api_key", "This API key has been revoked.", phase=End.KEY, log="key_revoked", who=End.OPERATOR)
+        return Refusal(401, "key_disabled", "This API key has been disabled.", phase=End.KEY, log="key_disabled", who=End.OPERATOR)
 
 
 def standing(key: Key, now: float) -> None:

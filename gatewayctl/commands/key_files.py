@@ -13,7 +13,7 @@ import typer
 from gatewayctl import show
 from gatewayctl.command import command
 from gatewayctl.commands.done import well_done
-from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
+from gatewayctl.commands.live import changing, client_of_these_files, keys_file_made, load_for_keys
 from gatewayctl.commands.newkey import good_secret, words
 from gatewayctl.session import Session
 from gatewayctl.trouble import BAD_CONFIG, USAGE, Trouble
@@ -66,10 +66,7 @@ def import_keys(
         raise Trouble(f"there are no keys in {file}", code=USAGE)
     client = client_of_these_files(session)
     try:
-        with changing(session.config, client, f"keys import of {len(keys)}") as change:
-            missing = edit.make_keys_file(session.config)
-            if missing is not None:
-                change.undo.callback(missing.unlink, missing_ok=True)
+        with keys_file_made(session.config), changing(session.config, client, f"keys import of {len(keys)}") as change:
             into = edit.keys_file(session.config)
             change.undo.callback(edit.add_keys(into, keys).undo)
             if dry_run:

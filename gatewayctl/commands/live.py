@@ -73,6 +73,20 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
         change.undo.pop_all()
 
 
+@contextlib.contextmanager
+def keys_file_made(config: Path) -> Iterator[None]:
+    """An included `keys.yaml` that does not exist yet is there inside the block, and stays when it ends well."""
+    from gateway.config.edit import make_keys_file
+
+    made = make_keys_file(config)
+    try:
+        yield
+    except BaseException:
+        if made is not None:
+            made.unlink(missing_ok=True)
+        raise
+
+
 def load_for_keys(config: Path) -> "Loaded":
     """The configuration, for what it says of keys: variables that only the service's environment has are no mistake here."""
     from gateway.config.load import load
