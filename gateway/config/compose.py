@@ -91,6 +91,11 @@ def read_text(path: Path, room: int = ALL_BYTES) -> str:
         raise BadFile("the file is not UTF-8 text", *_place(good, len(good)), "save it as UTF-8") from None
     if text.startswith("\ufeff"):
         raise BadFile("the file begins with a byte order mark", 1, 1, "save it as UTF-8 without BOM")
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """`text`, which holds nothing but what files may hold. Raises BadFile."""
     if bad := _control.search(text):
         raise BadFile(f"the file contains the character U+{ord(bad[0]):04X}", *_place(text, bad.start()), "remove it")
     return text

@@ -10,7 +10,7 @@ import yaml
 
 from gateway.config import files, surgery
 from gateway.config.compose import MOST_BYTES, BadFile, compose, empty, no_collecting, read_text
-from gateway.config.flow import Scalar, flow
+from gateway.config.flow import Scalar, flow, literal
 from gateway.config.key_lines import KeyLine
 from gateway.config.surgery import refused
 from gateway.errors import ConfigError as ConfigError
@@ -45,8 +45,11 @@ class Edited:
 
 
 def add_keys(path: PathLike, keys: Sequence[Mapping[str, Any]]) -> Edited:
-    """Adds keys to the file's `keys`, each as one line at the end. Raises ConfigError (nothing was written), OSError."""
-    items = [flow(key) for key in keys]
+    """Adds keys to the file's `keys`, each as one line at the end. References in them are text.
+
+    Raises ConfigError (nothing was written), OSError.
+    """
+    items = [flow(literal(key)) for key in keys]
     made = [surgery.data(surgery.tree(f"keys:\n  - {item}\n", Path(path)))["keys"][0] for item in items]
 
     def expected(data: Any) -> None:
