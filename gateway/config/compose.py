@@ -111,9 +111,10 @@ def compose(path: Path, text: str) -> yaml.Node | None:
     """The tree of one file; None when it holds only comments. Raises BadFile with the parser's place."""
     lines = key_lines(str(path), text)
     if lines is not None:
-        node = _composed(path, lines.rest)
-        if lines.put_back(node):
-            return node
+        with contextlib.suppress(BadFile):  # what is wrong is told of the whole text
+            node = _composed(path, lines.rest)
+            if lines.put_back(node):
+                return node
     return _composed(path, text)
 
 

@@ -105,7 +105,14 @@ def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
                 text = surgery.set_word(text, root, file, group, word, flow(value))
         return text
 
-    return _edit(Path(path), cut, None)
+    def expected(data: Any) -> None:
+        for (group, word), value in words.items():
+            if value is not None:
+                _group(data, group)[word] = surgery.data(surgery.tree(f"x: {flow(value)}\n", Path(path)))["x"]
+            elif (found := _group(data, group, made=False)) is not None:
+                found.pop(word, None)
+
+    return _edit(Path(path), cut, expected)
 
 
 def set_scalar(path: PathLike, dotted: str, value: Scalar) -> None:
@@ -191,6 +198,16 @@ def _id(item: Any) -> str | None:
 
 def _raw(item: Any) -> Any:
     return item.raw() if isinstance(item, KeyLine) else item
+
+
+def _group(data: Any, dotted: str, *, made: bool = True) -> Any:
+    """The group at a path, made where it is not there, or else None. Names may hold dots: the longest that fits is taken."""
+    while dotted and isinstance(data, dict):
+        word = max((word for word in data if f"{dotted}.".startswith(f"{word}.")), key=len, default=dotted.partition(".")[0])
+        if made and not isinstance(data.get(word), dict):
+            data[word] = {}
+        data, dotted = data.get(word), dotted[len(word) :].removeprefix(".")
+    return data if isinstance(data, dict) else None
 
 
 def _changed(path: Path) -> ConfigError:
