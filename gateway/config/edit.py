@@ -211,7 +211,7 @@ def _group(data: Any, dotted: str, *, made: bool = True) -> Any:
 
 
 def _changed(path: Path) -> ConfigError:
-    return refused(path, "the file has been changed since; nothing was written", "look at it, and edit it by hand")
+    return refused(path, f"{path} has been changed since", "look at it, and edit it by hand")
 
 
 def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expected: Callable[[Any], None] | None) -> Edited:

@@ -73,7 +73,7 @@ def _changed(config: Path, client: Client | None, what: str, spare: Sequence[str
         _known_mistakes(client)
         act = announce(client, what, spare)
     change = Change()
-    with change.undo:
+    try:
         yield change
         if client is None:
             load_for_keys(config)
@@ -81,7 +81,16 @@ def _changed(config: Path, client: Client | None, what: str, spare: Sequence[str
             change.answer = client.post("/v1/reload", {"act": act}, PATIENCE)
             if not change.answer.get("ok"):
                 raise refused(change.answer)
-        change.undo.pop_all()
+    except BaseException as error:
+        try:
+            change.undo.close()
+        except Exception as left:
+            raise Trouble(f"{_said(error)}; and what was written could not be taken back: {_said(left)}", "Edit it by hand.") from error
+        raise
+
+
+def _said(error: BaseException) -> str:
+    return "; ".join(mistake.message for mistake in getattr(error, "mistakes", ())) or str(error) or type(error).__name__
 
 
 @contextlib.contextmanager
