@@ -16,14 +16,10 @@ import pytest
 import pytest_asyncio
 
 from tests.fixtures.cli import Ran, actl
+from tests.fixtures.streams import LONG, Open, secret
 from tests.harness import KEY, Answer, Rig, eventually, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-LONG = {"max_tokens": 3000}
-
-
-def secret(id: str) -> str:
-    return f"sk-{id}-0123456789abcdef0123456789abcdef"
 
 
 def key(rig: Rig, id: str, tenant: str = "acme", project: str = "bot") -> None:
@@ -71,39 +67,6 @@ async def freeze(rig: Rig, kind: str, name: str = "") -> dict[str, Any]:
     found: dict[str, Any] = answer["freeze"]
     assert found["deaf"] == []
     return found
-
-
-class Open:
-    """A stream that somebody reads until it ends."""
-
-    def __init__(self, rig: Rig, id: str = "", model: str = "m", **more: Any) -> None:
-        self.began = asyncio.Event()
-        self.task = asyncio.create_task(self._read(rig, secret(id) if id else KEY, model, more))
-
-    async def _read(self, rig: Rig, key: str, model: str, more: dict[str, Any]) -> Answer:
-        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": True, **LONG, **more}
-        raw = b""
-        async with (
-            aiohttp.ClientSession() as session,  # a connection of its own: any worker may get it
-            session.post(rig.url + "/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"}) as answer,
-        ):
-            try:
-                async for piece in answer.content.iter_any():
-                    raw += piece
-                    self.began.set()
-            except Exception:  # broken off in the middle: what is to be seen is in `raw`
-                pass
-            events = [block[6:] for block in raw.decode().split("\n\n")[:-1] if "data: " in block]
-            return Answer(answer.status, {n.lower(): v for n, v in answer.headers.items()}, raw, events)
-
-    async def ended(self, within: float = 1.0) -> Answer:
-        return await asyncio.wait_for(self.task, within)
-
-    @classmethod
-    async def of(cls, rig: Rig, id: str = "", model: str = "m", **more: Any) -> "Open":
-        one = cls(rig, id, model, **more)
-        await asyncio.wait_for(one.began.wait(), 10)
-        return one
 
 
 async def ask(rig: Rig, id: str = "", model: str = "m", **more: Any) -> Answer:

@@ -91,6 +91,11 @@ def read_text(path: Path, room: int = ALL_BYTES) -> str:
         raise BadFile("the file is not UTF-8 text", *_place(good, len(good)), "save it as UTF-8") from None
     if text.startswith("\ufeff"):
         raise BadFile("the file begins with a byte order mark", 1, 1, "save it as UTF-8 without BOM")
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """`text`, which holds nothing but what files may hold. Raises BadFile."""
     if bad := _control.search(text):
         raise BadFile(f"the file contains the character U+{ord(bad[0]):04X}", *_place(text, bad.start()), "remove it")
     return text
@@ -106,9 +111,10 @@ def compose(path: Path, text: str) -> yaml.Node | None:
     """The tree of one file; None when it holds only comments. Raises BadFile with the parser's place."""
     lines = key_lines(str(path), text)
     if lines is not None:
-        node = _composed(path, lines.rest)
-        if lines.put_back(node):
-            return node
+        with contextlib.suppress(BadFile):  # what is wrong is told of the whole text
+            node = _composed(path, lines.rest)
+            if lines.put_back(node):
+                return node
     return _composed(path, text)
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from gateway.config import files, surgery
 from gateway.config.compose import MOST_BYTES, BadFile, compose, empty, no_collecting, read_text
-from gateway.config.flow import Scalar, flow
+from gateway.config.flow import Scalar, flow, literal
 from gateway.config.key_lines import KeyLine
 from gateway.config.surgery import refused
 from gateway.errors import ConfigError as ConfigError
@@ -45,8 +45,11 @@ class Edited:
 
 
 def add_keys(path: PathLike, keys: Sequence[Mapping[str, Any]]) -> Edited:
-    """Adds keys to the file's `keys`, each as one line at the end. Raises ConfigError (nothing was written), OSError."""
-    items = [flow(key) for key in keys]
+    """Adds keys to the file's `keys`, each as one line at the end. References in them are text.
+
+    Raises ConfigError (nothing was written), OSError.
+    """
+    items = [flow(literal(key)) for key in keys]
     made = [surgery.data(surgery.tree(f"keys:\n  - {item}\n", Path(path)))["keys"][0] for item in items]
 
     def expected(data: Any) -> None:
@@ -102,7 +105,14 @@ def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
                 text = surgery.set_word(text, root, file, group, word, flow(value))
         return text
 
-    return _edit(Path(path), cut, None)
+    def expected(data: Any) -> None:
+        for (group, word), value in words.items():
+            if value is not None:
+                _group(data, group)[word] = surgery.data(surgery.tree(f"x: {flow(value)}\n", Path(path)))["x"]
+            elif (found := _group(data, group, made=False)) is not None:
+                found.pop(word, None)
+
+    return _edit(Path(path), cut, expected)
 
 
 def set_scalar(path: PathLike, dotted: str, value: Scalar) -> Edited:
@@ -190,8 +200,18 @@ def _raw(item: Any) -> Any:
     return item.raw() if isinstance(item, KeyLine) else item
 
 
+def _group(data: Any, dotted: str, *, made: bool = True) -> Any:
+    """The group at a path, made where it is not there, or else None. Names may hold dots: the longest that fits is taken."""
+    while dotted and isinstance(data, dict):
+        word = max((word for word in data if f"{dotted}.".startswith(f"{word}.")), key=len, default=dotted.partition(".")[0])
+        if made and not isinstance(data.get(word), dict):
+            data[word] = {}
+        data, dotted = data.get(word), dotted[len(word) :].removeprefix(".")
+    return data if isinstance(data, dict) else None
+
+
 def _changed(path: Path) -> ConfigError:
-    return refused(path, "the file has been changed since; nothing was written", "look at it, and edit it by hand")
+    return refused(path, f"{path} has been changed since", "look at it, and edit it by hand")
 
 
 def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expected: Callable[[Any], None] | None) -> Edited:

@@ -30,8 +30,9 @@ def take_out(text: str, group: yaml.MappingNode, word: str) -> str:
     if group.flow_style:
         if number + 1 < len(group.value):
             return text[: key.start_mark.index] + text[group.value[number + 1][0].start_mark.index :]
-        begin = end_of(group.value[number - 1][1]) if number else key.start_mark.index
-        return text[:begin] + text[end_of(value) :]
+        if number == 0:  # a comma may follow
+            return text[: key.start_mark.index] + text[group.end_mark.index - 1 :]
+        return text[: end_of(group.value[number - 1][1])] + text[end_of(value) :]
     if len(group.value) == 1:
         return f"{text[: key.start_mark.index]}{{}}{text[_end_of_pair(key, value) :]}"
     if number == 0 and text[text.rfind("\n", 0, key.start_mark.index) + 1 : key.start_mark.index].strip():  # after the dash of a list

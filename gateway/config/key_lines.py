@@ -21,7 +21,7 @@ _ASIDE: Final = r"(?:[ ]*(?:#[^\n]*)?\n)*"
 _END: Final = r"(?:[ ]+#[^\n]*)?\n"
 _WHOLE: Final = r"""\{(?:"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+'|[^"'#\n]++)*+(?:(?<=\})\n|(?:(?<=\} )|(?<=\}  ))#[^\n]*+\n)"""
 """A line's rest: anything in braces whose quotes are closed, and perhaps a comment."""
-_block = re.compile(rf"^keys:[ ]*(?:#[^\n]*)?\n({_ASIDE}([ ]*)- {_WHOLE}(?:{_ASIDE}\2- {_WHOLE})*+)(?![ -])", re.M)
+_block = re.compile(rf"^keys:[ ]*(?:#[^\n]*)?\n({_ASIDE}([ ]*)- {_WHOLE}(?:{_ASIDE}\2- {_WHOLE})*+)(?!{_ASIDE}+[ -])", re.M)
 _line = re.compile(rf"^[ ]*- ({_ITEM}){_END}", re.M)
 _word = re.compile(rf'([a-z_]+): (?:"([^"]*)"|({_BARE})|(\[[^\]]*\]))')
 _part = re.compile(rf'"([^"]*)"|({_BARE})')
@@ -127,14 +127,16 @@ class KeyLines:
 
     def put_back(self, root: yaml.Node | None) -> bool:
         """Into the tree of the rest. False: there `keys` is something else than it looked like."""
-        for number, (key, value) in enumerate(root.value if isinstance(root, yaml.MappingNode) else ()):
+        if not isinstance(root, yaml.MappingNode) or root.flow_style:
+            return False
+        for number, (key, value) in enumerate(root.value):
             if isinstance(key, yaml.ScalarNode) and key.value == "keys" and key.start_mark.line == self._line:
-                assert isinstance(root, yaml.MappingNode)
                 empty = isinstance(value, yaml.ScalarNode) and not value.value
                 if not empty and not isinstance(value, yaml.SequenceNode):
                     return False
                 items = sorted([*([] if empty else value.value), *self.items], key=lambda item: item.start_mark.line)
                 begin = self.items[0].dash
+                begin = begin if empty or begin.index < value.start_mark.index else value.start_mark
                 root.value[number] = key, yaml.SequenceNode("", items, begin, items[-1].end_mark, False)
                 return True
         return False
@@ -142,7 +144,7 @@ class KeyLines:
 
 def key_lines(file: str, text: str) -> KeyLines | None:
     """Those of a file; None when they are few, or its keys are not written one in a line at all."""
-    found = _block.search(text)
+    found = None if "\r" in text else _block.search(text)  # which ends lines as well, alone too
     if found is None:
         return None
     items: list[KeyLine] = []

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from gateway.config.compose import BadFile, compose, empty, is_null, position
+from gateway.config.compose import BadFile, clean, compose, empty, is_null, position
 from gateway.config.flow import Scalar, scalar
 from gateway.config.graft import after_comments, end_of, line_end, lines_in, pair, put, replaced, take_out
 from gateway.config.key_lines import KeyLine
@@ -25,9 +25,9 @@ def refused(path: Path, message: str, hint: str | None = None, node: yaml.Node |
 
 
 def tree(text: str, path: Path) -> yaml.MappingNode:
-    """The top-level mapping. Raises ConfigError when the text does not parse, or is one `{ }` that lines cannot be added to."""
+    """The top-level mapping. Raises ConfigError when no file may hold the text, or it is one `{ }` that lines cannot be added to."""
     try:
-        node = compose(path, text)
+        node = compose(path, clean(text))
     except BadFile as bad:
         raise ConfigError([Mistake(str(path), bad.line, bad.column, "", bad.message, bad.hint)]) from None
     if node is None:

@@ -13,7 +13,7 @@ import typer
 from gatewayctl import show
 from gatewayctl.command import command
 from gatewayctl.commands.done import well_done
-from gatewayctl.commands.live import changing, client_of_these_files, keys_file_made, load_for_keys
+from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
 from gatewayctl.commands.newkey import good_secret, words
 from gatewayctl.session import Session
 from gatewayctl.trouble import BAD_CONFIG, USAGE, Trouble
@@ -66,7 +66,7 @@ def import_keys(
         raise Trouble(f"there are no keys in {file}", code=USAGE)
     client = client_of_these_files(session)
     try:
-        with keys_file_made(session.config), changing(session.config, client, f"keys import of {len(keys)}") as change:
+        with changing(session.config, client, f"keys import of {len(keys)}") as change:
             into = edit.keys_file(session.config)
             change.undo.callback(edit.add_keys(into, keys).undo)
             if dry_run:
@@ -112,8 +112,8 @@ def _read(file: str) -> list[Any]:
 
 def _json(file: str, text: str) -> list[Any]:
     try:
-        if text.lstrip().startswith("{") and len(text.strip().splitlines()) > 1 and not _whole(text):
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        if text.lstrip().startswith("{") and not _whole(text):
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         found = json.loads(text)
     except ValueError as error:
         raise Trouble(f"{file} is no JSON: {error}", code=BAD_CONFIG) from error

@@ -61,12 +61,12 @@ def rotate(
 
     seconds = _seconds(overlap)
     client, file = _found(session, id)
-    key = next(key for key in load_for_keys(session.config).config.keys if key.id == id)
     new = made(id, from_stdin(import_secret))
     until = moment_text(time.time() + seconds)
-    previous = {"hash": str(key.hash), "until": until} if seconds else None
     act = f"keys rotate {id} --overlap {overlap}{' --let-finish' if let_finish else ''}"
     with changing(session.config, client, act, spare=[id] if let_finish else []) as change:
+        before = next((str(key.hash) for key in load_for_keys(session.config).config.keys if key.id == id), "")
+        previous = {"hash": before, "until": until} if seconds and before else None
         change.undo.callback(set_in_key(file, id, {"hash": new.hash, "previous": previous}).undo)
     told: dict[str, Any] = {"id": id, "file": str(file), "previous_until": until if seconds else None, "live": client is not None}
     if session.machine:

@@ -10,7 +10,7 @@ from gatewayctl.command import command, noun
 from gatewayctl.commands import key_files, key_looks, key_states
 from gatewayctl.commands.done import well_done
 from gatewayctl.commands.key_looks import state_of
-from gatewayctl.commands.live import changing, client_of_these_files, keys_file_made, load_for_keys
+from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
 from gatewayctl.commands.newkey import NewSecret, from_stdin, instant, limits, made, models, pairs, words
 from gatewayctl.session import Session
 from gatewayctl.show import Column
@@ -145,10 +145,7 @@ def create(
     )
     client = client_of_these_files(session)
     try:
-        with (
-            keys_file_made(session.config),
-            changing(session.config, client, f"keys create {secret.id} --tenant {tenant} --project {project}") as change,
-        ):
+        with changing(session.config, client, f"keys create {secret.id} --tenant {tenant} --project {project}") as change:
             file = edit.keys_file(session.config)
             change.undo.callback(edit.add_keys(file, [key]).undo)
     except Exception as error:

@@ -1,10 +1,12 @@
 """The files about to be changed, and the gateway that runs with them: is it the same, would it take them, and did it?"""
 
 import contextlib
+import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gatewayctl.client import Client
 from gatewayctl.commands.reload import PATIENCE, refused
@@ -13,6 +15,9 @@ from gatewayctl.trouble import USAGE, Trouble
 
 if TYPE_CHECKING:
     from gateway.config.load import Loaded
+
+TURN: Final = 30.0
+"""Seconds that a command waits for others that change the same files."""
 
 
 def client_of_these_files(session: Session) -> Client | None:
@@ -53,8 +58,14 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
 
     what: the command, for the audit log: `keys revoke k7f3`. spare: ids of keys whose open requests may end in peace. Whatever goes
     wrong, in the block or after it, does what the block has put into `undo.callback(…)`, and is raised. Files that are wrong already are
-    not touched. Without a gateway (None) they are only checked.
+    not touched. Without a gateway (None) they are only checked. Another command waits until the block is over: what it reads in its own
+    block is what this one has left, and neither takes back, or is refused for, what the other wrote.
     """
+    with _in_turn(config), _keys_file_made(config):
+        yield from _changed(config, client, what, spare)
+
+
+def _changed(config: Path, client: Client | None, what: str, spare: Sequence[str]) -> Iterator[Change]:
     if client is None:
         load_for_keys(config)
         act = None
@@ -62,7 +73,7 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
         _known_mistakes(client)
         act = announce(client, what, spare)
     change = Change()
-    with change.undo:
+    try:
         yield change
         if client is None:
             load_for_keys(config)
@@ -70,11 +81,42 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
             change.answer = client.post("/v1/reload", {"act": act}, PATIENCE)
             if not change.answer.get("ok"):
                 raise refused(change.answer)
-        change.undo.pop_all()
+    except BaseException as error:
+        try:
+            change.undo.close()
+        except Exception as left:
+            raise Trouble(f"{_said(error)}; and what was written could not be taken back: {_said(left)}", "Edit it by hand.") from error
+        raise
+
+
+def _said(error: BaseException) -> str:
+    return "; ".join(mistake.message for mistake in getattr(error, "mistakes", ())) or str(error) or type(error).__name__
 
 
 @contextlib.contextmanager
-def keys_file_made(config: Path) -> Iterator[None]:
+def _in_turn(config: Path) -> Iterator[None]:
+    """One command after the other, by a lock on the folder of the configuration. Where none can be had, and after TURN seconds, it goes on
+    without: each edit by itself is safe."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            folder = os.open(Path(os.path.realpath(config)).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            held.callback(os.close, folder)
+            end = time.monotonic() + TURN
+            while not _locked(folder) and time.monotonic() < end:
+                time.sleep(0.02)
+        yield
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _keys_file_made(config: Path) -> Iterator[None]:
     """An included `keys.yaml` that does not exist yet is there inside the block, and stays when it ends well."""
     from gateway.config.edit import make_keys_file
 

@@ -1,6 +1,8 @@
 """`gatewayctl tenants`: who uses the gateway. Edits the file that names them, comments kept, and returns when every worker knows."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -144,25 +146,22 @@ def create(
     """Add a tenant, or projects to one that is there. Returns when every worker knows."""
     from gateway.config import edit
 
-    tenants = load_for_keys(session.config).config.tenants
     wanted = projects or []
-    twice = [project for project in wanted if name in tenants and project in tenants[name].projects]
-    if twice or (name in tenants and not wanted):
-        raise Trouble(
-            f"there is a tenant {name!r} already" + (f" with a project {twice[0]!r}" if twice else ""), "gatewayctl tenants show " + name
-        )
     client = client_of_these_files(session)
-    with changing(session.config, client, " ".join(["tenants create", name, *(f"--project {one}" for one in wanted)])) as change:
-        if name in tenants:
-            file = edit.file_of(session.config, "tenants", name) or session.config
-            words: dict[tuple[str, str], Any] = {(f"tenants.{name}.projects", project): {} for project in wanted}
-        else:
-            file = edit.file_of(session.config, "tenants") or session.config
-            words = {("tenants", name): {"projects": {project: {} for project in wanted}}}
-        change.undo.callback(edit.set_words(file, words).undo)
+    act = " ".join(["tenants create", name, *(f"--project {one}" for one in wanted)])
+    with _told_as_it_would_be(session), changing(session.config, client, act) as change:
+        known = load_for_keys(session.config).config.tenants.get(name)
+        twice = [project for project in wanted if known and project in known.projects]
+        if twice or (known and not wanted):
+            with_it = f" with a project {twice[0]!r}" if twice else ""
+            raise Trouble(f"there is a tenant {name!r} already{with_it}", f"gatewayctl tenants show {name}")
+        words: dict[tuple[str, str], Any] = {(f"tenants.{name}.projects", project): {} for project in wanted}
+        file = edit.file_of(session.config, "tenants", name if known else None) or session.config
+        made = words if known else {("tenants", name): {"projects": {project: {} for project in wanted}}}
+        change.undo.callback(edit.set_words(file, made).undo)
     if session.machine:
         show.data(session, {"name": name, "projects": wanted, "file": str(file), "live": client is not None})
-    what = f"tenant {name}" if name not in tenants else f"{plural(len(wanted), 'project')} of tenant {name}"
+    what = f"{plural(len(wanted), 'project')} of tenant {name}" if known else f"tenant {name}"
     session.say(f"{what} written to {file}" + (", live in every worker" if client else "; the gateway is not running"))
     well_done(change.answer)
 
@@ -191,14 +190,29 @@ def set_words(
 
     _tenant(session, load_for_keys(session.config).config, name)
     words = {_place(name, word): value for word, value in map(_setting, settings)}
+    if len(words) < len(settings):
+        raise Trouble("one word is set twice", "Say it once.", USAGE)
     client = client_of_these_files(session)
-    with changing(session.config, client, f"tenants set {name} {' '.join(settings)}") as change:
+    with _told_as_it_would_be(session), changing(session.config, client, f"tenants set {name} {' '.join(settings)}") as change:
         file = edit.file_of(session.config, "tenants", name) or session.config
-        change.undo.callback(edit.set_words(file, words).undo)
+        edited = edit.set_words(file, words)
+        change.undo.callback(edited.undo)
     if session.machine:
         show.data(session, {"name": name, "set": settings, "file": str(file), "live": client is not None})
-    session.say(f"tenant {name} is changed in {file}" + (", live in every worker" if client else "; the gateway is not running"))
+    done = "is as it was" if edited.before == edited.after else "is changed"
+    session.say(f"tenant {name} {done} in {file}" + (", live in every worker" if client else "; the gateway is not running"))
     well_done(change.answer)
+
+
+@contextlib.contextmanager
+def _told_as_it_would_be(session: Session) -> Iterator[None]:
+    """Mistakes are told with lines of a file that has been put back."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "mistakes", ()):
+            session.warn("gatewayctl: nothing was changed; lines are those that the file would have had:")
+        raise
 
 
 def _place(tenant: str, dotted: str) -> tuple[str, str]:
