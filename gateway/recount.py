@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from gateway.config.aliases import names as names
 from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_limits import Limit
 from gateway.meter.records import Records
@@ -30,17 +31,6 @@ def owners(keys: Iterable[Key]) -> Owner:
         return (key.tenant, key.project, key.limits) if key is not None else None
 
     return owner
-
-
-def names(config: Resolved) -> Callable[[str], str]:
-    """The virtual model that a caller's name means, as `Snapshot.model` finds it."""
-    exact = {alias: model.name for model in config.models.values() for alias in (model.name, *model.aliases)}
-    prefixes = sorted(((alias[:-1], name) for alias, name in exact.items() if alias.endswith("*")), key=lambda one: -len(one[0]))
-
-    def name(asked: str) -> str:
-        return exact.get(asked) or next((found for prefix, found in prefixes if asked.startswith(prefix)), asked)
-
-    return name
 
 
 Say = Callable[[int, dict[str, Any]], object]
