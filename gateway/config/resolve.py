@@ -84,7 +84,7 @@ def _key(key: Key, config: Config) -> form.Key:
 
 def _places(config: Config) -> dict[str, tuple[LimitForm, ...]]:
     """The limits of each place that has some, but keys."""
-    found = {"": tuple(map(_limit, config.limits))}
+    found = {"": _limits(config, config)}
     for name, tenant in config.tenants.items():
         found[f"tenants/{name}"] = _limits(tenant, config)
         found |= {f"tenants/{name}/projects/{project}": _limits(one, config) for project, one in tenant.projects.items()}
@@ -92,14 +92,16 @@ def _places(config: Config) -> dict[str, tuple[LimitForm, ...]]:
     return {place: limits for place, limits in found.items() if limits}
 
 
-def _limits(part: Tenant | Project | Key | Model, config: Config) -> tuple[LimitForm, ...]:
+def _limits(part: Config | Tenant | Project | Key | Model, config: Config) -> tuple[LimitForm, ...]:
     """A budget is one of them."""
-    if not part.limits and part.budget is None:
+    budget = None if isinstance(part, Config) else part.budget
+    if not part.limits and budget is None:
         return ()
-    return (*map(_limit, part.limits), *resolve_budget(part.budget, config))
+    base = config.currencies.base if config.currencies else ""
+    return (*(_limit(limit, base) for limit in part.limits), *resolve_budget(budget, base))
 
 
-def _limit(limit: Limit) -> LimitForm:
+def _limit(limit: Limit, base: str) -> LimitForm:
     return LimitForm(
         count=limit.count,
         max=millionths(limit.max) if limit.count == "money" else int(limit.max),
@@ -111,7 +113,7 @@ def _limit(limit: Limit) -> LimitForm:
         each=limit.each or "",
         models=tuple(limit.models),
         shadow=limit.shadow,
-        currency=limit.currency or "",
+        currency=limit.currency or (base if limit.count == "money" else ""),
     )
 
 

@@ -37,7 +37,7 @@ def resolve_discounts(config: Config) -> dict[str, int]:
     return {name: int(tenant.discount * form.PARTS / 100) for name, tenant in config.tenants.items() if tenant.discount}
 
 
-def resolve_budget(budget: Budget | None, config: Config) -> tuple[LimitForm, ...]:
+def resolve_budget(budget: Budget | None, base: str) -> tuple[LimitForm, ...]:
     """A budget is a limit on money; one that never stops is a limit that is never reached."""
     if budget is None:
         return ()
@@ -49,7 +49,7 @@ def resolve_budget(budget: Budget | None, config: Config) -> tuple[LimitForm, ..
             per=budget.per,
             name=BUDGET,
             zone=budget.zone or "UTC",
-            currency=budget.currency or (config.currencies.base if config.currencies else ""),
+            currency=budget.currency or base,
             budget=whole,
             warn=tuple(budget.warn),
         ),
