@@ -89,7 +89,8 @@ class _Check:
             yield self.reading.marks.at(self.at, "this price says no amount", 'add input and output, request or second; "0" is free')
         for word, part in (("cached", "input"), ("reasoning", "output")):
             if getattr(price, word) is not None and getattr(price, part) is None:
-                yield self._say(word, f"{word} tokens have a price, but {part} tokens have none", f"they are part of them: add {part}", key=True)
+                said = f"{word} tokens have a price, but {part} tokens have none"
+                yield self._say(word, said, f"they are part of them: add {part}", key=True)
 
     def _tiers(self) -> Iterator[Mistake]:
         last = 0

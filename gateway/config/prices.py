@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, create_model
 
 from gateway.config.access import Instant
-from gateway.config.fields import Empty, Glob, Whole, Word, quoted, wrong
+from gateway.config.fields import CURRENCY, Empty, Glob, Whole, Word, quoted, wrong
 from gateway.config.part import Part, field
 from gateway.config.scalars import Expanded, plain
 
 LARGEST: Final = 10**9
 DIGITS: Final = 9
 """Digits after the point of an amount: prices are counted in whole thousand-millionths of their currency."""
-CURRENCY: Final = r"^[A-Z]{3}$"
 CHARGES: Final = ("input", "cached", "output", "reasoning")
 """What a price may say of tokens; a tier too."""
 
@@ -32,7 +31,8 @@ def number(value: Any, what: str, hint: str, *, digits: int, most: int) -> Decim
     if found < 0:
         raise wrong(f"{quoted(value)} is below zero", f"a number from 0 (free) to {most}")
     if found != round(found, digits):
-        raise wrong(f"{quoted(value)} has more than {digits} digits after its point", "write the price for more tokens (per: 1M), or round it")
+        said = f"{quoted(value)} has more than {digits} digits after its point"
+        raise wrong(said, "round it, or write the price of more tokens (per: 1M)")
     return found
 
 
@@ -110,9 +110,7 @@ class Price(_From):
     """What a model costs callers, or a channel us."""
 
     model: Glob | None = field("The virtual model whose callers pay this, by its own name; `*` stands for anything.", "qwen", None)
-    channel: Glob | None = field(
-        "The channel that costs this. Callers pay it too, where no price of their model counts.", "gpu", None
-    )
+    channel: Glob | None = field("The channel that costs this. Callers pay it too, where no price of their model counts.", "gpu", None)
     per: Annotated[Literal["1M", "1K"], Word] = field("How many tokens the prices of tokens are for.", "1K", "1M")
     currency: Code | None = currency_field()
     input: Money | None = field("Of prompt tokens. 0 = free.", "2", None)
