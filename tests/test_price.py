@@ -217,7 +217,8 @@ def test_the_book_of_a_configuration(tmp_path):
 channels: {gpu: {engine: vllm, endpoints: ["http://h:1"]}, cpu: {engine: vllm, endpoints: ["http://h:2"]}}
 models:
   qwen: {aliases: [q, "gpt-4o*"], targets: [{channel: gpu}], rules: [{name: r, when: {api: chat}, to: {model: small}}]}
-  small: {targets: [{channel: cpu}], fallback: [qwen]}
+  small: {targets: [{channel: cpu}]}
+  other: {targets: [{channel: gpu}], fallback: [small]}
 tenants: {retail: {discount: 50%, projects: {p: }}}
 schedules: {night: {when: ["00:00-06:00"]}}
 prices:
@@ -231,7 +232,7 @@ prices:
     noon, one = 1_790_000_000 // 86_400 * 86_400 + 43_200.0, 1_790_000_000 // 86_400 * 86_400 + 3_600.0
     assert [amount(found.price(name, "gpu", "retail", USE, noon)) for name in ("qwen", "q", "gpt-4o-mini")] == ["2.85"] * 3
     assert amount(found.price("qwen", "gpu", "", USE, one)) == "3" and amount(found.price("small", "cpu", "", USE, noon)) == "0.5"
-    assert [one.amount for one in found.estimate("small", "", 9, 9, noon)] == [Decimal("0.5")] * 2
+    assert [one.amount for one in found.estimate("other", "", 9, 9, noon)] == [Decimal("0.5")]
     rows = found.table()
     assert [row["until"] for row in rows] == [rows[2]["begins"], None, None, None] and rows[0]["input"] == 2 * NANO
     assert rows[1]["during"] == "night" and rows[0]["rev"] == _priced(found.price("qwen", "", "", USE, noon)).rev

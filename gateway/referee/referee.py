@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit, Limits
+from gateway.referee.budgets import Spent, spent
 from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
 from gateway.referee.moment import Moment
 from gateway.referee.money import Till
@@ -213,6 +214,18 @@ class Referee:
                 self.quotas.look_up(self._rule(id), id, now)
             rules.append(((place, limit), self._rules.get(id)))
         return await counters(self.quotas, rules, now, key, model)
+
+    def budgets(self, placed: Iterable[Placed]) -> list[Spent]:
+        """Those of these limits that are budgets, and how far each is spent. Cheap enough to be asked every few seconds."""
+        now, found = self._now(), []
+        for place, limit in placed:
+            if limit.budget:
+                id = rule_id(place, limit)
+                self.quotas.look_up(self._rule(id), id, now)
+                gauge = self.quotas.gauges.get(id)
+                if gauge is not None:
+                    found.append((place, gauge))
+        return list(spent(found, now))
 
     def refusals(self) -> dict[tuple[str, str, bool], int]:
         """Requests refused, or that a shadow would have refused (True), by scope and what was counted."""
