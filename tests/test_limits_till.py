@@ -43,14 +43,8 @@ TILL = Till(config(), ("CNY", "USD"))
 
 def exchange(model: str, **more: Any) -> Exchange:
     found = Exchange("id", "rid", None, "POST", "/v1/chat/completions", {}, "", 10.0, 1_790_000_000.0)
-    found.api, found.model, found.virtual, found.channel, found.status, found.source = (
-        "chat",
-        model,
-        SimpleNamespace(name=model),
-        "c",
-        200,
-        "final",
-    )
+    found.api, found.model, found.virtual, found.channel = "chat", model, SimpleNamespace(name=model), "c"
+    found.status, found.source = 200, "final"
     found.key = SimpleNamespace(tenant="", project="", id="k")
     for word, value in more.items():
         setattr(found, word, value)

@@ -202,6 +202,8 @@ def test_records():
     assert [amount(one) for one in bill(found, fact())] == ["1", "2.0005"]
     for refused in (429, 502, 499):
         assert bill(found, fact(status=refused)) == (NOTHING, NOTHING)
+    assert bill(found, fact(status=0, source="none", input=0)) == (NOTHING, NOTHING), "its worker died before anything was counted"
+    assert amount(bill(found, fact(status=0, source="continuous")).price) == "1", "and after that"
     assert bill(found, fact(api="tokenize", source="none", input=0)) == (NOTHING, NOTHING)
     assert bill(found, fact(source="none", input=0)) == (None, None), "an answer that nobody counted"
     assert amount(bill(book(price(model="m", request=1)), fact(source="none")).price) == "1", "it needs no counts"

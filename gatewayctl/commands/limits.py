@@ -30,7 +30,10 @@ def _most(limit: Any) -> str:
     per = limit.get("per")
     zone = limit.get("zone")
     each = limit.get("each")
-    return f"{limit.get('max')} {unit}{f' per {per}' if per else ''}{f' ({zone})' if zone else ''}{f' for each {each}' if each else ''}"
+    warned = f", warns at {'%, '.join(map(str, limit['warn']))}%" if limit.get("warn") else ""
+    if limit.get("budget") and limit.get("stop") is None:
+        warned += " and never stops"
+    return f"{limit.get('max')} {unit}{f' per {per}' if per else ''}{f' ({zone})' if zone else ''}{f' for each {each}' if each else ''}{warned}"
 
 
 def _when(limit: Any) -> str | None:
