@@ -19,7 +19,7 @@ FLOORS = {
     **dict.fromkeys(("auth", "guard", "route", "engine", "price"), 3),
     **dict.fromkeys(("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "alert", "bus", "simulate", "tokens"), 4),
     **dict.fromkeys("acts agreement builder cutting dispatch explainer freezing live measure moves office recount".split(), 5),
-    **dict.fromkeys("rollout shared snapshot sockets survey watch".split(), 5),
+    **dict.fromkeys("rollout shared snapshot sockets survey tariff watch".split(), 5),
     "pipeline": 6,
     **dict.fromkeys(("supervisor", "control", "worker"), 7),
     "__main__": 8,

@@ -86,7 +86,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "twice the same": (text(TENANT=f"[{GOOD}, ▸{{count: requests, max: 9, per: day}}]"), 'one place are "requests"', "`name`"),
     "a name that is a count": (text(TENANT=f"[{GOOD}, ▸{{name: requests, count: concurrency, max: 9}}]"), "requests", "`name`"),
     "currency of tokens": (text(TENANT="[{count: total_tokens, max: 5, per: day, ▸currency: CNY}]"), "no currency", "leave it out"),
-    "money": (text(TENANT='[{count: ▸money, max: "5.25", per: month, currency: CNY}]'), "nothing has a price yet", "count tokens"),
+    "money": (text(TENANT='[{count: ▸money, max: "5.25", per: month, currency: CNY}]'), "qwen has no price", "add it to `prices`"),
     "referee elsewhere": (text() + "referee: {url: ▸redis://x}\n", "has to be local", ""),
     "on_loss": (text() + "referee: {on_loss: ▸serve}\n", "none of local, refuse", ""),
 }  # fmt: skip
