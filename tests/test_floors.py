@@ -16,6 +16,7 @@ FLOORS = {
     **dict.fromkeys(("exchange", "errors", "words"), 0),
     "wire": 1,
     "config": 2,
+    "failpoint": 2,
     **dict.fromkeys(("auth", "guard", "route", "engine", "price"), 3),
     **dict.fromkeys(("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4),
     **dict.fromkeys("acts agreement builder cutting dispatch explainer freezing live measure moves office recount".split(), 5),

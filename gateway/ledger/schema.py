@@ -124,10 +124,10 @@ def absurd() -> str:
     return " OR ".join(f"coalesce({test}, false)" for test in tests)
 
 
-def read_lines() -> str:
+def read_lines(how: str = "filename = true") -> str:
     """The table function that reads sources. Parameters: a list of paths."""
     columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in READ.items())
-    return f"read_json(?, format = 'newline_delimited', columns = {{{columns}}}, filename = true)"
+    return f"read_json(?, format = 'newline_delimited', columns = {{{columns}}}, {how})"
 
 
 def flat(table: str) -> str:

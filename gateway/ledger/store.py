@@ -3,7 +3,7 @@
 Every method but `query`, `export` and `stop` belongs to one thread, the writer's; those three may be called from any.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -120,8 +120,8 @@ class Store(Protocol):
     def forget(self, names: Iterable[str]) -> None:
         """These sources' files are gone."""
 
-    def spent(self) -> list[str]:
-        """Bundles whose every record is in an archive."""
+    def spent(self, before: float) -> list[str]:
+        """Bundles that nothing needs: every record is in an archive, or began before (Unix seconds)."""
 
     def query(self, sql: str, params: Sequence[Any] = (), *, seconds: float = 30.0, most: int = 10_000) -> Rows:
         """Reads, with its own cursor: neither waits for the writer nor holds it up. Tables: see docs/ledger.md, above all `usage`."""
@@ -148,11 +148,21 @@ class Store(Protocol):
     def compact(self) -> tuple[int, int]:
         """Gives unused space back. Returns bytes before and after."""
 
+    def rebuild(self, fill: "Callable[[Store], object]", *, force: bool = False) -> dict[str, int]:
+        """Everything anew: archives, and what `fill` loads into an empty store. Returns how many requests of which months it would lose; then
+        nothing is changed unless that is forced."""
+
     def verify(self) -> list[str]:
         """Reads everything. Returns what is wrong, one sentence each."""
 
-    def missing(self, source: Source) -> int:
-        """How many records of a source are not in `usage`."""
+    def missing(self, sources: Sequence[Source]) -> int:
+        """How many records of sources are not in `usage`. Lines that are no records do not count."""
+
+    def altered(self, sources: Sequence[Source]) -> list[str]:
+        """Names of loaded sources whose files are not what was loaded."""
+
+    def counts(self) -> dict[str, int]:
+        """Requests of each month (`2026-10`), archives included."""
 
     def facts(self) -> Facts: ...
 
