@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "limits": ("limits:app", "What may be used, what is used, and by whom."),
     "prices": ("prices:app", "What models cost, and prices from LiteLLM's map."),
     "requests": ("requests:app", "What happened to requests."),
+    "ledger": ("ledger:app", "The database of all requests: is it right, exports, archives."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
     "version": ("version:app", "Versions of the program and its libraries."),
     "completion": ("completion:app", "Print the completion script of a shell."),

@@ -15,11 +15,14 @@ from gateway.config.scalars import duration_text, size_text
 Pair = tuple[Resolved, list[Key]]
 
 _DURATIONS: Final = frozenset(
-    "http.body_timeout http.write_idle http.sse_keepalive http.keepalive http.drain_timeout http.cors.max_age journal.every".split()
+    "http.body_timeout http.write_idle http.sse_keepalive http.keepalive http.drain_timeout http.cors.max_age journal.every "
+    "ledger.keep".split()
 )
 _PLAIN: Final = frozenset("percent share over up_to equals".split())
 """Words whose numbers are no times; as those of `caps` and `defaults`."""
-_SIZES: Final = frozenset(("http.body", "http.body_memory", "http.header", "journal.segment", "journal.reserve"))
+_SIZES: Final = frozenset(
+    ("http.body", "http.body_memory", "http.header", "journal.segment", "journal.reserve", "ledger.memory", "ledger.size")
+)
 _MONEY: Final[dict[str, Callable[[Any, Any], Iterator[Said]]]] = {
     "prices": price_changes,
     "currencies": currency_changes,

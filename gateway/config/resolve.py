@@ -55,6 +55,12 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
         schedules=resolve_schedules(config.schedules),
         limits=_places(config),
         access=resolve_places(config),
+        ledger=form.Ledger(
+            url=config.ledger.url,
+            memory=int(config.ledger.memory),
+            keep=float(config.ledger.keep),
+            size=int(config.ledger.size or 0),
+        ),
         referee=form.Referee(url=config.referee.url, on_loss=config.referee.on_loss),
         prices=resolve_prices(config),
         currencies=resolve_currencies(config),

@@ -240,6 +240,15 @@ class Referee(Struct, frozen=True, kw_only=True):
     on_loss: str = "local"
 
 
+class Ledger(Struct, frozen=True, kw_only=True):
+    """Where requests are remembered. memory and size: bytes, size 0 = any. keep: seconds."""
+
+    url: str = "duckdb:ledger.duckdb"
+    memory: int = 512 * 1024 * 1024
+    keep: float = 400 * 86400.0
+    size: int = 0
+
+
 class Resolved(Struct, frozen=True, kw_only=True):
     """Everything but the keys, which travel in slices so that no loop is held up."""
 
@@ -265,6 +274,7 @@ class Resolved(Struct, frozen=True, kw_only=True):
     """By tenant, in millionths of the whole."""
     costs: dict[str, Cost] = {}
     """Of channels' hardware, by channel."""
+    ledger: Ledger = Ledger()
 
     def counted(self) -> Limits:
         """Everything that counting needs, but the limits of keys."""

@@ -26,6 +26,7 @@ from gateway.config.fields import (
     Word,
     Workers,
 )
+from gateway.config.ledger import Ledger
 from gateway.config.limits import LimitList, Referee, limits_field
 from gateway.config.locate import DATA_DIR
 from gateway.config.model import Model
@@ -193,6 +194,7 @@ class Config(Part):
     )
     http: Annotated[Http, Empty] = group(Http, "Limits of the callers' side.", {"body": "20MiB"})
     journal: Annotated[Journal, Empty] = group(Journal, "How the records of requests are kept.", {"sync": "group"})
+    ledger: Annotated[Ledger, Empty] = group(Ledger, "The database of all requests, for reports.", {"keep": "90d"})
     referee: Annotated[Referee, Empty] = group(Referee, "Who counts what limits limit.", {"on_loss": "refuse"})
     registries: Annotated[dict[Name, Registry], Empty] = field(
         "Places where channels' endpoints are looked up, by name.", {"lab": {"type": "dns", "srv": "_mindie._tcp.lab"}}, {}

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gateway.config.resolved import Journal as Settings
+from gateway.failpoint import failpoint
 from gateway.meter.progress import Progress
 
 log = logging.getLogger("gateway.journal")
@@ -136,7 +137,9 @@ class Journal:
     def _append(self, line: bytes) -> None:
         if self._fd < 0:
             self._open_segment()
+        failpoint("journal.before-write")
         written = os.write(self._fd, line)
+        failpoint("journal.written")
         if written < len(line):  # a nearly full disk took a part of it: take that back, so that no torn line stands
             try:
                 os.ftruncate(self._fd, self._size)
@@ -171,7 +174,9 @@ class Journal:
             return
         try:
             if self._size:
+                failpoint("journal.before-seal")
                 os.rename(self._path, self._path.with_suffix(".ndjson"))
+                failpoint("journal.sealed")
             else:
                 self._path.unlink()
         except OSError as error:

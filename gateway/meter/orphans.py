@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.exchange import Record, decode_record, encode_record
+from gateway.failpoint import failpoint
 from gateway.meter.progress import left_open
 from gateway.wire.usage import tokens_of
 from gateway.words import End
@@ -59,9 +60,10 @@ def _close_incarnation(table: Path, told: Told) -> int:
     unsealed = sorted(directory.glob(f"{name}-*.open"))
     for path in unsealed:
         _cut_torn_line(path)
-    lines = _closing_lines(table, [*sealed[-2:], *unsealed])
+    lines = _closing_lines(table, [*sealed[-3:], *unsealed])
     if lines:
-        last = unsealed[-1] if unsealed else directory / f"{name}-{_number(sealed) + 1:06d}.open"
+        last = unsealed[-1] if unsealed else directory / f"{name}-closed.open"  # a name that no segment of it has had
+        failpoint("journal.closing-orphan")
         _append(last, b"".join(lines))
         log.warning("journal: %d request(s) of a dead worker closed (%s)", len(lines), name)
         for line in lines:
@@ -74,10 +76,6 @@ def _close_incarnation(table: Path, told: Told) -> int:
 
 def _table_of(segment: Path) -> Path:
     return segment.parent / f"{segment.stem.rsplit('-', 1)[0]}.progress"
-
-
-def _number(sealed: list[Path]) -> int:
-    return int(sealed[-1].stem.rsplit("-", 1)[1]) if sealed else 0
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -1,6 +1,8 @@
 """Reading records back from the journal: the newest, one by id, or as they come. Only `done` lines are records."""
 
 import asyncio
+import contextlib
+import gzip
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -26,8 +28,9 @@ class Records:
         # Segments of several workers overlap by a rotation period: enough are read that the newest are surely among them.
         for path in reversed(self._segments()):
             oldest = sorted(found, key=_settled)[-limit] if len(found) >= limit else None
-            if oldest is not None and path.stat().st_mtime < _settled(oldest):
-                break
+            with contextlib.suppress(FileNotFoundError):  # bundled meanwhile
+                if oldest is not None and path.stat().st_mtime < _settled(oldest):
+                    break
             found.extend(_last_of(path, limit))
         return sorted(found, key=_settled)[-limit:]
 
@@ -35,7 +38,7 @@ class Records:
         """By record id, by the beginning of one (8 characters or more), or by the caller's own request id (`trace`)."""
         wanted = id.encode()
         for path in reversed(self._segments()):
-            for line in path.read_bytes().splitlines():
+            for line in _whole(path).splitlines():
                 record = _record(line) if wanted in line else None
                 if record is not None and (id in (record["id"], record.get("trace")) or (len(id) >= 8 and record["id"].startswith(id))):
                     return record
@@ -43,13 +46,14 @@ class Records:
 
     def since(self, unix: float) -> Iterator[tuple[Found, float]]:
         """Records that ended later than `unix`, each with when it did. Those that a dead worker left open ended when that was found."""
-        for path in self._segments():
+        bundles = sorted((self._directory / "kept").glob("*.ndjson.gz"))
+        for path in (*bundles, *self._segments()):
             try:
                 written = path.stat().st_mtime
-                data = path.read_bytes() if written >= unix else b""
+                data = _whole(path) if written >= unix else b""
             except FileNotFoundError:  # sealed meanwhile
                 path = path.with_suffix(".ndjson")
-                written, data = path.stat().st_mtime, path.read_bytes()
+                written, data = path.stat().st_mtime, _whole(path)
             for line in data.splitlines():
                 if (record := _record(line)) is not None:
                     ended = written if record.get("end", "").startswith("K") else _settled(record)
@@ -74,7 +78,10 @@ class Records:
 
     def size(self) -> tuple[int, int]:
         """Segments and bytes of the journal."""
-        sizes = [path.stat().st_size for path in self._segments()]
+        sizes = []
+        for path in self._segments():
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append(path.stat().st_size)
         return len(sizes), sum(sizes)
 
     def _segments(self) -> list[Path]:
@@ -101,6 +108,20 @@ def _from(path: Path, start: int) -> bytes:
         file.seek(start)
         data = file.read()
     return data[: data.rfind(b"\n") + 1]
+
+
+def _whole(path: Path) -> bytes:
+    """A segment, or a bundle of them. One that was sealed, or bundled, or is damaged meanwhile is read as far as it goes."""
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path, "rb") as file:
+                return file.read()
+        return path.read_bytes()
+    except FileNotFoundError:
+        sealed = path.with_suffix(".ndjson")
+        return sealed.read_bytes() if path.suffix == ".open" and sealed.exists() else b""
+    except (OSError, EOFError):
+        return b""
 
 
 def _last_of(path: Path, limit: int) -> Iterator[Found]:

@@ -1,0 +1,280 @@
+"""The ledger as control keeps it: one thread writes, others read, and the loop only waits. Whatever happens to it, serving goes on.
+
+what happens                 what is done
+locked, disk full, denied    said, and tried again until it works; the journal waits
+damaged, removed             set aside as `.corrupt-<time>`, made anew, filled from archives, bundles and segments
+dies while it opens, thrice  the same: what kills us cannot be kept
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from gateway.config.resolved import Ledger as Settings
+from gateway.ledger.duck import DuckStore
+from gateway.ledger.ingest import KEEP_EVERY, Ingest, Step
+from gateway.ledger.repair import Attempts, Expected, set_aside
+from gateway.ledger.store import DAMAGED, UNUSABLE, Facts, Loaded, Rows, Store, StoreFailure
+
+log = logging.getLogger("gateway.ledger")
+
+T = TypeVar("T")
+STEP_EVERY: Final = 1.0
+RETRY_MOST: Final = 30.0
+FACTS_EVERY: Final = 10.0
+READERS: Final = 2
+"""Reports at once; further ones wait."""
+FIRST_KEEP: Final = 60.0
+"""Seconds after the start until months are archived for the first time."""
+
+
+def path_of(data_dir: Path, settings: Settings) -> Path:
+    return data_dir / settings.url.removeprefix("duckdb:")
+
+
+class Ledger:
+    """Everything that control knows of its ledger."""
+
+    def __init__(self, data_dir: Path, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path_of(data_dir, settings)
+        self.journal = data_dir / "journal"
+        self.settings = settings
+        self.trouble = "it is being opened"
+        """Why it is not well; "" = it is."""
+        self.lost: list[str] = []
+        """What the last repair could not bring back."""
+        self.loaded = Loaded()
+        """Since control began."""
+        self.repairs = 0
+        self.facts = Facts()
+        self.waiting, self.oldest = 0, 0.0
+        self._clock = clock
+        self._data_dir = data_dir
+        self._writer = ThreadPoolExecutor(1, "ledger")
+        self._readers = asyncio.Semaphore(READERS)
+        self._store: Store = self._made()
+        self.ingest = Ingest(self._store, self.journal, clock=clock)
+        self._open = False
+        self._failures = 0
+        self._looked = self._kept = 0.0
+        self._closing = asyncio.Event()
+
+    def _made(self) -> Store:
+        return DuckStore(self.path, memory=self.settings.memory, journal=self.journal, clock=self._clock)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        self._kept = time.monotonic() - KEEP_EVERY + FIRST_KEEP
+        while not self._closing.is_set():
+            pause = await self._in_writer(self._turn)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), pause)
+
+    async def close(self) -> None:
+        """Lets go of the file. What is not loaded yet waits in the journal."""
+        self._closing.set()
+        self._store.stop()
+        await self._in_writer(self._store.close)
+        self._writer.shutdown(wait=False)
+
+    def adopt(self, settings: Settings) -> None:
+        """A new revision's words. Another place or other memory is another file, opened at the next turn."""
+        before, self.settings = self.settings, settings
+        if (before.url, before.memory) != (settings.url, settings.memory):
+            self._writer.submit(self._reopen)
+
+    def _reopen(self) -> None:
+        self._shut()
+        self.path = path_of(self._data_dir, self.settings)
+        self._store = self._made()
+        self.ingest = Ingest(self._store, self.journal, clock=self._clock)
+
+    async def _in_writer(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+
+    # -- the writer's thread -------------------------------------------------------------------------------------------
+
+    def _turn(self) -> float:
+        """One step of everything; returns the seconds until the next."""
+        try:
+            if not self._open:
+                self._begin()
+            step = self.ingest.step()
+            self._note(step)
+            if not step.waiting:
+                self._afterwards()
+            self._failures = 0
+            self._say("; ".join(filter(None, (self._absent(), self.ingest.full))))
+            return 0.0 if step.waiting else STEP_EVERY
+        except StoreFailure as failure:
+            return self._failed(failure)
+        except Exception as error:
+            log.exception("ledger: a step failed")
+            return self._failed(StoreFailure(UNUSABLE, f"{type(error).__name__}: {error}"))
+
+    def _begin(self) -> None:
+        attempts = Attempts(self.path)
+        if attempts.too_many():
+            attempts.forget()
+            raise StoreFailure(DAMAGED, "control died each time it opened the ledger")
+        expected = Expected(self.path)
+        if not self.path.exists() and expected.known():
+            log.error("ledger: %s is missing; it is built anew from archives and the journal", self.path)
+            expected.await_rebuilding()
+            self.repairs += 1
+        attempts.begin()
+        try:
+            self._store.open()
+        finally:
+            attempts.forget()
+        self._open = True
+        self._looked = 0.0
+
+    def _note(self, step: Step) -> None:
+        self.loaded.add(step.loaded)
+        self.waiting, self.oldest = step.waiting, step.oldest
+        if step.loaded.quarantined:
+            log.error("ledger: %d line(s) of the journal are no records and were put aside", step.loaded.quarantined)
+        now = time.monotonic()
+        if not self._looked or now - self._looked >= FACTS_EVERY:
+            self._looked = now
+            self.facts = self._store.facts()
+
+    def _afterwards(self) -> None:
+        """What is done when nothing waits."""
+        expected = Expected(self.path)
+        if expected.awaited():
+            self.lost = expected.missing(self._store.counts())
+            for sentence in self.lost:
+                log.error("ledger: %s", sentence)
+            expected.settle()
+        if self.ingest.due():
+            self.ingest.bundle()
+            expected.note(self._store.counts())
+        if time.monotonic() - self._kept >= KEEP_EVERY:
+            self._kept = time.monotonic()
+            self.ingest.keep(self.settings)
+            expected.note(self._store.counts())
+            self.facts = self._store.facts()
+
+    def _absent(self) -> str:
+        names = ", ".join(self.facts.absent)
+        return f"archives are missing or damaged, reports do without them: {names}" if names else ""
+
+    def _failed(self, failure: StoreFailure) -> float:
+        self._shut()
+        self._failures += 1
+        self._say(str(failure))
+        self._count_waiting()
+        if failure.kind == DAMAGED:
+            try:
+                aside = set_aside(self.path, self._clock())
+            except OSError as error:
+                self._say(f"{failure}; it cannot be set aside: {error.strerror or error}")
+                return RETRY_MOST
+            Expected(self.path).await_rebuilding()
+            self.repairs += 1
+            log.error("ledger: set aside as %s; it is built anew from archives and the journal", ", ".join(aside) or "nothing")
+            if self._failures < 3:
+                return 0.0
+        return min(RETRY_MOST, 2.0 ** (self._failures - 1))
+
+    def _count_waiting(self) -> None:
+        """While the ledger is away, all that is sealed waits."""
+        with contextlib.suppress(OSError):
+            self.waiting, self.oldest = self.ingest.backlog()
+
+    def _shut(self) -> None:
+        self._open = False
+        self._store.close()
+        self.ingest.reset()
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            if trouble:
+                log.error("ledger: %s", trouble)
+            elif self.trouble:
+                log.info("ledger: it is well")
+            self.trouble = trouble
+
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    async def act(self, work: Callable[[Store, Ingest], T]) -> T:
+        """By the writer's thread, between two turns. Raises StoreFailure, also when the ledger is not open."""
+
+        def doing() -> T:
+            if not self._open:
+                self._begin()
+            try:
+                done = work(self._store, self.ingest)
+            except StoreFailure as failure:
+                if failure.kind != "refused":
+                    self._failed(failure)
+                raise
+            self.facts = self._store.facts()
+            return done
+
+        return await self._in_writer(doing)
+
+    async def mend(self) -> None:
+        """Opens it, mends what is damaged, loads what waits: for who has no loop that does it. Raises StoreFailure."""
+
+        def mending() -> None:
+            for _ in range(3):
+                pause = self._turn()
+                while self._open and pause == 0.0:
+                    pause = self._turn()
+                if self._open:
+                    return
+            raise StoreFailure(UNUSABLE, self.trouble)
+
+        await self._in_writer(mending)
+
+    async def query(self, sql: str, params: Sequence[Any] = (), *, seconds: float = 30.0, most: int = 10_000) -> Rows:
+        """See `Store.query`. Waits for other reports, never for what is being loaded."""
+        return await self.read(lambda store: store.query(sql, params, seconds=seconds, most=most))
+
+    async def read(self, work: Callable[[Store], T]) -> T:
+        """Something that only reads, in a thread of its own."""
+        async with self._readers:
+            try:
+                return await asyncio.to_thread(work, self._store)
+            except StoreFailure as failure:
+                if failure.kind == DAMAGED and self._open:
+                    await self._in_writer(partial(self._failed, failure))
+                raise
+
+    def lag(self) -> float:
+        """Seconds that the oldest sealed segment has waited."""
+        return max(0.0, self._clock() - self.oldest) if self.waiting and self.oldest else 0.0
+
+    def told(self) -> dict[str, Any]:
+        """For `gatewayctl status` and `gatewayctl ledger status`."""
+        facts = self.facts
+        return {
+            "url": self.settings.url,
+            "path": str(self.path),
+            "state": "failing" if self.trouble else "behind" if self.lag() > 60 else "ok",
+            "trouble": self.trouble,
+            "rows": facts.rows + sum(one.rows for one in facts.archives),
+            "first": facts.first or None,
+            "last": facts.last or None,
+            "waiting": self.waiting,
+            "lag": round(self.lag(), 1),
+            "loaded": self.loaded.rows,
+            "duplicates": self.loaded.duplicates,
+            "quarantined": facts.quarantined,
+            "bytes": facts.bytes,
+            "memory": facts.memory,
+            "repairs": self.repairs,
+            "lost": self.lost,
+            "archives": [{"name": one.name, "month": one.month, "rows": one.rows, "bytes": one.bytes} for one in facts.archives],
+            "absent": facts.absent,
+        }

@@ -1,0 +1,271 @@
+"""Journal files into the table, each exactly once: DuckDB parses them; a file with a line that is no record goes line by line.
+
+The rows, the file's name and what was put aside are one transaction. A record whose id is there already is left out, so that a file
+that comes again in another form (a bundle) brings nothing twice.
+"""
+
+import gzip
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+import duckdb
+import msgspec
+
+from gateway.exchange import Record, decode_record
+from gateway.failpoint import failpoint
+from gateway.ledger.database import Database, translated
+from gateway.ledger.schema import EARLIEST, LARGEST, absurd, flat, read_lines
+from gateway.ledger.store import Loaded, Source, StoreFailure
+
+BLOCK: Final = 1024 * 1024
+TEXT_MOST: Final = 64 * 1024
+"""Characters of a bad line that are put aside; the file itself stays."""
+
+Bad = tuple[str, int, str, str]
+"""Source, line, reason, text."""
+
+
+@dataclass(slots=True)
+class _File:
+    """A source on its way in. path: what DuckDB reads, the source's own file or its good lines."""
+
+    source: Source
+    path: Path
+    lines: int
+    bytes: int
+    digest: str
+    quarantined: int = 0
+
+
+class Unreadable(Exception):
+    """DuckDB cannot parse a line of it."""
+
+
+def load(db: Database, sources: Sequence[Source], latest: float) -> Loaded:
+    """latest: Unix seconds; a record that claims to be later is none."""
+    known = {name for (name,) in db.run("SELECT name FROM segments")}
+    files = [_look(source) for source in sources if source.name not in known]
+    if not files:
+        return Loaded()
+    bad: list[Bad] = []
+    try:
+        _stage(db, files, latest, bad)
+        return _commit(db, files, bad)
+    finally:
+        for file in files:
+            if file.path != file.source.path:
+                for made in db.scratch.glob(f"{file.source.name}.*"):
+                    made.unlink()
+
+
+def _look(source: Source) -> _File:
+    with translated():
+        with source.path.open("rb") as file:
+            digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+            size = file.tell()
+        with _open(source.path) as lines:
+            count, last = 0, b"\n"
+            while block := lines.read(BLOCK):
+                count, last = count + block.count(b"\n"), block[-1:]
+    return _File(source, source.path, count + (last != b"\n"), size, digest)
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _stage(db: Database, files: list[_File], latest: float, bad: list[Bad]) -> None:
+    """Everything into the temporary table `staged`, with only good lines in it."""
+    for _ in range(2):
+        try:
+            _read(db, files)
+            doubtful = _doubtful(db, files, latest)
+        except Unreadable:
+            doubtful = [file for file in files if not _readable(db, file)]
+        if not doubtful:
+            return
+        for file in doubtful:
+            _sift(db, file, latest, bad)
+    try:
+        _read(db, files)
+    except Unreadable:
+        for file in files:
+            _halve(db, file, bad)
+        _read(db, files)
+    _put_aside_the_rest(db, files, latest, bad)
+
+
+def _read(db: Database, files: list[_File]) -> None:
+    try:
+        db.run(f"CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM {read_lines()}", [[str(file.path) for file in files]])
+    except StoreFailure as failure:
+        if isinstance(failure.__cause__, duckdb.InvalidInputException | duckdb.ConversionException):
+            raise Unreadable(str(failure)) from failure
+        raise
+
+
+def _readable(db: Database, file: _File) -> bool:
+    try:
+        _read(db, [file])
+    except Unreadable:
+        return False
+    return True
+
+
+def _doubtful(db: Database, files: list[_File], latest: float) -> list[_File]:
+    """Files with fewer rows than lines, or with a number that nobody can have counted."""
+    found = db.run(
+        "SELECT filename, count(*), count(*) FILTER (kind IS NULL OR kind NOT IN ('done', 'open', 'bundle')), "
+        f"count(*) FILTER (kind = 'done' AND ({absurd()})) FROM staged GROUP BY filename",
+        [latest],
+    )
+    counts = {path: (rows, strange + wild) for path, rows, strange, wild in found}
+    return [file for file in files if counts.get(str(file.path), (0, 0)) != (file.lines, 0)]
+
+
+def _put_aside_the_rest(db: Database, files: list[_File], latest: float, bad: list[Bad]) -> None:
+    """Lines that only DuckDB objects to."""
+    names = {str(file.path): file for file in files}
+    wild = f"kind = 'done' AND ({absurd()})"
+    for path, text in db.run(f"SELECT filename, CAST(to_json(staged) AS VARCHAR) FROM staged WHERE {wild}", [latest]):
+        names[path].quarantined += 1
+        bad.append((names[path].source.name, 0, "a value that makes no sense", text[:TEXT_MOST]))
+    db.run(f"DELETE FROM staged WHERE {wild}", [latest])
+
+
+def _sift(db: Database, file: _File, latest: float, bad: list[Bad]) -> None:
+    """The good lines of a file into another, which is read in its place; the bad ones with their reasons into `bad`."""
+    if file.path != file.source.path:
+        return
+    good = db.scratch / f"{file.source.name}.sifted.ndjson"
+    count = 0
+    with translated(), _open(file.source.path) as lines, good.open("wb") as out:
+        for number, line in enumerate(lines, 1):
+            reason = objection(line, latest)
+            if reason is None:
+                out.write(line if line.endswith(b"\n") else line + b"\n")
+                count += 1
+            elif reason:
+                bad.append((file.source.name, number, reason, line.decode(errors="replace").rstrip("\n")[:TEXT_MOST]))
+                file.quarantined += 1
+    file.path, file.lines = good, count
+
+
+def _halve(db: Database, file: _File, bad: list[Bad]) -> None:
+    """Finds the lines that DuckDB cannot parse though we can, and puts them aside."""
+    with translated():
+        parts = [file.path.read_bytes().splitlines(keepends=True)]
+    trial, good = replace(file, path=db.scratch / f"{file.source.name}.trial.ndjson"), []
+    while parts:
+        lines = parts.pop()
+        trial.path.write_bytes(b"".join(lines))
+        if _readable(db, trial):
+            good += lines
+        elif len(lines) == 1:
+            bad.append((file.source.name, 0, "DuckDB cannot read it", lines[0].decode(errors="replace").rstrip("\n")[:TEXT_MOST]))
+            file.quarantined += 1
+        else:
+            parts += [lines[: len(lines) // 2], lines[len(lines) // 2 :]]
+    trial.path.unlink(missing_ok=True)
+    file.path, file.lines = db.scratch / f"{file.source.name}.good.ndjson", len(good)
+    file.path.write_bytes(b"".join(good))
+
+
+def objection(line: bytes, latest: float) -> str | None:
+    """Why a line is no record of a settled request; None = it is one, "" = it is another line of ours that has no row."""
+    try:
+        record = decode_record(line)
+    except msgspec.MsgspecError as error:
+        return "" if line.startswith(b'{"kind":"bundle"') else str(error)
+    except UnicodeDecodeError as error:
+        return str(error)
+    if record.kind != "done":
+        return "" if record.kind == "open" else f"its kind is {record.kind!r}"
+    return _objection(record, latest)
+
+
+def _objection(record: Record, latest: float) -> str | None:
+    if record.v != 1:
+        return f"a record of version {record.v}, which this gateway does not know"
+    if not _is_uuid(record.id):
+        return f"its id {record.id[:64]!r} is none"
+    if not EARLIEST <= record.ts <= latest:
+        return f"its time {record.ts} is before 2020 or in the future"
+    for name, value in _numbers(record):
+        if not (math.isfinite(value) and 0 <= value <= LARGEST):
+            return f"{name} is {value}, which nobody can have counted"
+    return None
+
+
+def _is_uuid(id: str) -> bool:
+    return len(id) == 36 and id[8] == id[13] == id[18] == id[23] == "-" and id.replace("-", "").isalnum() and _is_hex(id.replace("-", ""))
+
+
+def _is_hex(text: str) -> bool:
+    return len(text) == 32 and all(sign in "0123456789abcdefABCDEF" for sign in text)
+
+
+def _numbers(record: Record) -> Iterator[tuple[str, float]]:
+    for part in ("tokens", "reserved", "ms", "bytes", "facts"):
+        group = getattr(record, part)
+        for name in group.__struct_fields__:
+            value = getattr(group, name)
+            if not isinstance(value, str):
+                yield f"{part}.{name}", value
+    for name in ("slot", "rev", "status", "tpot"):
+        yield name, getattr(record, name)
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def _commit(db: Database, files: list[_File], bad: list[Bad]) -> Loaded:
+    with db.transaction():
+        settled = _settled(db)
+        db.run("DELETE FROM staged WHERE kind <> 'done'")
+        _leave_out_known(db)
+        kept = {path: (rows, first, last) for path, rows, first, last in db.run(_KEPT)}
+        db.run(f"INSERT INTO requests BY NAME {flat('staged')}")
+        failpoint("ledger.rows-inserted")
+        loaded = Loaded(sources=len(files))
+        for file in files:
+            rows, first, last = kept.get(str(file.path), (0, None, None))
+            twice = settled.get(str(file.path), 0) - rows
+            row = (file.source.name, rows, twice, file.quarantined, file.bytes, file.digest, first, last, file.source.bundle)
+            db.run("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, now() AT TIME ZONE 'UTC')", row)
+            loaded.add(Loaded(0, rows, twice, file.quarantined))
+        for line in bad:
+            db.run("INSERT INTO quarantine VALUES (?, ?, ?, ?, now() AT TIME ZONE 'UTC')", line)
+    db.run("DROP TABLE staged")
+    return loaded
+
+
+_KEPT: Final = (
+    "SELECT filename, count(*), make_timestamp(CAST(min(ts) * 1000000 AS BIGINT)), make_timestamp(CAST(max(ts) * 1000000 AS BIGINT)) "
+    "FROM staged GROUP BY filename"
+)
+
+
+def _settled(db: Database) -> dict[str, int]:
+    return dict(db.run("SELECT filename, count(*) FROM staged WHERE kind = 'done' GROUP BY filename"))
+
+
+def _leave_out_known(db: Database) -> None:
+    """Of each id one record, and none that has a row. Rows of the same time are looked at: a record's time never changes."""
+    total, different, first, last = db.one("SELECT count(*), count(DISTINCT id), min(ts), max(ts) FROM staged")
+    if not total:
+        return
+    if total != different:
+        db.run("DELETE FROM staged WHERE rowid NOT IN (SELECT min(rowid) FROM staged GROUP BY id)")
+    between = [first - 0.001, last + 0.001]
+    stretch = "ts BETWEEN make_timestamp(CAST(? * 1000000 AS BIGINT)) AND make_timestamp(CAST(? * 1000000 AS BIGINT))"
+    (archived,) = db.one("SELECT count(*) FROM archives WHERE last_ts >= make_timestamp(CAST(? * 1000000 AS BIGINT))", between[:1])
+    table = "usage" if archived else "requests"
+    db.run(f"DELETE FROM staged WHERE id IN (SELECT id FROM {table} WHERE {stretch})", between)

@@ -1,0 +1,170 @@
+"""What a ledger's database must be able to do, and how it fails. DuckDB does it now (`duck.py`); a shared store may stand in its place.
+
+Every method but `query`, `export` and `stop` belongs to one thread, the writer's; those three may be called from any.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+LOCKED: Final = "locked"
+"""Another process has it."""
+DAMAGED: Final = "damaged"
+"""What stands there is no ledger, or no whole one: it is set aside and built anew."""
+UNUSABLE: Final = "unusable"
+"""The disk is full, a directory cannot be written, the file is of a newer version: it may be well again by itself."""
+REFUSED: Final = "refused"
+"""This one call cannot be done: too long, too large, a query with a mistake. The ledger is well."""
+
+Kind = Literal["locked", "damaged", "unusable", "refused"]
+Format = Literal["csv", "json", "parquet"]
+
+
+class StoreFailure(Exception):
+    """Anything that goes wrong in a store. Its text is the sentence that the operator reads."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A sealed file of records: a segment of the journal, or many of them bundled and compressed. name: unique for ever."""
+
+    name: str
+    path: Path
+    bundle: bool = False
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What loading brought. rows: new ones. duplicates: records that were there already, and left out. quarantined: lines put aside."""
+
+    sources: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+
+    def add(self, other: "Loaded") -> None:
+        self.sources += other.sources
+        self.rows += other.rows
+        self.duplicates += other.duplicates
+        self.quarantined += other.quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A query's answer. cut: there were more than asked for. UUIDs are text, times naive and in UTC, money Decimal."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    cut: bool = False
+
+    def dicts(self) -> list[dict[str, Any]]:
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A month, or a later part of one, as a Parquet file. digest: SHA-256 of the file. sums: of the columns in `schema.SUMMED`."""
+
+    name: str
+    month: str
+    rows: int
+    bytes: int
+    digest: str
+    sums: tuple[int, ...]
+    first: float
+    last: float
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a store holds. rows: outside archives. sources: files that are loaded and still known. bytes: on the disk, archives apart."""
+
+    rows: int = 0
+    sources: int = 0
+    quarantined: int = 0
+    bytes: int = 0
+    memory: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    archives: list[Archive] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    """Archives whose files are missing or damaged: reports do without them."""
+
+
+class Store(Protocol):
+    """A ledger's database. Everything may raise StoreFailure."""
+
+    def open(self) -> None:
+        """Makes it when it is missing. Files of archives that it does not know are taken in."""
+
+    def close(self) -> None: ...
+
+    def known(self) -> set[str]:
+        """Names of sources that are loaded."""
+
+    def load(self, sources: Sequence[Source]) -> Loaded:
+        """All of them in one transaction, each exactly once: a source that is loaded already is passed over, and so is a record whose id is
+        there. What is no record is put aside with its reason."""
+
+    def settle(self) -> None:
+        """From here on what was loaded survives whatever happens to a log of changes: sources may be bundled or go."""
+
+    def merged(self, names: Iterable[str], bundle: Source) -> None:
+        """These sources' records are in that bundle now: it is known in their place."""
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These sources' files are gone."""
+
+    def spent(self, before: float) -> list[str]:
+        """Bundles that nothing needs: every record is in an archive, or began before (Unix seconds)."""
+
+    def query(self, sql: str, params: Sequence[Any] = (), *, seconds: float = 30.0, most: int = 10_000) -> Rows:
+        """Reads, with its own cursor: neither waits for the writer nor holds it up. Tables: see docs/ledger.md, above all `usage`."""
+
+    def export(self, path: Path, since: float, until: float, form: Format, *, seconds: float = 3600.0) -> int:
+        """Requests that began from `since` until before `until` (Unix seconds) into a file below `scratch`; returns how many."""
+
+    @property
+    def scratch(self) -> Path:
+        """Where temporary files are. Emptied by `open`."""
+
+    def months(self, before: float) -> list[str]:
+        """Months (`2026-10`) that were over at `before`, in UTC, and have requests outside archives."""
+
+    def archive(self, month: str) -> Archive:
+        """Moves the month's requests into a Parquet file, which stays part of `usage`."""
+
+    def expire(self, name: str) -> None:
+        """Takes an archive out of `usage` and deletes its file."""
+
+    def drop(self, before: float) -> int:
+        """Deletes requests outside archives that began before; returns how many."""
+
+    def compact(self) -> tuple[int, int]:
+        """Gives unused space back. Returns bytes before and after."""
+
+    def rebuild(self, fill: "Callable[[Store], object]", *, force: bool = False) -> dict[str, int]:
+        """Everything anew: archives, and what `fill` loads into an empty store. Returns how many requests of which months
+        it would lose; then nothing is changed unless that is forced."""
+
+    def verify(self) -> list[str]:
+        """Reads everything. Returns what is wrong, one sentence each."""
+
+    def missing(self, sources: Sequence[Source]) -> int:
+        """How many records of sources are not in `usage`. Lines that are no records do not count."""
+
+    def altered(self, sources: Sequence[Source]) -> list[str]:
+        """Names of loaded sources whose files are not what was loaded."""
+
+    def counts(self) -> dict[str, int]:
+        """Requests of each month (`2026-10`), archives included."""
+
+    def facts(self) -> Facts: ...
+
+    def stop(self) -> None:
+        """Ends whatever runs, as if it had failed."""
