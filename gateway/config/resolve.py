@@ -15,6 +15,7 @@ from gateway.config.model import FAIL_BACK, Model, Rule, Target
 from gateway.config.registries import registry_of, written
 from gateway.config.registries import resolved as registry_form
 from gateway.config.resolve_access import resolve_access, resolve_places
+from gateway.config.resolve_alerts import resolve_alerts
 from gateway.config.resolve_when import resolve_schedules, resolve_when
 from gateway.config.resolved_limits import Limit as LimitForm
 from gateway.config.scalars import Duration
@@ -55,6 +56,7 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
         limits=_places(config),
         access=resolve_places(config),
         referee=form.Referee(url=config.referee.url, on_loss=config.referee.on_loss),
+        alerts=resolve_alerts(config.alerts),
         registries={name: registry_form(name, registry, loaded.path.parent) for name, registry in config.registries.items()},
     )
     return found, [_key(key) for key in config.keys]

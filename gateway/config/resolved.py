@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.config.resolved_access import OPEN, Access
+from gateway.config.resolved_alerts import Alerts
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.config.resolved_registries import Registry
 from gateway.config.resolved_when import Schedule, When
@@ -258,6 +259,7 @@ class Resolved(Struct, frozen=True, kw_only=True):
     access: dict[str, Access] = {}
     """By place: `""` (everybody: addresses alone), `tenants/T`, `tenants/T/projects/P`; those that open everything are not here."""
     referee: Referee = Referee()
+    alerts: Alerts = Alerts()
 
     def counted(self) -> Limits:
         """Everything that counting needs, but the limits of keys."""
