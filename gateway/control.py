@@ -22,6 +22,7 @@ from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
 from gateway.admin.server import AdminServer, serve_admin
 from gateway.agreement import Agreement
+from gateway.alerting import Alerting
 from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.frames import frame
 from gateway.bus.leash import BEAT_EVERY, Leash
@@ -109,17 +110,25 @@ class Control:
         self.bus.greet(lambda link: self.limits.greet(link.slot, link.pid))
         self.bus.mourn(lambda link: self.limits.lost(link.slot))
         self.office = Acts(self)
+        self.alerting = Alerting(self, data_dir, self.office.endpoint_states)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
-        self.metrics = Exposition(
-            data_dir / "metrics", Facts(self.office.status, self.office.endpoint_states, self.seats.figures, self.limits.refusals)
+        self.metrics: Exposition = Exposition(
+            data_dir / "metrics",
+            Facts(self.office.status, self.office.endpoint_states, self.seats.figures, self.limits.refusals, self.alerting.figures),
         )
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
         for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(again is not None), self._refill()):
             self._keep(work)
-        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir), self.limits.run(), self.freezing.keep()):
+        for work in (
+            self._close_orphans(data_dir),
+            self._keep_reserve(data_dir),
+            self.limits.run(),
+            self.freezing.keep(),
+            self.alerting.keep(),
+        ):
             self._keep(work)
         status = await self._ended
         await self._close(admin)

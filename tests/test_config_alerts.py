@@ -133,6 +133,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "a model": (text("{on: ttft, model: ▸'x*'}"), '"x*" matches nothing', "no model"),
     "a tenant": (text("{on: budget, tenant: ▸retial}"), '"retial" matches nothing', '"retail"?'),
     "a name twice": (text("{on: disk, name: a}, {on: frozen, name: ▸a}"), 'two rules have the name "a"', "gateway.yaml:7"),
+    "too far back": (text("{on: ttft, within: ▸2d}"), "this is too large", "one day"),
     "few requests": (text("{on: ttft, requests: ▸0}"), "this is too small", "1"),
     "a service that is none": (text("", 'ops: ▸"slakc://a/b/canarycanary"'), "no service is known for this URL", "slack://"),
     "a service of parts": (text("", 'ops: ▸"slack://canary"'), "no service is known for this URL", "docs/alerts.md"),

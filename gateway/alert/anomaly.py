@@ -1,12 +1,12 @@
 """Is an hour's usage far from what such an hour usually has? Pure: hourly figures in, a verdict out.
 
-    normal     the median of the same hour of the week in the last eight weeks, each week in units of its own level
-    level      the mean of the week before, its highest twentieth cut off: growth is not an anomaly
-    lasting    the median of actual ÷ usual in the last day: what lasts half a day is the new normal
-    spread     the median distance from normal (MAD) at this time of the day in the last four weeks
-    spike      above normal × `times`, and more than `deviations` spreads away
-    drop       below normal ÷ `times`, and more than `deviations` spreads away, in a busy hour (above the level); a day that
-               looks like the quietest day of the week from its beginning is a holiday, not a drop
+normal     the median of the same hour of the week in the last eight weeks, each week in units of its own level
+level      the mean of the week before, its highest twentieth cut off: growth is not an anomaly
+lasting    the median of actual ÷ usual in the last day: what lasts half a day is the new normal
+spread     the median distance from normal (MAD) at this time of the day in the last four weeks
+spike      above normal × `times`, and more than `deviations` spreads away
+drop       below normal ÷ `times`, and more than `deviations` spreads away, in a busy hour (above the level); a day that
+           looks like the quietest day of the week from its beginning is a holiday, not a drop
 """
 
 from collections.abc import Sequence

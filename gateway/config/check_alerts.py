@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from gateway.config.alert_kinds import KINDS, NUMBER, SHARE, TIME
+from gateway.config.alert_kinds import DAY, KINDS, NUMBER, SHARE, TIME
 from gateway.config.alerts import AlertRule, Sink, measure
 from gateway.config.globs import matches
 from gateway.config.marks import Loc
@@ -15,6 +15,8 @@ from gateway.errors import Mistake
 
 OWN: Final = ("over", "within", "share", "requests", "sensitivity", "by", "channel", "model", "tenant")
 """Words that some kinds of rules have."""
+BACK: Final = ("error_share", "ttft", "journal_lost", "control_restarted", "worker_restarted")
+"""Kinds that look back in time `within`."""
 _MEASURES: Final = {SHARE: "a share, like 5%", TIME: "a time, like 3s", NUMBER: "a number, like 100"}
 _EXAMPLES: Final = '"slack://…", "dingtalk://…", "mailtos://…" or "json://host:port/path"; docs/alerts.md has one for each service'
 
@@ -61,7 +63,9 @@ def _words(rule: AlertRule, at: Loc, reading: Reading) -> Iterator[Mistake]:
             yield marks.at((*at, word), f"{rule.on} has no `{word}`", hint, key=True)
     if rule.over is not None and kind.over and measure(rule.over)[0] != kind.over:
         yield marks.at((*at, "over"), f"`over` of {rule.on} is {_MEASURES[kind.over].partition(',')[0]}", f"write {_MEASURES[kind.over]}")
-    elif rule.over is not None and rule.on in ("error_share", "disk") and measure(rule.over)[1] >= 100:
+    if rule.within is not None and rule.on in BACK and rule.within > DAY:
+        yield marks.at((*at, "within"), "this is too large", f"{rule.on} looks back one day at most")
+    if rule.over is not None and rule.on in ("error_share", "disk") and measure(rule.over)[1] >= 100:
         yield marks.at((*at, "over"), "this can never be exceeded", "less than 100%")
 
 

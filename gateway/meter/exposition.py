@@ -21,6 +21,10 @@ STATES = ("up", "degraded", "busy", "ejected", "wedged", "draining", "down")
 SERVE = ("up", "degraded", "busy")
 
 
+Pairs = Mapping[tuple[str, str], int]
+"""Counts by two labels."""
+
+
 class Facts:
     """What control adds at each scrape: gauges of the processes, of the configuration, of the endpoints."""
 
@@ -30,12 +34,15 @@ class Facts:
         endpoints: Callable[[], list[dict[str, Any]]],
         capacity: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         refusals: Callable[[], Mapping[tuple[str, str, bool], int]] = dict,
+        alerts: Callable[[], tuple[Pairs, Pairs]] = lambda: ({}, {}),
     ) -> None:
-        """capacity: of each limited channel, see `referee.line.Line.figures`. refusals: see `Referee.refusals`."""
+        """capacity: of each limited channel, see `referee.line.Line.figures`. refusals: see `Referee.refusals`. alerts: firing by kind and
+        severity, messages by sink and outcome."""
         self._status = status
         self._endpoints = endpoints
         self._capacity = capacity
         self._refusals = refusals
+        self._alerts = alerts
 
     def collect(self) -> Iterable[Metric]:
         status = self._status()
@@ -45,6 +52,7 @@ class Facts:
         yield from _endpoints(self._endpoints())
         yield from _channels(self._capacity())
         yield from _limits(self._refusals())
+        yield from _alerts(*self._alerts())
 
 
 def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
@@ -123,6 +131,16 @@ def _limits(refusals: Mapping[tuple[str, str, bool], int]) -> Iterable[Metric]:
     for (scope, count, shadow), number in refusals.items():
         (shadows if shadow else refused).add_metric([scope, count], number)
     yield from (refused, shadows)
+
+
+def _alerts(firing: Pairs, messages: Pairs) -> Iterable[Metric]:
+    fires = GaugeMetricFamily("gateway_alerts_firing", "Alerts that fire, silenced ones too.", labels=["kind", "severity"])
+    sent = CounterMetricFamily("gateway_alert_deliveries", "Messages to sinks, by what came of them.", labels=["sink", "outcome"])
+    for labels, count in firing.items():
+        fires.add_metric(labels, count)
+    for labels, count in messages.items():
+        sent.add_metric(labels, count)
+    yield from (fires, sent)
 
 
 def _processes(processes: list[dict[str, Any]]) -> Iterable[Metric]:
