@@ -135,6 +135,31 @@ class Acts(Office):
             near = nearest(name, known[kind])
             raise NoSuch(f"there is no {kind} {name!r}{f'; {near}' if near else ''}")
 
+    # -- alerts -------------------------------------------------------------------------------------------------------
+
+    async def silence(self, labels: dict[str, str], seconds: float, comment: str, *, by: str) -> dict[str, Any]:
+        async def doing() -> Done:
+            made = await self._control.alerting.silence(labels, seconds, comment, by=by)
+            return made, _told_silence(made), made["unwritten"]
+
+        return await self._noted(f"alerts silence {_pairs(labels)}", by, None, doing())
+
+    async def unsilence(self, id: str, *, by: str) -> dict[str, Any]:
+        before = _told_silence(msgspec.to_builtins(self._control.alerting.find(id)))
+
+        async def doing() -> Done:
+            gone = await self._control.alerting.unsilence(id)
+            return gone, None, gone["unwritten"]
+
+        return await self._noted(f"alerts unsilence {id}", by, before, doing())
+
+    async def test_alert(self, sink: str, kind: str, *, by: str) -> dict[str, Any]:
+        async def doing() -> Done:
+            results = await self._control.alerting.test(sink, kind)
+            return {"results": results}, None, "; ".join(f"{one['sink']}: {one['said'] or 'ok'}" for one in results)
+
+        return await self._noted(f"alerts test {sink} {kind}".rstrip(), by, None, doing())
+
     # -- the audit log --------------------------------------------------------------------------------------------------
 
     async def _noted(self, what: str, by: str, before: Any, doing: Awaitable[Done]) -> dict[str, Any]:
@@ -159,6 +184,14 @@ async def note_reload(audit: Audit, outcome: Outcome, what: str, *, by: str) -> 
 
 def _named(what: str, channel: str, endpoint: str | None) -> str:
     return f"{what} {channel}{f' --endpoint {endpoint}' if endpoint else ''}"
+
+
+def _pairs(labels: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in labels.items())
+
+
+def _told_silence(silence: dict[str, Any] | None) -> dict[str, Any] | None:
+    return silence and {word: silence.get(word, "") for word in ("id", "labels", "until", "comment")}
 
 
 def _deaf(slots: list[int]) -> str:

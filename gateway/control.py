@@ -22,6 +22,7 @@ from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
 from gateway.admin.server import AdminServer, serve_admin
 from gateway.agreement import Agreement
+from gateway.alerting import Alerting
 from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.frames import frame
 from gateway.bus.leash import BEAT_EVERY, Leash
@@ -111,11 +112,19 @@ class Control:
         self.bus.mourn(lambda link: self.limits.lost(link.slot))
         self.ledger = Ledger(data_dir, config.ledger)
         self.office = Acts(self)
+        self.alerting = Alerting(self, data_dir, self.office.endpoint_states)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
-        self.metrics = Exposition(
+        self.metrics: Exposition = Exposition(
             data_dir / "metrics",
-            Facts(self.office.status, self.office.endpoint_states, self.seats.figures, self.limits.refusals, self.ledger.told),
+            Facts(
+                self.office.status,
+                self.office.endpoint_states,
+                self.seats.figures,
+                self.limits.refusals,
+                self.ledger.told,
+                self.alerting.figures,
+            ),
         )
         await self.metrics.open()
         await self._line.commit(config, parcel)
@@ -128,6 +137,7 @@ class Control:
             self.limits.run(),
             self.freezing.keep(),
             self.ledger.run(),
+            self.alerting.keep(),
         ):
             self._keep(work)
         status = await self._ended

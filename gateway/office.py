@@ -16,6 +16,7 @@ from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, NoSuch
 from gateway.agreement import Agreement
+from gateway.alerting import Alerting
 from gateway.auth.told import told as told_of_key
 from gateway.books import Books
 from gateway.bus.server import BusServer
@@ -48,6 +49,7 @@ class Control(Protocol):
     limits: Referee
     ledger: Ledger
     records: Records
+    alerting: Alerting
     processes: list[dict[str, Any]]
     stopping: bool
 
@@ -98,7 +100,9 @@ class Office:
             },
             "ledger": control.ledger.told(),
             "frozen": self.freezes(),
-            "unsafe": [*filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing))],
+            "unsafe": [
+                *filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing, control.alerting.unwritten))
+            ],
             "channels": len(config.channels),
             "models": len(config.models),
             "keys": len(rollout.keys),
@@ -135,6 +139,9 @@ class Office:
 
     def freezes(self) -> list[dict[str, Any]]:
         return [msgspec.to_builtins(one) for one in self._control.freezing.all()]
+
+    def alerts(self) -> dict[str, Any]:
+        return self._control.alerting.told()
 
     async def audit(self, *, last: int, since: float = 0.0, by: str = "") -> list[dict[str, Any]]:
         try:

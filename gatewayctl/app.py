@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "config": ("config:app", "Check, show, compare and roll back the configuration."),
     "freeze": ("freeze:app", "Stop a tenant, a key, a model or everything at once."),
     "unfreeze": ("freeze:thaw", "Take a freeze back."),
+    "alerts": ("alerts:app", "What fires, test messages, silences."),
     "audit": ("audit:app", "Who changed what, and when."),
     "tenants": ("tenants:app", "List, create and change tenants and their projects."),
     "keys": ("keys:app", "Create, list, change and revoke API keys."),

@@ -81,6 +81,21 @@ class Desk(Protocol):
         """The newest lines of the audit log that match, the oldest first: {"ts", "by", "uid", "what", "before", "after", "ok", "message",
         "rev"}."""
 
+    def alerts(self) -> dict[str, Any]:
+        """{"alerts": [{"id", "rule", "kind", "severity", "labels", "state": pending | firing | resolved, "since", "fired", "resolved",
+        "told", "value", "text", "to", "silenced": id of a silence}],
+        "silences": [{"id", "labels", "since", "until", "by", "comment", "covers"}],
+        "sinks", "rules", "unwritten": why a restart would forget it}."""
+
+    async def silence(self, labels: dict[str, str], seconds: float, comment: str, *, by: str) -> dict[str, Any]:
+        """Tell nobody of alerts with these labels (globs): the silence, and {"unwritten"}. NoSuch for labels that no alert has."""
+
+    async def unsilence(self, id: str, *, by: str) -> dict[str, Any]:
+        """Take it back: the silence that was. NoSuch."""
+
+    async def test_alert(self, sink: str, kind: str, *, by: str) -> dict[str, Any]:
+        """Send a test to one sink, or to all that hear of a kind, "" = to all: {"results": [{"sink", "ok", "said"}]}. NoSuch."""
+
     def history(self) -> list[dict[str, Any]]:
         """Revisions, oldest first: {"rev", "ts", "digest", "by", "running", …}."""
 

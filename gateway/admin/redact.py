@@ -24,6 +24,8 @@ def running(resolved: Resolved, keys: Iterable[Key]) -> dict[str, Any]:
         channel["planes"] = {plane: _without_userinfo(url) for plane, url in channel["planes"].items()}
         for endpoint in channel["endpoints"]:
             endpoint["url"] = _without_userinfo(endpoint["url"])
+    for sink in config["alerts"]["sinks"].values():
+        sink.update({word: HIDDEN for word in ("url", "alertmanager", "credential") if sink[word]})
     return {"config": config, "keys": [_key(key) for key in keys]}
 
 

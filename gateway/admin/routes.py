@@ -27,6 +27,8 @@ from gateway.admin.said import (
     said_of_drain,
     said_of_endpoint,
     said_of_freeze,
+    said_of_silence,
+    said_of_test,
 )
 from gateway.errors import ConfigError
 
@@ -58,6 +60,10 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.post("/v1/freeze", calls.freeze),
             web.post("/v1/unfreeze", calls.unfreeze),
             web.get("/v1/audit", calls.audit),
+            web.get("/v1/alerts", calls.alerts),
+            web.post("/v1/alerts/silence", calls.silence),
+            web.post("/v1/alerts/unsilence", calls.unsilence),
+            web.post("/v1/alerts/test", calls.test_alert),
             web.get("/v1/config/history", calls.history),
             web.post("/v1/config/rollback", calls.rollback),
             web.get("/v1/config/running", calls.running),
@@ -114,6 +120,21 @@ class Calls:
     async def audit(self, request: web.Request) -> web.Response:
         last, since = said_of_audit(request.query)
         return _answer({"audit": await self._desk.audit(last=last, since=since, by=request.query.get("by", ""))})
+
+    async def alerts(self, request: web.Request) -> web.Response:
+        return _answer(self._desk.alerts())
+
+    async def silence(self, request: web.Request) -> web.Response:
+        labels, seconds, comment = said_of_silence(await body_of(request))
+        return _answer({"silence": await self._desk.silence(labels, seconds, comment, by=str(request[PEER]))})
+
+    async def unsilence(self, request: web.Request) -> web.Response:
+        id = (await body_of(request)).get("id")
+        return _answer({"silence": await self._desk.unsilence(str(id or ""), by=str(request[PEER]))})
+
+    async def test_alert(self, request: web.Request) -> web.Response:
+        sink, kind = said_of_test(await body_of(request))
+        return _answer(await self._desk.test_alert(sink, kind, by=str(request[PEER])))
 
     async def history(self, request: web.Request) -> web.Response:
         return _answer({"revisions": self._desk.history()})

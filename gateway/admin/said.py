@@ -15,6 +15,9 @@ LIMIT_DEFAULT, LIMIT_MOST = 20, 10_000
 WORDS_MOST: Final = 500
 """Characters of a reason, a name, or what an act is called."""
 SPARED_MOST: Final = 1000
+LABELS_MOST: Final = 20
+SILENCE_MOST: Final = 366 * 86400
+"""Seconds that a silence may last."""
 
 
 class Wrong(Exception):
@@ -61,6 +64,27 @@ def said_of_freeze(body: dict[str, Any]) -> tuple[str, str, str]:
     if bool(name) == (kind == ALL):
         raise Wrong(400, "bad_request", f'"name" must say which {kind}' if kind != ALL else 'everything has no "name"')
     return kind, name, reason
+
+
+def said_of_silence(body: dict[str, Any]) -> tuple[dict[str, str], float, str]:
+    """Labels, seconds and comment."""
+    labels, seconds, comment = body.get("labels"), body.get("seconds"), _words(body, "comment")
+    if (
+        not isinstance(labels, dict)
+        or not 0 < len(labels) <= LABELS_MOST
+        or not all(isinstance(one, str) and one for one in labels.values())
+    ):
+        raise Wrong(400, "bad_request", f'"labels" must say which alerts, with 1 to {LABELS_MOST} labels and their values')
+    if any(len(one) > WORDS_MOST or not one.isprintable() for pair in labels.items() for one in pair):
+        raise Wrong(400, "bad_request", f'each of "labels" must be a text of one line, {WORDS_MOST} characters at most')
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= SILENCE_MOST:
+        raise Wrong(400, "bad_request", f'"seconds" must be a number above 0, {SILENCE_MOST} at most')
+    return labels, seconds, comment
+
+
+def said_of_test(body: dict[str, Any]) -> tuple[str, str]:
+    """Sink and kind, "" = any."""
+    return _words(body, "sink"), _words(body, "kind")
 
 
 def said_of_act(body: dict[str, Any]) -> tuple[str, list[str]]:

@@ -9,6 +9,7 @@ from gateway.config.addresses import listeners
 from gateway.config.certificates import certificates
 from gateway.config.channel import Channel
 from gateway.config.check_access import access
+from gateway.config.check_alerts import alerts
 from gateway.config.check_limits import limits
 from gateway.config.check_models import models
 from gateway.config.check_money import money
@@ -52,6 +53,7 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     found += islice(limits(config, reading, numbers, own), MISTAKES_MOST)
     found += islice(prices(config, reading, channels, own), MISTAKES_MOST)
     found += islice(money(config, reading, numbers), MISTAKES_MOST)
+    found += islice(alerts(config, reading), MISTAKES_MOST)
     return found[: 2 * MISTAKES_MOST]
 
 

@@ -125,7 +125,7 @@ def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
     word = path.rpartition(".")[2]
     if word in _SECRETS:
         yield Change(path.replace(".digest", " file"), "changed")
-    elif word == "headers":
+    elif word in ("headers", "sinks"):
         for name in dict.fromkeys([*old, *new]):
             if old.get(name) != new.get(name):
                 yield (
@@ -142,7 +142,9 @@ def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
         for name in dict.fromkeys([*old, *new]):
             yield from _values(f"{path}.{name}", old.get(name), new.get(name))
     elif (
-        isinstance(old, tuple) and isinstance(new, tuple) and all(hasattr(item, "name") and hasattr(item, "when") for item in (*old, *new))
+        isinstance(old, tuple)
+        and isinstance(new, tuple)
+        and all(hasattr(item, "name") and (hasattr(item, "when") or hasattr(item, "severity")) for item in (*old, *new))
     ):
         yield from _rules(path, {item.name: item for item in old}, {item.name: item for item in new})
     elif isinstance(old, tuple) and isinstance(new, tuple) and any(isinstance(item, msgspec.Struct) for item in (*old, *new)):

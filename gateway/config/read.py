@@ -231,7 +231,7 @@ class Reading:
             return self._expanded(node, loc, names_file)
         if names_file and text and (node.style != "" or isinstance(plain(text), str)):
             return os.path.normpath(Path(node.start_mark.name).parent / text)
-        if loc[0] != "keys" and (loc[-1] in SECRET_WORDS or (len(loc) > 1 and loc[-2] in SECRET_MAPS and "when" not in loc)):
+        if loc[0] != "keys" and (loc[-1] in SECRET_WORDS or (not SECRET_MAPS.isdisjoint(loc[-3:-1]) and "when" not in loc)):
             self.marks.secrets.add(text)
         return plain(text) if node.style == "" else text
 

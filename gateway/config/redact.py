@@ -8,19 +8,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 SECRET_WORDS: Final = frozenset({"credential", "hash"})
-SECRET_MAPS: Final = frozenset({"headers"})
+SECRET_MAPS: Final = frozenset({"headers", "sinks"})
 NOBODY: Final[frozenset[str]] = frozenset()
 _looks_secret = r"[\w.-]*(?:credential|hash|secret|passw|authori|cookie|api[-_]?key|bearer|token(?!s|izer))[\w.-]*"
 _secret_name = re.compile(_looks_secret, re.I)
 _block = re.compile(rf"""^(\s*(?:\#\s*)?(?:-\s+)*["']?{_looks_secret}["']?\s*:\s*)(\S.*)$""", re.I)
 _flow = re.compile(rf"""(["'{{,\s]{_looks_secret}["']?\s*:\s*)("(?:[^"\\]|\\.)*"?|'(?:[^']|'')*'?|[^\s,}}]+(?:[ ]+[^\s,}}]+)*)""", re.I)
-_header_map = re.compile(r"""((?<![\w.-])["']?headers["']?\s*:\s*\{)([^}]*)""", re.I)
+_map = re.compile(r"""((?<![\w.-])["']?(?:headers|sinks)["']?\s*:\s*\{)((?:[^{}]|\{[^{}]*\})*)""", re.I)
 _tokens = re.compile(
     r"(?<![\w-])(?:sk|gw|hf|ghp|glpat|xox[a-z])[-_][\w-]{8,}|(?<=Bearer )[^\s$\"']+|(?<=://)[^/\s\"']+(?=@)|(?<=sha256:)[0-9a-fA-F]{16,}",
     re.I,
 )
 _wordlike = re.compile(r"[A-Za-z]{1,12}\d{0,3}|\d{1,4}[A-Za-z]{0,2}")
 _port = re.compile(r"""(://(?:[^/\s"'@]*@)?(?:\[[^\]\s]*\]|\$\{[^}]*\}|[^/\s"':@\[$])*:)(?!\d{1,5}(?!\w)|\$\{)([^/\s"',\]}]+)""")
+_service = re.compile(r"""(?<![\w+.-])((?!https?:|rediss?:|postgres)[a-z][a-z0-9+.-]{1,20}://)([^\s"'{}]+)""", re.I)
+_hook = re.compile(r"""(https?://[^\s"'?]*?/(?:services|hooks?|webhooks?)/|https?://[^\s"'?]+\?)([^\s"'{}]+)""", re.I)
+"""URLs of chat services: whoever has one may write there."""
 _keys = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.S)
 _glued = re.compile(rf"({_looks_secret}:)(\S+)", re.I)
 _references = re.compile(r"""["']?(?:\$\{(?:env:[A-Za-z_][A-Za-z0-9_]*|file:[^}]*)\}|Bearer |\s)+["']?\s*(?:[},\]].*|\#.*)?$""")
@@ -37,7 +40,12 @@ def covered(lines: Sequence[str], names: frozenset[str] = NOBODY) -> list[str]:
 def sentence(text: str, names: frozenset[str] = NOBODY) -> str:
     """A message without what looks like a secret: one in the wrong place is quoted by the message about that place."""
     text = _tokens.sub(lambda m: m[0] if m[0] in names else "*" * len(m[0]), text)
+    text = _hook.sub(_after, _service.sub(_after, text))
     return _keys.sub("***", _port.sub(lambda m: m[1] + "*" * len(m[2]), text))
+
+
+def _after(found: re.Match[str]) -> str:
+    return found[1] + _coverable.sub("*", found[2])
 
 
 def only_names(names: Iterable[str]) -> frozenset[str]:
@@ -84,7 +92,7 @@ def _line(line: str, inside: bool, names: frozenset[str]) -> str:
     if ":" not in line:
         return sentence(line, names)
     if not _condition.search(line):  # a rule's conditions on headers are no secrets
-        line = _header_map.sub(lambda m: m[1] + ",".join(_pair(pair) for pair in m[2].split(",")), line)
+        line = _map.sub(lambda m: m[1] + ",".join(_pair(pair) for pair in m[2].split(",")), line)
     line, first = _block.subn(lambda m: m[1] + _stars(m[2]), line)
     if not first:
         line = _flow.sub(lambda m: m[1] + _stars(m[2]), line)
@@ -98,4 +106,5 @@ def _stars(text: str) -> str:
 
 def _pair(text: str) -> str:
     name, colon, value = text.partition(":")
-    return name + colon + _stars(value) if colon else _stars(text)
+    bare = value.lstrip()
+    return name + colon + value[: len(value) - len(bare)] + _stars(bare) if colon else _stars(text)

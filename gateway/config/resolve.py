@@ -15,6 +15,7 @@ from gateway.config.model import FAIL_BACK, Model, Rule, Target
 from gateway.config.registries import registry_of, written
 from gateway.config.registries import resolved as registry_form
 from gateway.config.resolve_access import resolve_access, resolve_places
+from gateway.config.resolve_alerts import resolve_alerts
 from gateway.config.resolve_prices import resolve_budget, resolve_costs, resolve_currencies, resolve_discounts, resolve_prices
 from gateway.config.resolve_when import resolve_schedules, resolve_when
 from gateway.config.resolved_limits import Limit as LimitForm
@@ -66,6 +67,7 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
         currencies=resolve_currencies(config),
         discounts=resolve_discounts(config),
         costs=resolve_costs(config),
+        alerts=resolve_alerts(config.alerts),
         registries={name: registry_form(name, registry, loaded.path.parent) for name, registry in config.registries.items()},
     )
     return found, [_key(key, config) for key in config.keys]

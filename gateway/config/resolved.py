@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.config.resolved_access import OPEN, Access
+from gateway.config.resolved_alerts import Alerts
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.config.resolved_prices import Cost, Currencies, Price
 from gateway.config.resolved_registries import Registry
@@ -275,6 +276,7 @@ class Resolved(Struct, frozen=True, kw_only=True):
     costs: dict[str, Cost] = {}
     """Of channels' hardware, by channel."""
     ledger: Ledger = Ledger()
+    alerts: Alerts = Alerts()
 
     def counted(self) -> Limits:
         """Everything that counting needs, but the limits of keys."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from gateway.config.access import Apis, Hours, Instant, Ip, Models, Previous, apis_field, hours_field, ip_field, models_field
+from gateway.config.alerts import Alerts
 from gateway.config.channel import Channel, TlsVersion
 from gateway.config.fields import (
     Bind,
@@ -219,4 +220,7 @@ class Config(Part):
     )
     keys: Annotated[list[Key], BeforeValidator(_no_keys, json_schema_input_type=list[Key] | None)] = field(
         "API keys, usually in keys.yaml, one line each.", [], []
+    )
+    alerts: Annotated[Alerts, Empty] = group(
+        Alerts, "What is worth a message, and to whom it goes.", {"rules": [{"on": "endpoint_down", "for": "1m"}]}
     )

@@ -21,6 +21,10 @@ STATES = ("up", "degraded", "busy", "ejected", "wedged", "draining", "down")
 SERVE = ("up", "degraded", "busy")
 
 
+Pairs = Mapping[tuple[str, str], int]
+"""Counts by two labels."""
+
+
 class Facts:
     """What control adds at each scrape: gauges of the processes, of the configuration, of the endpoints."""
 
@@ -31,14 +35,16 @@ class Facts:
         capacity: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         refusals: Callable[[], Mapping[tuple[str, str, bool], int]] = dict,
         ledger: Callable[[], Mapping[str, Any]] = dict,
+        alerts: Callable[[], tuple[Pairs, Pairs]] = lambda: ({}, {}),
     ) -> None:
         """capacity: of each limited channel, see `referee.line.Line.figures`. refusals: see `Referee.refusals`. ledger: see
-        `ledger.keeper.Ledger.told`."""
+        `ledger.keeper.Ledger.told`. alerts: firing by kind and severity, messages by sink and outcome."""
         self._status = status
         self._endpoints = endpoints
         self._capacity = capacity
         self._refusals = refusals
         self._ledger = ledger
+        self._alerts = alerts
 
     def collect(self) -> Iterable[Metric]:
         status = self._status()
@@ -49,6 +55,7 @@ class Facts:
         yield from _channels(self._capacity())
         yield from _limits(self._refusals())
         yield from _ledger(self._ledger())
+        yield from _alerts(*self._alerts())
 
 
 def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
@@ -139,6 +146,16 @@ def _ledger(told: Mapping[str, Any]) -> Iterable[Metric]:
     yield GaugeMetricFamily("gateway_ledger_failing", "1 while the ledger is not well.", value=float(bool(told["trouble"])))
     yield CounterMetricFamily("gateway_ledger_repairs", "How often it was damaged or missing and built anew.", value=told["repairs"])
     yield GaugeMetricFamily("gateway_ledger_bytes", "Disk space of the database, without archives.", value=told["bytes"])
+
+
+def _alerts(firing: Pairs, messages: Pairs) -> Iterable[Metric]:
+    fires = GaugeMetricFamily("gateway_alerts_firing", "Alerts that fire, silenced ones too.", labels=["kind", "severity"])
+    sent = CounterMetricFamily("gateway_alert_deliveries", "Messages to sinks, by what came of them.", labels=["sink", "outcome"])
+    for labels, count in firing.items():
+        fires.add_metric(labels, count)
+    for labels, count in messages.items():
+        sent.add_metric(labels, count)
+    yield from (fires, sent)
 
 
 def _processes(processes: list[dict[str, Any]]) -> Iterable[Metric]:

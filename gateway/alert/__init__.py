@@ -1,0 +1,1 @@
+"""Alerts: what holds now (`kinds`), what becomes of it (`state`), to whom it is told (`deliver`)."""
