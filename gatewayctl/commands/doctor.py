@@ -1,4 +1,4 @@
-"""`gatewayctl doctor`: looks at host, files, configuration and engines; says what is wrong and what to do. Exits with 6 when something is."""
+"""`gatewayctl doctor`: what is wrong with host, files, configuration and engines, and what to do. Exits with 6 when something is."""
 
 from typing import Annotated, Any
 

@@ -12,20 +12,18 @@ from typing import Any, Final
 import msgspec
 
 from gateway.config.load import load
-from gateway.config.locate import data_dir_of
 from gateway.config.report import ConfigError, Mistake
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Resolved
 from gateway.config.revisions import Revisions
 from gatewayctl.doctor.host import User, owner_of, unit, user_named
+from gatewayctl.place import QUICK, place_of
 from gatewayctl.programs import gateway_command
 from gatewayctl.session import Session
-from gatewayctl.trouble import UNREACHABLE, Trouble
+from gatewayctl.trouble import Trouble
 
 PATIENCE: Final = 90.0
 """Seconds for the child that looks outside; it ends by itself before that."""
-QUICK: Final = 5.0
-"""Seconds for one answer of a gateway that runs."""
 
 
 @dataclass
@@ -50,18 +48,16 @@ class Case:
     @classmethod
     def of(cls, session: Session) -> "Case":
         """Everything but what the child finds; `begin` starts that."""
-        status, silent = _status(session)
-        path = Path(session.config)
-        environ = {**os.environ, **environ_of((status or {}).get("pid") or 0)}
-        case = cls(session, data_dir_of(path), environ, status=status, silent=silent, unit=unit())
+        at = place_of(session)
+        case = cls(session, at.data_dir, at.environ, status=at.status, silent=at.silent, unit=unit())
         try:
-            loaded = load(path, environ)
+            loaded = load(session.config, at.environ)
             case.config, case.files = resolve(loaded)[0], tuple(Path(file) for file in loaded.files)
             case.loaded_from = "the files"
         except ConfigError as error:
             case.mistakes = error.mistakes
             _fall_back(case)
-        if case.config is not None:
+        if case.config is not None and at.status is None:
             case.data_dir = Path(case.config.data_dir)
         return case
 
@@ -124,22 +120,6 @@ class Case:
         except (subprocess.TimeoutExpired, ValueError) as error:
             raise Trouble("engines and names could not be looked at: the program that does so failed") from error
         return found
-
-
-def _status(session: Session) -> tuple[dict[str, Any] | None, str]:
-    try:
-        return session.client().get("/v1/status", QUICK), ""
-    except Trouble as trouble:
-        return None, "" if trouble.code == UNREACHABLE else trouble.message
-
-
-def environ_of(pid: int) -> dict[str, str]:
-    """The environment that a process was started with: `${env:NAME}` is set there, and seldom in a shell. Empty when it may not be read."""
-    try:
-        lines = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if pid else []
-    except OSError:
-        return {}
-    return {os.fsdecode(name): os.fsdecode(value) for name, sign, value in (line.partition(b"=") for line in lines) if sign}
 
 
 def _fall_back(case: Case) -> None:

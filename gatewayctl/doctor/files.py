@@ -5,8 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.config.read import Reading
-from gateway.config.redact import covered
+from gateway.config.named import named
 from gateway.config.resolved import Tls
 from gatewayctl.doctor.case import Case
 from gatewayctl.doctor.finding import Findings, note, ok, wrong
@@ -100,20 +99,8 @@ def _walk(folder: Path) -> "Iterator[os.DirEntry[str]]":
 
 def secrets_of(case: Case) -> dict[Path, bool]:
     """Every file that the configuration needs → whether it holds a secret."""
-    reading = Reading(Path(os.path.abspath(case.path)), case.environ)
-    reading.run()
-    found = {path: False for path in reading.watch if not path.is_dir()}
-    names = reading.marks.known()
-    for file, text in reading.marks.files.items():
-        lines = text.splitlines()
-        found[Path(file)] = covered(lines, names) != lines
-    for path in reading.watch:
-        if str(path) not in reading.marks.files and path in found:
-            found[path] = True  # ${file:…}
-    for tls in tls_of(case):
-        found.update({Path(file): False for file in (tls.cert, tls.ca) if file})
-        found.update({Path(tls.key): True} if tls.key else {})
-    return found
+    found = named(case.path, case.environ)
+    return {file: kind == "secret" or file in found.literal for file, kind in found.files.items()}
 
 
 def tls_of(case: Case) -> list[Tls]:
