@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """`gateway ROLE …`. Roles: serve; control, worker (started by serve); simulate, probe, tariff, ledger (started by gatewayctl)."""
+    """`gateway ROLE …`. Roles: serve; control, worker (started by serve); simulate, probe, tariff, ledger, examine, records (started by gatewayctl)."""
     role, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     match role:
         case "serve":
@@ -39,6 +39,14 @@ def main() -> int:
             from gateway.accountant import main as ledger
 
             return ledger(arguments)
+        case "examine":
+            from gateway.discover.examine import main as examine
+
+            return examine()
+        case "records":
+            from gateway.meter.role import main as records
+
+            return records(arguments)
     print("usage: gateway serve [--config FILE] [--resume]   (see gatewayctl --help)", file=sys.stderr)
     return 2
 

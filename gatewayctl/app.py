@@ -42,6 +42,10 @@ COMMANDS: Final = {
     "requests": ("requests:app", "What happened to requests."),
     "ledger": ("ledger:app", "The database of all requests: is it right, exports, archives."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
+    "doctor": ("doctor:app", "What is wrong with this host, these files and these engines, and what to do."),
+    "support-bundle": ("support:app", "Gather what support needs, without secrets and prompts."),
+    "backup": ("backup:app", "Copy configuration, keys, journal and counters, while the gateway serves."),
+    "restore": ("restore:app", "Bring a backup back."),
     "version": ("version:app", "Versions of the program and its libraries."),
     "completion": ("completion:app", "Print the completion script of a shell."),
 }

@@ -11,8 +11,8 @@ from gatewayctl.session import Session
 
 STYLES: Final = {
     "green": "up serving ok closed yes true running active resolved".split(),
-    "yellow": "starting draining busy unknown degraded disabled pending silenced".split(),
-    "bold red": "down hung ejected wedged failed refused no lost false unreachable expired frozen firing".split(),
+    "yellow": "starting draining busy unknown degraded disabled pending silenced note".split(),
+    "bold red": "down hung ejected wedged failed refused no lost false unreachable expired frozen firing wrong".split(),
 }
 _style_of: Final = {word: style for style, words in STYLES.items() for word in words}
 

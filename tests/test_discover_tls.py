@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from gateway.config.fields import url_of
 from gateway.config.resolved import Endpoint, Tls
 from gateway.config.tls import client_context, server_context
-from gateway.discover import certificate
+from gateway.config.x509 import read
 from gateway.discover.probe import peek, probe, probe_url
 from gateway.simulate.simulator import start
 
@@ -246,12 +246,12 @@ async def test_the_management_plane_has_a_tls_of_its_own(authority, served):
 
 def test_a_certificate_is_read_from_its_der(authority):
     der = authority.own.public_bytes(serialization.Encoding.DER)
-    found = certificate.read(der)
+    found = read(der)
     assert (found.subject, found.issuer) == ("CN=Test CA", "CN=Test CA")
     assert found.not_after == authority.own.not_valid_after_utc
     for cut in range(len(der)):
         with pytest.raises(ValueError):
-            certificate.read(der[:cut])
+            read(der[:cut])
 
 
 def test_contexts_take_what_the_configuration_says(authority, served):

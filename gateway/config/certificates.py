@@ -24,7 +24,7 @@ def certificates(config: Config, marks: Marks, files: set[str]) -> Iterator[Mist
         named = (tls.cert, tls.key, ca)
         files.update(file for file in named if file)
         if named not in known:
-            known[named] = list(_tried(tls.cert, tls.key, ca))
+            known[named] = list(tried(tls.cert, tls.key, ca))
         for word, message, hint in known[named]:
             yield marks.at((*loc, word), message, hint)
         if isinstance(tls, EngineTls) and not tls.verify and tls.ca:
@@ -43,7 +43,7 @@ def _all(config: Config) -> Iterator[tuple[Loc, ListenerTls | EngineTls]]:
                 yield ("channels", name, "planes", word, "tls"), plane.tls
 
 
-def _tried(cert: str | None, key: str | None, ca: str | None) -> Iterator[Answer]:
+def tried(cert: str | None, key: str | None, ca: str | None) -> Iterator[Answer]:
     bad = [answer for word, file in (("cert", cert), ("key", key), ("ca", ca)) if file and (answer := _unreadable(word, file))]
     yield from bad
     unusable = {word for word, _, _ in bad}

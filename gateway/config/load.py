@@ -49,7 +49,7 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
 
 def _loaded(reading: Reading) -> Loaded:
     reading.run()
-    config, mistakes = _validated(reading)
+    config, mistakes = validated(reading)
     facts = Facts()
     if config is not None:
         mistakes += check(config, reading, facts)
@@ -65,14 +65,14 @@ def watched(path: str | os.PathLike[str], environ: Mapping[str, str] | None = No
     """What to watch while the configuration is broken: as far as it can be read. Never raises."""
     reading = Reading(Path(os.path.abspath(path)), os.environ if environ is None else environ)
     reading.run()
-    config, _ = _validated(reading)
+    config, _ = validated(reading)
     facts = Facts()
     if config is not None:
         check(config, reading, facts)
     return tuple(dict.fromkeys([*reading.watch, *map(Path, sorted(facts.files))]))
 
 
-def _validated(reading: Reading) -> tuple[Config | None, list[Mistake]]:
+def validated(reading: Reading) -> tuple[Config | None, list[Mistake]]:
     """The configuration; with mistakes, what is left of it without the parts that hold them, so that checking can go on."""
     if not reading.data:
         return None, []

@@ -1,5 +1,6 @@
 """Where the data directory is, even when the configuration is broken: gatewayctl needs it to find the admin socket."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -25,3 +26,17 @@ def data_dir_of(path: str | os.PathLike[str]) -> Path:
         return Path(os.path.normpath(file.parent / expand(value, os.environ, file.parent)))
     except (OSError, ExpandError):
         return Path(DATA_DIR)
+
+
+def moved(text: str, data_dir: Path) -> str:
+    """The text of a main file with another `data_dir`, its other lines as they are."""
+    pattern = _flow if text.lstrip().startswith("{") else _line
+    found = pattern.search(text)
+    value = json.dumps(str(data_dir))
+    if found is not None:
+        start, end = next((found.start(group), found.end(group)) for group in (1, 2, 3) if found[group] is not None)
+        quote = found[3] is None
+        return text[: start - quote] + value + text[end + quote :]
+    if text.lstrip().startswith("{"):
+        return text.replace("{", "{data_dir: " + value + ", ", 1)
+    return f"{text.rstrip(chr(10))}\ndata_dir: {value}\n"

@@ -12,12 +12,12 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from gateway.config import files
-from gateway.config.resolved import FORMAT, Key, Resolved
+from gateway.config.resolved import FORMAT, Key, Referee, Resolved
 from gateway.config.restore import Restored, restore
 
 KEEP: Final = 50
@@ -79,7 +79,7 @@ class Revisions:
             keys=[*keys],
         )
         body = _encode(revision)
-        _write(self._path(rev), _MAGIC + hashlib.sha256(body).digest() + body)
+        _write(self._path(rev), _framed(body))
         self._forget()
         return rev
 
@@ -107,6 +107,18 @@ class Revisions:
     def get(self, rev: int) -> Revision:
         """Raises Damaged."""
         return self._read(rev, _revision)
+
+    def without_secrets(self, rev: int) -> bytes:
+        """The file of a revision with its YAML texts and nothing that was resolved: enough for history and rollback. Raises Damaged."""
+        whole = self.get(rev)
+        empty: dict[str, Any] = {word: {} for word in ("channels", "models", "tenants", "schedules", "registries", "limits", "access")}
+        http = msgspec.structs.replace(whole.resolved.http, trusted_proxies=(), cors=None)
+        bare = msgspec.structs.replace(whole.resolved, listeners=(), http=http, referee=Referee(), **empty)
+        return _framed(_encode(msgspec.structs.replace(whole, resolved=bare, keys=[])))
+
+    def numbers(self) -> Sequence[int]:
+        """Those that there are, usable or not."""
+        return self._numbers()
 
     def list(self) -> Sequence[Summary]:
         """All usable revisions, the oldest first. `damaged` names the others."""
@@ -170,6 +182,10 @@ class Revisions:
     def _note(self, text: str) -> None:
         if text not in self.damaged:
             self.damaged = (*self.damaged, text)
+
+
+def _framed(body: bytes) -> bytes:
+    return _MAGIC + hashlib.sha256(body).digest() + body
 
 
 def _write(path: Path, data: bytes) -> None:

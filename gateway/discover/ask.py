@@ -10,8 +10,8 @@ import aiohttp
 import msgspec
 import yarl
 
+from gateway.config import x509
 from gateway.config.resolved import Endpoint
-from gateway.discover import certificate
 from gateway.discover.trouble import Trouble, explain
 from gateway.engine.detect import Answer
 
@@ -122,7 +122,7 @@ def facts(tls: ssl.SSLObject | ssl.SSLSocket) -> Handshake:
     verified = tls.context.verify_mode is not ssl.CERT_NONE
     der = tls.getpeercert(binary_form=True)
     try:
-        found = certificate.read(der or b"")
+        found = x509.read(der or b"")
     except ValueError:
         return Handshake(version=version, cipher=name, verified=verified)
     return Handshake(

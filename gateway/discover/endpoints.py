@@ -63,7 +63,7 @@ class Endpoints:
 
         models: whose targets say which models each channel must have; without them only `Channel.model` does.
         """
-        wanted = _wanted(channels, models or {})
+        wanted = wanted_of(channels, models or {})
         before, self._looks, self._channels = self._looks, {}, {}
         new = []
         for name, channel in channels.items():
@@ -255,7 +255,7 @@ class Endpoints:
         return min(whole, max(CLOSELY, close / PER_SECOND) * random.uniform(0.9, 1.1))
 
 
-def _wanted(channels: Mapping[str, Channel], models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:
+def wanted_of(channels: Mapping[str, Channel], models: Mapping[str, Model]) -> dict[str, tuple[str, ...]]:
     """Which models each channel's engines must have."""
     found: dict[str, dict[str, None]] = {name: {channel.model: None} if channel.model else {} for name, channel in channels.items()}
     for target in (target for model in models.values() for target in model.leaves()):

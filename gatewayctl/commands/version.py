@@ -21,23 +21,24 @@ LIBRARIES: Final = "aiohttp uvloop httptools msgspec pydantic PyYAML ruamel.yaml
     gatewayctl version -o json
     """,
 )
-def show_version(session: Session) -> None:
+def showversion_of(session: Session) -> None:
     """Versions of the program, of Python and of the libraries. What a running gateway is: gatewayctl status."""
     found = {
-        "version": _version(PROGRAM),
+        "version": version_of(PROGRAM),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: version_of(name) for name in LIBRARIES},
     }
     if session.machine:
         show.data(session, found)
     else:
         show.facts(session, [("gateway", found["version"]), ("python", found["python"]), ("system", found["system"])])
         print()
-        show.facts(session, [(name, _version(name)) for name in LIBRARIES])
+        show.facts(session, [(name, version_of(name)) for name in LIBRARIES])
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Of an installed package."""
     try:
         return version(name)
     except PackageNotFoundError:

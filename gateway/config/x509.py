@@ -1,8 +1,13 @@
-"""Who a server's certificate names, and until when. Reads just that from DER; whether it is to be trusted, OpenSSL has said before."""
+"""Who a certificate names, by whom, and when it is good. Reads just that from DER; whether it is to be trusted, OpenSSL says."""
 
+import re
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
+
+from gateway.config.expand import read_small
 
 VERSION: Final = 0xA0
 UTC_TIME: Final = 0x17
@@ -18,17 +23,21 @@ _NAMES: Final = {
 }
 """Object identifiers of the parts of a name that people know; the others are passed over."""
 
+_block = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.S)
 Value = tuple[int, bytes]
 """Tag and content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Names like `CN=engine, O=Lab`; not_after is in UTC."""
+    """Names like `CN=engine, O=Lab`; times are in UTC. whose, by: subject and issuer as DER, to compare."""
 
     subject: str
     issuer: str
+    not_before: datetime
     not_after: datetime
+    whose: bytes
+    by: bytes
 
 
 def read(der: bytes) -> Certificate:
@@ -39,9 +48,15 @@ def read(der: bytes) -> Certificate:
         if fields[0][0] == VERSION:
             del fields[0]
         _, _, issuer, validity, subject = fields[:5]
-        return Certificate(_name(subject[1]), _name(issuer[1]), _time(_values(validity[1])[1]))
+        begins, ends = _values(validity[1])[:2]
+        return Certificate(_name(subject[1]), _name(issuer[1]), _time(begins), _time(ends), subject[1], issuer[1])
     except IndexError:
         raise ValueError("the certificate ends too soon") from None
+
+
+def chain(path: Path) -> list[Certificate]:
+    """All certificates of a PEM file, in its order. Raises OSError, ValueError."""
+    return [read(ssl.PEM_cert_to_DER_cert(block)) for block in _block.findall(read_small(path).decode("ascii", "replace"))]
 
 
 def _values(data: bytes) -> list[Value]:

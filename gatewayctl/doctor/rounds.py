@@ -1,0 +1,34 @@
+"""Goes through the families and gathers what they find. A family that fails is a finding too, and stops no other."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+from gatewayctl.doctor.case import Case
+from gatewayctl.doctor.families import FAMILIES
+from gatewayctl.doctor.finding import Finding, note
+from gatewayctl.session import Session
+from gatewayctl.trouble import Trouble
+
+OUTSIDE = ("names", "engines")
+
+
+def rounds(session: Session, only: Iterable[str] = ()) -> list[Finding]:
+    """Everything that is found, in the order of the families. only: these families; none = all."""
+    wanted = [name for name in FAMILIES if not only or name in only]
+    case = Case.of(session)
+    try:
+        if set(wanted) & set(OUTSIDE):
+            case.begin()
+        return [dataclasses.replace(one, check=name) for name in wanted for one in _family(name, case)]
+    finally:
+        case.end()
+
+
+def _family(name: str, case: Case) -> Iterator[Finding]:
+    try:
+        yield from FAMILIES[name](case)
+    except Trouble as trouble:
+        yield note(f"this could not be looked at: {trouble.message}", "", trouble.hint)
+    except OSError as error:
+        where = str(error.filename or "")
+        yield note(f"this could not be looked at: {error.strerror or error}", where, f"sudo gatewayctl doctor --only {name}")
