@@ -41,6 +41,10 @@ def pack(folder: Path, packed: Path, epoch: int) -> None:
         entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
         return entry
 
-    with packed.open("wb") as raw, gzip.GzipFile("", "wb", LEVEL, raw, mtime=epoch) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+    with (
+        packed.open("wb") as raw,
+        gzip.GzipFile("", "wb", LEVEL, raw, mtime=epoch) as zipped,
+        tarfile.open(fileobj=zipped, mode="w") as tar,
+    ):
         for path in sorted(folder.rglob("*")):
             tar.add(path, path.relative_to(folder), recursive=False, filter=plain)
