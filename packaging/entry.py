@@ -1,0 +1,35 @@
+"""What the frozen executable runs: gatewayctl, or with `-m gateway ROLE` the process that it starts itself again as.
+
+`-m` is what the same command lines say to a Python that is not frozen, so no caller needs to know which of the two it is.
+"""
+
+import os
+import sys
+
+ORIGINAL = "_ORIG"
+
+
+def restore_environment() -> None:
+    """PyInstaller points the dynamic linker at our own libraries. Programs of the host that we start must not load those."""
+    for name in ("LD_LIBRARY_PATH", "LD_PRELOAD"):
+        before = os.environ.pop(name + ORIGINAL, None)
+        if before is not None:
+            os.environ[name] = before
+        elif name == "LD_LIBRARY_PATH" and os.environ.get(name, "").startswith(sys._MEIPASS):  # type: ignore[attr-defined]
+            del os.environ[name]
+
+
+def main() -> int:
+    restore_environment()
+    if sys.argv[1:3] == ["-m", "gateway"]:
+        del sys.argv[1:3]
+        from gateway.__main__ import main as gateway
+
+        return gateway()
+    from gatewayctl.app import main as gatewayctl
+
+    gatewayctl()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
