@@ -40,6 +40,11 @@ class Limit(Struct, frozen=True, array_like=True, gc=False):
         return self.name or self.count
 
 
+def stop_of(limit: Limit) -> int:
+    """The percent of a budget at which it stops, 0 = never."""
+    return 0 if limit.max == UNBOUNDED else -(-limit.max * 100 // limit.budget)
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """All limits but those of keys. by: place → its limits; a place is `""` (everybody), `tenants/T`, `tenants/T/projects/P`
     or `models/M`. on_loss: `local` or `refuse`, what workers do without control. workers: over how many what is local is shared."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from gateway.config.resolved_limits import UNBOUNDED, Limit
+from gateway.config.resolved_limits import Limit, stop_of
 from gateway.price.forecast import forecast
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge
@@ -42,11 +42,6 @@ def spent(gauges: Iterable[tuple[str, Gauge]], now: Moment) -> Iterator[Spent]:
         begin, end = period(limit, now)
         warned = tuple(percent for percent in limit.warn if used * 100 >= limit.budget * percent)
         yield Spent(place, limit.currency, limit.per, used, limit.budget, warned, stop_of(limit), ahead(limit, used, now), begin, end)
-
-
-def stop_of(limit: Limit) -> int:
-    """The percent of a budget at which it stops, 0 = never."""
-    return 0 if limit.max == UNBOUNDED else -(-limit.max * 100 // limit.budget)
 
 
 def period(limit: Limit, now: Moment) -> tuple[float, float]:

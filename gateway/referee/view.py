@@ -8,8 +8,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from gateway.config.globs import matches
-from gateway.config.resolved_limits import UNBOUNDED, Limit
-from gateway.referee.budgets import ahead, stop_of
+from gateway.config.resolved_limits import UNBOUNDED, Limit, stop_of
+from gateway.referee.budgets import ahead
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge, Quotas
 from gateway.referee.refusing import money
