@@ -67,11 +67,13 @@ def test_everything_that_can_be_said(tmp_path):
     assert config.discounts == {"retail": 125_000} and config.costs == {"gpu": Cost(per_hour=12_500_000_000, currency="CNY")}
     budget: dict[str, Any] = {"name": "budget", "currency": "CNY"}
     assert config.limits == {
-        "tenants/retail": (Limit("money", 55_000_000_000, "month", zone="Asia/Shanghai", budget=50_000_000_000, warn=(80, 95), **budget),),
+        "tenants/retail": (
+            Limit("money", 55_000_000_000, "month", zone="Asia/Shanghai", budget=50_000_000_000, warn=(80, 95), stop=110, **budget),
+        ),
         "tenants/retail/projects/chat": (Limit("money", UNBOUNDED, "day", "budget", currency="USD", budget=10_000_000, warn=(50,)),),
-        "models/qwen": (Limit("money", 3_500_000, "month", budget=7_000_000, **budget),),
+        "models/qwen": (Limit("money", 3_500_000, "month", budget=7_000_000, stop=50, **budget),),
     }
-    assert key.limits == (Limit("money", 5_000_000, "hour", currency="CNY"), Limit("money", 1, "month", budget=1, **budget))
+    assert key.limits == (Limit("money", 5_000_000, "hour", currency="CNY"), Limit("money", 1, "month", budget=1, stop=100, **budget))
 
 
 def test_without_prices_nothing_costs_anything(tmp_path):

@@ -118,7 +118,7 @@ def test_terms_know_in_which_currencies_they_count():
 
 # -- how far -----------------------------------------------------------------------------------------------------------
 
-BUDGET = Limit("money", 900, "month", "budget", "Asia/Shanghai", currency="CNY", budget=1000, warn=(50, 80))
+BUDGET = Limit("money", 900, "month", "budget", "Asia/Shanghai", currency="CNY", budget=1000, warn=(50, 80), stop=90)
 WARNS = Limit("money", UNBOUNDED, "day", "budget", currency="CNY", budget=100, warn=(50,))
 NOW = Moment(0.0, datetime(2026, 11, 10, 16, tzinfo=UTC).timestamp())  # ten of thirty days are over in Shanghai
 

@@ -10,7 +10,6 @@ import msgspec
 from gateway.config.diff_prices import Said, amount_text, cost_changes, currency_changes, discount_changes, price_changes
 from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_access import OPEN, Access, Switch
-from gateway.config.resolved_limits import stop_of
 from gateway.config.scalars import duration_text, size_text
 
 Pair = tuple[Resolved, list[Key]]
@@ -153,7 +152,7 @@ def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
 
 def _warned(limit: Any) -> str:
     warned = f", warns at {', '.join(map(str, limit.warn))}%" if limit.warn else ""
-    stops = f", stops at {stop}%" if limit.budget and (stop := stop_of(limit)) else ""
+    stops = f", stops at {limit.stop}%" if limit.stop else ""
     return f"{warned}{stops}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from gateway.config.resolved_limits import Limit, stop_of
+from gateway.config.resolved_limits import Limit
 from gateway.price.forecast import forecast
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge
@@ -41,7 +41,7 @@ def spent(gauges: Iterable[tuple[str, Gauge]], now: Moment) -> Iterator[Spent]:
         used = max(0, gauge.window.used(now))
         begin, end = period(limit, now)
         warned = tuple(percent for percent in limit.warn if used * 100 >= limit.budget * percent)
-        yield Spent(place, limit.currency, limit.per, used, limit.budget, warned, stop_of(limit), ahead(limit, used, now), begin, end)
+        yield Spent(place, limit.currency, limit.per, used, limit.budget, warned, limit.stop, ahead(limit, used, now), begin, end)
 
 
 def period(limit: Limit, now: Moment) -> tuple[float, float]:
