@@ -85,6 +85,13 @@ async def test_a_caller_hears_of_a_quota(rig):
     assert (await rig.record(id=no.headers["x-request-id"]))["error"] == "limit_key_budget"
 
 
+async def test_what_nobody_could_ever_pay_is_said_so(rig):
+    no = await ask(rig, "both", "all", max_tokens=999_999_999, n=999_999_999)
+    assert no.status == 429 and no.error is not None and "it can never be served" in no.error["message"]
+    assert "may use 9007199254.740992 CNY" in no.error["message"] and "`max_tokens`" in no.error["message"]
+    assert (await ask(rig, "both", "m")).status == 200
+
+
 async def test_a_budget_that_only_warns_stops_nobody_and_says_how_far_it_is_spent(rig):
     assert await race(rig, "warned", callers=5) == {200: 5}
     found = await counter(rig, "warned")
