@@ -26,7 +26,7 @@ from gateway.referee.terms import Table, Terms
 DAY = Limit("requests", 12, "day")
 TOKENS = Limit("total_tokens", 300, "hour")
 FLIGHT = Limit("concurrency", 4)
-MONEY = Limit("money", 900, "day", "budget", currency="CNY", budget=900)
+MONEY = Limit("money", 900, "day", "budget", currency="CNY", budget=900, warn=(1, 50), stop=100)
 LIMITS = {"": (FLIGHT,), "tenants/t": (DAY, TOKENS, MONEY)}
 
 
@@ -457,3 +457,13 @@ def test_control_asks_for_terms_it_cannot_keep_for_ever(house, monkeypatch):
     assert len(house.referee._plans[0]) <= 3
     assert len([name for name in house.referee.quotas.gauges if "=10.0.0." in name]) == 10
     assert NONE == (0, 0, 0, 0, 0)
+
+
+def test_whoever_warns_of_budgets_hears_how_far_each_is_spent(house):
+    id = house.ask(0, priced(10, 20))
+    house.settle_down()
+    house.end(id, priced(5, 10, house.claims[id][1].wanted))
+    house.settle_down()
+    (found,) = house.referee.budgets([("tenants/t", MONEY), ("tenants/t", TOKENS)])
+    assert (found.place, found.used, found.budget, found.warned, found.percent, found.stop) == ("tenants/t", 40, 900, (1,), 4, 100)
+    assert found.ahead >= 40 and found.begin <= house.loop.wall < found.end

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_limits import Limit
 from gateway.price.forecast import forecast
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge
+from gateway.referee.rules import Placed
 from gateway.referee.windows.calendar import calendar_of
 
 
@@ -30,6 +32,12 @@ class Spent(NamedTuple):
     def percent(self) -> int:
         """Rounded down: 100 means that all is spent."""
         return self.used * 100 // self.budget
+
+
+def budgets_of(config: Resolved, keys: Iterable[Key]) -> Iterator[Placed]:
+    """Every budget with its place."""
+    yield from ((place, limit) for place, limits in config.limits.items() for limit in limits if limit.budget)
+    yield from ((f"keys/{key.id}", limit) for key in keys if key.limits for limit in key.limits if limit.budget)
 
 
 def spent(gauges: Iterable[tuple[str, Gauge]], now: Moment) -> Iterator[Spent]:
