@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from gateway.config.fields import GLOB
 from gateway.config.flow import flow
-from gateway.config.prices import CHARGES, DIGITS, LARGEST, text_of
+from gateway.config.prices import CHARGES, DIGITS, LARGEST
+from gateway.config.scalars import decimal_text
 
 _TOKENS: Final = {
     "input_cost_per_token": "input",
@@ -79,7 +80,7 @@ def _put(found: Imported, place: dict[str, Any], ours: str, value: Any, word: st
         exact = round(amount, DIGITS)
         if exact != amount:
             found.skipped.append(f"{word} beyond {DIGITS} digits")
-        place[ours] = text_of(exact)
+        place[ours] = decimal_text(exact)
 
 
 def _ranges(found: Imported, value: Any, tiers: dict[int, dict[str, str]]) -> None:

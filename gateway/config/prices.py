@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, cr
 from gateway.config.access import Instant
 from gateway.config.fields import CURRENCY, Empty, Glob, Whole, Word, quoted, wrong
 from gateway.config.part import Part, field
-from gateway.config.scalars import Expanded, plain
+from gateway.config.scalars import Expanded, decimal_text, plain
 
 LARGEST: Final = 10**9
 DIGITS: Final = 9
@@ -69,14 +69,8 @@ def _nothing(value: Any) -> Any:
     return [] if value is None else value
 
 
-def text_of(amount: Decimal) -> str:
-    """`2.5`, never `25E-1`."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 _Written = int | float | str
-_Shown = PlainSerializer(text_of, return_type=str, when_used="json")
+_Shown = PlainSerializer(decimal_text, return_type=str, when_used="json")
 Money = Annotated[Decimal, PlainValidator(_amount, json_schema_input_type=_Written), _Shown]
 WholeMoney = Annotated[Decimal, PlainValidator(_whole_amount, json_schema_input_type=_Written), _Shown]
 Rate = Annotated[Decimal, PlainValidator(_rate, json_schema_input_type=_Written), _Shown]
