@@ -13,6 +13,8 @@ from gateway.config.scalars import Expanded, decimal_text, plain
 LARGEST: Final = 10**9
 DIGITS: Final = 9
 """Digits after the point of an amount: prices are counted in whole thousand-millionths of their currency."""
+_BARE: Final = 1_000_000
+"""From here on a bare number does not keep nine digits after its point."""
 CHARGES: Final = ("input", "cached", "output", "reasoning")
 """What a price may say of tokens; a tier too."""
 
@@ -22,6 +24,8 @@ def number(value: Any, what: str, hint: str, *, digits: int, most: int) -> Decim
     value = plain(value) if isinstance(value, Expanded) else value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise wrong(f"this is not {what}", hint)
+    if isinstance(value, float) and abs(value) >= _BARE and not value.is_integer():
+        raise wrong(f"{quoted(value)} may have more digits than a bare number keeps", "write it in quotes")
     try:
         found = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation:
