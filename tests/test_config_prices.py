@@ -169,6 +169,13 @@ BAD: dict[str, tuple[str, str, str]] = {
         "small has no price, so money cannot be counted",
         '"0" is free',
     ),
+    "a budget for what an alias leads to": (
+        text("[{model: small, currency: CNY, input: 1}]", key=", budget: ▸{amount: 5, currency: CNY, stop: 100}").replace(
+            "models: [qwen]", "models: [gpt-4o-mini]"
+        ),
+        "qwen has no price",
+        '"0" is free',
+    ),
     "a limit for models without a price": (
         text("", top="limits: [{count: ▸money, max: 5, per: day, currency: CNY}]\n"),
         "qwen, small have no price",
@@ -201,6 +208,12 @@ def test_each_mistake_is_told_alone_and_where_it_is(name, tmp_path):
     "written",
     [
         text("[{model: qwen, currency: CNY, input: 1}]", key=", budget: {amount: 5, currency: CNY, stop: 100}"),  # it may use qwen alone
+        text(  # nor may its project more, whatever it says itself
+            "[{model: qwen, currency: CNY, input: 1}]",
+            project="models: [q]",
+            key=", budget: {amount: 5, currency: CNY, stop: 100}",
+        ).replace("models: [qwen]", "models: ['*']"),
+        text("[{model: qwen, currency: CNY, input: 1}]", tenant=", models: {deny: [small]}, budget: {amount: 5, currency: CNY, stop: 100}"),
         text("[{model: qwen, currency: CNY, input: 1}]", model=", budget: {amount: 5, currency: CNY, stop: 100}"),
         text(
             "[{model: qwen, currency: CNY, input: 1}]",
