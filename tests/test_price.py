@@ -186,6 +186,7 @@ def test_currencies():
     assert rates.nanos(5, "GBP", "CNY") is None is rates.nanos(5, "CNY", "GBP")
     assert rates.millionths(Priced(1, "CNY", ""), "CNY") == 1 and rates.millionths(Priced(0, "CNY", ""), "USD") == 0
     assert rates.millionths(Priced(1000, "USD", ""), "CNY") == 8 and rates.millionths(Priced(7100, "CNY", ""), "USD") == 1
+    assert rates.millionths(Priced(10**30, "USD", ""), "USD") == 2**53 == rates.millionths(Priced(10**30, "USD", ""), "CNY")
     assert Rates(Currencies()).millionths(Priced(1, "CNY", ""), "USD") is None
 
 
