@@ -23,7 +23,7 @@ _no_comment: Final = re.compile(r"(?:^|\s)#.*")
 @dataclass(frozen=True)
 class Named:
     """files: by path, as they are named. texts: of the YAML files. literal: YAML files with a secret in plain text. variables: those of
-    `${env:…}`. secrets: values that nothing may show. data_dir: "" when it is not said."""
+    `${env:…}`. secrets: values that nothing may show. names: see `redact.covered`."""
 
     files: dict[Path, Kind]
     texts: dict[str, str] = field(repr=False)
@@ -52,9 +52,8 @@ def named(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None
             found[file] = "secret"
     names = reading.marks.known()
     literal = tuple(Path(file) for file, text in texts.items() if (lines := _without_hashes(text)) != covered(lines, names))
-    variables = dict.fromkeys(
-        name for text in texts.values() for line in text.splitlines() for name in _environment.findall(_no_comment.sub("", line))
-    )
+    lines_of_all = (_no_comment.sub("", line) for text in texts.values() for line in text.splitlines())
+    variables = dict.fromkeys(name for line in lines_of_all for name in _environment.findall(line))
     secrets = frozenset(secret for secret in reading.marks.secrets if secret)
     return Named(found, dict(texts), literal, tuple(variables), secrets, names)
 

@@ -88,7 +88,7 @@ class Case:
             return None
         try:
             return self.session.client().get(path, QUICK)
-        except Trouble:
+        except (Trouble, ConfigError):
             return None
 
     def begin(self) -> None:
