@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 import secrets as randomness
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -29,6 +29,8 @@ _jwt: Final = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.?[\w-]*")
 _userinfo: Final = re.compile(r"(?<=://)[^/\s\"'@]+@")
 _pem: Final = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)
 _sha: Final = re.compile(r"\b(sha256:)?([0-9a-fA-F]{8})[0-9a-fA-F]{32,}\b")
+_note: Final = re.compile(r"""^(\s*(?:-\s+)?["']?(?:label|meta)["']?\s*:\s*)(.*)$""")
+_notes: Final = re.compile(r"""(\b(?:label|meta)["']?\s*:\s*)(\{[^}]*\}?|"(?:[^"\\]|\\.)*"?|'[^']*'?|[^,}]+)""")
 _unit: Final = re.compile(r"^(\s*Environment=\s*\"?[\w]+=).*$", re.M)
 
 
@@ -55,9 +57,9 @@ class Cover:
         return "\n".join(sentence(line, self._names) for line in text.split("\n"))
 
     def yaml(self, text: str) -> str:
-        """A file of the configuration as it is written, without its comments: they may say anything."""
+        """A file of the configuration as it is written, without its comments and notes about people: they may say anything."""
         lines = [re.sub(r"(^|\s)#.*", r"\1", line) for line in text.splitlines()]
-        return self.text("\n".join(covered(lines, self._names)))
+        return self.text("\n".join(covered(list(_without_notes(lines)), self._names)))
 
     def tree(self, value: Any) -> Any:
         """JSON: what has a secret's name is covered whole, every other text as `text` does."""
@@ -76,6 +78,19 @@ class Cover:
     def pseudonym(self, text: str) -> str:
         """In place of what a caller chose: `~3fa9c1d2`."""
         return "~" + hmac.digest(self._salt, text.encode("utf-8", "replace"), "sha256").hex()[:8]
+
+
+def _without_notes(lines: Iterable[str]) -> Iterator[str]:
+    """`label` and `meta` with their values covered, also when those stand on the lines below."""
+    inside = -1
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if 0 <= inside < indent:
+            yield f"{' ' * indent}{COVERED}"
+            continue
+        found = _note.match(line)
+        inside = indent + (2 if line.lstrip().startswith("- ") else 0) if found else -1
+        yield _notes.sub(lambda m: m[1] + COVERED, line) if found is None else found[1] + COVERED * bool(found[2])
 
 
 def _quoted(value: str) -> str:
