@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_what_vanishes_meanwhile_is_looked_for_under_its_new_name(tmp_path):
     (tmp_path / "a").write_text("1")
     (tmp_path / "b").write_text("2")
     here, gone, there = (Item(f"data/{name}", tmp_path / name) for name in ("a", "gone", "b"))
-    looks = iter([[here, gone], [there, Left("c", "why")], []])
+    looks: Iterator[list[Item | Left]] = iter([[here, gone], [there, Left("c", "why")], []])
     with writing(tmp_path / "x.tar") as backup:
         backup.take_all(lambda known: next(looks))
         assert [entry.name for entry in backup.entries] == ["data/a", "data/b"] and backup.left == {"c": "why"}
@@ -139,7 +140,7 @@ def test_what_vanishes_meanwhile_is_looked_for_under_its_new_name(tmp_path):
 def test_no_room_is_said_before(config, tmp_path, monkeypatch, capsys):
     from gatewayctl import app
 
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
     assert app.run(["backup", str(tmp_path / "b.tar"), "-c", str(config)]) == 1
     assert "another disk" in capsys.readouterr().err and not (tmp_path / "b.tar").exists()
 

@@ -11,7 +11,7 @@ from gateway.config.check import Facts, check
 from gateway.config.expand import read_small
 from gateway.config.load import validated
 from gateway.config.read import Reading
-from gateway.config.redact import NOBODY, covered
+from gateway.config.redact import NOBODY
 from gateway.config.schema import Config
 
 Kind = Literal["yaml", "secret", "other"]
@@ -50,12 +50,12 @@ def named(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None
     for file in reading.watch:
         if file not in found and os.path.realpath(file) not in yaml and not file.is_dir():
             found[file] = "secret"
-    names = reading.marks.known()
-    literal = tuple(Path(file) for file, text in texts.items() if (lines := _without_hashes(text)) != covered(lines, names))
+    written = reading.marks.secrets - set(reading.expanded) - {""}
+    literal = tuple(Path(file) for file, text in texts.items() if any(secret in text for secret in written))
     lines_of_all = (_no_comment.sub("", line) for text in texts.values() for line in text.splitlines())
     variables = dict.fromkeys(name for line in lines_of_all for name in _environment.findall(line))
     secrets = frozenset(secret for secret in reading.marks.secrets if secret)
-    return Named(found, dict(texts), literal, tuple(variables), secrets, names)
+    return Named(found, dict(texts), literal, tuple(variables), secrets, reading.marks.known())
 
 
 def _lists(config: Config | None, folder: Path) -> list[Path]:
@@ -69,8 +69,3 @@ def _holds_a_key(file: Path) -> bool:
         return b"PRIVATE KEY-----" in read_small(file)
     except OSError:
         return False
-
-
-def _without_hashes(text: str) -> list[str]:
-    """A key's hash is covered where lines are shown, and no secret that anybody could use."""
-    return [re.sub(r"sha256:[0-9a-fA-F]+", "", line) for line in text.splitlines() if not re.search(r"\bhash\b", line)]
