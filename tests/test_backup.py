@@ -262,6 +262,18 @@ def test_it_comes_back_and_what_was_there_stays(backup, config, tmp_path):
     assert ctl("restore", backup, "--yes").code == 0 and (data.parent / "data.before-restore-2").is_dir()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_owners_and_modes_come_back(config, tmp_path):
+    data, target = data_dir_of(config), tmp_path / "b.tar"
+    for path in (data, data / "audit.log", config):
+        os.chown(path, 65534, 65534)
+    data.chmod(0o710)
+    (data / "audit.log").chmod(0o604)
+    assert ctl("backup", target, "-c", config).code == ctl("restore", target, "--yes").code == 0
+    facts = [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (data, data / "audit.log", config)]
+    assert facts[:2] == [(65534, 0o710), (65534, 0o604)] and facts[2][0] == 65534
+
+
 def test_below_another_folder(backup, config, tmp_path):
     into = tmp_path / "there"
     ran = ctl("restore", backup, "--into", into, "-o", "json")

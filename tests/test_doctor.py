@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.config.compose import BadFile
 from gateway.simulate import simulator
 from gatewayctl.doctor import case as cases
 from gatewayctl.doctor import clock, disk, engines, files, kernel, leftovers, limits, names, ports, service, tls
@@ -89,6 +90,21 @@ def test_mistakes_in_the_configuration(config):
     assert ran.code == 6 and found[0]["state"] == "wrong" and f"{config}:" in found[0]["where"] and "motor" in ran.out
     ran = ctl("doctor", "-c", config.with_name("none.yaml"))
     assert ran.code == 6 and "none.yaml" in ran.out and "Traceback" not in ran.err
+
+
+def test_who_may_not_read_the_configuration_is_told_so(config, monkeypatch):
+    monkeypatch.setattr("gateway.config.read.read_text", denied)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    from gatewayctl.doctor.rounds import rounds
+
+    found = rounds(Session(config))
+    assert [one.state for one in found if one.check == "configuration"] == ["note"] and "sudo" in found[0].remedy
+    assert not [one for one in found if one.state == "wrong" or one.check in ("files", "disk", "leftovers")]
+
+
+def denied(path: Path, most: int) -> str:
+    raise BadFile("the file cannot be read: permission denied")
 
 
 def test_a_family_that_fails_stops_no_other(config, monkeypatch):

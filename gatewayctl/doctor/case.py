@@ -66,6 +66,11 @@ class Case:
         return self.session.config
 
     @property
+    def blind(self) -> bool:
+        """Whether we may not even read the main file, and so do not know where anything is."""
+        return self.config is None and self.status is None and not os.access(self.path, os.R_OK) and _there(self.path)
+
+    @property
     def pids(self) -> set[int]:
         """Processes of the gateway that runs."""
         return {int(one["pid"]) for one in (self.status or {}).get("processes") or [] if one.get("pid")}
@@ -120,6 +125,13 @@ class Case:
         except (subprocess.TimeoutExpired, ValueError) as error:
             raise Trouble("engines and names could not be looked at: the program that does so failed") from error
         return found
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def _fall_back(case: Case) -> None:

@@ -10,6 +10,8 @@ from gatewayctl.session import Session
 from gatewayctl.trouble import Trouble
 
 OUTSIDE = ("names", "engines")
+PLACES = ("files", "disk", "leftovers")
+"""Families that are about places which the main file names."""
 
 
 def rounds(session: Session, only: Iterable[str] = ()) -> list[Finding]:
@@ -25,7 +27,7 @@ def rounds(session: Session, only: Iterable[str] = ()) -> list[Finding]:
 
 def findings(case: Case, only: Iterable[str] = ()) -> list[Finding]:
     """The same about a case that has begun, if it is to look outside."""
-    wanted = [name for name in FAMILIES if not only or name in only]
+    wanted = [name for name in FAMILIES if (not only or name in only) and not (case.blind and name in PLACES)]
     return [dataclasses.replace(one, check=name) for name in wanted for one in _family(name, case)]
 
 
