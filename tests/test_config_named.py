@@ -37,6 +37,12 @@ def test_with_mistakes_and_with_nothing(tmp_path):
     assert named(tmp_path / "none.yaml", {}).texts == {}
 
 
+def test_an_include_that_cannot_be_read_is_still_one(tmp_path):
+    (tmp_path / "gateway.yaml").write_text("version: 1\ninclude: [more.yaml]\n")
+    (tmp_path / "more.yaml").write_bytes(b"\xff\xfe")
+    assert named(tmp_path / "gateway.yaml", {}).files[tmp_path / "more.yaml"] == "yaml"
+
+
 def test_a_symlink_to_a_file_of_the_configuration_is_no_secret(tmp_path):
     (tmp_path / "real.yaml").write_text("version: 1\n")
     (tmp_path / "gateway.yaml").symlink_to("real.yaml")

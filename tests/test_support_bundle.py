@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,28 @@ def test_with_a_broken_configuration_and_with_none(tmp_path: Path) -> None:
 )
 def test_what_is_covered(text: str, shown: str) -> None:
     assert Cover(["known-secret", 'kn"own', "k n/o", "abc"[:3]], frozenset({"hf-llama-70b"})).text(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("known", "text", "shown"),
+    [
+        (["abcd"], "abcdabcd x abcd", "*** x ***"),
+        (["abcd", "cdef", "bcde"], "xabcdefx", "x***x"),
+        (["abcdef", "bcde"], "abcdef bcde", "*** ***"),
+        (["abcd"], "abc", "abc"),
+        (["abcd"], "abcd", "***"),
+        ([], "abcd", "abcd"),
+    ],
+)
+def test_known_values_that_touch_and_overlap(known: list[str], text: str, shown: str) -> None:
+    assert Cover(known).text(text) == shown
+
+
+def test_thousands_of_secrets_and_a_long_text_take_no_minute() -> None:
+    cover = Cover(f"secret-number-{number:06d}" for number in range(5000))
+    began = time.monotonic()
+    found = cover.text("2026-11-27T10:00:00 info worker-0 gateway.x: nothing of note here secret-number-000017 and words\n" * 10_000)
+    assert "000017" not in found and time.monotonic() - began < 20
 
 
 def test_a_file_loses_comments_and_notes_about_people() -> None:

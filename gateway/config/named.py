@@ -15,7 +15,8 @@ from gateway.config.redact import NOBODY
 from gateway.config.schema import Config
 
 Kind = Literal["yaml", "secret", "other"]
-"""`secret`: a file of `${file:…}`, or one that holds a private key. `other`: certificates, tokenizers, lists of endpoints."""
+"""`yaml`: the main file and what it includes, read or not. `secret`: a file of `${file:…}`, or one that holds a private key.
+`other`: certificates, tokenizers, lists of endpoints."""
 _environment: Final = re.compile(r"(?<!\$)\$\{env:([A-Za-z_][A-Za-z0-9_]*)")
 _no_comment: Final = re.compile(r"(?:^|\s)#.*")
 
@@ -47,9 +48,9 @@ def named(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None
     others = [*map(Path, sorted(facts.files)), *_lists(config, reading.path.parent)]
     for file in others:
         found.setdefault(file, "secret" if _holds_a_key(file) else "other")
-    for file in reading.watch:
+    for file in reading.watch:  # what is no folder and no reference is an include that could not be read
         if file not in found and os.path.realpath(file) not in yaml and not file.is_dir():
-            found[file] = "secret"
+            found[file] = "secret" if file in reading.referred else "yaml"
     written = reading.marks.secrets - set(reading.expanded) - {""}
     literal = tuple(Path(file) for file, text in texts.items() if any(secret in text for secret in written))
     lines_of_all = (_no_comment.sub("", line) for text in texts.values() for line in text.splitlines())

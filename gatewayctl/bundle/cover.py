@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+import ahocorasick  # type: ignore[import-not-found]  # a C module without types
+
 from gateway.config.redact import NOBODY, covered, sentence
 
 COVERED: Final = "***"
@@ -38,23 +40,36 @@ class Cover:
     """One bundle's. known: secrets by value. names: of the configuration, that look like a token and are none."""
 
     def __init__(self, known: Iterable[str], names: frozenset[str] = NOBODY) -> None:
-        forms = {form for secret in known if len(secret) >= SHORTEST for form in _forms(secret)}
-        ordered = sorted(forms, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._known = ahocorasick.Automaton()  # thousands of values in one pass
+        for secret in known:
+            if len(secret) >= SHORTEST:
+                for form in _forms(secret):
+                    self._known.add_word(form, len(form))
+        self._known.make_automaton()
         self._names = names
         self._salt = randomness.token_bytes(16)
 
     def text(self, text: str) -> str:
         """Any text."""
-        if self._known is not None:
-            text = self._known.sub(COVERED, text)
-        text = _pem.sub(COVERED, text)
+        text = _pem.sub(COVERED, self._without_known(text))
         text = _unit.sub(lambda m: m[1] + COVERED, text)
         text = _assigned.sub(lambda m: m[1] + _quoted(m[2]), text)
         text = _scheme.sub(lambda m: f"{m[1]} {COVERED}", text)
         text = _userinfo.sub(f"{COVERED}@", _jwt.sub(COVERED, text))
         text = _sha.sub(lambda m: f"{m[1] or ''}{m[2]}…", text)
         return "\n".join(sentence(line, self._names) for line in text.split("\n"))
+
+    def _without_known(self, text: str) -> str:
+        """Where values overlap, all of what they cover is covered."""
+        parts, done, begin, end = [], 0, 0, 0
+        for last, length in sorted(self._known.iter(text), key=lambda found: found[0] - found[1]) if len(self._known) else ():
+            start = last + 1 - length
+            if start > end:
+                parts += [text[done:begin], COVERED] if end else []
+                done, begin = end, start
+            begin, end = (start if not end else begin), max(end, last + 1)
+        parts += [text[done:begin], COVERED] if end else []
+        return "".join((*parts, text[end:]))
 
     def yaml(self, text: str) -> str:
         """A file of the configuration as it is written, without its comments and notes about people: they may say anything."""

@@ -7,7 +7,6 @@ from typing import Final
 
 from gateway.config.expand import read_small
 from gateway.config.named import Named
-from gateway.config.resolved import Key, Resolved
 from gateway.config.revisions import Damaged, Revisions
 
 REVISIONS: Final = 10
@@ -45,14 +44,6 @@ def _of_revisions(data_dir: Path) -> Iterator[str]:
             revision = revisions.get(number)
         except (Damaged, OSError):
             continue
-        yield from of_resolved(revision.resolved, revision.keys)
-
-
-def of_resolved(resolved: Resolved, keys: list[Key]) -> Iterator[str]:
-    """Credentials, values of headers, digests of keys."""
-    for channel in resolved.channels.values():
-        yield channel.credential or ""
-        yield from channel.headers.values()
-    for key in keys:
-        yield key.digest.hex()
-        yield key.previous.hex()
+        for channel in revision.resolved.channels.values():
+            yield channel.credential or ""
+            yield from channel.headers.values()

@@ -1,5 +1,6 @@
 """What the checks look at, gathered once: the configuration, the gateway that runs, its user, and what a child found outside."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -63,7 +64,8 @@ class Case:
 
     @property
     def path(self) -> Path:
-        return self.session.config
+        """The main file, absolute."""
+        return self.session.config.absolute()
 
     @property
     def blind(self) -> bool:
@@ -104,8 +106,9 @@ class Case:
             gateway_command("examine"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ}
         )
         assert self._child.stdin is not None
-        self._child.stdin.write(msgspec.msgpack.encode(self.config))
-        self._child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # what it has not read it cannot answer, which is said then
+            self._child.stdin.write(msgspec.msgpack.encode(self.config))
+            self._child.stdin.close()
         self._child.stdin = None
 
     def end(self) -> None:
