@@ -251,6 +251,7 @@ def test_it_comes_back_and_what_was_there_stays(backup, config, tmp_path):
     ran = ctl("restore", backup)
     assert ran.code == 2 and "--yes" in ran.err and config.read_text() == "version: 1\n"
     (config.parent / "gpu.key").unlink()
+    (tmp_path / ".data.killed.restoring").mkdir()
     ran = ctl("restore", backup, "--yes")
     assert ran.code == 0, ran.err
     assert config.read_text() == before and (config.parent / "keys.yaml").exists() and (data / "audit.log").read_text() == "x"
