@@ -72,6 +72,11 @@ async def test_nothing_secret_is_in_it(full: Rig, tmp_path: Path) -> None:
     await rig.chat("model-canary-1", "prompt-canary-4")
     await rig.chat("qwen", "x", key="sk-canary-0123456789abcdef")
     await eventually(lambda: len(rig.records()) >= 3)
+
+    async def counted() -> bool:
+        return "gateway_requests_total{" in await rig.metrics()
+
+    await eventually(counted)
     log.write_text(LOG + rig.log())
     rig.path.write_text("# comment-canary\n" + rig.path.read_text())
     hashes = [hashlib.sha256(text).hexdigest() for text in (KEY.encode(), b"hash-canary")]
