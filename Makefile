@@ -23,7 +23,7 @@ UV_VERSION := 0.13.9
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --only-binary :all: \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header $(if $(filter 1,$(UPGRADE)),--upgrade)
 
-.PHONY: help demo test test-hard test-vllm lint types bench vocabularies binary packages package-test lock clean
+.PHONY: help demo test test-hard test-vllm lint types bench man vocabularies binary packages package-test lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ types: $(STAMP) ## mypy, strict
 
 bench: $(STAMP) ## measure what a request and a chunk cost, against the engine alone
 	$(BIN)/python bench/run.py $(ARGS)
+
+man: $(STAMP) ## man pages and completion scripts, from the commands themselves, into build/
+	$(BIN)/python -m gatewayctl.manual build
 
 vocabularies: $(STAMP) ## fetch the bundled tokenizers' vocabularies, unless they are there (8 MB, once)
 	$(BIN)/python packaging/vocabularies.py

@@ -48,7 +48,7 @@ ALL = {ctx.command_path: ctx for ctx in contexts(app.root())}
 
 def test_the_list_is_the_one_of_the_issue():
     nouns = "serve init demo simulate status reload config keys channels models routes limits requests health version completion"
-    nouns += " freeze unfreeze audit tenants prices alerts"
+    nouns += " freeze unfreeze audit tenants prices alerts doctor support-bundle backup restore"
     assert sorted(app.COMMANDS) == sorted(nouns.split())
 
 
@@ -218,7 +218,7 @@ def test_completion_completes_commands_and_options():
         number = str(len(words.split(" ")) - 1)
         return ctl(_GATEWAYCTL_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=number).out.split()
 
-    assert complete("gatewayctl re") == ["reload", "requests"]
+    assert complete("gatewayctl re") == ["reload", "requests", "restore"]
     assert complete("gatewayctl keys c") == ["create"]
     assert "--tenant" in complete("gatewayctl keys create --t")
     assert complete("gatewayctl simulate ") == ["vllm", "sglang", "mindie"]

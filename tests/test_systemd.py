@@ -2,14 +2,18 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.log.systemd import Systemd
+from gatewayctl.app import load
+from tests.fixtures.cli import ROOT
 from tests.harness import Rig, eventually
 
 
@@ -114,3 +118,33 @@ def test_who_is_watched_and_how_often(monkeypatch: pytest.MonkeyPatch, usec: str
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", pid)
     assert Systemd().watchdog_every == every
+
+
+# -- the units ---------------------------------------------------------------------------------------------------------
+
+SYSTEMD = ROOT / "systemd"
+UNITS = ["gateway-backup.service", "gateway-backup.timer"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_has_nothing_to_complain_about(name: str, tmp_path: Path) -> None:
+    for unit in UNITS:  # as if it were installed
+        (tmp_path / unit).write_text((SYSTEMD / unit).read_text().replace("/usr/bin/gatewayctl", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", str(tmp_path / name)], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+def test_the_backup_may_do_little() -> None:
+    argv = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(SYSTEMD / "gateway-backup.service")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout[-200:]
+
+
+def test_what_units_start_is_a_command_line_that_there_is() -> None:
+    for file in SYSTEMD.glob("*.service"):
+        for line in re.findall(r"^Exec\w+=/usr/bin/gatewayctl (.*)$", file.read_text(), re.M):
+            noun, *words = line.split()
+            known = {option for parameter in load(noun).params for option in parameter.opts}
+            assert all(word in known for word in words if word.startswith("--")), f"{file.name}: {line}"

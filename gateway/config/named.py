@@ -11,11 +11,12 @@ from gateway.config.check import Facts, check
 from gateway.config.expand import read_small
 from gateway.config.load import validated
 from gateway.config.read import Reading
-from gateway.config.redact import NOBODY, covered
+from gateway.config.redact import NOBODY
 from gateway.config.schema import Config
 
 Kind = Literal["yaml", "secret", "other"]
-"""`secret`: a file of `${file:…}`, or one that holds a private key. `other`: certificates, tokenizers, lists of endpoints."""
+"""`yaml`: the main file and what it includes, read or not. `secret`: a file of `${file:…}`, or one that holds a private key.
+`other`: certificates, tokenizers, lists of endpoints."""
 _environment: Final = re.compile(r"(?<!\$)\$\{env:([A-Za-z_][A-Za-z0-9_]*)")
 _no_comment: Final = re.compile(r"(?:^|\s)#.*")
 
@@ -23,7 +24,7 @@ _no_comment: Final = re.compile(r"(?:^|\s)#.*")
 @dataclass(frozen=True)
 class Named:
     """files: by path, as they are named. texts: of the YAML files. literal: YAML files with a secret in plain text. variables: those of
-    `${env:…}`. secrets: values that nothing may show. data_dir: "" when it is not said."""
+    `${env:…}`. secrets: values that nothing may show. names: see `redact.covered`."""
 
     files: dict[Path, Kind]
     texts: dict[str, str] = field(repr=False)
@@ -47,16 +48,15 @@ def named(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None
     others = [*map(Path, sorted(facts.files)), *_lists(config, reading.path.parent)]
     for file in others:
         found.setdefault(file, "secret" if _holds_a_key(file) else "other")
-    for file in reading.watch:
+    for file in reading.watch:  # what is no folder and no reference is an include that could not be read
         if file not in found and os.path.realpath(file) not in yaml and not file.is_dir():
-            found[file] = "secret"
-    names = reading.marks.known()
-    literal = tuple(Path(file) for file, text in texts.items() if (lines := _without_hashes(text)) != covered(lines, names))
-    variables = dict.fromkeys(
-        name for text in texts.values() for line in text.splitlines() for name in _environment.findall(_no_comment.sub("", line))
-    )
+            found[file] = "secret" if file in reading.referred else "yaml"
+    written = reading.marks.secrets - set(reading.expanded) - {""}
+    literal = tuple(Path(file) for file, text in texts.items() if any(secret in text for secret in written))
+    lines_of_all = (_no_comment.sub("", line) for text in texts.values() for line in text.splitlines())
+    variables = dict.fromkeys(name for line in lines_of_all for name in _environment.findall(line))
     secrets = frozenset(secret for secret in reading.marks.secrets if secret)
-    return Named(found, dict(texts), literal, tuple(variables), secrets, names)
+    return Named(found, dict(texts), literal, tuple(variables), secrets, reading.marks.known())
 
 
 def _lists(config: Config | None, folder: Path) -> list[Path]:
@@ -70,8 +70,3 @@ def _holds_a_key(file: Path) -> bool:
         return b"PRIVATE KEY-----" in read_small(file)
     except OSError:
         return False
-
-
-def _without_hashes(text: str) -> list[str]:
-    """A key's hash is covered where lines are shown, and no secret that anybody could use."""
-    return [re.sub(r"sha256:[0-9a-fA-F]+", "", line) for line in text.splitlines() if not re.search(r"\bhash\b", line)]

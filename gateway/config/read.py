@@ -42,6 +42,8 @@ class Reading:
         self.mistakes: list[Mistake] = []
         self.broken = False
         self.watch: dict[Path, None] = {path: None}
+        self.referred: dict[Path, None] = {}
+        """Files of `${file:…}`; they are in `watch` too."""
         self.expanded: list[str] = []
         self._size = 0
         self._seen: set[str] = set()
@@ -241,7 +243,7 @@ class Reading:
         if names_file and text.startswith("${file:") and text.endswith("}") and text.count("${") == 1:
             return os.path.normpath(folder / text[7:-1])
         try:
-            value = expand(text, self.environ, folder, lambda path: self.watch.setdefault(path))
+            value = expand(text, self.environ, folder, self._refer)
         except ExpandError as error:
             raw = self.marks.files[node.start_mark.name][node.start_mark.index : node.end_mark.index]
             skip = max(0, raw.find(text[error.at : error.at + 8])) if "\n" not in raw else 0
@@ -251,6 +253,9 @@ class Reading:
         self.expanded.append(value)
         self.marks.secrets.add(value)
         return os.path.normpath(folder / value) if names_file and value else Expanded(value)
+
+    def _refer(self, path: Path) -> None:
+        self.watch[path] = self.referred[path] = None
 
 
 def _is_ours(node: yaml.MappingNode) -> bool:

@@ -33,17 +33,17 @@ def _table(prefix: str, title: str) -> str:
 
 
 def _code(value: Any) -> str:
-    """A value as YAML in one line."""
     if value is None:
         return ""
-    return f"`{_flow(value)}`".replace("|", "\\|")
+    return f"`{flow(value)}`".replace("|", "\\|")
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """A value as YAML in one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {_flow(item)}" for name, item in value.items()) + "}"
+        return "{" + ", ".join(f"{name}: {flow(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
+        return "[" + ", ".join(flow(item) for item in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str) and any(sign in value for sign in ":*${}[],#"):

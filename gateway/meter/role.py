@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,16 @@ from gateway.meter.records import Records
 
 
 def main(argv: Sequence[str]) -> int:
-    """One record a line, the oldest first. Errors: OSError, when the folder cannot be read."""
+    """One record a line, the oldest first. 1 when the folder cannot be read."""
     parser = argparse.ArgumentParser(prog="gateway records")
     parser.add_argument("journal", type=Path)
     parser.add_argument("number", type=int)
     options = parser.parse_args(argv)
-    for record in Records(options.journal).newest(options.number):
+    try:
+        found = Records(options.journal).newest(options.number)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    for record in found:
         print(json.dumps(record, ensure_ascii=False))
     return 0

@@ -41,6 +41,8 @@ def _ready(path: Path, manifest: Manifest, data_dir: Path) -> Iterator[list[Pair
     pairs: list[Pair] = []
     try:
         data_dir.parent.mkdir(parents=True, exist_ok=True)
+        for left in data_dir.parent.glob(f".{data_dir.name}.*.restoring"):  # by one that was killed; we hold the lock
+            shutil.rmtree(left, ignore_errors=True)
         ready = Path(tempfile.mkdtemp(prefix=f".{data_dir.name}.", suffix=".restoring", dir=data_dir.parent))
         pairs.append((ready, data_dir))
         unpack(path, DATA, ready)

@@ -1,16 +1,19 @@
 """`gatewayctl restore`: brings a backup back, in its place or below another folder. Changes nothing before every byte is verified."""
 
-import json
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gatewayctl import show
 from gatewayctl.command import alone, command
-from gatewayctl.session import Session
+from gatewayctl.session import DEFAULT_CONFIG, Session
 from gatewayctl.trouble import USAGE, Trouble
 from gatewayctl.words import moment, plural
+
+if TYPE_CHECKING:
+    from gatewayctl.backup.restoring import Restored
 
 app = alone()
 
@@ -55,7 +58,10 @@ def restore(
         return
     if into is None:
         session.confirm(f"{head}. Put it in place of {manifest.data_dir} and of the files of {manifest.config}?", yes)
-    done = below(file, manifest, into) if into is not None else in_place(file, manifest)
+    _tell(session, below(file, manifest, into) if into is not None else in_place(file, manifest))
+
+
+def _tell(session: Session, done: "Restored") -> None:
     if session.machine:
         before = [str(path) for path in done.before]
         show.data(session, {"config": str(done.config), "data_dir": str(done.data_dir), "before": before, "missing": done.missing})
@@ -65,5 +71,5 @@ def restore(
         session.say(f"what was there: {path}")
     for needed in done.missing:
         session.warn(f"not in the backup, and needed: {needed}")
-    where = "" if into is None and str(done.config) == "/etc/gateway/gateway.yaml" else f" --config {json.dumps(str(done.config))}"
-    session.say(f"Next: gatewayctl config check{where}, then start the gateway")
+    option = "" if str(done.config) == DEFAULT_CONFIG else f" --config {shlex.quote(str(done.config))}"
+    session.say(f"Next: gatewayctl config check{option}, then start the gateway")

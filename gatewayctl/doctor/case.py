@@ -1,5 +1,6 @@
 """What the checks look at, gathered once: the configuration, the gateway that runs, its user, and what a child found outside."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -63,7 +64,13 @@ class Case:
 
     @property
     def path(self) -> Path:
-        return self.session.config
+        """The main file, absolute."""
+        return self.session.config.absolute()
+
+    @property
+    def blind(self) -> bool:
+        """Whether we may not even read the main file, and so do not know where anything is."""
+        return self.config is None and self.status is None and not os.access(self.path, os.R_OK) and _there(self.path)
 
     @property
     def pids(self) -> set[int]:
@@ -88,7 +95,7 @@ class Case:
             return None
         try:
             return self.session.client().get(path, QUICK)
-        except Trouble:
+        except (Trouble, ConfigError):
             return None
 
     def begin(self) -> None:
@@ -99,8 +106,9 @@ class Case:
             gateway_command("examine"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ}
         )
         assert self._child.stdin is not None
-        self._child.stdin.write(msgspec.msgpack.encode(self.config))
-        self._child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # what it has not read it cannot answer, which is said then
+            self._child.stdin.write(msgspec.msgpack.encode(self.config))
+            self._child.stdin.close()
         self._child.stdin = None
 
     def end(self) -> None:
@@ -120,6 +128,13 @@ class Case:
         except (subprocess.TimeoutExpired, ValueError) as error:
             raise Trouble("engines and names could not be looked at: the program that does so failed") from error
         return found
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def _fall_back(case: Case) -> None:

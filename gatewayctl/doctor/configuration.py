@@ -1,11 +1,14 @@
 """Do the files load, and are they what is served?"""
 
-from gateway.config.report import place
+import os
+
+from gateway.config.report import Mistake, place
 from gatewayctl.doctor.case import Case
 from gatewayctl.doctor.finding import Finding, Findings, note, ok, wrong
 from gatewayctl.words import ago, plural
 
 SHOWN = 3
+DENIED = "permission denied"
 
 
 def look(case: Case) -> Findings:
@@ -33,15 +36,15 @@ def _files(case: Case) -> Findings:
         if not case.config.models:
             yield note("no model is configured, so callers get 404 for each", str(case.path), "gatewayctl config explain models")
         return
-    yield from map(_mistake, case.mistakes[:SHOWN])
+    yield from (_mistake(case, mistake) for mistake in case.mistakes[:SHOWN])
     if (more := len(case.mistakes) - SHOWN) > 0:
         yield wrong(f"{plural(more, 'further mistake')} in the configuration", str(case.path), "gatewayctl config check")
     if case.config is not None:
         yield note(f"everything below is about {case.loaded_from}, which was served last", str(case.data_dir / "revisions"))
 
 
-def _mistake(mistake: object) -> Finding:
-    message, hint = getattr(mistake, "message", ""), getattr(mistake, "hint", None)
-    path = getattr(mistake, "path", "")
-    where = place(mistake)  # type: ignore[arg-type]
-    return wrong(f"{message}{f' in {path}' if path else ''}", where, hint or "gatewayctl config check")
+def _mistake(case: Case, mistake: Mistake) -> Finding:
+    said = f"{mistake.message}{f' in {mistake.path}' if mistake.path else ''}"
+    if mistake.message.endswith(DENIED) and (case.blind or case.user.uid != os.geteuid()):  # what the service may, only root can say
+        return note(f"{said}: you may not read it", place(mistake), "sudo gatewayctl doctor")
+    return wrong(said, place(mistake), mistake.hint or "gatewayctl config check")

@@ -14,10 +14,11 @@ SHOWN: Final = 4
 def look(case: Case) -> Findings:
     for one in case.outside["registries"]:
         where, took = f"registries.{one['name']}", f"{one['ms']:.0f} ms"
+        why = one["why"] if one["asked"] in one["why"] else f"{one['asked']}: {one['why']}"
         if one["why"] and not one["endpoints"]:
-            yield wrong(f"{one['asked']}: {one['why']}", where, f"gatewayctl config explain {where}")
+            yield wrong(why, where, _ask(one["asked"]))
         elif one["why"]:
-            yield note(f"{one['asked']}: {one['why']}; {plural(one['endpoints'], 'endpoint')}", where, "gatewayctl channels list")
+            yield note(f"{why}; {plural(one['endpoints'], 'endpoint')}", where, _ask(one["asked"]))
         else:
             yield ok(f"{one['asked']}: {plural(one['endpoints'], 'endpoint')}, {took}", where)
     for one in case.outside["names"]:
@@ -28,3 +29,10 @@ def look(case: Case) -> Findings:
             yield note(f"{said}, after {one['ms']:.0f} ms", "channels", "cat /etc/resolv.conf: does its first server answer?")
         else:
             yield ok(f"{said}, {one['ms']:.0f} ms", "channels")
+
+
+def _ask(asked: str) -> str:
+    """How a person asks the same."""
+    if asked.startswith("/"):
+        return f"cat {asked}"
+    return f"dig {asked}" if asked.endswith(" SRV") else f"getent ahosts {asked}"

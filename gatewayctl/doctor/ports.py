@@ -111,7 +111,7 @@ def holders_of(inodes: set[int]) -> dict[int, str]:
     wanted, found = {f"socket:[{inode}]" for inode in inodes}, {}
     for pid in (name for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
-            if any(_target(fd.path) in wanted for fd in os.scandir(f"/proc/{pid}/fd")):
+            if any(_target(f"/proc/{pid}/fd/{fd}") in wanted for fd in os.listdir(f"/proc/{pid}/fd")):
                 found[int(pid)] = Path(f"/proc/{pid}/comm").read_text().strip()
     return found
 

@@ -10,18 +10,25 @@ from gatewayctl.session import Session
 from gatewayctl.trouble import Trouble
 
 OUTSIDE = ("names", "engines")
+PLACES = ("files", "disk", "leftovers")
+"""Families that are about places which the main file names."""
 
 
 def rounds(session: Session, only: Iterable[str] = ()) -> list[Finding]:
     """Everything that is found, in the order of the families. only: these families; none = all."""
-    wanted = [name for name in FAMILIES if not only or name in only]
     case = Case.of(session)
     try:
-        if set(wanted) & set(OUTSIDE):
+        if not only or set(only) & set(OUTSIDE):
             case.begin()
-        return [dataclasses.replace(one, check=name) for name in wanted for one in _family(name, case)]
+        return findings(case, only)
     finally:
         case.end()
+
+
+def findings(case: Case, only: Iterable[str] = ()) -> list[Finding]:
+    """The same about a case that has begun, if it is to look outside."""
+    wanted = [name for name in FAMILIES if (not only or name in only) and not (case.blind and name in PLACES)]
+    return [dataclasses.replace(one, check=name) for name in wanted for one in _family(name, case)]
 
 
 def _family(name: str, case: Case) -> Iterator[Finding]:
