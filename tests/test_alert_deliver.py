@@ -65,6 +65,7 @@ async def ears() -> AsyncIterator[Ears]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliver, "GATHER", 0.05)
+    monkeypatch.setattr(deliver, "APART", 0.3)
 
 
 def hook(ears: Ears, name: str = "ops") -> Sink:
@@ -90,6 +91,17 @@ async def test_fifty_endpoints_are_one_message(ears):
         assert body["title"] == "[gw-a] FIRING 50: endpoint_down" and body["type"] == "failure"
         assert body["message"].count("\n") == 12 and body["message"].endswith("… and 38 more: gatewayctl alerts list")
         assert delivery.counts["ops", "ok"] == 1
+
+
+async def test_messages_are_apart_and_what_comes_meanwhile_joins(ears):
+    async with delivering(hook(ears)) as delivery:
+        delivery.tell([notice(0)], NOW)
+        await eventually(lambda: not delivery.waiting())
+        for number in range(1, 6):
+            delivery.tell([notice(number)], NOW)
+            await asyncio.sleep(0.04)
+        await eventually(lambda: not delivery.waiting())
+        assert ["FIRING 1" in body["title"] for body in ears.bodies()] == [True, False] and "FIRING 5" in ears.bodies()[1]["title"]
 
 
 async def test_the_log_always_has_a_line_whatever_sinks_there_are(caplog):

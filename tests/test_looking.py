@@ -126,7 +126,7 @@ def test_ends_of_certificates(tmp_path):
 
 
 async def test_endpoints_as_rules_see_them(control):
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"channel": "gpu", "endpoint": "https://h:1", "state": "up", "why": "not looked at yet", "drained": None, "tls": None},
         {"channel": "gpu", "endpoint": "https://h:2", "state": "down", "why": "x", "drained": {"by": "ann"},
          "tls": {"not_after": "2027-01-15T08:00:00+00:00"}},
