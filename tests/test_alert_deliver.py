@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from json import loads
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -267,3 +269,68 @@ def test_lines():
         "FIRING critical endpoint_down channel=gpu endpoint=http://h:1: down: connection refused (since 2027-01-15 08:00 UTC)\n"
         "RESOLVED critical endpoint_down channel=gpu endpoint=http://h:2: down: connection refused (after 5 min)"
     )
+
+
+# -- services --------------------------------------------------------------------------------------------------------------
+
+
+class Post:
+    """In place of requests' sessions: what was sent, and an answer that each service takes for a yes."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+
+    def request(self, method: str, url: str, data: Any = None, json: Any = None, **more: Any) -> Any:
+        self.sent.append((url, str(data or json)))
+        body = b"ok" if "slack" in url else b'{"errcode": 0, "code": 0, "StatusCode": 0, "ok": true}'
+        return SimpleNamespace(status_code=200, content=body, text=body.decode(), headers={}, json=lambda: loads(body))
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("dingtalk://SECabcdef0123456789@0123456789abcdef0123456789abcdef", "oapi.dingtalk.com"),
+        ("feishu://0123456789abcdef0123456789abcdef", "open.feishu.cn"),
+        ("wecombot://0123456789abcdef0123456789abcdef", "qyapi.weixin.qq.com"),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#alerts", "hooks.slack.com"),
+    ],
+)
+def test_chat_services_get_the_whole_message(url, host, monkeypatch):
+    post = Post()
+    monkeypatch.setattr("requests.sessions.Session.request", lambda session, *given, **more: post.request(*given, **more))
+    assert service.notify(Sink(name="ops", url=url), message("gw-a", [notice(1), notice(2, what="resolved", resolved=NOW)])) == ""
+    ((where, sent),) = post.sent
+    assert where.startswith(f"https://{host}/")
+    for said in ("[gw-a] FIRING 1, RESOLVED 1: endpoint_down", "connection refused", "RESOLVED critical endpoint_down"):
+        assert said in sent
+    assert "github" not in sent, "no pictures from elsewhere"
+
+
+async def test_mail_arrives():
+    heard: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail\r\n")
+        data = False
+        while line := await reader.readline():
+            heard.append(line.decode())
+            word = line[:4].upper().strip()
+            if data:
+                if line == b".\r\n":
+                    data = False
+                    writer.write(b"250 ok\r\n")
+            elif word == b"DATA":
+                data = True
+                writer.write(b"354 go on\r\n")
+            else:
+                writer.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    sink = Sink(name="mail", url=f"mailto://127.0.0.1:{port}?from=gateway@example.com&to=ops@example.com&format=text")
+    async with delivering(sink) as delivery:
+        assert await delivery.send_now("mail", notice()) == ""
+    server.close()
+    text = "".join(heard)
+    assert "RCPT TO:<ops@example.com>" in text.upper().replace("OPS@EXAMPLE.COM", "ops@example.com") and "Subject:" in text
