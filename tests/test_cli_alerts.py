@@ -20,13 +20,16 @@ def alert(state: str, rule: str = "endpoint_down", **more: Any) -> dict[str, Any
 
 
 SILENCE = {"id": "a1b2c3", "labels": {"channel": "g*"}, "since": 1.0, "until": 1e9, "by": "ann (uid 1)", "comment": "known", "covers": 1}
-FOUND = {
-    "alerts": [alert("resolved", "disk"), alert("pending", "ledger"), alert("firing", "ttft", silenced="a1b2c3"), alert("firing")],
-    "silences": [SILENCE],
-    "sinks": [{"name": "ops", "kind": "apprise", "waiting": 2, "trouble": "no answer", "ok": 1, "failed": 2, "given_up": 0}],
-    "rules": [{"name": "usage_anomaly", "sure": False}],
-    "unwritten": "the disk is full",
-}
+
+
+def everything() -> dict[str, Any]:
+    return {
+        "alerts": [alert("resolved", "disk"), alert("pending", "ledger"), alert("firing", "ttft", silenced="a1b2c3"), alert("firing")],
+        "silences": [SILENCE],
+        "sinks": [{"name": "ops", "kind": "apprise", "waiting": 2, "trouble": "no answer", "ok": 1, "failed": 2, "given_up": 0}],
+        "rules": [{"name": "usage_anomaly", "sure": False}],
+        "unwritten": "the disk is full",
+    }
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ async def test_nothing_fires(desk, inside):
 
 
 async def test_what_fires_comes_first_and_what_is_wrong_is_said(desk, inside):
-    desk.alerting = FOUND
+    desk.alerting = everything()
     code, out, err = await inside("alerts", "list")
     lines = [line.split() for line in out.splitlines()]
     assert code == 0 and [line[0] for line in lines[1:5]] == ["firing", "silenced", "pending", "resolved"]
@@ -58,7 +61,7 @@ async def test_what_fires_comes_first_and_what_is_wrong_is_said(desk, inside):
 
 
 async def test_only_what_fires(desk, inside):
-    desk.alerting = FOUND
+    desk.alerting = everything()
     _, out, _ = await inside("alerts", "list", "--firing")
     assert "endpoint_down" in out and "ttft" not in out and "a1b2c3" not in out
     _, out, _ = await inside("alerts", "list", "--firing", "-o", "csv")
@@ -66,10 +69,14 @@ async def test_only_what_fires(desk, inside):
 
 
 async def test_json_has_everything(desk, inside):
-    desk.alerting = FOUND
+    desk.alerting = everything()
     _, out, _ = await inside("alerts", "-o", "json")
     found = json.loads(out)
-    assert found["rules"] == FOUND["rules"] and found["sinks"] == FOUND["sinks"] and found["alerts"][0]["rule"] == "endpoint_down"
+    assert (
+        found["rules"] == everything()["rules"]
+        and found["sinks"] == everything()["sinks"]
+        and found["alerts"][0]["rule"] == "endpoint_down"
+    )
 
 
 @pytest.mark.parametrize(
