@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -191,7 +192,10 @@ def _pairs(labels: dict[str, str]) -> str:
 
 
 def _told_silence(silence: dict[str, Any] | None) -> dict[str, Any] | None:
-    return silence and {word: silence.get(word, "") for word in ("id", "labels", "until", "comment")}
+    if silence is None:
+        return None
+    until = datetime.fromtimestamp(silence["until"], UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {"silence": silence["id"], "labels": _pairs(silence["labels"]), "until": until, "comment": silence.get("comment", "")}
 
 
 def _deaf(slots: list[int]) -> str:

@@ -31,7 +31,6 @@ SETTLED: Final = 15.0
 SLOW: Final = {
     "key_expiry": 60.0,
     "certificate_expiry": 60.0,
-    "budget": 30.0,
     "unpriced": 60.0,
     "usage_anomaly": 300.0,
     "cost_anomaly": 300.0,
@@ -56,6 +55,7 @@ class Alerting:
         self._judged: dict[Rule, tuple[float, Found]] = {}
         self._started = time.monotonic()
         self._wake = asyncio.Event()
+        self._saving = asyncio.Lock()
         self.unwritten = ""
         """Why what is known of alerts is not on the disk; "" = it is."""
 
@@ -114,6 +114,11 @@ class Alerting:
         self._wake.set()
 
     async def _save(self) -> None:
+        """Writes down what is now; one at a time, so that nothing older comes last."""
+        async with self._saving:
+            await self._write()
+
+    async def _write(self) -> None:
         board = self._board
         board.changed = False
         data = file.encoded(list(board.alerts.values()), list(board.silences.values()), [*self._left, *self._delivery.waiting()])

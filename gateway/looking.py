@@ -24,7 +24,7 @@ from gateway.referee.referee import Referee
 from gateway.rollout import Rollout
 
 CERTIFICATES_EVERY: Final = 600.0
-BUDGETS_EVERY: Final = 30.0
+BUDGETS_EVERY: Final = 10.0
 FILES_EVERY: Final = 30.0
 CHAIN_MOST: Final = 5
 """Certificates in a file; one with more is a bundle of the world's CAs, whose ends are not ours to watch."""

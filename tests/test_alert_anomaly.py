@@ -2,14 +2,17 @@
 
 import random
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.alert.anomaly import DAY, SENSITIVITIES, WEEK, Baseline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-import anomalies
+anomalies: Any = import_module("anomalies")
 
 END = 10 * WEEK + 2 * DAY + 12
 """A Wednesday, noon."""
@@ -31,7 +34,7 @@ def made(until: int = END, noise: float = 0.1, **changed: float) -> list[float |
     return hours
 
 
-def judged(hours: list[float | None], sensitivity: str = "normal", *, least: float = 100.0, whole: bool = True) -> str:
+def judged(hours: Sequence[float | None], sensitivity: str = "normal", *, least: float = 100.0, whole: bool = True) -> str:
     verdict = Baseline(hours, least).judge(len(hours) - 1, sensitivity, whole=whole)
     return verdict.kind if verdict else ""
 
@@ -64,7 +67,7 @@ def test_less_than_two_weeks_say_nothing():
 
 
 def test_small_figures_are_no_anomaly_however_large_the_factor():
-    hours = [1.0 if value else 0.0 for value in made()]
+    hours: list[float | None] = [1.0 if value else 0.0 for value in made()]
     hours[-1] = 50.0
     assert judged(hours, least=1000.0) == ""
 
@@ -80,7 +83,7 @@ def test_missing_hours_are_no_drop_and_do_no_harm():
         hours[at] = None
     assert judged(hours) == "spike"
     assert judged([*hours[:-1], None]) == ""
-    assert judged([None] * END) == "" and judged([0.0] * END) == "" and judged([0.0] * 4 * WEEK + [5.0]) == ""
+    assert judged([None] * END) == "" and judged([0.0] * END) == "" and judged([*[0.0] * 4 * WEEK, 5.0]) == ""
 
 
 def test_of_an_hour_that_goes_on_only_a_spike_can_be_told():
@@ -89,12 +92,12 @@ def test_of_an_hour_that_goes_on_only_a_spike_can_be_told():
 
 def test_an_outage_in_a_working_day_is_a_drop_and_a_holiday_is_none():
     assert judged(made(h0=0.01, h1=0.01)) == "drop"
-    holiday = made(**{f"h{back}": 0.1 for back in range(5)})
+    holiday = made(h0=0.1, h1=0.1, h2=0.1, h3=0.1, h4=0.1)
     assert judged(holiday) == "", "it has been like a Sunday since it began"
 
 
 def test_growth_is_no_anomaly():
-    hours = [value and value * 1.15 ** (at / WEEK) for at, value in enumerate(made())]
+    hours: list[float | None] = [value and value * 1.15 ** (at / WEEK) for at, value in enumerate(made())]
     assert judged(hours) == "" and judged([*hours[:-1], (hours[-1] or 0) * 5]) == "spike"
 
 

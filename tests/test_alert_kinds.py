@@ -145,6 +145,12 @@ def test_slower_than_an_objective(objective, slow):
 R, F, B = ("requests", "m", "c"), ("failed", "m", "c"), ("first", "m", "c", "0.5")
 
 
+def known(windows: Windows, now: float, seconds: float) -> Counted:
+    found = windows.counted(now, seconds)
+    assert found is not None
+    return found
+
+
 def test_windows_say_how_much_was_counted():
     windows = Windows()
     assert windows.counted(0, 60) is None
@@ -152,7 +158,7 @@ def test_windows_say_how_much_was_counted():
         windows.add(now, {R: 100.0 + now, F: now / 10, B: float(now), ("lost",): 0.0}, 60)
     found = windows.counted(120, 60)
     assert found == Counted(True, {("m", "c"): 60.0}, {("m", "c"): 6.0}, {("m", "c"): {0.5: 60.0}}, 0.0)
-    assert windows.counted(120, 30).requests == {("m", "c"): 30.0}
+    assert known(windows, 120, 30).requests == {("m", "c"): 30.0}
     assert len(windows._times) <= 8, "what nobody asks for is forgotten"
 
 
@@ -161,7 +167,7 @@ def test_at_first_nothing_was_counted_and_it_is_not_complete():
     windows.add(0, {R: 1e6}, 60)
     assert windows.counted(0, 60) == Counted(complete=False)
     windows.add(30, {R: 1e6 + 5}, 60)
-    found = windows.counted(30, 60)
+    found = known(windows, 30, 60)
     assert not found.complete and found.requests == {("m", "c"): 5.0}
 
 
@@ -169,7 +175,7 @@ def test_a_counter_that_begins_anew_counts_from_nothing():
     windows = Windows()
     windows.add(0, {R: 1000.0}, 60)
     windows.add(10, {R: 7.0}, 60)
-    assert windows.counted(10, 60).requests == {("m", "c"): 7.0}
+    assert known(windows, 10, 60).requests == {("m", "c"): 7.0}
 
 
 def test_looks_are_no_more_often_than_needed():
@@ -177,3 +183,10 @@ def test_looks_are_no_more_often_than_needed():
     assert windows.due(0, 300)
     windows.add(0, {}, 300)
     assert not windows.due(9, 300) and windows.due(10, 300) and not windows.due(100, 86400)
+
+
+def test_empty_buckets_are_there_too():
+    windows = Windows()
+    for now in (0, 60):
+        windows.add(now, {B: 5.0, ("first", "m", "c", "1.0"): float(now)}, 60)
+    assert known(windows, 60, 60).first == {("m", "c"): {0.5: 0.0, 1.0: 60.0}}

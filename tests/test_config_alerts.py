@@ -1,6 +1,7 @@
 """Alerts in the file: what they mean, each mistake where it is, and that nothing shows where messages go."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from gateway.config.report import render
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Resolved
 from gateway.config.resolved_alerts import DEFAULT_RULES, Alerts, Rule, Sink
+from gateway.config.service import understood
 from gateway.config.show import effective
 
 TOP = """\
@@ -216,6 +218,22 @@ def test_plain_addresses_are_no_secrets():
 def test_each_difference_is_said(before: str, after: str, said: list[str], tmp_path: Path) -> None:
     old, new = (resolved(tmp_path, written) for written in (before, after))
     assert [str(change) for change in diff((old, []), (new, []))] == said
+
+
+DOCS = (Path(__file__).parents[1] / "docs/alerts.md").read_text()
+
+
+def test_the_examples_in_the_docs_are_understood(tmp_path):
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS, re.S)
+    assert len(resolved(tmp_path, example).alerts.rules) == 5
+    sinks = DOCS[DOCS.index("## Sinks") :]
+    urls = [url for url in re.findall(r"`([a-z]+://[^`…]+)`", sinks[: sinks.index("## Silences")])]
+    assert len(urls) >= 7
+    for url in urls:
+        filled = url.replace("TOKEN", "0123456789abcdef" * 2).replace("KEY", "0123456789abcdef" * 2)
+        assert understood(filled), url
+    for kind in alert_kinds.DEFAULTS:
+        assert f"`{kind}`" in DOCS[: DOCS.index("## Rules")]
 
 
 def test_apprise_is_loaded_only_when_a_sink_needs_it(tmp_path):

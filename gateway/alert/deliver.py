@@ -21,6 +21,8 @@ log = logging.getLogger("gateway.alerts")
 
 GATHER: Final = 1.5
 """Seconds in which further notices join a message."""
+APART: Final = 10.0
+"""Seconds between two messages to people: endpoints that go down together are found down one after another."""
 PAUSES: Final = (2.0, 5.0, 15.0, 60.0, 120.0, 300.0, 600.0)
 """Seconds between attempts; after the last one a message is given up."""
 WAITING_MOST: Final = 500
@@ -46,6 +48,8 @@ class Line:
         self.task: asyncio.Task[None] | None = None
         self.trouble = ""
         """Why the last attempt failed; "" = it did not."""
+        self.last = float("-inf")
+        """When it was last told something (the loop's time)."""
 
 
 class Delivery:
@@ -146,13 +150,15 @@ class Delivery:
                 firing = [Notice(what="firing", alert=alert, again=True) for alert in self._firing(line.sink.name)]
                 if firing:
                     await self._attempt(line, firing)
-        await asyncio.sleep(GATHER)
+        apart = 0.0 if line.sink.alertmanager else line.last + APART - asyncio.get_running_loop().time()
+        await asyncio.sleep(max(GATHER, apart))
 
     async def _deliver(self, line: Line) -> None:
         for pause in (*self.pauses, None):
             batch = list(line.notices)
             said = await self._attempt(line, [one.notice for one in batch])
             if not said:
+                line.last = asyncio.get_running_loop().time()
                 self._done(line, batch)
                 return
             if pause is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from gateway.alert.anomaly import HOURS, Baseline, Verdict
+from gateway.alert.anomaly import HOURS, WEEK, Baseline, Verdict
 from gateway.alert.facts import Condition, Facts, Found, number, wanted
 from gateway.config.resolved_alerts import Rule
 
@@ -26,7 +26,10 @@ def odd(rule: Rule, facts: Facts, kind: str, least: float) -> Found:
 
 
 def _verdicts(hours: Sequence[float | None], sensitivity: str, least: float) -> Iterator[Verdict]:
-    baseline, last = Baseline(hours, least), len(hours) - 1
+    last = len(hours) - 1
+    if all((hours[at] or 0.0) < least for at in (last, *range(last - 1, -1, -WEEK)) if at >= 0):
+        return  # most keys do next to nothing: they are passed over quickly
+    baseline = Baseline(hours, least)
     for at, whole in ((last, False), (last - 1, True)):
         if at >= 0 and (verdict := baseline.judge(at, sensitivity, whole=whole)) is not None:
             yield verdict

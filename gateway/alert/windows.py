@@ -41,7 +41,7 @@ class Windows:
         for key, value in after.items():
             was = before.get(key, 0.0)
             grown = value - was if value >= was else value
-            if grown:
+            if grown or key[0] == "first":  # an empty bucket says where the next one begins
                 _put(found, key, grown)
         return found
 

@@ -16,7 +16,9 @@ def service(url: str) -> Any:
         log.propagate = False  # it says URLs; whoever sends looks at its records and covers them
         if not log.handlers:
             log.addHandler(logging.NullHandler())
-        asset = AppriseAsset(app_id="gateway", app_desc="AI gateway", async_mode=False, plugin_paths=[])
+        asset = AppriseAsset(
+            app_id="gateway", app_desc="AI gateway", app_url="", image_url_mask="", image_url_logo="", async_mode=False, plugin_paths=[]
+        )  # no pictures from elsewhere
         return Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
 
 

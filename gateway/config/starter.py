@@ -49,6 +49,9 @@ listeners:
 # sync: group writes records through to the disk: they then survive a power cut, not only a killed process.
 # journal: {{sync: group, on_failure: serve}}
 
+# What is worth a message, and to whom it goes (docs/alerts.md). Without this the most important things are lines in the log.
+# alerts: {{sinks: {{ops: "json://10.0.0.8:8080/hook"}}}}
+
 # Ways to reach engines. engine: vllm, sglang, mindie, openai (anything else that speaks its API), or auto.
 """
 _NO_CHANNEL: Final = """\
