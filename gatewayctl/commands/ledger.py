@@ -172,14 +172,14 @@ def export(
         raise Trouble("--since is after --until", code=USAGE)
     if form == "parquet" and to is None and sys.stdout.isatty():
         raise Trouble("Parquet is nothing for a terminal", "Say: --to FILE", USAGE)
-    pieces = _pieces(session, {**bounds, "format": form})
+    wanted = {**bounds, "format": form}
     if to is None:
-        for piece in pieces:
+        for piece in _pieces(session, wanted):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
     with _whole(to) as file:
-        for piece in pieces:
+        for piece in _pieces(session, wanted):
             file.write(piece)
     session.say(f"{to}: {size(to.stat().st_size)}")
 
