@@ -291,6 +291,7 @@ class Ledger:
             "duplicates": self.loaded.duplicates,
             "quarantined": facts.quarantined,
             "bytes": facts.bytes,
+            "unused": facts.unused,
             "memory": facts.memory,
             "repairs": self.repairs,
             "repaired": self.repaired,
