@@ -17,6 +17,8 @@ from gateway.ledger.store import DAMAGED, LOCKED, REFUSED, UNUSABLE, Kind, Rows,
 THREADS_MOST: Final = 4
 PER_THREAD: Final = 128 * 1024 * 1024
 """Bytes: reading lines takes 32 MiB of each thread."""
+CHECKPOINT: Final = "128MiB"
+"""Of changes: writing them into the file at each 16 MiB, as it comes, is half of what loading costs."""
 SHARE: Final = 0.75
 """Of the memory that DuckDB is told it may use: what its buffers hold beyond it, and its threads, take the rest."""
 READERS_PATIENCE: Final = 10.0
@@ -24,6 +26,8 @@ READERS_PATIENCE: Final = 10.0
 
 _LOCK: Final = ("Could not set lock",)
 _DAMAGE: Final = ("not a valid DuckDB", "Corrupt", "Could not read enough bytes", "replaying WAL", "checksum", "Failed to deserialize")
+_OTHERS: Final = (".parquet", ".ndjson")
+"""Files beside the database: that they are damaged says nothing of it."""
 _BROKEN: Final = ("database has been invalidated", "INTERNAL Error", "FATAL Error")
 
 
@@ -73,6 +77,7 @@ class Database:
             "memory_limit": f"{int(self._memory * SHARE) // 1024}KiB",
             "threads": max(1, min(THREADS_MOST, len(os.sched_getaffinity(0)), self._memory // PER_THREAD)),
             "temp_directory": str(self.scratch),
+            "checkpoint_threshold": CHECKPOINT,
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -204,6 +209,8 @@ def translated(reading: bool = False) -> Iterator[None]:
 def _kind(error: duckdb.Error, text: str, reading: bool) -> Kind:
     if any(sign in text for sign in _LOCK):
         return LOCKED
+    if any(other in text for other in _OTHERS):
+        return REFUSED
     if any(sign in text for sign in _DAMAGE) or isinstance(error, duckdb.SerializationException):
         return DAMAGED
     if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.IOException) or any(sign in text for sign in _BROKEN):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config.resolved import Ledger as Settings
+from gateway.failpoint import failpoint
 from gateway.ledger import bundles
 from gateway.ledger.store import REFUSED, Archive, Loaded, Source, Store, StoreFailure
 
@@ -102,7 +103,7 @@ class Ingest:
         if self._dirty and now - self._settled >= SETTLE_EVERY:
             self.settle()
         rest = waiting[len(batch) :]
-        return Step(loaded, len(rest), rest[0].path.stat().st_mtime if rest else 0.0)
+        return Step(loaded, len(rest), _written(rest))
 
     def _load(self, batch: list[Source]) -> Loaded:
         """What makes a batch too large is loaded alone."""
@@ -140,7 +141,7 @@ class Ingest:
     def backlog(self) -> tuple[int, float]:
         """Sealed segments, and when the first of them was written: what waits while no store is open."""
         loose = bundles.segments(self._journal)
-        return len(loose), loose[0].path.stat().st_mtime if loose else 0.0
+        return len(loose), _written(loose)
 
     def reset(self) -> None:
         """The store was closed: what is known is to be asked anew."""
@@ -159,6 +160,7 @@ class Ingest:
         for group in bundles.portions(loose, bundles.BUNDLE_MOST):
             made = bundles.make(self._journal, group)
             self._store.merged([one.name for one in group], made)
+            failpoint("bundle.known")
             self._store.settle()
             bundles.remove(group)
         return len(loose)
@@ -201,7 +203,7 @@ class Ingest:
     def _fit(self, most: int) -> None:
         """The oldest archives go while it takes more than `most` bytes."""
         taken = self.taken()
-        if taken > most:
+        if taken > most and self._store.facts().unused > taken // 20:
             self._store.compact()
             taken = self.taken()
         for one in self._store.facts().archives:
@@ -218,3 +220,11 @@ class Ingest:
         return (
             facts.bytes + sum(one.bytes for one in facts.archives) + sum(one.path.stat().st_size for one in bundles.bundles(self._journal))
         )
+
+
+def _written(sources: list[Source]) -> float:
+    """When the first was written, Unix seconds; 0.0 when nobody knows."""
+    try:
+        return sources[0].path.stat().st_mtime if sources else 0.0
+    except FileNotFoundError:
+        return 0.0

@@ -28,6 +28,8 @@ T = TypeVar("T")
 STEP_EVERY: Final = 1.0
 RETRY_MOST: Final = 30.0
 FACTS_EVERY: Final = 10.0
+BEHIND: Final = 60.0
+"""Seconds of waiting above which something is wrong."""
 READERS: Final = 2
 """Reports at once; further ones wait."""
 FIRST_KEEP: Final = 60.0
@@ -45,13 +47,15 @@ class Ledger:
         self.path = path_of(data_dir, settings)
         self.journal = data_dir / "journal"
         self.settings = settings
-        self.trouble = "it is being opened"
+        self.trouble = ""
         """Why it is not well; "" = it is."""
         self.lost: list[str] = []
         """What the last repair could not bring back."""
         self.loaded = Loaded()
         """Since control began."""
         self.repairs = 0
+        self.repaired: dict[str, Any] | None = None
+        """When and why it was built anew for the last time."""
         self.facts = Facts()
         self.waiting, self.oldest = 0, 0.0
         self._clock = clock
@@ -61,6 +65,7 @@ class Ledger:
         self._store: Store = self._made()
         self.ingest = Ingest(self._store, self.journal, clock=clock)
         self._open = False
+        self._counted = False
         self._failures = 0
         self._looked = self._kept = 0.0
         self._closing = asyncio.Event()
@@ -125,10 +130,10 @@ class Ledger:
             attempts.forget()
             raise StoreFailure(DAMAGED, "control died each time it opened the ledger")
         expected = Expected(self.path)
-        if not self.path.exists() and expected.known():
+        if not self.path.exists() and expected.known() and not expected.awaited():
             log.error("ledger: %s is missing; it is built anew from archives and the journal", self.path)
             expected.await_rebuilding()
-            self.repairs += 1
+            self._repaired("it was missing")
         attempts.begin()
         try:
             self._store.open()
@@ -143,7 +148,7 @@ class Ledger:
         if step.loaded.quarantined:
             log.error("ledger: %d line(s) of the journal are no records and were put aside", step.loaded.quarantined)
         now = time.monotonic()
-        if not self._looked or now - self._looked >= FACTS_EVERY:
+        if not self._looked or now - self._looked >= FACTS_EVERY or (step.loaded.sources and not step.waiting):
             self._looked = now
             self.facts = self._store.facts()
 
@@ -157,11 +162,14 @@ class Ledger:
             expected.settle()
         if self.ingest.due():
             self.ingest.bundle()
+            self._counted = False
+        if not self._counted:
             expected.note(self._store.counts())
+            self._counted = True
         if time.monotonic() - self._kept >= KEEP_EVERY:
             self._kept = time.monotonic()
             self.ingest.keep(self.settings)
-            expected.note(self._store.counts())
+            self._counted = False
             self.facts = self._store.facts()
 
     def _absent(self) -> str:
@@ -170,6 +178,8 @@ class Ledger:
 
     def _failed(self, failure: StoreFailure) -> float:
         self._shut()
+        if self._closing.is_set():
+            return 0.0
         self._failures += 1
         self._say(str(failure))
         self._count_waiting()
@@ -180,11 +190,15 @@ class Ledger:
                 self._say(f"{failure}; it cannot be set aside: {error.strerror or error}")
                 return RETRY_MOST
             Expected(self.path).await_rebuilding()
-            self.repairs += 1
+            self._repaired(f"{failure}; set aside as {', '.join(aside) or 'nothing'}")
             log.error("ledger: set aside as %s; it is built anew from archives and the journal", ", ".join(aside) or "nothing")
             if self._failures < 3:
                 return 0.0
         return min(RETRY_MOST, 2.0 ** (self._failures - 1))
+
+    def _repaired(self, why: str) -> None:
+        self.repairs += 1
+        self.repaired = {"ts": round(self._clock(), 3), "why": why}
 
     def _count_waiting(self) -> None:
         """While the ledger is away, all that is sealed waits."""
@@ -192,7 +206,7 @@ class Ledger:
             self.waiting, self.oldest = self.ingest.backlog()
 
     def _shut(self) -> None:
-        self._open = False
+        self._open = self._counted = False
         self._store.close()
         self.ingest.reset()
 
@@ -255,13 +269,18 @@ class Ledger:
         """Seconds that the oldest sealed segment has waited."""
         return max(0.0, self._clock() - self.oldest) if self.waiting and self.oldest else 0.0
 
+    def _state(self) -> str:
+        if self.trouble:
+            return "failing"
+        return "opening" if not self._open else "behind" if self.lag() > BEHIND else "ok"
+
     def told(self) -> dict[str, Any]:
         """For `gatewayctl status` and `gatewayctl ledger status`."""
         facts = self.facts
         return {
             "url": self.settings.url,
             "path": str(self.path),
-            "state": "failing" if self.trouble else "behind" if self.lag() > 60 else "ok",
+            "state": self._state(),
             "trouble": self.trouble,
             "rows": facts.rows + sum(one.rows for one in facts.archives),
             "first": facts.first or None,
@@ -272,8 +291,10 @@ class Ledger:
             "duplicates": self.loaded.duplicates,
             "quarantined": facts.quarantined,
             "bytes": facts.bytes,
+            "unused": facts.unused,
             "memory": facts.memory,
             "repairs": self.repairs,
+            "repaired": self.repaired,
             "lost": self.lost,
             "archives": [{"name": one.name, "month": one.month, "rows": one.rows, "bytes": one.bytes} for one in facts.archives],
             "absent": facts.absent,

@@ -18,7 +18,7 @@ from gatewayctl.programs import ledger_act, ledger_bytes
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import DEGRADED, FAILED, UNREACHABLE, USAGE, Done, Trouble
-from gatewayctl.words import moment, plural, since, size, span
+from gatewayctl.words import ago, moment, plural, since, size, span
 
 app = noun(
     "ledger",
@@ -35,6 +35,9 @@ app = noun(
 )
 PATIENCE = 24 * 3600.0
 """Seconds: reading or writing millions of requests takes as long as it takes."""
+
+UNUSED = 64 * 1024 * 1024
+"""Bytes that are worth a hint."""
 
 ARCHIVES = [
     Column("archive", lambda a: a.get("name")),
@@ -172,14 +175,14 @@ def export(
         raise Trouble("--since is after --until", code=USAGE)
     if form == "parquet" and to is None and sys.stdout.isatty():
         raise Trouble("Parquet is nothing for a terminal", "Say: --to FILE", USAGE)
-    pieces = _pieces(session, {**bounds, "format": form})
+    wanted = {**bounds, "format": form}
     if to is None:
-        for piece in pieces:
+        for piece in _pieces(session, wanted):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
     with _whole(to) as file:
-        for piece in pieces:
+        for piece in _pieces(session, wanted):
             file.write(piece)
     session.say(f"{to}: {size(to.stat().st_size)}")
 
@@ -229,8 +232,14 @@ def _done(session: Session, act: str, method: str, path: str, word: str, body: d
     return answer
 
 
+def _repaired(found: dict[str, Any]) -> str | None:
+    repaired = found.get("repaired")
+    return f"{ago(repaired.get('ts'))}: {repaired.get('why')}" if repaired else None
+
+
 def _print(session: Session, found: dict[str, Any]) -> None:
     waiting = f"{plural(found.get('waiting', 0), 'segment')}, for {span(found.get('lag') or 0)}" if found.get("waiting") else "nothing"
+    unused = f", {size(found['unused'])} of it unused: gatewayctl ledger compact" if found.get("unused", 0) > UNUSED else ""
     show.facts(
         session,
         [
@@ -241,8 +250,8 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("to", moment(found.get("last"))),
             ("waiting", waiting),
             ("put aside", plural(found["quarantined"], "line") if found.get("quarantined") else None),
-            ("repairs", found.get("repairs") or None),
-            ("file", size(found.get("bytes", 0))),
+            ("built anew", _repaired(found)),
+            ("file", f"{size(found.get('bytes', 0))}{unused}"),
             ("archives", f"{len(found.get('archives') or [])}, {size(sum(one['bytes'] for one in found.get('archives') or []))}"),
         ],
     )
