@@ -150,7 +150,7 @@ def test_a_broken_include_is_told_alone_without_what_follows_from_it(folder):
         (b" \n\n", "the file is empty"),
         (b"# nothing\n", "the file holds only comments"),
         (b"version: 1\nnode: \xff\n", "the file is not UTF-8 text"),
-        (b"version: 1\n#" + b"x" * (8 * 1024 * 1024), "it is larger than 8 mib"),
+        (b"version: 1\n#" + b"x" * (8 * 1024 * 1024), "it is larger than 8 MiB"),
     ],
 )
 def test_a_main_file_that_cannot_be_used(folder, text, said):

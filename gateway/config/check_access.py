@@ -34,6 +34,7 @@ def access(config: Config, reading: Reading, keys: Sequence[int], meaning: Meani
     for name, tenant in config.tenants.items():
         at: Loc = ("tenants", name)
         yield from check.part(tenant, at)
+        yield from check.tenant(tenant, at)
         for project, one in tenant.projects.items():
             above[name, project] = [tenant, one]
             yield from check.part(one, (*at, "projects", project))
@@ -75,6 +76,12 @@ class _Check:
         allow, deny = _networks(tuple(ip.allow)), _networks(tuple(ip.deny))
         if allow and all(any(_covers(no, one) for no in deny) for one in allow):
             yield self.reading.marks.at((*at, "deny"), "every address that `allow` names is denied: nobody could call", None, key=True)
+
+    def tenant(self, tenant: Tenant, at: Loc) -> Iterator[Mistake]:
+        """Whether it closes every model, which is said here and not of each of its keys."""
+        if tenant.models is not None and self.names and not self.reading.broken and self._reach((), _sets(tenant)) == NOTHING:
+            hint = "to stop a tenant for a while: gatewayctl freeze"
+            yield self.reading.marks.at((*at, "models"), "this tenant may use no model at all", hint, key=True)
 
     def chain(self, above: Sequence[Tenant | Project], owner: Project | Key, at: Loc, what: str) -> Iterator[Mistake]:
         """Whether anything is open at all of a key, its project and its tenant. above: the places over `owner`, always the same list."""

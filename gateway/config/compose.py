@@ -81,7 +81,8 @@ def read_text(path: Path, room: int = ALL_BYTES) -> str:
     try:
         data = read_small(path, MOST_BYTES)
     except OSError as error:
-        raise BadFile(_unreadable(path, error)) from None
+        large = "larger" in str(error)
+        raise BadFile(_unreadable(path, error), hint="make several files of it, and name them in `include`" if large else None) from None
     if len(data) > room:
         raise BadFile("the file makes the configuration larger than 64 MiB")
     try:
