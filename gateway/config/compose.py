@@ -120,7 +120,7 @@ def compose(path: Path, text: str) -> yaml.Node | None:
 
 
 def _composed(path: Path, text: str) -> yaml.Node | None:
-    if _maybe_anchor.search(text):
+    if ("&" in text or "*" in text) and _maybe_anchor.search(text):
         _refuse_anchors(text)
     stream = _Stream(text.encode())
     stream.name = str(path)
