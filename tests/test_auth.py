@@ -126,6 +126,12 @@ def test_an_open_request_of_a_key_that_is_gone_or_disabled_is_not_good_any_more(
     assert lost(ring_of(key(enabled=False)), found) == "key_disabled" and lost(ring_of(key("new")), found) == "invalid_api_key"
 
 
+def test_a_ring_that_nobody_asks_any_more_is_emptied_bit_by_bit():
+    ring = ring_of(*(key(str(number)) for number in range(5)))
+    ring.permit(ring.identify("Bearer 3"))
+    assert [ring.let_go(2) for _ in range(3)] == [True, True, False] and len(ring) == 0
+
+
 def test_keys_that_open_the_same_share_a_permit():
     ring = ring_of(key(access=Access(Models(("qwen*",)))), key("other", access=Access(Models(("qwen*",)))), key("third"))
     first, second, third = (ring.permit(ring.identify(f"Bearer {secret}")) for secret in (SECRET, "other", "third"))

@@ -42,7 +42,7 @@ def access(config: Config, reading: Reading, keys: Sequence[int], meaning: Meani
     for number, key in zip(keys, config.keys, strict=True):
         over = above.get((key.tenant, key.project))
         alike = None
-        if key.models is not None and not (key.apis or key.ip or key.hours):
+        if not (key.apis or key.ip or key.hours):
             alike = id(over), tuple(key.models.allow), tuple(key.models.deny)
         if alike is not None and alike in check.good:
             continue

@@ -61,7 +61,9 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
     not touched. Without a gateway (None) they are only checked. Another command waits until the block is over: what it reads in its own
     block is what this one has left, and neither takes back, or is refused for, what the other wrote.
     """
-    with _in_turn(config), _keys_file_made(config):
+    from gateway.config.compose import no_collecting
+
+    with _in_turn(config), _keys_file_made(config), no_collecting():
         yield from _changed(config, client, what, spare)
 
 
