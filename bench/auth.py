@@ -5,6 +5,7 @@ Stalls are seen from outside, as in `reload`.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -24,9 +25,15 @@ import aiohttp
 from reload import Prober, free_port, told
 
 from gateway.auth.keyring import Keyring, standing
+from gateway.builder import Builder
+from gateway.bus.frames import Parcel
 from gateway.config.compose import no_collecting
 from gateway.config.load import load
 from gateway.config.resolve import resolve
+from gateway.config.resolved import Key
+from gateway.shared import Shared
+from gateway.tokens.counter import Counter
+from gateway.worker import let_go
 
 EACH = 20_000
 """Keys in one file."""
@@ -88,6 +95,40 @@ def _best(call: Callable[[str], None], callers: list[str]) -> float:
             call(header)
         best = min(best, time.process_time() - begun)
     return best / len(callers) * 1e6
+
+
+async def turns(keys: int) -> None:
+    """Building and letting go what a worker has, in this process: the longest turn of its loop, in CPU, whatever else the machine does."""
+    with tempfile.TemporaryDirectory() as name, no_collecting():
+        parcel = Parcel.pack(1, *resolve(load(write(Path(name), keys))))
+
+    async def some() -> AsyncIterator[list[Key]]:
+        for part in parcel.slices:
+            yield Parcel.keys(part)
+
+    worst, total, before = 0.0, 0.0, time.thread_time()
+
+    async def watch() -> None:
+        nonlocal worst, total, before
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            worst, total, before = max(worst, now - before), total + now - before, now
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)  # as workers do
+    before = time.thread_time()
+    watcher = asyncio.create_task(watch())
+    await asyncio.sleep(0)
+    old: Keyring | None = None
+    for _ in range(3):
+        snapshot = await Builder(1, parcel.config(), Shared(Counter())).build(some())
+        if old is not None:
+            await let_go(old)
+        old = snapshot.keyring
+    watcher.cancel()
+    print(f"{keys} keys three times, longest turn of a worker's loop {worst * 1000:.1f} ms CPU of {total * 1000:.0f}")
 
 
 @contextmanager
@@ -171,6 +212,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     said = parser.parse_args()
     authentication(said.keys)
+    asyncio.run(turns(said.many))
     with tempfile.TemporaryDirectory(prefix="gw-", dir="/tmp") as name, gateway(Path(name), said.keys, said.workers) as (path, _, pid):
         creating(path, pid, said.rounds * 3)
     with tempfile.TemporaryDirectory(prefix="gw-", dir="/tmp") as name, gateway(Path(name), said.many, said.workers) as (path, port, _):

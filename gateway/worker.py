@@ -167,7 +167,7 @@ class Worker:
             self._cutting.revoked(prepared[1].keyring, spared)
             self._loop.create_task(self._fit_gates()).add_done_callback(_report)
             if before is not None:
-                self._loop.create_task(_let_go(before.keyring)).add_done_callback(_report)
+                self._loop.create_task(let_go(before.keyring)).add_done_callback(_report)
 
     def abort(self) -> None:
         self._prepared = None
@@ -336,10 +336,10 @@ class Worker:
         self._leash.close()
 
 
-async def _let_go(keyring: Keyring) -> None:
+async def let_go(keyring: Keyring) -> None:
     """Of a snapshot that no new request sees. What it is made of refers to itself, so it stays until the collector comes, which is seldom;
     what is large of it does not."""
-    while keyring.let_go(AT_ONCE):
+    for _ in iter(lambda: keyring.let_go(AT_ONCE), False):
         await asyncio.sleep(0)
 
 
