@@ -11,7 +11,7 @@ from gatewayctl import show
 from gatewayctl.client import segment
 from gatewayctl.command import command, noun
 from gatewayctl.commands.explained import print_explained, print_route
-from gatewayctl.commands.live import announce
+from gatewayctl.commands.live import announce, in_turn
 from gatewayctl.commands.reload import PATIENCE, told
 from gatewayctl.session import Session
 from gatewayctl.show import Column
@@ -174,26 +174,27 @@ def set_weight(
     from gateway.config.load import ConfigError, load
 
     path = session.config
-    loaded = load(path)
-    name, place = _place(loaded.config, model, target)
-    file = next(Path(one) for one in loaded.files if _holds(one, name)) if len(loaded.files) > 1 else path
-    before = file.read_bytes()
-    client = session.client()
-    running = client.running()
-    act = announce(client, f"routes set-weight {model} {target} {weight}") if running else None
-    set_scalar(file, f"{place}.weight", weight)
-    try:
-        load(path)
-        session.say(f"gatewayctl: {file}: {place}.weight is {weight} now")
-        if not running:
-            session.say("gatewayctl: the gateway is not running; it will begin with this")
-            return
-        told(session, client, client.post("/v1/reload", {"act": act}, PATIENCE))
-    except (ConfigError, Trouble) as error:
-        if getattr(error, "code", None) == DEGRADED:
-            raise  # it is done, and something else is wrong
-        files.write(file, before, 0o640)
-        raise
+    with in_turn(path):
+        loaded = load(path)
+        name, place = _place(loaded.config, model, target)
+        file = next(Path(one) for one in loaded.files if _holds(one, name)) if len(loaded.files) > 1 else path
+        before = file.read_bytes()
+        client = session.client()
+        running = client.running()
+        act = announce(client, f"routes set-weight {model} {target} {weight}") if running else None
+        set_scalar(file, f"{place}.weight", weight)
+        try:
+            load(path)
+            session.say(f"gatewayctl: {file}: {place}.weight is {weight} now")
+            if not running:
+                session.say("gatewayctl: the gateway is not running; it will begin with this")
+                return
+            told(session, client, client.post("/v1/reload", {"act": act}, PATIENCE))
+        except (ConfigError, Trouble) as error:
+            if getattr(error, "code", None) == DEGRADED:
+                raise  # it is done, and something else is wrong
+            files.write(file, before, 0o640)
+            raise
 
 
 def _place(config: Any, model: str, target: str) -> tuple[str, str]:
