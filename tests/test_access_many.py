@@ -25,10 +25,9 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("m", {"a": 1})
         rig.config["include"] = [f"keys-{number}.yaml" for number in range(FILES)]
         for number, name in enumerate(rig.config["include"]):
-            rows = [
-                f'  - {{id: k{n}, hash: "sha256:{hashlib.sha256(secret(n).encode()).hexdigest()}", tenant: acme, project: bot, models: ["m"]}}'
-                for n in range(number * EACH, (number + 1) * EACH)
-            ]
+            numbers = range(number * EACH, (number + 1) * EACH)
+            hashes = {n: hashlib.sha256(secret(n).encode()).hexdigest() for n in numbers}
+            rows = [f'  - {{id: k{n}, hash: "sha256:{hashes[n]}", tenant: acme, project: bot, models: ["m"]}}' for n in numbers]
             (rig.tmp / name).write_text("\n".join(["keys:", *rows, ""]))
         del rig.config["keys"]
         await rig.start()

@@ -1,5 +1,6 @@
 """Reading files: includes, references, scalars, files that cannot be used, secrets, digest and what is watched."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -352,3 +353,19 @@ def test_a_list_as_a_name_is_told(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "gateway.yaml")
     assert ("this cannot be a name", 3, 5) in [(m.message.partition(" in ")[0], m.line, m.column) for m in caught.value.mistakes]
+
+
+def test_reading_leaves_nothing_to_the_collector(tmp_path):
+    """It is put off while files are read, and what they become counts as old: what held itself would stay, with all that was read."""
+    path = tmp_path / "gateway.yaml"
+    keys = "".join(f'  - {{id: k{n}, hash: "sha256:{n:064x}", tenant: a, project: b, models: [m]}}\n' for n in range(200))
+    models = 'models: {m: {targets: [{channel: c}]}}\nchannels: {c: {engine: vllm, endpoints: ["http://h:1"]}}\n'
+    path.write_text(f"version: 1\n{models}tenants: {{a: {{models: [m], projects: {{b: {{}}}}}}}}\nkeys:\n{keys}")
+    load(path, {})
+    gc.collect()
+    gc.disable()
+    try:
+        resolve(load(path, {}))
+        assert gc.collect() < 100
+    finally:
+        gc.enable()

@@ -56,7 +56,7 @@ class _Check:
     def __init__(self, config: Config, reading: Reading, meaning: Meaning) -> None:
         self.config, self.reading, self.meaning = config, reading, meaning
         self.names = [(name, (name, *model.aliases)) for name, model in config.models.items()]
-        self._reach = lru_cache(maxsize=10_000)(self._reaches)
+        self._known: dict[tuple[tuple[Sets, ...], Sets], int] = {}
         self._above: dict[int, tuple[Sets, ...]] = {}
         self.good: set[tuple[object, ...]] = set()
         """Places and models of keys that said nothing else, and nothing wrong: there are many alike."""
@@ -151,6 +151,13 @@ class _Check:
         """Whether it is there, with mistakes of its own."""
         written = self.reading.data.get(section)
         return isinstance(written, dict) and name in written
+
+    def _reach(self, above: tuple[Sets, ...], own: Sets) -> int:
+        """Remembered here: a cache around a method would hold itself, and with it all that was read."""
+        found = self._known.get((above, own))
+        if found is None:
+            found = self._known[above, own] = self._reaches(above, own)
+        return found
 
     def _reaches(self, above: tuple[Sets, ...], own: Sets) -> int:
         """Whether some model is open everywhere. UNKNOWN: a pattern means nothing, which is said already."""

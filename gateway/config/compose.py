@@ -66,13 +66,17 @@ class _Composer(CParser):
 
 @contextlib.contextmanager
 def no_collecting() -> Iterator[None]:
-    """Reading makes hundreds of thousands of small objects and no cycles: the collector would take two thirds of the time."""
+    """Reading makes hundreds of thousands of small objects and no cycles (a test says so): the collector would take two thirds of the time.
+    Afterwards they count as old, else it would look at all of them at once, which nothing can interrupt."""
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
