@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.fixtures.cli import actl
-from tests.harness import Rig
+from tests.harness import Rig, eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.hard]
 EACH, FILES = 20_000, 5
@@ -30,7 +30,8 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             rows = [f'  - {{id: k{n}, hash: "sha256:{hashes[n]}", tenant: acme, project: bot, models: ["m"]}}' for n in numbers]
             (rig.tmp / name).write_text("\n".join(["keys:", *rows, ""]))
         del rig.config["keys"]
-        await rig.start()
+        await rig.start(wait=False)
+        await eventually(lambda: "ready:" in rig.log(), within=120)
         yield rig
 
 
