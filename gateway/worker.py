@@ -21,6 +21,7 @@ import msgspec
 
 from gateway.accept.caller import Door
 from gateway.accept.gate import Gate, open_gate
+from gateway.auth.keyring import Keyring
 from gateway.builder import Builder
 from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.client import BusClient
@@ -50,6 +51,8 @@ log = logging.getLogger("gateway.worker")
 Address = tuple[str, int]
 LAST_WORDS = 1.0
 """Seconds for requests that are cut off at the end to be told so and recorded."""
+AT_ONCE = 2_000
+"""Keys of the snapshot before that are forgotten between two pauses."""
 GREETING = 0.5
 """Seconds that control has to say which endpoints may serve, before the first request does not wait for it."""
 TICK = 0.1
@@ -159,9 +162,12 @@ class Worker:
         """Swaps. Requests in flight keep the snapshot they were accepted under; those whose key is gone end, unless it is `spared`."""
         prepared, self._prepared = self._prepared, None
         if prepared is not None and prepared[1].rev == rev:
+            before = self._live.current
             self._swap(*prepared)
             self._cutting.revoked(prepared[1].keyring, spared)
             self._loop.create_task(self._fit_gates()).add_done_callback(_report)
+            if before is not None:
+                self._loop.create_task(let_go(before.keyring)).add_done_callback(_report)
 
     def abort(self) -> None:
         self._prepared = None
@@ -328,6 +334,13 @@ class Worker:
         self._metrics.flush()
         self._journal.close()
         self._leash.close()
+
+
+async def let_go(keyring: Keyring) -> None:
+    """Of a snapshot that no new request sees. What it is made of refers to itself, so it stays until the collector comes, which is seldom;
+    what is large of it does not."""
+    for _ in iter(lambda: keyring.let_go(AT_ONCE), False):
+        await asyncio.sleep(0)
 
 
 def _report(task: asyncio.Task[None]) -> None:

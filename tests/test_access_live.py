@@ -1,6 +1,7 @@
 """Who may do what, end to end: two real workers, OpenAI's client and bare sockets, commands while requests are open."""
 
 import asyncio
+import functools
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from tests.harness import KEY, Answer, Rig, eventually, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 AT_HOME, ABROAD = "10.1.2.3", "9.9.9.9"
-HI = [{"role": "user", "content": "hi"}]
+HI: Any = [{"role": "user", "content": "hi"}]
 
 
 def key(rig: Rig, id: str, project: str = "bot", **words: Any) -> None:
@@ -294,7 +295,7 @@ async def test_the_queue_goes_by_the_priority_of_key_hour_project_and_tenant(rig
     waits = []
     for number, id in enumerate(("small", "fast", "by-hour", "first", "crm"), 1):
         waits.append(asyncio.create_task(ask(rig, id, "one", user=f"caller-{id}")))
-        await eventually(lambda number=number: queued(number), every=0.005)
+        await eventually(functools.partial(queued, number), every=0.005)
     holder.task.cancel()
     assert {answer.status for answer in await asyncio.gather(*waits)} == {200}
     served = [json.loads(request.body)["user"] for request in engine.requests[before + 1 :] if request.number]

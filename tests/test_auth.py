@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -11,9 +12,12 @@ from gateway.auth.permit import Permit, in_set
 from gateway.auth.proxies import Proxies
 from gateway.auth.systems import told_system
 from gateway.config.keys import new_secret
+from gateway.config.resolve_when import resolve_schedules
 from gateway.config.resolved import Key
 from gateway.config.resolved_access import OPEN, Access, Models, Switch
+from gateway.config.when import Schedule
 from gateway.errors import Refusal
+from gateway.route.schedule import compile_schedule
 
 SECRET = "gw_live_0123456789abcdef"
 EIGHT, TWENTY = (datetime(2026, 11, 27, hour, tzinfo=UTC).timestamp() for hour in (8, 20))
@@ -124,6 +128,12 @@ def test_an_open_request_of_a_key_that_is_gone_or_disabled_is_not_good_any_more(
     found = ring_of(key()).identify(f"Bearer {SECRET}")
     assert lost(ring_of(key(expires=1.0)), found) is None
     assert lost(ring_of(key(enabled=False)), found) == "key_disabled" and lost(ring_of(key("new")), found) == "invalid_api_key"
+
+
+def test_a_ring_that_nobody_asks_any_more_is_emptied_bit_by_bit():
+    ring = ring_of(*(key(str(number)) for number in range(5)))
+    ring.permit(ring.identify("Bearer 3"))
+    assert [ring.let_go(2) for _ in range(3)] == [True, True, False] and len(ring) == 0
 
 
 def test_keys_that_open_the_same_share_a_permit():
@@ -237,6 +247,52 @@ def test_models_of_the_hour(hours, now, may):
 def test_a_priority_is_that_of_the_nearest_that_says_one(chain, eight, twenty):
     found = permit(*chain)
     assert (found.priority(EIGHT), found.priority(TWENTY)) == (eight, twenty)
+
+
+BERLIN = Schedule(zone="Europe/Berlin", when=["02:00-03:00"])
+WEEK = Schedule(zone="Europe/Berlin", when=["Mon-Fri 09:00-18:00", "Wed 08:00-20:00"], holidays=["2027-01-01"])
+
+
+def moment(text: str, fold: int = 0) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("Europe/Berlin"), fold=fold).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "may", "priority"),
+    [
+        (moment("2027-03-28 01:59"), "big", 5),
+        (moment("2027-03-28 01:59") + 60, "big", 5),
+        (moment("2027-10-31 02:30"), "small", 8),
+        (moment("2027-10-31 02:30", fold=1), "small", 8),
+        (moment("2027-10-31 03:00"), "big", 5),
+        (moment("2027-06-01 02:30"), "small", 8),
+    ],
+)
+def test_hours_on_days_when_the_clocks_change(now, may, priority):
+    """An hour that is skipped is not there; one that comes twice counts twice."""
+    schedules = {"night": compile_schedule(resolve_schedules({"night": BERLIN})["night"]).open_at}
+    hours = (Switch(during="night", models=Models(("small",)), priority=8),)
+    found = Permit([OPEN, OPEN, Access(Models(("big",)), hours=hours)], schedules)
+    assert [name for name in ("small", "big") if found.allows(name, (name,), now)] == [may] and found.priority(now) == priority
+
+
+def test_a_clock_that_jumps_by_a_day_and_back_finds_everything_as_it_was():
+    schedules = {"week": compile_schedule(resolve_schedules({"week": WEEK})["week"]).open_at}
+    found = Permit([OPEN, OPEN, Access(Models(("big",)), hours=(Switch(during="week", models=Models(("small",))),))], schedules)
+    friday = moment("2027-01-08 10:00")
+    caller = ring_of(key(expires=friday + 3600)).identify(f"Bearer {SECRET}")
+    for now, may in ((friday, True), (friday + 86400, False), (friday, True), (friday - 7 * 86400, False), (friday - 86400, True)):
+        assert found.allows("small", ("small",), now) is may, "the Friday before was a holiday"
+        assert found.usable([("small", ("small",)), ("big", ("big",))], now) == {"small" if may else "big"}
+        if now > friday:
+            assert code_of(standing, caller, now) == "key_expired"
+        else:
+            standing(caller, now)
+
+
+def test_entries_of_a_schedule_that_overlap_add_up():
+    week = compile_schedule(resolve_schedules({"week": WEEK})["week"])
+    assert [week.open_at(moment(f"2027-01-06 {hour:02}:30")) for hour in (7, 8, 10, 19, 20)] == [False, True, True, True, False]
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------

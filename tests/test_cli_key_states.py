@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+from typing import Any
 
 import pytest
 
@@ -201,7 +202,7 @@ async def test_a_file_that_is_edited_by_hand_meanwhile_is_not_written_over(desk,
     path = config.parent / "keys.yaml"
     reload = desk._reload
 
-    async def edited() -> dict[str, object]:
+    async def edited() -> Any:
         path.write_text(path.read_text() + "  # by hand\n")
         return await reload()
 
@@ -216,5 +217,5 @@ async def test_a_file_that_is_edited_by_hand_meanwhile_is_not_written_over(desk,
 
 async def test_a_lock_that_is_never_let_go_holds_up_a_command_only_so_long(config, inside, monkeypatch):
     monkeypatch.setattr(live, "TURN", 0.1)
-    with live._in_turn(config):
+    with live.in_turn(config):
         assert (await inside("keys", "create", *WHO, "--id", "bob"))[0] == 0

@@ -99,6 +99,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         "this project may use no model at all",
         "the tenant",
     ),
+    "tenant bound to nothing": (
+        text("▸models: {deny: ['*']}", key="models: ['*']"),
+        "this tenant may use no model at all",
+        "gatewayctl freeze",
+    ),
     "tenant's models": (text("models: [▸qwem]", key="models: ['*']"), '"qwem" matches nothing', '"qwen"?'),
     "an api that is none": (text(key="models: ['*'], apis: [▸chats]"), "this is none of chat", '"chat"?'),
     "an api twice": (text(key="models: ['*'], apis: [chat, ▸chat]"), "this is listed twice", "number 1"),

@@ -97,7 +97,7 @@ ABOVE = st.sampled_from(["", "", "", "# above", "\n", "   "])
 
 
 @st.composite
-def written(draw: Any, value: Any, column: int) -> str:
+def written(draw: Any, value: Any, column: int) -> Any:
     """A value after its word, the newline at its end included, in one of many ways."""
     end = draw(COMMENTS) + "\n"
     pad = " " * column

@@ -36,6 +36,7 @@ def shape(node: yaml.Node | None, top: bool = True) -> Any:
     found: list[Any] = [type(node).__name__.replace("KeyLine", "MappingNode"), node.tag, mark.name, mark.index, mark.line, mark.column]
     if isinstance(node, yaml.ScalarNode):
         return [*found, node.value, node.style or "", node.end_mark.index]
+    assert isinstance(node, yaml.CollectionNode)
     flow = bool(node.flow_style)
     found += [flow, node.end_mark.index if flow else None]
     return [*found, [[shape(one, False) for one in (item if isinstance(item, tuple) else (item,))] for item in node.value]]

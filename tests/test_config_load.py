@@ -1,5 +1,6 @@
 """Reading files: includes, references, scalars, files that cannot be used, secrets, digest and what is watched."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -150,7 +151,7 @@ def test_a_broken_include_is_told_alone_without_what_follows_from_it(folder):
         (b" \n\n", "the file is empty"),
         (b"# nothing\n", "the file holds only comments"),
         (b"version: 1\nnode: \xff\n", "the file is not UTF-8 text"),
-        (b"version: 1\n#" + b"x" * (8 * 1024 * 1024), "it is larger than 8 mib"),
+        (b"version: 1\n#" + b"x" * (8 * 1024 * 1024), "it is larger than 8 MiB"),
     ],
 )
 def test_a_main_file_that_cannot_be_used(folder, text, said):
@@ -352,3 +353,19 @@ def test_a_list_as_a_name_is_told(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "gateway.yaml")
     assert ("this cannot be a name", 3, 5) in [(m.message.partition(" in ")[0], m.line, m.column) for m in caught.value.mistakes]
+
+
+def test_reading_leaves_nothing_to_the_collector(tmp_path):
+    """It is put off while files are read, and what they become counts as old: what held itself would stay, with all that was read."""
+    path = tmp_path / "gateway.yaml"
+    keys = "".join(f'  - {{id: k{n}, hash: "sha256:{n:064x}", tenant: a, project: b, models: [m]}}\n' for n in range(200))
+    models = 'models: {m: {targets: [{channel: c}]}}\nchannels: {c: {engine: vllm, endpoints: ["http://h:1"]}}\n'
+    path.write_text(f"version: 1\n{models}tenants: {{a: {{models: [m], projects: {{b: {{}}}}}}}}\nkeys:\n{keys}")
+    load(path, {})
+    gc.collect()
+    gc.disable()
+    try:
+        resolve(load(path, {}))
+        assert gc.collect() < 100
+    finally:
+        gc.enable()

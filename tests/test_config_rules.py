@@ -267,6 +267,7 @@ BAD: dict[str, tuple[str, str, str]] = {
         "inside [ ] a comma ends the entry",
         'together: "Mon,Wed,Fri 09:00-18:00"',
     ),
+    "never open": (hours('{zone: Europe/Berlin, ▸when: ["2027-03-28 02:15-02:45"]}'), "this schedule is never open", "put forward"),
     "unknown word, schedule": (hours("{when: [Sat], ▸holiday: []}"), 'unknown word "holiday"', 'did you mean "holidays"?'),
 }
 
@@ -287,6 +288,23 @@ def test_where_a_file_is_missing_names_prove_nothing(tmp_path):
     text = rule("{during: ofice, tenant: nobody, project: x, key: k9, load: {channel: gpx, queue: {over: 2}}}")
     found = mistakes(tmp_path, text + "include: [elsewhere.yaml]\n")
     assert ["elsewhere.yaml" in one.message for one in found] == [True]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        '{when: ["Mon-Fri 09:00-18:00", "Wed 08:00-12:00", "Wed 11:00-20:00"]}',
+        '{when: ["2001-01-01"]}',
+        "{when: [Mon-Sun], holidays: [2026-01-01..2026-12-31, 2027-01-01..2027-12-31]}",
+        '{when: ["2027-01-01 10:00-11:00"], holidays: [2027-01-01]}',
+        '{zone: Europe/Berlin, when: ["02:15-02:45"]}',
+        '{zone: Europe/Berlin, when: ["2027-03-28 02:15-03:15"]}',
+        '{zone: Europe/Berlin, when: ["2027-03-28 02:15-02:45", "2027-03-29 02:15-02:45"]}',
+    ],
+)
+def test_schedules_that_overlap_or_are_over_are_no_mistake(schedule, tmp_path):
+    """Entries add up, a year of holidays ends, and a file does not become wrong because a day is over."""
+    loaded(tmp_path, hours(schedule))
 
 
 def test_a_schedule_that_is_wrong_in_itself_is_still_known(tmp_path):

@@ -89,7 +89,7 @@ def test_a_file_that_may_not_be_read_or_never_ends(tmp_path, monkeypatch):
     assert trouble("pipe.json", tmp_path) == "pipe.json: it is not a regular file"
     (tmp_path / "large.json").write_bytes(b"{" * 3_000_000)
     monkeypatch.setattr(tokenizers, "LARGEST", 2 << 20)
-    assert trouble("large.json", tmp_path) == "large.json: it is larger than 2 mib"
+    assert trouble("large.json", tmp_path) == "large.json: it is larger than 2 MiB"
 
 
 def test_a_missing_or_spoilt_vocabulary_names_its_remedy(tmp_path, monkeypatch):

@@ -109,7 +109,7 @@ def test_money_is_exact_or_refused(limit, said, tmp_path):
     assert any(said in one.message for one in mistakes(tmp_path, text(GLOBAL=f"[{limit}]")))
 
 
-@pytest.mark.parametrize("glob", ["qwen", "qw*", "*", "*n"])
+@pytest.mark.parametrize("glob", ["qwen", "qw*", "q*en", "*", "*n", "*w*"])
 def test_a_pattern_that_matches_a_models_own_name_may_match_aliases_too(glob, tmp_path):
     config, _ = resolve(loaded(tmp_path, text(GLOBAL=f'[{{count: requests, max: 5, per: day, models: ["{glob}"]}}]')))
     assert [limit for _, limit in matching(config.limits, (), "k1", "retail", "chat", "qwen")] == list(config.limits[""])

@@ -34,22 +34,32 @@ def access(config: Config, reading: Reading, keys: Sequence[int], meaning: Meani
     for name, tenant in config.tenants.items():
         at: Loc = ("tenants", name)
         yield from check.part(tenant, at)
+        yield from check.tenant(tenant, at)
         for project, one in tenant.projects.items():
             above[name, project] = [tenant, one]
             yield from check.part(one, (*at, "projects", project))
             yield from check.chain([tenant], one, (*at, "projects", project), "project")
     for number, key in zip(keys, config.keys, strict=True):
-        yield from check.part(key, ("keys", number))
-        if (key.tenant, key.project) in above:
-            yield from check.chain(above[key.tenant, key.project], key, ("keys", number), "key")
+        over = above.get((key.tenant, key.project))
+        alike = None
+        if not (key.apis or key.ip or key.hours):
+            alike = id(over), tuple(key.models.allow), tuple(key.models.deny)
+        if alike is not None and alike in check.good:
+            continue
+        found = [*check.part(key, ("keys", number)), *(check.chain(over, key, ("keys", number), "key") if over else ())]
+        if alike is not None and not found:
+            check.good.add(alike)
+        yield from found
 
 
 class _Check:
     def __init__(self, config: Config, reading: Reading, meaning: Meaning) -> None:
         self.config, self.reading, self.meaning = config, reading, meaning
         self.names = [(name, (name, *model.aliases)) for name, model in config.models.items()]
-        self._reach = lru_cache(maxsize=10_000)(self._reaches)
+        self._known: dict[tuple[tuple[Sets, ...], Sets], int] = {}
         self._above: dict[int, tuple[Sets, ...]] = {}
+        self.good: set[tuple[object, ...]] = set()
+        """Places and models of keys that said nothing else, and nothing wrong: there are many alike."""
 
     def part(self, part: Part, at: Loc) -> Iterator[Mistake]:
         if part.models is not None:
@@ -75,6 +85,12 @@ class _Check:
         allow, deny = _networks(tuple(ip.allow)), _networks(tuple(ip.deny))
         if allow and all(any(_covers(no, one) for no in deny) for one in allow):
             yield self.reading.marks.at((*at, "deny"), "every address that `allow` names is denied: nobody could call", None, key=True)
+
+    def tenant(self, tenant: Tenant, at: Loc) -> Iterator[Mistake]:
+        """Whether it closes every model, which is said here and not of each of its keys."""
+        if tenant.models is not None and self.names and not self.reading.broken and self._reach((), _sets(tenant)) == NOTHING:
+            hint = "to stop a tenant for a while: gatewayctl freeze"
+            yield self.reading.marks.at((*at, "models"), "this tenant may use no model at all", hint, key=True)
 
     def chain(self, above: Sequence[Tenant | Project], owner: Project | Key, at: Loc, what: str) -> Iterator[Mistake]:
         """Whether anything is open at all of a key, its project and its tenant. above: the places over `owner`, always the same list."""
@@ -135,6 +151,13 @@ class _Check:
         """Whether it is there, with mistakes of its own."""
         written = self.reading.data.get(section)
         return isinstance(written, dict) and name in written
+
+    def _reach(self, above: tuple[Sets, ...], own: Sets) -> int:
+        """Remembered here: a cache around a method would hold itself, and with it all that was read."""
+        found = self._known.get((above, own))
+        if found is None:
+            found = self._known[above, own] = self._reaches(above, own)
+        return found
 
     def _reaches(self, above: tuple[Sets, ...], own: Sets) -> int:
         """Whether some model is open everywhere. UNKNOWN: a pattern means nothing, which is said already."""

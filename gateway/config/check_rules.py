@@ -5,6 +5,7 @@ Only what is certain is refused: a rule that merely looks odd is the operator's 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, Protocol
 
 import yaml
@@ -13,6 +14,7 @@ from gateway.config.hours import hours_of, zone_of
 from gateway.config.marks import Loc
 from gateway.config.read import Reading
 from gateway.config.regex import globbed
+from gateway.config.resolved_when import Hours
 from gateway.config.schema import Config
 from gateway.config.when import Content, HeaderTest, Load, Schedule, When
 from gateway.config.wording import nearest
@@ -99,10 +101,33 @@ def schedules(found: Mapping[str, Schedule], reading: Reading) -> Iterator[Mista
         yield from zone_mistakes(schedule.zone, (*at, "zone"), reading)
         for word, values in (("when", schedule.when), ("holidays", schedule.holidays)):
             yield from _twice((*at, word), values, reading)
+        if not _opens_ever(schedule):
+            hint = "the clocks are put forward over these hours; write others"
+            yield marks.at((*at, "when"), "this schedule is never open", hint, key=True)
         if split := _split((*at, "when"), reading):
             number, text = split
             hint = f'quote the days and hours that belong together: "{text}"; a whole day beside others is Mon 00:00-24:00'
             yield marks.at((*at, "when", number), "inside [ ] a comma ends the entry, so this is a whole day", hint)
+
+
+def _opens_ever(schedule: Schedule) -> bool:
+    """Whether there is any moment at which it is, or was, open: hours of the week come again, but those of a date may be hours that the
+    clocks skip. Dates that are over are no mistake: else a file would be wrong from one day to the next."""
+    hours = [hours_of(text) for text in schedule.when]
+    try:
+        zone = zone_of(schedule.zone)
+    except ValueError:
+        return True
+    return any(not one.first or any(_opens_on(day, one, zone) for day in range(one.first, one.last + 1)) for one in hours)
+
+
+def _opens_on(day: int, hours: Hours, zone: tzinfo) -> bool:
+    midnight = datetime.fromordinal(day)
+    for minute in range(hours.begin, hours.end):
+        wall = midnight + timedelta(minutes=minute)
+        if wall.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == wall:
+            return True
+    return False
 
 
 def zone_mistakes(zone: str, at: Loc, reading: Reading) -> Iterator[Mistake]:

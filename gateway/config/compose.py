@@ -66,13 +66,17 @@ class _Composer(CParser):
 
 @contextlib.contextmanager
 def no_collecting() -> Iterator[None]:
-    """Reading makes hundreds of thousands of small objects and no cycles: the collector would take two thirds of the time."""
+    """Reading makes hundreds of thousands of small objects and no cycles (a test says so): the collector would take two thirds of the time.
+    Afterwards they count as old, else it would look at all of them at once, which nothing can interrupt."""
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -81,7 +85,8 @@ def read_text(path: Path, room: int = ALL_BYTES) -> str:
     try:
         data = read_small(path, MOST_BYTES)
     except OSError as error:
-        raise BadFile(_unreadable(path, error)) from None
+        large = "larger" in str(error)
+        raise BadFile(_unreadable(path, error), hint="make several files of it, and name them in `include`" if large else None) from None
     if len(data) > room:
         raise BadFile("the file makes the configuration larger than 64 MiB")
     try:
@@ -119,7 +124,7 @@ def compose(path: Path, text: str) -> yaml.Node | None:
 
 
 def _composed(path: Path, text: str) -> yaml.Node | None:
-    if _maybe_anchor.search(text):
+    if ("&" in text or "*" in text) and _maybe_anchor.search(text):
         _refuse_anchors(text)
     stream = _Stream(text.encode())
     stream.name = str(path)

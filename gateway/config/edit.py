@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from gateway.config.surgery import refused
 from gateway.errors import ConfigError as ConfigError
 
 PathLike = str | os.PathLike[str]
+_lately = lru_cache(maxsize=2)(compose)
+"""A command looks for the file that it edits before it does: so it is read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,8 @@ def set_scalar(path: PathLike, dotted: str, value: Scalar) -> Edited:
 
 def keys_file(path: PathLike) -> Path:
     """The file of a configuration where keys are written: the first that has `keys`, else an included keys.yaml, else `path` itself."""
-    found = _files(Path(os.path.abspath(path)), set())
+    with no_collecting():
+        found = _files(Path(os.path.abspath(path)), set())
     with_keys = [file for file, root in found if surgery.section(root, "keys")]
     named = [file for file, _ in found[1:] if file.name == "keys.yaml"]
     return (with_keys or named or [Path(os.path.abspath(path))])[0]
@@ -178,7 +182,7 @@ def _files(path: Path, seen: set[Path]) -> list[tuple[Path, yaml.MappingNode]]:
         return []
     seen.add(path)
     try:
-        root = compose(path, read_text(path))
+        root = _lately(path, read_text(path))
     except BadFile:
         return []
     if root is None:
@@ -230,7 +234,7 @@ def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expecte
     """Reads, cuts, checks that only what was meant has changed, and replaces the file unless it changed meanwhile."""
     with files.locked(path), no_collecting():
         text = _now(path)
-        root = surgery.tree(text, path)
+        root = surgery.tree(text, path, _lately)
         new = cut(text, root, path)
         if len(encoded := new.encode()) > MOST_BYTES and len(new) > len(text):
             hint = "begin another file, and name it before this one in `include`"

@@ -92,7 +92,7 @@ def why(error: OSError) -> str:
         case PermissionError():
             return "permission denied"
         case _:
-            return (error.strerror or str(error) or type(error).__name__).lower()
+            return error.strerror.lower() if error.strerror else str(error) or type(error).__name__
 
 
 def _shown(text: str) -> str:

@@ -3,7 +3,7 @@
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, PlainValidator
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
 from gateway.config.fields import CURRENCY, Flag, Glob, Name, Word, quoted, wrong
 from gateway.config.part import Part, field
@@ -38,7 +38,15 @@ def millionths(amount: Decimal) -> int:
     return int(scaled)
 
 
-Amount = Annotated[Decimal, PlainValidator(_amount, json_schema_input_type=int | float | str)]
+def _as_written(amount: Decimal) -> int | str:
+    return int(amount) if amount == amount.to_integral_value() else str(amount)
+
+
+Amount = Annotated[
+    Decimal,
+    PlainValidator(_amount, json_schema_input_type=int | float | str),
+    PlainSerializer(_as_written, return_type=int | str, when_used="json"),
+]
 Per = Annotated[Literal["second", "minute", "hour", "day", "month"], Word]
 
 

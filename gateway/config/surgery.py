@@ -1,7 +1,7 @@
 """Cutting into the text of one YAML file by its marks, so that comments and order stay. Pure: text in, text out."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,10 +24,13 @@ def refused(path: Path, message: str, hint: str | None = None, node: yaml.Node |
     return ConfigError([Mistake(str(path), line, column, "", message, hint)])
 
 
-def tree(text: str, path: Path) -> yaml.MappingNode:
-    """The top-level mapping. Raises ConfigError when no file may hold the text, or it is one `{ }` that lines cannot be added to."""
+def tree(text: str, path: Path, read: Callable[[Path, str], yaml.Node | None] = compose) -> yaml.MappingNode:
+    """The top-level mapping. read: what composes it.
+
+    Raises ConfigError when no file may hold the text, or it is one `{ }` that lines cannot be added to.
+    """
     try:
-        node = compose(path, clean(text))
+        node = read(path, clean(text))
     except BadFile as bad:
         raise ConfigError([Mistake(str(path), bad.line, bad.column, "", bad.message, bad.hint)]) from None
     if node is None:

@@ -21,7 +21,7 @@ from gatewayctl.words import plural
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 _LISTS: Final = ("models", "apis", "systems")
-"""Columns of a table that hold several values, with spaces or commas between them."""
+"""Columns of a table that hold several values, with spaces or commas between them, or JSON."""
 _GROUPS: Final = ("ip", "hours", "limits", "meta", "previous")
 """Columns that hold JSON."""
 
@@ -156,8 +156,10 @@ def _csv(file: str, text: str) -> list[dict[str, Any]]:
         key: dict[str, Any] = {}
         for name, value in row.items():
             word, value = name.strip(), (value or "").strip()
-            if value:
-                key[word] = value.replace(",", " ").split() if word in _LISTS else _group(file, word, value) if word in _GROUPS else value
+            if word in _GROUPS or (word in _LISTS and value.startswith(("{", "["))):
+                key |= {word: _group(file, word, value)} if value else {}
+            elif value:
+                key[word] = value.replace(",", " ").split() if word in _LISTS else value
         for word in ("priority", "enabled"):
             if word in key:
                 key[word] = {"true": True, "false": False}.get(key[word].lower(), int(key[word]) if key[word].isdigit() else key[word])

@@ -61,7 +61,9 @@ def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[
     not touched. Without a gateway (None) they are only checked. Another command waits until the block is over: what it reads in its own
     block is what this one has left, and neither takes back, or is refused for, what the other wrote.
     """
-    with _in_turn(config), _keys_file_made(config):
+    from gateway.config.compose import no_collecting
+
+    with in_turn(config), _keys_file_made(config), no_collecting():
         yield from _changed(config, client, what, spare)
 
 
@@ -94,7 +96,7 @@ def _said(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _in_turn(config: Path) -> Iterator[None]:
+def in_turn(config: Path) -> Iterator[None]:
     """One command after the other, by a lock on the folder of the configuration. Where none can be had, and after TURN seconds, it goes on
     without: each edit by itself is safe."""
     with contextlib.ExitStack() as held:
