@@ -18,6 +18,7 @@ FLOORS = {
     "config": 2,
     **dict.fromkeys(("auth", "guard", "route", "engine", "price"), 3),
     **dict.fromkeys(("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "alert", "bus", "simulate", "tokens"), 4),
+    **dict.fromkeys("claim fitness formats handover succession".split(), 5),
     **dict.fromkeys("acts agreement builder cutting dispatch explainer freezing live measure moves office recount".split(), 5),
     **dict.fromkeys("rollout shared snapshot sockets survey watch".split(), 5),
     "pipeline": 6,
