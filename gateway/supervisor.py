@@ -258,10 +258,10 @@ class Supervisor:
 
     def retire(self, child: Child) -> None:
         """A worker too many finishes what it has, within `http.drain_timeout`."""
+        child.turn("draining")
         self._task(self._retire(child))
 
     async def _retire(self, child: Child) -> None:
-        child.turn("draining")
         await asyncio.sleep(SETTLE)
         child.say({"say": "drain", "late": "serve"})
         await self._idle([child])

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,12 @@ class Installed(Rig):
         found: list[dict[str, Any]] = (await self.admin("GET", "/v1/status"))["processes"]
         return found
 
-    async def upgraded(self, times: int = 1) -> list[dict[str, Any]]:
-        """The processes when all of them are of the new version and up."""
+    async def upgraded(self, times: int = 1, notices: Notices | None = None) -> list[dict[str, Any]]:
+        """The processes when all of them are of the new version and up. notices: read meanwhile, or the socket would be full."""
 
         async def look() -> list[dict[str, Any]] | None:
+            if notices is not None:
+                notices.all()
             try:
                 found = await self.processes()
             except (OSError, aiohttp.ClientError):
@@ -59,6 +61,13 @@ class Installed(Rig):
 
         result: list[dict[str, Any]] = await eventually(look, within=40)
         return result
+
+
+@pytest.fixture
+def notices(installed: Installed) -> Iterator[Notices]:
+    made = Notices(installed.data_dir / "notify")
+    yield made
+    made.sock.close()
 
 
 @pytest.fixture
@@ -136,8 +145,7 @@ async def test_an_upgrade_under_load_drops_no_request_and_breaks_no_stream(insta
 
 
 @pytest.mark.timeout(120)
-async def test_back_and_forth_by_signal_and_systemd_sees_one_service(installed: Installed) -> None:
-    notices = Notices(installed.data_dir / "notify")
+async def test_back_and_forth_by_signal_and_systemd_sees_one_service(installed: Installed, notices: Notices) -> None:
     await installed.engine("a")
     installed.model("qwen")
     await installed.start(env={"NOTIFY_SOCKET": str(notices.path), "WATCHDOG_USEC": "2000000"})
@@ -145,7 +153,7 @@ async def test_back_and_forth_by_signal_and_systemd_sees_one_service(installed: 
     for times, version in enumerate(("9.9.9", __version__), 1):
         installed.install(version)
         installed.process.send_signal(signal.SIGUSR2)
-        after = await installed.upgraded(times)
+        after = await installed.upgraded(times, notices)
         assert {one["version"] for one in after if one["state"] == "up"} == {version}
         assert (await installed.chat("qwen", max_tokens=2)).status == 200
     await eventually(lambda: installed.pid_of("worker-0"), within=20)
@@ -153,7 +161,6 @@ async def test_back_and_forth_by_signal_and_systemd_sees_one_service(installed: 
     assert await installed.stop() == 0
     assert notices.words()[0] == "READY" and notices.words()[-1] == "STOPPING" and notices.words().count("STOPPING") == 1
     assert notices.all().count("WATCHDOG=1") >= 1
-    notices.sock.close()
 
 
 async def test_a_version_that_cannot_read_the_data_is_not_begun(installed: Installed) -> None:
