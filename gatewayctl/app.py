@@ -39,6 +39,9 @@ COMMANDS: Final = {
     "limits": ("limits:app", "What may be used, what is used, and by whom."),
     "requests": ("requests:app", "What happened to requests."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
+    "upgrade": ("upgrade:app", "Become the installed version without a dropped request."),
+    "install": ("install:app", "Install this program as a service."),
+    "uninstall": ("uninstall:app", "Remove the program and its service."),
     "version": ("version:app", "Versions of the program and its libraries."),
     "completion": ("completion:app", "Print the completion script of a shell."),
 }

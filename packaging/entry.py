@@ -19,8 +19,15 @@ def restore_environment() -> None:
             del os.environ[name]
 
 
+def remember_link() -> None:
+    """A link that we were started by may lead to another version later: SIGUSR2 goes where it leads then."""
+    if os.path.isabs(sys.argv[0]) and os.path.islink(sys.argv[0]):
+        os.environ["GATEWAYCTL_LINK"] = sys.argv[0]
+
+
 def main() -> int:
     restore_environment()
+    remember_link()
     if sys.argv[1:3] == ["-m", "gateway"]:
         del sys.argv[1:3]
         from gateway.__main__ import main as gateway

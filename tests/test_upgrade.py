@@ -72,7 +72,8 @@ def notices(installed: Installed) -> Iterator[Notices]:
 
 @pytest.fixture
 async def installed(tmp_path: Path) -> AsyncIterator[Installed]:
-    async with Installed(tmp_path) as rig:
+    rig = Installed(tmp_path)
+    async with rig:
         rig.install(__version__)
         yield rig
 
