@@ -8,7 +8,7 @@ project=$(realpath "$(dirname "$0")/../..")
 
 # -- the base
 [ -x "$base/usr/bin/gcc" ] || debootstrap --variant=minbase \
-    --include=build-essential,ca-certificates,git,libbz2-dev,libffi-dev,liblzma-dev,perl,uuid-dev,zlib1g-dev bullseye "$base" "$mirror"
+    --include=build-essential,ca-certificates,git,libbz2-dev,libexpat1-dev,libffi-dev,liblzma-dev,libmpdec-dev,perl,uuid-dev,zlib1g-dev bullseye "$base" "$mirror"
 for file in /etc/resolv.conf /etc/hosts /etc/pip.conf /etc/xdg/pip /etc/ssl/certs/ca-certificates.crt; do # pip in there as out here
     if [ -e "$file" ]; then mkdir -p "$base$(dirname "$file")" && cp -rL "$file" "$base$(dirname "$file")/"; fi
 done
