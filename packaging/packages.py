@@ -52,6 +52,11 @@ def contents(folder: Path) -> list[dict[str, Any]]:
     for name, place in places.items():
         if (share / name).is_dir():
             found += [entry(file, f"{place}/{file.relative_to(share / name)}", 0o644) for file in files(share / name)]
+    # Named, so that an rpm takes them away with it.
+    folders = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir() and not path.is_symlink())]
+    owned = [f"{here}/{path.relative_to(folder)}".rstrip("/.") for path in folders if share != path and share not in path.parents]
+    for place in ("/usr/lib/gateway", "/usr/share/gateway", *owned):
+        found.append({"dst": place, "type": "dir", "file_info": {"mode": 0o755, "owner": "root", "group": "root"}})
     for file in files(folder):
         if share not in file.parents:
             mode = 0o755 if file.stat().st_mode & 0o100 else 0o644

@@ -4,7 +4,10 @@
 set -e
 if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
 case $1 in
-    remove | 0) rm -rf /usr/lib/gateway/*.kept ;;
+    remove | 0)
+        rm -rf /usr/lib/gateway/*.kept
+        rmdir /usr/lib/gateway /usr/share/gateway 2>/dev/null || true
+        ;;
     purge)
         rm -rf /var/lib/gateway /etc/gateway /usr/lib/gateway
         if getent passwd gateway >/dev/null; then userdel gateway || true; fi
