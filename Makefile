@@ -83,7 +83,7 @@ clean: ## remove what was built and cached, the virtual environment too
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The venv of the binary: made again whenever a lock changes, so that nothing is left in it that no lock names.
-$(BUILD_STAMP): requirements/build.txt requirements/packaging.txt requirements/vocabularies.txt pyproject.toml
+$(BUILD_STAMP): gateway/__init__.py requirements/build.txt requirements/packaging.txt requirements/vocabularies.txt pyproject.toml
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || { \
 		echo 'This needs Python >= 3.11, and none was found. Say which: make PYTHON=/path/to/python3.12'; exit 1; }
 	@echo 'Installing what requirements/packaging.txt names into $(BUILD) (a minute, once)'

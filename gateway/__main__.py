@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def main() -> int:
-    """`gateway ROLE …`. Roles: serve; control, worker (started by serve); simulate, probe, tariff, ledger, examine, records (started by gatewayctl)."""
+    """`gateway ROLE …`. Roles: serve; control, worker, fit (started by serve); simulate, probe, tariff, ledger, examine, records (started by
+    gatewayctl)."""
     role, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     match role:
         case "serve":
@@ -23,6 +24,13 @@ def main() -> int:
             from gateway import worker
 
             return worker.main(arguments)
+        case "fit":
+            if missing := _missing_extensions():
+                print(f"gateway: {missing}", file=sys.stderr)
+                return 1
+            from gateway.fitness import main as fit
+
+            return fit(arguments)
         case "simulate":
             from gateway.simulate import app
 
@@ -59,8 +67,9 @@ def _serve(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="gateway serve")
     parser.add_argument("--config", type=Path, default=Path(os.environ.get("GATEWAY_CONFIG", "/etc/gateway/gateway.yaml")))
     parser.add_argument("--resume", action="store_true", help="when the file is bad, serve the last good revision")
+    parser.add_argument("--estate", type=int, default=-1, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    return supervisor.main(options.config.absolute(), options.resume)
+    return supervisor.main(options.config.absolute(), options.resume, options.estate)
 
 
 def _missing_extensions() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway import __version__
 from gateway.admin.audit import Audit, sides
 from gateway.admin.desk import Failed, NoSuch
 from gateway.agreement import url_of
@@ -86,6 +87,17 @@ class Acts(Office):
 
     def _drained(self, channel: str) -> Any:
         return [msgspec.to_builtins(one) for one in self._control.agreement.drains.of_channel(channel)] or None
+
+    # -- another version ------------------------------------------------------------------------------------------------
+
+    async def upgrade(self, to: str, *, by: str) -> dict[str, Any]:
+        async def doing() -> Done:
+            trouble, upgrades = await self._control.upgrade(to)
+            if trouble:
+                raise Failed(trouble)
+            return {"version": __version__, "upgrades": upgrades}, None, to
+
+        return await self._noted("upgrade", by, __version__, doing())
 
     # -- the kill switch ------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gateway import formats
 from gateway.acts import Acts, note_reload
 from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
@@ -203,6 +204,8 @@ class Control:
         return True
 
     async def _prepare_directory(self, data_dir: Path, *, fresh: bool) -> None:
+        formats.check(data_dir)
+        formats.stamp(data_dir)
         (data_dir / "journal").mkdir(parents=True, exist_ok=True, mode=0o700)
         if fresh:
             shutil.rmtree(data_dir / "metrics", ignore_errors=True)  # counters begin anew with the service
@@ -220,10 +223,17 @@ class Control:
                 self.processes = message["table"]
                 self.stopping = message["stopping"]
                 self._dead.set()
+            case "upgrading":
+                self._line.upgrade_answered("", message["upgrades"])
+            case "not upgraded":
+                self._line.upgrade_answered(message["message"], -1)
             case "reload":
                 self._keep(self.reload(by="signal", why="SIGHUP", what="reload (SIGHUP)"))
             case "exit":
                 self._end()
+
+    async def upgrade(self, to: str) -> tuple[str, int]:
+        return await self._line.upgrade(to)
 
     def _tell(self, message: dict[str, Any]) -> None:
         self._leash.say(message)
@@ -360,6 +370,9 @@ def main(arguments: list[str]) -> int:
             named = f"{error.filename}: " if error.filename else ""
             print(f"gateway: {named}{error.strerror or error}", file=sys.stderr)
             return 1
+        except formats.Newer as newer:
+            print(f"gateway: {newer}", file=sys.stderr)
+            return formats.UNREADABLE
 
     import uvloop
 

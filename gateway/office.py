@@ -54,6 +54,7 @@ class Control(Protocol):
     stopping: bool
 
     async def reload(self, *, by: str, why: str, what: str = "reload") -> Outcome: ...
+    async def upgrade(self, to: str) -> tuple[str, int]: ...
 
 
 class Office:

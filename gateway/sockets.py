@@ -5,13 +5,16 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from gateway.bus.frames import Parcel
 from gateway.bus.leash import Leash
 from gateway.bus.memory import to_memfd
 from gateway.config.resolved import Resolved
 from gateway.meter.exposition import Exposition
+
+UPGRADE_PATIENCE: Final = 75.0
+"""Seconds: the new version has 60 to say whether it fits."""
 
 
 class SupervisorLine:
@@ -23,6 +26,18 @@ class SupervisorLine:
         self._asked: asyncio.Future[tuple[str, list[int], dict[str, int]]] | None = None
         self._known: dict[str, Any] = {}
         self._new: dict[str, socket.socket] = {}
+        self._upgrading: asyncio.Future[tuple[str, int]] | None = None
+
+    async def upgrade(self, to: str) -> tuple[str, int]:
+        """The supervisor becomes the version at `to`. Why it does not, or empty; and how many upgrades there were before."""
+        if self._upgrading is None or self._upgrading.done():
+            self._upgrading = asyncio.get_running_loop().create_future()
+            self._leash.say({"say": "upgrade", "to": to})
+        return await asyncio.wait_for(asyncio.shield(self._upgrading), UPGRADE_PATIENCE)
+
+    def upgrade_answered(self, trouble: str, upgrades: int) -> None:
+        if self._upgrading is not None and not self._upgrading.done():
+            self._upgrading.set_result((trouble, upgrades))
 
     async def prepare(self, config: Resolved) -> None:
         wanted = addresses(config)

@@ -53,6 +53,8 @@ LAST_WORDS = 1.0
 """Seconds for requests that are cut off at the end to be told so and recorded."""
 AT_ONCE = 2_000
 """Keys of the snapshot before that are forgotten between two pauses."""
+GRACE = 3.0
+"""Seconds in which the callers of a worker that is replaced may use their open connections once more."""
 GREETING = 0.5
 """Seconds that control has to say which endpoints may serve, before the first request does not wait for it."""
 TICK = 0.1
@@ -77,6 +79,7 @@ class Worker:
         self._shared.notice = self._watch.notice
         self._prepared: tuple[Builder, Snapshot] | None = None
         self._gates: dict[Address, Gate] = {}
+        self._left: list[Gate] = []
         self._fitting = asyncio.Lock()
         self._door: Door | None = None
         self._late, self._lost = "", 0
@@ -258,12 +261,13 @@ class Worker:
         log.info("draining")
         assert self._door is not None
         self._live.draining = True
-        self._door.drain(refuse_late=late == "refuse")
+        self._door.drain(refuse_late=late == "refuse", grace=GRACE if late == "serve" else 0.0)
 
     def _forget(self, address: Address) -> None:
         gate = self._gates.pop(address, None)
         if gate is not None:
-            gate.close()
+            gate.leave()
+            self._left.append(gate)
         sock = self._sockets.pop(address, None)
         if sock is not None:
             sock.close()
@@ -300,7 +304,9 @@ class Worker:
 
     def _tell_idle(self) -> None:
         assert self._door is not None
-        idle = self._door.begun() == 0
+        idle = self._door.begun() == 0 and not any(gate.greeting() for gate in self._left)
+        if self._door.grace and self._door.connections:
+            idle = False
         if idle != self._told_idle:
             self._told_idle = idle
             self._leash.say({"say": "idle" if idle else "busy"})
@@ -319,7 +325,7 @@ class Worker:
     async def _close(self, tasks: list[asyncio.Task[Any]]) -> None:
         """Every open request ends and is recorded before the journal is sealed."""
         assert self._door is not None
-        for gate in self._gates.values():
+        for gate in (*self._gates.values(), *self._left):
             gate.close()
         self._live.stopping = True
         self._door.cut()

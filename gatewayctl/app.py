@@ -46,6 +46,9 @@ COMMANDS: Final = {
     "support-bundle": ("support:app", "Gather what support needs, without secrets and prompts."),
     "backup": ("backup:app", "Copy configuration, keys, journal and counters, while the gateway serves."),
     "restore": ("restore:app", "Bring a backup back."),
+    "upgrade": ("upgrade:app", "Become the installed version without a dropped request."),
+    "install": ("install:app", "Install this program as a service."),
+    "uninstall": ("uninstall:app", "Remove the program and its service."),
     "version": ("version:app", "Versions of the program and its libraries."),
     "completion": ("completion:app", "Print the completion script of a shell."),
 }

@@ -62,7 +62,8 @@ def _packages(collected: dict[str, Any]) -> list[Distribution]:
     modules = {name.split(".")[0] for name in collected["pure"]}
     modules |= {Path(target).parts[0].split(".")[0] for target, _ in collected["binaries"]}
     owners = packages_distributions()
-    names = {owner for module in modules for owner in owners.get(module, ())} - {PROGRAM, "pyinstaller", "setuptools", "pip"}
+    names = {owner for module in modules for owner in owners.get(module, ())} - {PROGRAM, "setuptools", "pip"}
+    names.add("pyinstaller")  # its bootloader begins the executable
     return [distribution(name) for name in sorted(names, key=str.lower)]
 
 

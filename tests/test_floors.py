@@ -21,6 +21,7 @@ FLOORS = {
     **dict.fromkeys(
         ("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4
     ),
+    **dict.fromkeys("claim fitness formats handover succession".split(), 5),
     **dict.fromkeys("acts agreement alerting books builder cutting dispatch explainer freezing live looking measure moves".split(), 5),
     **dict.fromkeys("office recount rollout shared snapshot sockets survey tariff watch".split(), 5),
     "pipeline": 6,

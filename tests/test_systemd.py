@@ -16,6 +16,8 @@ from gatewayctl.app import load
 from tests.fixtures.cli import ROOT
 from tests.harness import Rig, eventually
 
+ROOT = Path(__file__).parents[1]
+
 
 class Notices:
     """The socket and every message that came."""
@@ -95,6 +97,35 @@ async def test_the_watchdog_is_fed_only_while_all_children_beat(rig: Rig, notice
     seen = notices.all().count("WATCHDOG=1")
     assert seen <= 2 + 12, "none between the last beat and the kill"
     await eventually(lambda: notices.all().count("WATCHDOG=1") > seen + 1)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """Ours, with a program that is there."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    made = tmp_path / "gateway.service"
+    made.write_text((ROOT / "systemd/gateway.service").read_text().replace("/usr/bin/gatewayctl", "/bin/true"))
+    return made
+
+
+def test_the_unit_is_understood_without_a_complaint(unit: Path) -> None:
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and str(unit) not in done.stderr, done.stderr
+
+
+def test_the_unit_is_hardened(unit: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_unit_says_nothing_that_systemd_249_does_not_know() -> None:
+    """What came later, of what such units say."""
+    later = "RestartSteps RestartMaxDelaySec RestartMode ReloadSignal ImportCredential PrivatePIDs MemoryZSwapMax NFTSet OpenFile".split()
+    text = (ROOT / "systemd/gateway.service").read_text()
+    assert not [word for word in later if f"{word}=" in text] and "notify-reload" not in text
 
 
 def test_no_systemd_is_no_error_and_a_lost_one_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,13 @@ class PlainGate:
     def fits(self, listener: Listener) -> bool:
         return listener.tls is None and not listener.proxy_protocol
 
+    def leave(self) -> None:
+        """Accepts nothing more."""
+        self._server.close()
+
+    def greeting(self) -> int:
+        return 0
+
     def close(self) -> None:
         self._server.close()
 
@@ -88,11 +95,20 @@ class GreetingGate:
     def fits(self, listener: Listener) -> bool:
         return (listener.tls is None) == (self._context is None) and listener.proxy_protocol == (self._trust is not None)
 
-    def close(self) -> None:
-        self._loop.remove_reader(self._sock.fileno())
+    def leave(self) -> None:
+        """Accepts nothing more; whoever is being greeted is greeted to the end, which is bounded by `FIRST_BYTE`."""
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
         if self._resting is not None:
             self._resting.cancel()
         self._sock.close()
+
+    def greeting(self) -> int:
+        """Connections that are being greeted."""
+        return len(self._tasks)
+
+    def close(self) -> None:
+        self.leave()
         for task in self._tasks:
             task.cancel()
 

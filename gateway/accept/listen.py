@@ -57,6 +57,24 @@ class Sockets:
     def of(self, slot: int) -> dict[Address, socket.socket]:
         return {address: sock for (n, address), sock in self._api.items() if n == slot}
 
+    def held(self) -> list[tuple[int, str, int, int]]:
+        """Slot, host, port and descriptor of all that listen, in the order in which they began to."""
+        return [(slot, *address, sock.fileno()) for (slot, address), sock in self._api.items()]
+
+    def held_metrics(self) -> dict[Address, int]:
+        return {address: sock.fileno() for address, sock in self._metrics.items()}
+
+    def adopt(self, api: Iterable[tuple[int, str, int, int]], metrics: Iterable[tuple[str, int, int]], workers: int) -> None:
+        """What an earlier version of this process held."""
+        self._api = {(slot, (host, port)): socket.socket(fileno=fd) for slot, host, port, fd in api}
+        self._metrics = {(host, port): socket.socket(fileno=fd) for host, port, fd in metrics}
+        self.workers = workers
+
+    @property
+    def preparing(self) -> bool:
+        """A change of addresses is under way."""
+        return bool(self._new_api or self._new_metrics)
+
     def metrics(self) -> dict[Address, socket.socket]:
         return {**self._metrics, **self._new_metrics}
 

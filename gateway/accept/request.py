@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from gateway.accept.caller import Caller, whole_body
+from gateway.accept.caller import Caller
 from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
 from gateway.exchange import Exchange, Facts
@@ -30,6 +30,17 @@ LEAST = 4096
 
 UNPACKED = frozenset({"gzip", "deflate", "identity", ""})
 """What the parser unpacks. Anything else that it lets pass would be read as it lies."""
+
+
+def whole_body(payload: StreamReader) -> bytes:
+    """A body that has arrived whole. Taken as it lies: reading it properly costs two microseconds of flow control."""
+    try:
+        pieces = payload._buffer
+    except AttributeError:  # aiohttp's own object for no body at all
+        return b""
+    if len(pieces) == 1 and not payload._buffer_offset:
+        return pieces[0]
+    return payload.read_nowait() if pieces else b""
 
 
 class Memory:

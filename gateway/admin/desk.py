@@ -67,6 +67,10 @@ class Desk(Protocol):
         """Files are about to be edited: until the reload with this number, the watcher of files holds still. spare: ids of keys whose open
         requests may end in peace when their key is gone."""
 
+    async def upgrade(self, to: str, *, by: str) -> dict[str, Any]:
+        """Become the version whose executable is `to` (empty: where the present one was started from). Returns when it is about to:
+        {"version": the present one, "upgrades": how many there were}; `processes` in status says how it goes on."""
+
     def freezes(self) -> list[dict[str, Any]]:
         """What is frozen: {"kind", "name", "by", "since", "reason"}."""
 

@@ -29,6 +29,7 @@ from gateway.admin.said import (
     said_of_freeze,
     said_of_silence,
     said_of_test,
+    said_of_upgrade,
 )
 from gateway.errors import ConfigError
 
@@ -56,6 +57,7 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/status", calls.status),
             web.post("/v1/reload", calls.reload),
             web.post("/v1/acts", calls.act),
+            web.post("/v1/upgrade", calls.upgrade),
             web.get("/v1/freezes", calls.freezes),
             web.post("/v1/freeze", calls.freeze),
             web.post("/v1/unfreeze", calls.unfreeze),
@@ -105,6 +107,9 @@ class Calls:
 
     async def act(self, request: web.Request) -> web.Response:
         return _answer({"act": self._desk.announce(*said_of_act(await body_of(request)), by=str(request[PEER]))})
+
+    async def upgrade(self, request: web.Request) -> web.Response:
+        return _answer({"upgrade": await self._desk.upgrade(said_of_upgrade(await body_of(request)), by=str(request[PEER]))})
 
     async def freezes(self, request: web.Request) -> web.Response:
         return _answer({"freezes": self._desk.freezes()})

@@ -56,6 +56,14 @@ def said_of_drain(body: dict[str, Any]) -> float | None:
     return seconds
 
 
+def said_of_upgrade(body: dict[str, Any]) -> str:
+    """The path of an executable; empty: where the present one was started from."""
+    to = body.get("to", "")
+    if not isinstance(to, str) or (to and not to.startswith("/")):
+        raise Wrong(400, "bad_request", '"to" must be the absolute path of an executable, or empty')
+    return to
+
+
 def said_of_freeze(body: dict[str, Any]) -> tuple[str, str, str]:
     """Kind, name and reason."""
     kind, name, reason = body.get("kind"), _words(body, "name"), _words(body, "reason")

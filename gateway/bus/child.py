@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway import __version__
 from gateway.bus.leash import HUNG_AFTER, Leash
 
 START_PATIENCE: Final = 60.0
@@ -25,16 +26,51 @@ SHORT_LIVED: Final = 0.2
 """Seconds before a child is started again that was up, but lived for less than `LONG`. One that lived longer: at once."""
 LONG: Final = 10.0
 
+KEPT: Final = ("name", "slot", "number", "version", "state", "since", "started", "restarts", "failures", "was_up", "idle", "wanted")
+"""What a later version of the supervisor must know of a child."""
+
 Heard = Callable[["Child", dict[str, Any], list[int]], None]
+Gone = Callable[["Child", int], None]
+
+
+class Adopted:
+    """A child that an earlier version of this very process has started: what Popen does, as far as it is used here."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._wait(0)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _wait(self, how: int) -> int | None:
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, how)
+            except ChildProcessError:
+                pid, status = self.pid, 0
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
 
 
 @dataclass
 class Child:
-    """`state`: starting, up, draining, hung, down. slot: -1 for control. Times are monotonic, but `since` is wall clock."""
+    """`state`: starting, up, draining, hung, down. slot: whose sockets it has; -1 for control. number: what it is called by control, in
+    the journal and in metrics; no two that live have the same. Times are monotonic, but `since` is wall clock."""
 
     name: str
     slot: int
-    process: subprocess.Popen[bytes] | None = None
+    number: int = -1
+    version: str = __version__
+    process: subprocess.Popen[bytes] | Adopted | None = None
     leash: Leash | None = None
     state: str = "down"
     since: float = field(default_factory=time.time)
@@ -57,7 +93,7 @@ class Child:
             self.state = state
             self.since = time.time()
 
-    def spawn(self, role: str, arguments: list[str], fds: list[int], heard: Heard, gone: Callable[["Child", int], None]) -> None:
+    def spawn(self, role: str, arguments: list[str], fds: list[int], heard: Heard, gone: Gone) -> None:
         """Starts the process. gone: called once, with its pid, when its line is closed: it is dead or as good as dead.
         Raises OSError when the system has no room for another process."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -65,7 +101,7 @@ class Child:
         try:
             # A group of its own: Ctrl-C is for the supervisor alone, which drains.
             self.process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno(), *fds], stdin=subprocess.DEVNULL, env=_environment(), process_group=0
+                command, pass_fds=[theirs.fileno(), *fds], stdin=subprocess.DEVNULL, env=environment(), process_group=0
             )
         except OSError:
             ours.close()
@@ -74,9 +110,28 @@ class Child:
             theirs.close()
         self.started = self.beat = time.monotonic()
         self.was_up = self.idle = False
+        self.version = __version__
         self.turn("starting")
-        pid = self.process.pid
+        self._hold(ours, self.process.pid, heard, gone)
+
+    def _hold(self, ours: socket.socket, pid: int, heard: Heard, gone: Gone) -> None:
         self.leash = Leash(ours, lambda message, got: heard(self, message, got), lambda: gone(self, pid))
+
+    def bequeathed(self) -> dict[str, Any]:
+        """For `adopted`, in the next version of this process."""
+        kept = {word: getattr(self, word) for word in KEPT}
+        line = self.leash.fileno() if self.leash is not None else -1
+        return {**kept, "pid": self.pid, "leash": line}
+
+    @classmethod
+    def adopted(cls, told: dict[str, Any], heard: Heard, gone: Gone) -> "Child":
+        """What the version before says of a child. One that was dead is started again like any other."""
+        child = cls(**{word: told[word] for word in KEPT})
+        if told["pid"] and told["leash"] >= 0:
+            child.process = Adopted(told["pid"])
+            child.beat = time.monotonic()
+            child._hold(socket.socket(fileno=told["leash"]), told["pid"], heard, gone)
+        return child
 
     def say(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         """Said to nobody when it is down or does not listen: its successor is told everything at its start."""
@@ -105,7 +160,7 @@ class Child:
             await asyncio.get_running_loop().run_in_executor(None, process.wait)
         self.process = None
         self.turn("down")
-        return process.returncode
+        return process.returncode or 0
 
     def pause(self) -> float:
         """Seconds to wait before the next start."""
@@ -125,7 +180,7 @@ class Child:
 
     def told(self) -> dict[str, Any]:
         """For `gatewayctl status`."""
-        return {"name": self.name, "pid": self.pid, "state": self.state, "since": self.since, "restarts": self.restarts}
+        return {word: getattr(self, word) for word in ("name", "pid", "state", "since", "restarts", "version")}
 
 
 def self_command() -> list[str]:
@@ -134,7 +189,7 @@ def self_command() -> list[str]:
     return [sys.executable, *path, "-m", "gateway"]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, and for an unfrozen child the place where this very gateway is imported from."""
     if getattr(sys, "frozen", False):
         return dict(os.environ)

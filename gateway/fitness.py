@@ -1,0 +1,42 @@
+"""The role `fit`: may this version take over from the one that runs? Asked by the running supervisor before it becomes this one.
+
+It changes nothing. That it starts at all is half of the answer.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from gateway.config.load import load
+from gateway.config.report import render
+from gateway.config.revisions import Revisions
+from gateway.errors import ConfigError
+from gateway.formats import Newer, check
+from gateway.handover import HANDOVER
+
+
+def objection(config: Path, data_dir: Path, handover: int) -> str:
+    """Why not, in a sentence; empty: it may."""
+    if handover != HANDOVER:
+        return f"its processes cannot be taken over (handover {handover}, this version knows {HANDOVER}): restart the service instead"
+    try:
+        check(data_dir)
+        if Revisions(data_dir).current() is None:
+            load(config)
+    except Newer as newer:
+        return str(newer)
+    except ConfigError as error:
+        return f"what is served now cannot be read by this version, and the files have mistakes: {render(error.mistakes)}"
+    return ""
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="gateway fit")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--handover", type=int, required=True)
+    options = parser.parse_args(arguments)
+    why = objection(options.config, options.data_dir, options.handover)
+    if why:
+        print(why, file=sys.stderr)
+    return 1 if why else 0

@@ -1,0 +1,173 @@
+"""`gatewayctl install`: the single file puts itself in place, as a package would."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from gatewayctl.command import alone, command
+from gatewayctl.layout import MARK, USER, Layout, must_be_root, packaged
+from gatewayctl.session import Session
+from gatewayctl.trouble import FAILED, Trouble
+
+app = alone()
+KEPT: Final = 2
+"""Versions that stay: this one and the one before, to go back to."""
+
+
+@command(
+    app,
+    "install",
+    """
+    ./gatewayctl-1.0.0-linux-aarch64 install --enable
+    ./gatewayctl-1.0.0-linux-aarch64 install --prefix /opt/gateway
+    """,
+)
+def install(
+    session: Session,
+    prefix: Annotated[Path, typer.Option("--prefix", metavar="DIR", readable=False, help="Where the program goes.")] = Path("/usr/local"),
+    enable: Annotated[bool, typer.Option("--enable", help="Start the service now and at every boot.")] = False,
+    root: Annotated[
+        Path, typer.Option("--root", metavar="DIR", readable=False, help="Lay everything out below DIR instead; starts nothing.")
+    ] = Path("/"),
+) -> None:
+    """Install this very program: a folder for its version, the link gatewayctl, the service, its user, a first configuration.
+
+    Again, with a newer file, it upgrades: a gateway that runs becomes the new version without a dropped request. What is
+    in /etc/gateway and /var/lib/gateway stays as it is.
+    """
+    must_be_root(root)
+    layout = Layout(root.absolute(), prefix.absolute())
+    layout.must_not_be_packaged()
+    source = packaged()
+    before = layout.present()
+    folder = _lay(source, layout, _version())
+    _link(layout, folder)
+    _unit(layout, folder)
+    if layout.root == Path("/"):
+        _user()
+    fresh = _configuration(layout, folder)
+    _forget_old(layout, {folder, *filter(None, [before])})
+    session.say(f"installed: {layout.link} -> {folder}")
+    if layout.root == Path("/"):
+        _serve(session, enable)
+    if fresh:
+        session.say(f"A first configuration is in {layout.etc}. Add your engines and a key:")
+        session.say(f"  {layout.link} init --force --engine vllm=http://10.0.0.6:8000")
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("onprem-gateway")
+
+
+def _lay(source: Path, layout: Layout, version: str) -> Path:
+    """The folder of this version: whole or not there. One that is there is taken when it is the same."""
+    folder = layout.versions / version
+    if folder == source:
+        return folder
+    if folder.exists():
+        bills = [place / "share/sbom.cdx.json" for place in (folder, source)]
+        same = [place.stat().st_size for place in (folder / "gatewayctl", source / "gatewayctl")]
+        if bills[0].read_bytes() == bills[1].read_bytes() and same[0] == same[1]:
+            return folder
+        folder = _other(folder)  # built anew under the same version: what runs from the old folder keeps it
+    half = folder.with_name(f".{folder.name}.{os.getpid()}")
+    layout.versions.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(source, half, symlinks=True)
+        for path in (half, *half.rglob("*")):
+            if os.geteuid() == 0:
+                os.chown(path, 0, 0, follow_symlinks=False)
+        half.replace(folder)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+    return folder
+
+
+def _other(folder: Path) -> Path:
+    return next(place for number in range(2, 1000) if not (place := folder.with_name(f"{folder.name}-{number}")).exists())
+
+
+def _link(layout: Layout, folder: Path) -> None:
+    if layout.link.exists() and not layout.link.is_symlink():
+        raise Trouble(f"{layout.link} is there and is not ours", "Move it away, or choose another --prefix.")
+    layout.link.parent.mkdir(parents=True, exist_ok=True)
+    new = layout.link.with_name(f".gatewayctl.{os.getpid()}")
+    new.symlink_to(os.path.relpath(folder / "gatewayctl", layout.link.parent))
+    new.replace(layout.link)
+
+
+def _unit(layout: Layout, folder: Path) -> None:
+    """The packaged unit with our paths. One that somebody else wrote stays."""
+    if layout.unit.exists() and MARK not in layout.unit.read_text():
+        return
+    text = (folder / "share/systemd/gateway.service").read_text()
+    text = text.replace("/usr/bin/gatewayctl", str(layout.prefix / "bin/gatewayctl"))
+    text = text.replace("/usr/share/doc/gateway", str(layout.prefix / "lib/gateway" / folder.name / "share/docs"))
+    layout.unit.parent.mkdir(parents=True, exist_ok=True)
+    layout.unit.write_text(f"{MARK}\n{text}")
+
+
+def _user() -> None:
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(USER)
+        return
+    options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/var/lib/gateway", "--shell", "/usr/sbin/nologin"]
+    try:
+        subprocess.run(["useradd", *options, USER], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Trouble(f"the user {USER} cannot be made: {error}", "Make it by hand, then say this again.", FAILED) from error
+
+
+def _configuration(layout: Layout, folder: Path) -> bool:
+    """What is there stays. True when a first configuration was written."""
+    import grp
+
+    (layout.etc / "secrets").mkdir(parents=True, exist_ok=True)
+    layout.etc.chmod(0o750)
+    (layout.etc / "secrets").chmod(0o700)
+    fresh = not (layout.etc / "gateway.yaml").exists()
+    for file in sorted((folder / "share/configs").iterdir()) if fresh else ():
+        target = layout.etc / file.name
+        if file.is_file() and not target.exists():
+            shutil.copyfile(file, target)
+            target.chmod(0o640)
+    with contextlib.suppress(KeyError, PermissionError):
+        group = grp.getgrnam(USER).gr_gid
+        for path in (layout.etc, *layout.etc.glob("*.*")) if fresh else (layout.etc,):
+            os.chown(path, 0, group)
+    return fresh
+
+
+def _forget_old(layout: Layout, kept: set[Path]) -> None:
+    """Versions before the one before go, unless something still runs from them."""
+    used = set()
+    for process in Path("/proc").glob("[0-9]*/exe"):
+        with contextlib.suppress(OSError):
+            used.add(process.readlink().parent)
+    old = sorted((place for place in layout.versions.iterdir() if place.is_dir()), key=lambda place: place.stat().st_ctime, reverse=True)
+    for place in old[KEPT:]:
+        if place not in kept and place not in used:
+            shutil.rmtree(place)
+
+
+def _serve(session: Session, enable: bool) -> None:
+    if not Path("/run/systemd/system").is_dir():
+        session.say("systemd does not run here: start the service yourself (gatewayctl serve)")
+        return
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    if subprocess.run(["systemctl", "--quiet", "is-active", "gateway"], check=False).returncode == 0:
+        from gatewayctl.commands.upgrade import upgraded
+
+        upgraded(session, None)
+    elif enable:
+        subprocess.run(["systemctl", "enable", "--now", "gateway"], check=True)

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Before files are put in place. deb: install | upgrade OLD; rpm: 1 = first, 2 = upgrade.
+set -e
+data=/var/lib/gateway
+
+# An older version that cannot read what a newer one has written must not get in its place.
+found=$(sed -n 's/.*"journal": *\([0-9][0-9]*\).*/\1/p' "$data/formats.json" 2>/dev/null || true)
+if [ "${found:-0}" -gt @JOURNAL@ ]; then
+    echo "gateway: the journal in $data has format $found, version @VERSION@ reads up to @JOURNAL@. Nothing was changed." >&2
+    exit 1
+fi
+
+if ! getent passwd gateway >/dev/null; then
+    getent group gateway >/dev/null || groupadd --system gateway
+    useradd --system --gid gateway --no-create-home --home-dir "$data" --shell /usr/sbin/nologin gateway
+fi
+
+# dpkg deletes the version that runs before it starts the one that takes over. What runs keeps its files until then.
+old=$(readlink -f /usr/bin/gatewayctl 2>/dev/null || true)
+old=${old%/gatewayctl}
+case $1:$old in
+    upgrade:/usr/lib/gateway/*) rm -rf "$old.kept" && cp -al "$old" "$old.kept" ;;
+esac

@@ -1,0 +1,124 @@
+"""`gatewayctl install` and `uninstall` below a root of their own: what lies where, what stays, what goes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayctl import app
+from gatewayctl.commands import install as module
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as `make binary` makes it, and this process as its program."""
+    folder = tmp_path / "unpacked"
+    for place in ("_internal", "share/configs", "share/systemd", "share/docs"):
+        (folder / place).mkdir(parents=True)
+    (folder / "gatewayctl").write_text("#!/bin/sh\n")
+    (folder / "gatewayctl").chmod(0o755)
+    (folder / "share/sbom.cdx.json").write_text("{}")
+    for file in ("gateway.yaml", "keys.yaml", "gateway.schema.json"):
+        (folder / "share/configs" / file).write_text((ROOT / "configs" / file).read_text())
+    (folder / "share/systemd/gateway.service").write_text((ROOT / "systemd/gateway.service").read_text())
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", str(folder / "gatewayctl"))
+    monkeypatch.setattr(module, "_version", lambda: "1.0.0")
+    return folder
+
+
+@pytest.fixture
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the last act deletes; here it does not end this process."""
+    gone: list[str] = []
+
+    def rm(_: str, argv: list[str]) -> None:
+        gone.extend(argv[3:])
+        subprocess.run(argv, check=True)
+
+    monkeypatch.setattr(os, "execvp", rm)
+    return gone
+
+
+def run(*arguments: object) -> int:
+    return app.run([str(argument) for argument in arguments])
+
+
+def test_everything_is_laid_out_and_taken_back(packaged: Path, tmp_path: Path, removed: list[str], capsys: Any) -> None:
+    root = tmp_path / "root"
+    assert run("install", "--root", root) == 0
+    link = root / "usr/local/bin/gatewayctl"
+    assert str(link.readlink()) == "../lib/gateway/1.0.0/gatewayctl" and os.access(link, os.X_OK)
+    unit = (root / "etc/systemd/system/gateway.service").read_text()
+    assert "ExecStart=/usr/local/bin/gatewayctl serve" in unit and "/usr/bin/gatewayctl" not in unit.replace("/usr/local", "")
+    assert {path.name for path in (root / "etc/gateway").iterdir()} == {"gateway.yaml", "keys.yaml", "gateway.schema.json", "secrets"}
+    assert (root / "etc/gateway").stat().st_mode & 0o777 == 0o750
+    assert (root / "etc/gateway/keys.yaml").stat().st_mode & 0o777 == 0o640
+    (root / "var/lib/gateway").mkdir(parents=True)
+    assert run("uninstall", "--root", root) == 0
+    assert not os.path.lexists(link) and not (root / "usr/local/lib/gateway").exists()
+    assert not (root / "etc/systemd/system/gateway.service").exists()
+    assert (root / "etc/gateway/gateway.yaml").exists() and (root / "var/lib/gateway").exists()
+    assert "stay" in capsys.readouterr().err
+    assert run("uninstall", "--root", root) == 1, "there is nothing any more"
+    assert run("install", "--root", root) == 0
+    assert run("uninstall", "--root", root, "--purge") == 2, "nobody can be asked"
+    assert run("uninstall", "--root", root, "--purge", "--yes") == 0
+    assert not (root / "etc/gateway").exists() and not (root / "var/lib/gateway").exists()
+    assert removed
+
+
+def test_a_newer_version_lies_beside_the_one_before_and_the_files_stay(
+    packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, prefix = tmp_path / "root", tmp_path / "root/opt/gw"
+    assert run("install", "--root", root, "--prefix", "/opt/gw") == 0
+    (root / "etc/gateway/gateway.yaml").write_text("mine")
+    for version in ("1.1.0", "1.2.0"):
+        monkeypatch.setattr(module, "_version", lambda version=version: version)
+        assert run("install", "--root", root, "--prefix", "/opt/gw") == 0
+        assert str((prefix / "bin/gatewayctl").readlink()) == f"../lib/gateway/{version}/gatewayctl"
+    assert {path.name for path in (prefix / "lib/gateway").iterdir()} == {"1.1.0", "1.2.0"}
+    assert (root / "etc/gateway/gateway.yaml").read_text() == "mine"
+    assert "/opt/gw/bin/gatewayctl" in (root / "etc/systemd/system/gateway.service").read_text()
+
+
+def test_the_same_again_changes_nothing_and_another_build_of_it_gets_its_own_folder(packaged: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    versions = root / "usr/local/lib/gateway"
+    for _ in range(2):
+        assert run("install", "--root", root) == 0
+        assert [path.name for path in versions.iterdir()] == ["1.0.0"]
+    (packaged / "share/sbom.cdx.json").write_text('{"other": 1}')
+    assert run("install", "--root", root) == 0
+    assert {path.name for path in versions.iterdir()} == {"1.0.0", "1.0.0-2"}
+    assert "1.0.0-2" in str((root / "usr/local/bin/gatewayctl").readlink())
+
+
+def test_what_is_not_ours_is_left_alone(packaged: Path, tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "root"
+    (root / "usr/local/bin").mkdir(parents=True)
+    (root / "usr/local/bin/gatewayctl").write_text("somebody's")
+    assert run("install", "--root", root) == 1
+    assert "is there and is not ours" in capsys.readouterr().err
+    (root / "usr/local/bin/gatewayctl").unlink()
+    unit = root / "etc/systemd/system/gateway.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\n# an admin's own\n")
+    assert run("install", "--root", root) == 0
+    assert "an admin's own" in unit.read_text()
+    (root / "usr/lib/systemd/system").mkdir(parents=True)
+    (root / "usr/lib/systemd/system/gateway.service").write_text("")
+    for verb in ("install", "uninstall"):
+        assert run(verb, "--root", root) == 1
+        assert "as a package" in capsys.readouterr().err
+
+
+def test_a_checkout_does_not_install_itself(tmp_path: Path, capsys: Any) -> None:
+    assert run("install", "--root", tmp_path) == 1
+    assert "only a packaged gatewayctl can install itself" in capsys.readouterr().err

