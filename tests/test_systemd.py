@@ -16,8 +16,6 @@ from gatewayctl.app import load
 from tests.fixtures.cli import ROOT
 from tests.harness import Rig, eventually
 
-ROOT = Path(__file__).parents[1]
-
 
 class Notices:
     """The socket and every message that came."""
