@@ -11,6 +11,7 @@ from gateway.config.resolved import Channel, Endpoint, Key, Model, Resolved, Tar
 from gateway.config.tls import client_context, server_context
 from gateway.engine.family import DIALECTS
 from gateway.live import ChannelLive, EndpointLive, ModelLive
+from gateway.referee.money import currencies_of, till_of
 from gateway.referee.terms import Table
 from gateway.relay.pool import Pool
 from gateway.route.ask import Ask
@@ -70,12 +71,15 @@ class Builder:
         for live in snapshot.models.values():
             live.fallbacks = [snapshot.models[route.name] for route in fallbacks(live.route)]
         limited = bool(config.limits)
+        currencies = {currency for limits in config.limits.values() for currency in currencies_of(limits)}
         async for some in keys:
             snapshot.keyring.add(some)
             limited = limited or any(key.limits for key in some)
+            if config.prices:
+                currencies.update(currency for key in some if key.limits for currency in currencies_of(key.limits))
             await asyncio.sleep(0)
         if limited:
-            snapshot.limits = Table(config.counted())
+            snapshot.limits = Table(config.counted(), till_of(config, sorted(currencies)))
         return snapshot
 
     def sweep(self) -> None:

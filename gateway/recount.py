@@ -5,15 +5,17 @@ A record counts when it has `reserved`: then its request was let through by some
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.config.aliases import names as names
 from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_limits import Limit
 from gateway.meter.records import Records
+from gateway.referee.money import Till, currencies_of, till_of
 from gateway.referee.referee import Owner, Referee
-from gateway.referee.rules import Amounts, amounts
+from gateway.referee.rules import NO_MONEY, Amounts, amounts
 from gateway.referee.store import Store
 
 Found = dict[str, Any]
@@ -32,21 +34,10 @@ def owners(keys: Iterable[Key]) -> Owner:
     return owner
 
 
-def names(config: Resolved) -> Callable[[str], str]:
-    """The virtual model that a caller's name means, as `Snapshot.model` finds it."""
-    exact = {alias: model.name for model in config.models.values() for alias in (model.name, *model.aliases)}
-    prefixes = sorted(((alias[:-1], name) for alias, name in exact.items() if alias.endswith("*")), key=lambda one: -len(one[0]))
-
-    def name(asked: str) -> str:
-        return exact.get(asked) or next((found for prefix, found in prefixes if asked.startswith(prefix)), asked)
-
-    return name
-
-
 Say = Callable[[int, dict[str, Any]], object]
 
 
-async def open_limits(say: Say, data_dir: Path, records: Records, config: Resolved, keys: Iterable[Key]) -> Referee:
+async def open_limits(say: Say, data_dir: Path, records: Records, config: Resolved, keys: Sequence[Key]) -> Referee:
     """Control's referee of limits, with what was counted before. say: sends a frame of ours to the worker of a slot."""
     store = Store(data_dir / "limits")
     since = await asyncio.to_thread(store.load, time.time())
@@ -56,9 +47,12 @@ async def open_limits(say: Say, data_dir: Path, records: Records, config: Resolv
     return referee
 
 
-def adopt(referee: Referee, config: Resolved, keys: Iterable[Key]) -> None:
+def adopt(referee: Referee, config: Resolved, keys: Sequence[Key]) -> None:
     """The limits of a new revision."""
-    referee.adopt(config.counted(), owners(keys), limited=bool(config.limits) or any(key.limits for key in keys))
+    limited = bool(config.limits) or any(key.limits for key in keys)
+    counted = [limits for limits in (*config.limits.values(), *(key.limits for key in keys)) if limits] if config.prices else []
+    till = till_of(config, (currency for limits in counted for currency in currencies_of(limits)))
+    referee.adopt(config.counted(), owners(keys), limited=limited, till=till)
 
 
 def recount(records: Iterable[tuple[Found, float]], referee: Referee, config: Resolved) -> None:
@@ -66,7 +60,8 @@ def recount(records: Iterable[tuple[Found, float]], referee: Referee, config: Re
     virtual = names(config)
     for record, ended in records:
         if record.get("reserved"):
-            used, reserved = _used(record), _amounts(record["reserved"])
+            reserved = _reserved(record, referee.till)
+            used = _used(record, reserved, referee.till)
             who = record.get("key", ""), virtual(record.get("model", "")), record.get("ip", "")
             referee.recount(record["id"], *who, used, reserved, float(record["ts"]), ended)
 
@@ -77,14 +72,15 @@ def killed(records: Iterable[Found], referee: Referee, config: Resolved) -> None
     for record in records:
         if record.get("reserved"):
             who = record.get("key", ""), virtual(record.get("model", "")), record.get("ip", "")
-            referee.killed(*who, amounts(*_tokens(record), 0), float(record["ts"]))
+            money = referee.till.recorded(record) if referee.till is not None else NO_MONEY
+            referee.killed(*who, amounts(*_tokens(record), money), float(record["ts"]))
 
 
-def _used(record: Found) -> Amounts:
+def _used(record: Found, reserved: Amounts, till: Till | None) -> Amounts:
     """As the worker settled it: an answer that came without counts used what was reserved."""
     if record.get("source", "none") == "none" and record.get("status") == 200:
-        return _amounts(record["reserved"])
-    return amounts(*_tokens(record), 0)
+        return reserved
+    return amounts(*_tokens(record), till.recorded(record) if till is not None else NO_MONEY)
 
 
 def _tokens(record: Found) -> tuple[int, int]:
@@ -92,5 +88,7 @@ def _tokens(record: Found) -> tuple[int, int]:
     return int(tokens.get("in", 0)), int(tokens.get("out", 0))
 
 
-def _amounts(tokens: Found) -> Amounts:
-    return amounts(int(tokens.get("in", 0)), int(tokens.get("out", 0)), 0)
+def _reserved(record: Found, till: Till | None) -> Amounts:
+    tokens = record["reserved"]
+    money = till.reserved(record) if till is not None else NO_MONEY
+    return amounts(int(tokens.get("in", 0)), int(tokens.get("out", 0)), money)

@@ -18,7 +18,9 @@ FLOORS = {
     "config": 2,
     "failpoint": 2,
     **dict.fromkeys(("auth", "guard", "route", "engine", "price"), 3),
-    **dict.fromkeys(("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4),
+    **dict.fromkeys(
+        ("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4
+    ),
     **dict.fromkeys("acts agreement builder cutting dispatch explainer freezing live measure moves office recount".split(), 5),
     **dict.fromkeys("rollout shared snapshot sockets survey watch".split(), 5),
     "pipeline": 6,

@@ -86,7 +86,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "twice the same": (text(TENANT=f"[{GOOD}, ▸{{count: requests, max: 9, per: day}}]"), 'one place are "requests"', "`name`"),
     "a name that is a count": (text(TENANT=f"[{GOOD}, ▸{{name: requests, count: concurrency, max: 9}}]"), "requests", "`name`"),
     "currency of tokens": (text(TENANT="[{count: total_tokens, max: 5, per: day, ▸currency: CNY}]"), "no currency", "leave it out"),
-    "money": (text(TENANT='[{count: ▸money, max: "5.25", per: month, currency: CNY}]'), "nothing has a price yet", "count tokens"),
+    "money": (text(TENANT='[{count: ▸money, max: "5.25", per: month, currency: CNY}]'), "qwen has no price", "add it to `prices`"),
     "referee elsewhere": (text() + "referee: {url: ▸redis://x}\n", "has to be local", ""),
     "on_loss": (text() + "referee: {on_loss: ▸serve}\n", "none of local, refuse", ""),
 }  # fmt: skip
@@ -109,7 +109,7 @@ def test_money_is_exact_or_refused(limit, said, tmp_path):
     assert any(said in one.message for one in mistakes(tmp_path, text(GLOBAL=f"[{limit}]")))
 
 
-@pytest.mark.parametrize("glob", ["qwen", "qw*", "q?en", "*", "*n", "[gq]*"])
+@pytest.mark.parametrize("glob", ["qwen", "qw*", "q*en", "*", "*n"])
 def test_a_pattern_that_matches_a_models_own_name_may_match_aliases_too(glob, tmp_path):
     config, _ = resolve(loaded(tmp_path, text(GLOBAL=f'[{{count: requests, max: 5, per: day, models: ["{glob}"]}}]')))
     assert [limit for _, limit in matching(config.limits, (), "k1", "retail", "chat", "qwen")] == list(config.limits[""])
@@ -121,7 +121,7 @@ def test_of_two_models_the_one_that_an_alias_leads_to_is_named(tmp_path):
         ("gpt-4o", "`gpt-4o` is an alias of qwen; write qwen"),
         ("gpt-5", "`gpt-5` is an alias of llama; write llama"),
         ("o1-pro", "`o1-pro` is an alias of llama; write llama"),
-        ("o1-p?o", "`o1-p?o` matches only aliases of llama, qwen; write llama, qwen"),
+        ("o1-p*o", "`o1-p*o` matches only aliases of llama, qwen; write llama, qwen"),
     ):
         written = text(GLOBAL=f"[{{count: requests, max: 5, per: day, models: [{glob}]}}]").replace("models: {", other, 1)
         assert [one.hint for one in mistakes(tmp_path, written)] == [hint]

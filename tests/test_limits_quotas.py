@@ -14,7 +14,7 @@ from gateway.config.resolved_when import Hours as Span
 from gateway.config.resolved_when import Schedule
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import NEVER, Plan, Quotas
-from gateway.referee.rules import Hours, Rule, amounts, rule_id
+from gateway.referee.rules import Amounts, Hours, Money, Rule, amounts, rule_id
 from gateway.referee.windows.rolling import PARTS, SECONDS
 
 LIMITS = {
@@ -22,10 +22,12 @@ LIMITS = {
     "tenants/a": Limit("total_tokens", 100, "minute"),
     "keys/k": Limit("concurrency", 3),
     "keys/j": Limit("output_tokens", 80, "day"),
-    "models/m": Limit("money", 500, "month"),
+    "models/m": Limit("money", 500, "month", currency="CNY"),
+    "tenants/b": Limit("money", 900, "day", currency="USD"),
+    "keys/l": Limit("money", 2**62, "month", name="budget", currency="CNY"),
     "models/n": Limit("input_tokens", 60, "second", shadow=True),
 }
-PLANS = {"k": ["", "tenants/a", "keys/k", "models/m"], "j": ["", "keys/j", "models/n", "models/m"]}
+PLANS = {"k": ["", "tenants/a", "keys/k", "models/m", "keys/l"], "j": ["", "keys/j", "models/n", "models/m", "tenants/b"]}
 
 
 def made(limits: dict[str, Limit]) -> dict[str, Rule]:
@@ -55,10 +57,10 @@ class Model:
 
         return sum(n for at, n in self.uses[place] if period(at) == period(now))
 
-    def ask(self, who: tuple[int, int], plan: str, wanted: tuple[int, ...], now: Moment) -> bool:
+    def ask(self, who: tuple[int, int], plan: str, wanted: Amounts, now: Moment) -> bool:
         full = set()
         for place in PLANS[plan]:
-            amount, most = wanted[self.rules[place].measure], self.rules[place].most
+            amount, most = self.rules[place].of(wanted), self.rules[place].most
             if amount and most is not None and self.used(place, now) + amount > most:
                 full.add(place)
         if any(not self.rules[place].shadow for place in full):
@@ -66,24 +68,25 @@ class Model:
         self.take(who, [p for p in PLANS[plan] if p not in full], wanted, now)
         return True
 
-    def take(self, who: tuple[int, int], places: list[str], wanted: tuple[int, ...], now: Moment) -> None:
+    def take(self, who: tuple[int, int], places: list[str], wanted: Amounts, now: Moment) -> None:
         self.held[who] = {}
         for place in places:
-            use = [now, wanted[self.rules[place].measure]]
+            use = [now, self.rules[place].of(wanted)]
             self.uses[place].append(use)
             self.held[who][place] = use
 
-    def settle(self, who: tuple[int, int], used: tuple[int, ...], now: Moment) -> None:
+    def settle(self, who: tuple[int, int], used: Amounts, now: Moment) -> None:
         for place, use in self.held.pop(who, {}).items():
             rule = self.rules[place]
-            spent = 0 if rule.count == "concurrency" else used[rule.measure]
+            spent = 0 if rule.count == "concurrency" else rule.of(used)
             if spent > use[1]:
                 self.uses[place].append([now, spent - use[1]])
             else:
                 use[1] = spent
 
 
-AMOUNTS = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 200))
+MONEY = st.one_of(st.just(0), st.fixed_dictionaries({}, optional={"CNY": st.integers(0, 200), "USD": st.integers(0, 300)}))
+AMOUNTS = st.tuples(st.integers(0, 40), st.integers(0, 40), MONEY)
 SLOTS = st.integers(0, 1)
 
 
@@ -102,7 +105,7 @@ class Machine(RuleBasedStateMachine):
             for name, places in PLANS.items()
         }
         self.lease = 0
-        self.open: dict[tuple[int, int], tuple[str, tuple[int, ...], Moment]] = {}
+        self.open: dict[tuple[int, int], tuple[str, Amounts, Moment]] = {}
         self.away: dict[int, dict[tuple[int, int], dict[str, list[Any]]]] = {}
         self.days = 0
 
@@ -127,7 +130,7 @@ class Machine(RuleBasedStateMachine):
         else:
             refusing = self.plans[plan].gauges[verdict.number]
             assert refusing is not None and not refusing.rule.shadow
-            assert verdict.after == NEVER if amount[refusing.rule.measure] > (refusing.rule.most or 0) else verdict.after > 0
+            assert verdict.after == NEVER if refusing.rule.of(amount) > (refusing.rule.most or 0) else verdict.after > 0
 
     @rule(number=st.integers(0, 50), used=AMOUNTS)
     def settle(self, number, used):
@@ -229,7 +232,7 @@ def quotas(*limits: Limit, share: int = 1, kept: dict[str, dict[int, int]] | Non
     return found, found.plan("k", [(id, id) for id in by_id], by_id.get, NOW), by_id
 
 
-def admitted(found: Quotas, plan: Plan, wanted: tuple[int, int, int] = (10, 10, 0), now: Moment = NOW) -> Iterator[bool]:
+def admitted(found: Quotas, plan: Plan, wanted: tuple[int, int, Money] = (10, 10, 0), now: Moment = NOW) -> Iterator[bool]:
     for lease in range(1000):
         yield found.ask(0, lease, plan, amounts(*wanted), now).number < 0
 
@@ -237,8 +240,8 @@ def admitted(found: Quotas, plan: Plan, wanted: tuple[int, int, int] = (10, 10, 
 @pytest.mark.parametrize("count", ["requests", "input_tokens", "output_tokens", "total_tokens", "concurrency", "money"])
 @pytest.mark.parametrize("per", ["second", "minute", "hour", "day", "month"])
 def test_exactly_n(count, per):
-    found, plan, _ = quotas(Limit(count, 7, "" if count == "concurrency" else per))
-    took = [ok for _, ok in zip(range(20), admitted(found, plan, (1, 1, 1)), strict=False)]
+    found, plan, _ = quotas(Limit(count, 7, "" if count == "concurrency" else per, currency="CNY" if count == "money" else ""))
+    took = [ok for _, ok in zip(range(20), admitted(found, plan, (1, 1, {"CNY": 1, "USD": 9})), strict=False)]
     expected = 3 if count == "total_tokens" else 7
     assert took == [True] * expected + [False] * (20 - expected)
 

@@ -17,6 +17,7 @@ from gateway.config.fields import (
     Word,
 )
 from gateway.config.part import Part, duration, field, group
+from gateway.config.prices import Cost
 from gateway.config.registries import EndpointsField
 from gateway.config.scalars import Expanded, plain
 
@@ -139,6 +140,7 @@ class Channel(Part):
     )
     queue: Annotated[Queue, Empty] = group(Queue, "Where requests over `max_in_flight` wait.", {"length": 100, "wait": "30s"})
     breaker: Annotated[BreakerRules, Empty] = group(BreakerRules, "When an endpoint is left out because it fails.", {"failures": 3})
+    cost: Cost | None = field("What its hardware costs, used or not.", {"per_hour": "12.50", "currency": "CNY"}, None)
     health: Annotated[Health, Empty] = group(Health, "What is looked at beside requests.", {"wedged_after": "2m"})
     credential: Credential | None = field("Sent to the engine as `Authorization: Bearer …`.", "${env:GPU_KEY}", None, repr=False)
     headers: Annotated[dict[HeaderName, HeaderValue], Empty] = field(

@@ -11,6 +11,8 @@ from gateway.config.channel import Channel
 from gateway.config.check_access import access
 from gateway.config.check_limits import limits
 from gateway.config.check_models import models
+from gateway.config.check_money import money
+from gateway.config.check_prices import prices
 from gateway.config.check_rules import conditions
 from gateway.config.fields import url_of
 from gateway.config.globs import matches
@@ -46,7 +48,10 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     numbers = _key_numbers(config, reading)
     found += islice(_keys(config, reading, numbers), MISTAKES_MOST)
     found += islice(access(config, reading, numbers, _meanings(config, reading)), MISTAKES_MOST)
-    found += islice(limits(config, reading, numbers, _own_meanings(config, reading)), MISTAKES_MOST)
+    own = _own_meanings(config, reading)
+    found += islice(limits(config, reading, numbers, own), MISTAKES_MOST)
+    found += islice(prices(config, reading, channels, own), MISTAKES_MOST)
+    found += islice(money(config, reading, numbers), MISTAKES_MOST)
     return found[: 2 * MISTAKES_MOST]
 
 

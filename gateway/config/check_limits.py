@@ -76,13 +76,10 @@ class _Check:
     def _amount(self) -> Iterator[Mistake]:
         limit = self.limit
         if limit.count == "money":
-            if limit.currency is None:
-                yield self.reading.marks.at(self.at, "money of which currency?", "add currency: CNY")
             try:
                 millionths(limit.max)
             except ValueError as error:
                 yield self._say("max", f"this amount of money {error}")
-            yield self._say("count", "nothing has a price yet, so money cannot be counted", "count tokens: total_tokens")
             return
         if limit.currency is not None:
             yield self._say("currency", f"{limit.count} have no currency", "leave it out", key=True)

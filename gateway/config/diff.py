@@ -1,12 +1,13 @@
 """What differs between two revisions, in the words of the YAML. Secrets are said to have changed, never shown."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
+from gateway.config.diff_prices import Said, amount_text, cost_changes, currency_changes, discount_changes, price_changes
 from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_access import OPEN, Access, Switch
 from gateway.config.scalars import duration_text, size_text
@@ -22,6 +23,12 @@ _PLAIN: Final = frozenset("percent share over up_to equals".split())
 _SIZES: Final = frozenset(
     ("http.body", "http.body_memory", "http.header", "journal.segment", "journal.reserve", "ledger.memory", "ledger.size")
 )
+_MONEY: Final[dict[str, Callable[[Any, Any], Iterator[Said]]]] = {
+    "prices": price_changes,
+    "currencies": currency_changes,
+    "discounts": discount_changes,
+    "costs": cost_changes,
+}
 _SECRETS: Final = frozenset(("credential", "digest"))
 _MISSING: Final = object()
 
@@ -51,6 +58,11 @@ def diff(old: Pair, new: Pair) -> list[Change]:
     for word in Resolved.__struct_fields__:
         before, after = getattr(old[0], word), getattr(new[0], word)
         if before == after:
+            continue
+        if word in _MONEY:
+            found += (
+                Change(path, "->" if was and now else "-" if was else "+", was, now) for path, was, now in _MONEY[word](before, after)
+            )
             continue
         if word == "listeners":
             before, after = {one.name: one for one in before}, {one.name: one for one in after}
@@ -182,6 +194,8 @@ def _shown(path: str, value: Any) -> str:
         priority = "" if value.priority < 0 else f" priority {value.priority}"
         return f"{'during' if value.during else 'outside'} {value.during or value.outside}:{models}{priority}"
     if hasattr(value, "count") and hasattr(value, "per"):
+        if value.count == "money":
+            return f"{value.word} {amount_text((value.budget or value.max) * 1000)} {value.currency} per {value.per}"
         return f"{value.word} {value.max}{f' per {value.per}' if value.per else ''}"
     if _word(path) == "expires":
         return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z") if value else "never"

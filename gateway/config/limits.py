@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, PlainValidator
 
-from gateway.config.fields import Flag, Glob, Name, Word, quoted, wrong
+from gateway.config.fields import CURRENCY, Flag, Glob, Name, Word, quoted, wrong
 from gateway.config.part import Part, field
 from gateway.config.scalars import Expanded, plain
 
@@ -66,7 +66,7 @@ class Limit(Part):
         "Only requests for these virtual models, by their own names; `*` stands for anything. Default: all.", ["qwen*"], []
     )
     shadow: Flag = field("It refuses nothing, and counts what it would have refused.", True, False)
-    currency: str | None = field("Of `money`.", "CNY", None, pattern=r"^[A-Z]{3}$")
+    currency: str | None = field("Of `money`. Default: `currencies.base`.", "CNY", None, pattern=CURRENCY)
 
 
 def _nothing(value: Any) -> Any:

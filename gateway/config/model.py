@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 from gateway.config.fields import Alias, DurationField, Empty, ModelName, Name, Referable, Whole, Word
 from gateway.config.limits import LimitList, limits_field
 from gateway.config.part import Part, duration, field, group
+from gateway.config.prices import Budget, budget_field
 from gateway.config.scalars import Duration
 from gateway.config.when import Number, When
 
@@ -98,6 +99,7 @@ class Model(Part):
         None,
     )
     limits: LimitList = limits_field("everybody together of this model")
+    budget: Budget | None = budget_field("everybody together on this model")
     defaults: Annotated[dict[str, Any], Empty] = field(
         "Parameters of chat and completions for callers who send none.", {"temperature": 0.6}, {}
     )

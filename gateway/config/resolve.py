@@ -15,10 +15,11 @@ from gateway.config.model import FAIL_BACK, Model, Rule, Target
 from gateway.config.registries import registry_of, written
 from gateway.config.registries import resolved as registry_form
 from gateway.config.resolve_access import resolve_access, resolve_places
+from gateway.config.resolve_prices import resolve_budget, resolve_costs, resolve_currencies, resolve_discounts, resolve_prices
 from gateway.config.resolve_when import resolve_schedules, resolve_when
 from gateway.config.resolved_limits import Limit as LimitForm
 from gateway.config.scalars import Duration
-from gateway.config.schema import Config, Cors, Http, Key, ListenerTls
+from gateway.config.schema import Config, Cors, Http, Key, ListenerTls, Project, Tenant
 from gateway.config.tokenizers import BUNDLED, ENGINE, locate
 
 USAGE = {"vllm": "continuous", "sglang": "continuous", "auto": "continuous", "openai": "final", "mindie": "final"}
@@ -61,12 +62,16 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
             size=int(config.ledger.size or 0),
         ),
         referee=form.Referee(url=config.referee.url, on_loss=config.referee.on_loss),
+        prices=resolve_prices(config),
+        currencies=resolve_currencies(config),
+        discounts=resolve_discounts(config),
+        costs=resolve_costs(config),
         registries={name: registry_form(name, registry, loaded.path.parent) for name, registry in config.registries.items()},
     )
-    return found, [_key(key) for key in config.keys]
+    return found, [_key(key, config) for key in config.keys]
 
 
-def _key(key: Key) -> form.Key:
+def _key(key: Key, config: Config) -> form.Key:
     previous = key.previous
     return form.Key(
         key.id,
@@ -74,7 +79,7 @@ def _key(key: Key) -> form.Key:
         key.tenant,
         key.project,
         access=resolve_access(key),
-        limits=_limits(key.limits),
+        limits=_limits(key, config),
         enabled=key.enabled,
         expires=instant(key.expires) if key.expires else 0.0,
         previous=bytes.fromhex(previous.hash[7:]) if previous else b"",
@@ -85,19 +90,24 @@ def _key(key: Key) -> form.Key:
 
 def _places(config: Config) -> dict[str, tuple[LimitForm, ...]]:
     """The limits of each place that has some, but keys."""
-    found = {"": _limits(config.limits)}
+    found = {"": _limits(config, config)}
     for name, tenant in config.tenants.items():
-        found[f"tenants/{name}"] = _limits(tenant.limits)
-        found |= {f"tenants/{name}/projects/{project}": _limits(one.limits) for project, one in tenant.projects.items()}
-    found |= {f"models/{name}": _limits(model.limits) for name, model in config.models.items()}
+        found[f"tenants/{name}"] = _limits(tenant, config)
+        found |= {f"tenants/{name}/projects/{project}": _limits(one, config) for project, one in tenant.projects.items()}
+    found |= {f"models/{name}": _limits(model, config) for name, model in config.models.items()}
     return {place: limits for place, limits in found.items() if limits}
 
 
-def _limits(written: list[Limit]) -> tuple[LimitForm, ...]:
-    return tuple(_limit(limit) for limit in written)
+def _limits(part: Config | Tenant | Project | Key | Model, config: Config) -> tuple[LimitForm, ...]:
+    """A budget is one of them."""
+    budget = None if isinstance(part, Config) else part.budget
+    if not part.limits and budget is None:
+        return ()
+    base = config.currencies.base if config.currencies else ""
+    return (*(_limit(limit, base) for limit in part.limits), *resolve_budget(budget, base))
 
 
-def _limit(limit: Limit) -> LimitForm:
+def _limit(limit: Limit, base: str) -> LimitForm:
     return LimitForm(
         count=limit.count,
         max=millionths(limit.max) if limit.count == "money" else int(limit.max),
@@ -109,7 +119,7 @@ def _limit(limit: Limit) -> LimitForm:
         each=limit.each or "",
         models=tuple(limit.models),
         shadow=limit.shadow,
-        currency=limit.currency or "",
+        currency=limit.currency or (base if limit.count == "money" else ""),
     )
 
 

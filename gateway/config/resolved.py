@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.config.resolved_access import OPEN, Access
 from gateway.config.resolved_limits import Limit, Limits
+from gateway.config.resolved_prices import Cost, Currencies, Price
 from gateway.config.resolved_registries import Registry
 from gateway.config.resolved_when import Schedule, When
 
@@ -268,6 +269,12 @@ class Resolved(Struct, frozen=True, kw_only=True):
     """By place: `""` (everybody: addresses alone), `tenants/T`, `tenants/T/projects/P`; those that open everything are not here."""
     referee: Referee = Referee()
     ledger: Ledger = Ledger()
+    prices: tuple[Price, ...] = ()
+    currencies: Currencies = Currencies()
+    discounts: dict[str, int] = {}
+    """By tenant, in millionths of the whole."""
+    costs: dict[str, Cost] = {}
+    """Of channels' hardware, by channel."""
 
     def counted(self) -> Limits:
         """Everything that counting needs, but the limits of keys."""

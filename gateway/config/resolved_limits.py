@@ -8,10 +8,17 @@ from gateway.config.resolved_when import Schedule
 
 MONEY: Final = 1_000_000
 """Money is counted in whole millionths of its unit, so that sums are exact."""
+UNBOUNDED: Final = 2**62
+"""The `max` of a budget that only warns."""
+BUDGET: Final = "budget"
+"""The name of the limit that a budget is."""
 
 
 class Limit(Struct, frozen=True, array_like=True, gc=False):
-    """At most `max` of `count` per `per`. See config.limits for the words. max: of money in millionths. per: "" for concurrency."""
+    """At most `max` of `count` per `per`. See config.limits for the words. max: of money in millionths. per: "" for concurrency.
+
+    budget: the whole of a budget in millionths, 0 = it is none; warn: percent of it.
+    """
 
     count: str
     max: int
@@ -24,6 +31,8 @@ class Limit(Struct, frozen=True, array_like=True, gc=False):
     models: tuple[str, ...] = ()
     shadow: bool = False
     currency: str = ""
+    budget: int = 0
+    warn: tuple[int, ...] = ()
 
     @property
     def word(self) -> str:

@@ -31,6 +31,7 @@ from gateway.config.limits import LimitList, Referee, limits_field
 from gateway.config.locate import DATA_DIR
 from gateway.config.model import Model
 from gateway.config.part import Part, duration, field, group, size
+from gateway.config.prices import Budget, Currencies, Percent, PriceList, budget_field, discount_field
 from gateway.config.registries import Registry
 from gateway.config.when import Schedule
 
@@ -120,6 +121,7 @@ class Project(Part):
     priority: Priority = priority_field("the tenant's")
     hours: Hours = hours_field()
     limits: LimitList = limits_field("all keys of the project together")
+    budget: Budget | None = budget_field("all keys of the project together")
 
 
 class Tenant(Part):
@@ -132,6 +134,8 @@ class Tenant(Part):
     priority: Priority = priority_field("5")
     hours: Hours = hours_field()
     limits: LimitList = limits_field("all keys of the tenant together")
+    budget: Budget | None = budget_field("all keys of the tenant together")
+    discount: Percent | None = discount_field()
 
 
 class Key(Part):
@@ -161,6 +165,7 @@ class Key(Part):
     label: str | None = field("A note for people.", "Ann's notebook", None, max_length=256)
     meta: Annotated[dict[Name, MetaText], Empty] = field("Further notes, for reports and scripts.", {"cost_centre": "4711"}, {})
     limits: LimitList = limits_field("this key")
+    budget: Budget | None = budget_field("this key")
 
 
 def _no_keys(value: Any) -> Any:
@@ -204,6 +209,10 @@ class Config(Part):
         "Hours that rules refer to, by name.", {"office": {"zone": "Asia/Shanghai", "when": ["Mon-Fri 09:00-18:00"]}}, {}
     )
     limits: LimitList = limits_field("everybody together")
+    prices: PriceList = field(
+        "What models cost callers and channels cost us.", [{"model": "qwen", "currency": "CNY", "input": "2", "output": "8"}], []
+    )
+    currencies: Currencies | None = field("What currencies are worth.", {"base": "CNY", "rates": {"USD": "7.1"}}, None)
     ip: Ip | None = ip_field("anybody")
     tenants: Annotated[dict[Name, Annotated[Tenant, Empty]], Empty] = field(
         "Who uses the gateway.", {"retail": {"projects": {"chatbot": {}}}}, {}

@@ -117,6 +117,9 @@ class Metrics:
         self._lost = _Tally(
             Counter("gateway_journal_lost_lines_total", "Journal lines given up because the disk refused them.", [], **kind)
         )
+        self._unpriced = _Tally(
+            Counter("gateway_unpriced_total", "Answers that a limit on money could not count, for want of a price.", ["model"], **kind)
+        )
         self._in_flight = Gauge("gateway_requests_in_flight", "Requests being served now.", multiprocess_mode="livesum", **kind)
         self._failing = Gauge(
             "gateway_journal_failing", "1 while a worker's disk refuses journal lines.", multiprocess_mode="livemax", **kind
@@ -142,6 +145,8 @@ class Metrics:
         cell.reasoning += tokens.reasoning
         if x.stream and x.first:
             self._account_stream(x, cell, now)
+        if x.lease is not None and x.lease.unpriced:
+            self._unpriced.add((x.virtual.name,))
         attempts = x.attempts
         if len(attempts) == 1 and attempts[0].reason == "ok":
             cell.ok += 1
@@ -179,7 +184,9 @@ class Metrics:
         cells, self._cells = self._cells, {}
         for labels, cell in cells.items():
             self._flush_cell(labels, cell)
-        for tally in (self._requests, self._tokens, self._attempts, self._errors, self._failovers, self._connections, self._lost):
+        for tally in (self._requests, self._tokens, self._attempts, self._errors, self._failovers):
+            tally.flush()
+        for tally in (self._connections, self._lost, self._unpriced):
             tally.flush()
 
     def _flush_cell(self, labels: Labels, cell: _Cell) -> None:

@@ -21,9 +21,10 @@ from typing import Any, Final
 from gateway.errors import Refusal
 from gateway.exchange import Exchange, Tokens
 from gateway.referee.moment import Moment
+from gateway.referee.money import Guess, Till
 from gateway.referee.quotas import Plan, Quotas, Verdict
 from gateway.referee.refusing import lines, refusal, unheard
-from gateway.referee.rules import Amounts, Rule, amounts
+from gateway.referee.rules import NO_MONEY, Amounts, Money, Rule, amounts
 from gateway.referee.store import Store
 from gateway.referee.talk import Talk
 from gateway.referee.terms import REMEMBERED, Table, Terms
@@ -45,7 +46,7 @@ ASKED, GRANTED, ENDED = range(3)
 class Claim:
     """What one request has asked for. Times are the loop's."""
 
-    __slots__ = ("_lines", "answer", "figures", "free", "limits", "number", "since", "state", "terms", "wanted")
+    __slots__ = ("_lines", "answer", "figures", "free", "limits", "number", "since", "state", "terms", "till", "unpriced", "wanted")
 
     def __init__(self, limits: "Limiter", number: int, terms: Terms, wanted: Amounts, since: float, answer: asyncio.Future[Any]) -> None:
         self.limits = limits
@@ -56,6 +57,9 @@ class Claim:
         self.answer = answer
         self.state = ASKED
         self.free = False
+        self.till: Till | None = None
+        self.unpriced = False
+        """A limit counts its money, and nobody knows its price."""
         self.figures: Sequence[Any] = ()
         self._lines: bytes | None = None
 
@@ -110,7 +114,13 @@ class Limiter:
             return None
         facts = x.facts
         input, output = terms.estimate(x.body_bytes, facts.prompt_est, facts.max_tokens, answers=x.api in STREAMING_APIS, many=facts.n)
-        claim = self.claim(terms, amounts(input, output, 0))
+        money: Money = NO_MONEY
+        till: Till | None = None
+        if terms.money_most and (till := x.snapshot.limits.till) is not None:
+            told = facts.prompt_est, facts.max_tokens * max(1, facts.n) if x.api in STREAMING_APIS else 0
+            money = till.before(x, Guess(input, output, *told), terms.money_most)
+        claim = self.claim(terms, amounts(input, output, money))
+        claim.till = till
         claim.free = not facts.max_tokens and x.api in STREAMING_APIS
         x.lease = claim
         return claim
@@ -163,7 +173,8 @@ class Limiter:
         input, output = (wanted[1], wanted[2]) if x.source == "none" and x.status == 200 else (tokens.input, tokens.output)
         if x.source != "none" and x.status == 200:
             claim.terms.learn(x.body_bytes, input, output, free=claim.free)
-        self.end(claim, amounts(input, output, 0), x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
+        money = _spent(claim, claim.till, x, now) if claim.till is not None else NO_MONEY
+        self.end(claim, amounts(input, output, money), x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
 
     def end(self, claim: Claim, used: Amounts, ended: float, record: str) -> None:
         """ended: as the journal has it: seconds since 1970."""
@@ -263,7 +274,7 @@ class Limiter:
             for _, ended, claim, used in self._recent:
                 for gauge in self._own_plan(claim.terms).gauges:
                     if gauge is not None and gauge.rule.count != "concurrency" and not store.knows(gauge.name, ended):
-                        gauge.window.add(used[gauge.rule.measure], self._now().at(ended))
+                        gauge.window.add(gauge.rule.of(used), self._now().at(ended))
             held = [claim for claim in self._claims.values() if claim.state == GRANTED]
             own.reassert(SELF, {c.number: (self._own_plan(c.terms), c.wanted, self._now().ago(now - c.since)) for c in held})
         return self._own
@@ -317,3 +328,11 @@ class Limiter:
     def close(self) -> None:
         """At the worker's end."""
         self._talk.close()
+
+
+def _spent(claim: Claim, till: Till, x: Exchange, now: float) -> Money:
+    if x.source == "none" and x.status == 200:
+        return claim.wanted[4]
+    found = till.after(x, now, tuple(claim.terms.money_most))
+    claim.unpriced = found is None
+    return found or NO_MONEY

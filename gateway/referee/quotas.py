@@ -161,7 +161,7 @@ class Quotas:
                 uses.append(None)
                 continue
             rule = gauge.rule
-            amount = wanted[rule.measure]
+            amount = rule.of(wanted)
             used: int | None = gauge.window.used(now)
             most = rule.most if self._share == 1 else self.most(rule)
             if amount and most is not None and used is not None and used + amount > most:
@@ -190,7 +190,7 @@ class Quotas:
             if used is None or gauge is None:
                 marks.append(None)
             else:
-                amount = wanted[gauge.rule.measure]
+                amount = gauge.rule.of(wanted)
                 marks.append(gauge.window.add(amount, now))
                 gauge.users.add(plan.key, amount, now.mono)
         held = self.held.get(slot)
@@ -212,7 +212,7 @@ class Quotas:
             if mark is None or gauge is None:
                 continue
             rule, window = gauge.rule, gauge.window
-            took, spent = reserved[rule.measure], used[rule.measure]
+            took, spent = rule.of(reserved), rule.of(used)
             if rule.count == "concurrency":
                 window.change(mark, -took)
                 continue
@@ -274,7 +274,7 @@ class Quotas:
         marks = list(ghost.marks)
         for place, gauge in enumerate(ghost.plan.gauges):
             if gauge is not None and marks[place] is not None and gauge.rule.count != "requests":
-                marks[place] = gauge.window.add(ghost.amounts[gauge.rule.measure], ghost.since)
+                marks[place] = gauge.window.add(gauge.rule.of(ghost.amounts), ghost.since)
         return ghost._replace(marks=marks)
 
     # -- what is known ------------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class Quotas:
             most = rule.most if self._share == 1 else self.most(rule)
             if most is None or rule.shadow:
                 continue
-            left = most - used - took[rule.measure]
+            left = most - used - rule.of(took)
             if sort == 1:
                 if requests is None or left < requests_left:
                     requests, requests_left = gauge, left

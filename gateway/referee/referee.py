@@ -11,8 +11,10 @@ from itertools import islice
 from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit, Limits
+from gateway.referee.budgets import Spent, spent
 from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
 from gateway.referee.moment import Moment
+from gateway.referee.money import Till
 from gateway.referee.quotas import Gauge, Plan, Quotas, note
 from gateway.referee.rules import Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
 from gateway.referee.store import DELAY, Store, write
@@ -49,6 +51,8 @@ class Referee:
         self._by: dict[str, tuple[Limit, ...]] = {}
         self._hours = Hours(Limits())
         self._key: Owner = lambda id: None
+        self.till: Till | None = None
+        """None: no limit counts money."""
         self._plans: dict[int, dict[int, Plan]] = {}
         self._windows: dict[str, Window] = {}
         self._read: dict[int, int] = {}
@@ -63,8 +67,9 @@ class Referee:
 
     # -- the configuration --------------------------------------------------------------------------------------------
 
-    def adopt(self, limits: Limits, key: Owner, *, limited: bool) -> None:
+    def adopt(self, limits: Limits, key: Owner, *, limited: bool, till: Till | None = None) -> None:
         """The limits of a new revision; what is counted goes on. limited: whether there are any, those of keys included."""
+        self.till = till
         if limited:
             self._store.begin()
         self._by, self._key = limits.by, key
@@ -210,6 +215,18 @@ class Referee:
             rules.append(((place, limit), self._rules.get(id)))
         return await counters(self.quotas, rules, now, key, model)
 
+    def budgets(self, placed: Iterable[Placed]) -> list[Spent]:
+        """Those of these limits that are budgets, and how far each is spent. Cheap enough to be asked every few seconds."""
+        now, found = self._now(), []
+        for place, limit in placed:
+            if limit.budget:
+                id = rule_id(place, limit)
+                self.quotas.look_up(self._rule(id), id, now)
+                gauge = self.quotas.gauges.get(id)
+                if gauge is not None:
+                    found.append((place, gauge))
+        return list(spent(found, now))
+
     def refusals(self) -> dict[tuple[str, str, bool], int]:
         """Requests refused, or that a shadow would have refused (True), by scope and what was counted."""
         found: dict[tuple[str, str, bool], int] = {}
@@ -227,12 +244,12 @@ class Referee:
         if ended >= self._told_until:
             self._replayed.add(record)
         for rule, name in self._matching(key, model, ip):
-            spent = used[rule.measure]
+            spent = rule.of(used)
             if rule.count == "concurrency" or not spent or (rule.hours is not None and not rule.hours(begun)):
                 continue
             if not self._store.knows(name, ended):
                 window = self._windows.get(rule.id) or self._windows.setdefault(rule.id, window_of(rule.limit.per, rule.limit.zone))
-                took = min(spent, reserved[rule.measure] or spent)
+                took = min(spent, rule.of(reserved) or spent)
                 bucket = self._store.bucket(ended)
                 note(bucket, name, window.place(begun), took)
                 note(bucket, name, window.place(ended), spent - took)
@@ -242,7 +259,7 @@ class Referee:
         now = self._now()
         bucket = self._store.bucket(now.wall)
         for rule, name in self._matching(key, model, ip):
-            spent = used[rule.measure]
+            spent = rule.of(used)
             if rule.count == "concurrency" or not spent or (rule.hours is not None and not rule.hours(begun)):
                 continue
             gauge = self.quotas.gauges.get(name) or Gauge(name, rule)

@@ -25,9 +25,9 @@ def refusal(rule: Rule, most: int, wanted: Amounts, after: float, used: int) -> 
     if after == NEVER:
         wait = None
         headers["x-should-retry"] = "false"
-        amount = _amount(limit.count, wanted[rule.measure], limit.currency)
+        amount = _amount(limit.count, rule.of(wanted), limit.currency)
         message = f"The limit of {_whose(rule)}{named} is {said}, and this request may use {amount}: it can never be served."
-        if limit.count in ("output_tokens", "total_tokens") and most:
+        if limit.count in ("output_tokens", "total_tokens", "money") and most:
             message += " Ask for a shorter answer (`max_tokens`)."
     else:
         message = f"The limit of {_whose(rule)}{named} is reached: {said}, of which {_number(limit.count, used)} are used."

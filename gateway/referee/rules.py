@@ -1,40 +1,59 @@
 """Limits as they are counted by: which of them a request comes under, and the name of each one's counter. No clock, no I/O."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from operator import itemgetter
+from typing import Any, Final
 
 from gateway.config.globs import matches
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.windows.rolling import SECONDS
 from gateway.route.schedule import compile_schedule
 
-MEASURES: Final = {"requests": 0, "concurrency": 0, "input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "money": 4}
+MEASURES: Final = {"requests": 0, "concurrency": 0, "input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 """Where in a request's amounts stands what a limit counts."""
 TOKENS: Final = frozenset({"input_tokens", "output_tokens", "total_tokens"})
 
-Amounts = tuple[int, int, int, int, int]
-"""1 (the request itself), input, output and all tokens, money in millionths."""
-NONE: Final[Amounts] = (0, 0, 0, 0, 0)
+Money = Mapping[str, int] | int
+"""Millionths of each currency that is counted in; 0 = none of any."""
+Amounts = tuple[int, int, int, int, Money]
+"""1 (the request itself), input, output and all tokens, money."""
+NO_MONEY: Final = 0
+NONE: Final[Amounts] = (0, 0, 0, 0, NO_MONEY)
 
 
-def amounts(input: int, output: int, money: int) -> Amounts:
+def amounts(input: int, output: int, money: Money) -> Amounts:
     """What one request uses."""
     return 1, input, output, input + output, money
+
+
+def _of(limit: Limit) -> Callable[[Amounts], int]:
+    """What a limit counts of a request's amounts."""
+    if limit.count != "money":
+        found: Callable[[Amounts], Any] = itemgetter(MEASURES[limit.count])
+        return found
+    currency = limit.currency
+
+    def money(amounts: Amounts) -> int:
+        told = amounts[4]
+        return 0 if isinstance(told, int) else told.get(currency, 0)
+
+    return money
 
 
 class Rule:
     """One limit of one place. What it allows may change while it counts; what it counts never does: that would be another rule.
 
-    place: `""`, `tenants/T`, `tenants/T/projects/P`, `keys/K`, `models/M`. most: the largest amount, None = any, when the limit is gone.
+    of: how much of a request's amounts it counts. place: `""`, `tenants/T`, `tenants/T/projects/P`, `keys/K`, `models/M`. most: the
+    largest amount, None = any, when the limit is gone.
     """
 
-    __slots__ = ("count", "each", "hours", "id", "limit", "measure", "most", "place", "refused", "shadow", "shadowed", "soon", "sort")
+    __slots__ = ("count", "each", "hours", "id", "limit", "most", "of", "place", "refused", "shadow", "shadowed", "soon", "sort")
 
     def __init__(self, place: str, limit: Limit, hours: "Hours") -> None:
         self.id = rule_id(place, limit)
         self.place = place
         self.count = limit.count
-        self.measure = MEASURES[limit.count]
+        self.of = _of(limit)
         self.sort = 1 if limit.count == "requests" else 2 if limit.count in TOKENS else 0
         self.soon = limit.count != "money" and (not limit.per or limit.per in SECONDS)
         self.refused = self.shadowed = 0

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.config.resolved_limits import Limit, Limits
+from gateway.referee.money import Till
 from gateway.referee.rules import Hours, Placed, Rule, matching
 
 REMEMBERED: Final = 20_000
@@ -19,7 +20,19 @@ BYTES_PER_TOKEN: Final = 4
 class Terms:
     """What one kind of request comes under. number, epoch: under which name control knows it, and since when."""
 
-    __slots__ = ("average", "bytes_per_token", "epoch", "input_most", "key", "number", "output_most", "own", "rules", "total_most")
+    __slots__ = (
+        "average",
+        "bytes_per_token",
+        "epoch",
+        "input_most",
+        "key",
+        "money_most",
+        "number",
+        "output_most",
+        "own",
+        "rules",
+        "total_most",
+    )
 
     def __init__(self, key: str, rules: list[tuple[Rule, str]]) -> None:
         """rules: each with the name of its counter."""
@@ -33,6 +46,11 @@ class Terms:
         self.input_most, self.output_most, self.total_most = (
             _least(rules, count) for count in ("input_tokens", "output_tokens", "total_tokens")
         )
+        self.money_most = {
+            code: _least([one for one in rules if one[0].limit.currency == code], "money")
+            for code in dict.fromkeys(rule.limit.currency for rule, _ in rules if rule.count == "money")
+        }
+        """By currency, of limits on money; empty = there are none."""
 
     def pairs(self) -> list[tuple[str, str]]:
         return [(rule.id, counter) for rule, counter in self.rules]
@@ -65,11 +83,12 @@ def _least(rules: Iterable[tuple[Rule, str]], count: str) -> int:
 class Table:
     """The limits of one snapshot, as a worker needs them."""
 
-    __slots__ = ("_addressed", "_hours", "_limits", "_plain", "on_loss", "workers")
+    __slots__ = ("_addressed", "_hours", "_limits", "_plain", "on_loss", "till", "workers")
 
-    def __init__(self, limits: Limits) -> None:
-        """Raises ValueError when a schedule's zone is not known (any more)."""
+    def __init__(self, limits: Limits, till: Till | None = None) -> None:
+        """till: of limits on money, None = there are none. Raises ValueError when a schedule's zone is not known (any more)."""
         self._limits = limits
+        self.till = till
         self._hours = Hours(limits)
         self.on_loss = limits.on_loss
         self.workers = limits.workers

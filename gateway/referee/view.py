@@ -8,7 +8,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from gateway.config.globs import matches
-from gateway.config.resolved_limits import Limit
+from gateway.config.resolved_limits import UNBOUNDED, Limit
+from gateway.referee.budgets import ahead, stop_of
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge, Quotas
 from gateway.referee.refusing import money
@@ -29,7 +30,7 @@ def told(place: str, limit: Limit) -> dict[str, Any]:
         "owner": owner,
         "name": limit.name,
         "count": limit.count,
-        "max": _amount(limit, limit.max),
+        "max": _amount(limit, _most(limit)),
         "per": limit.per,
         "zone": limit.zone if limit.per in ("day", "month") else "",
         "during": limit.during,
@@ -38,6 +39,7 @@ def told(place: str, limit: Limit) -> dict[str, Any]:
         "models": list(limit.models),
         "shadow": limit.shadow,
         "currency": limit.currency,
+        **({"budget": money(limit.budget), "warn": list(limit.warn), "stop": stop_of(limit) or None} if limit.budget else {}),
     }
 
 
@@ -63,13 +65,15 @@ async def counters(quotas: Quotas, rules: Sequence[tuple[Placed, Rule | None]], 
     found = [{**_common(*placed[gauge.rule.id]), **_state(quotas, gauge, now)} for _, gauge in ranked]
     for (place, limit), rule in rules:
         if not limit.each and (rule is None or rule.id not in seen):
-            state = {"value": "", "applies": True, "used": _amount(limit, 0), "left": _amount(limit, limit.max), "frees": 0.0, "top": []}
+            state = {"value": "", "applies": True, "used": _amount(limit, 0), "left": _amount(limit, _most(limit)), "frees": 0.0, "top": []}
+            if limit.count == "money" and limit.per in ("day", "month"):
+                state |= _money_state(limit, 0, now)
             found.append({**_common((place, limit), rule), **state})
     return found[:COUNTERS_MOST]
 
 
 def _share_left(gauge: Gauge, now: Moment) -> float:
-    most = gauge.rule.limit.max
+    most = _most(gauge.rule.limit)
     return (most - gauge.window.used(now)) / (most or 1)
 
 
@@ -96,10 +100,22 @@ def _state(quotas: Quotas, gauge: Gauge, now: Moment) -> dict[str, Any]:
         "value": _value(gauge),
         "applies": gauge.rule.hours is None or gauge.rule.hours(now.wall),
         "used": _amount(limit, used),
-        "left": _amount(limit, max(0, limit.max - used)),
+        "left": _amount(limit, max(0, _most(limit) - used)),
         "frees": round(gauge.window.reset(now), 3) if used else 0.0,
         "top": [{"key": key, "used": _amount(limit, amount)} for key, amount in top],
+        **(_money_state(limit, used, now) if limit.count == "money" and limit.per in ("day", "month") else {}),
     }
+
+
+def _most(limit: Limit) -> int:
+    """Of a budget that only warns, its whole."""
+    return limit.budget if limit.max == UNBOUNDED else limit.max
+
+
+def _money_state(limit: Limit, used: int, now: Moment) -> dict[str, Any]:
+    """forecast: at the end of the day or month. percent: of the budget, or of the most."""
+    whole = limit.budget or limit.max
+    return {"percent": used * 100 // whole if whole else 100, "forecast": money(ahead(limit, used, now))}
 
 
 def _holders(quotas: Quotas, gauge: Gauge) -> list[tuple[str, int]]:

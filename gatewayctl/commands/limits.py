@@ -43,6 +43,12 @@ def _of(limit: Any) -> str:
     return f"{limit.get('scope')} {limit.get('owner')}".strip()
 
 
+def _used(counter: Any) -> Any:
+    """Of money with its share: `41.5 (83%)`."""
+    percent = counter.get("percent")
+    return counter.get("used") if percent is None else f"{counter.get('used')} ({percent}%)"
+
+
 def _frees(counter: Any) -> str | None:
     """When all of it is free again; of what is in flight nobody knows."""
     if not counter.get("applies"):
@@ -64,8 +70,9 @@ COUNTERS = [
     Column("of", lambda c: " · ".join(filter(None, (_of(c), c.get("value"))))),
     Column("name", lambda c: c.get("name") or None),
     Column("at most", _most),
-    Column("used", lambda c: c.get("used"), "right"),
+    Column("used", _used, "right"),
     Column("left", lambda c: c.get("left"), "right"),
+    Column("at the end", lambda c: c.get("forecast"), "right"),
     Column("all free", _frees),
     Column("refused", lambda c: f"{c.get('shadow_refused')} (shadow)" if c.get("shadow") else c.get("refused"), "right"),
     Column("most by", lambda c: [f"{one['key'] or 'anybody'} {one['used']}" for one in c.get("top") or []] or None),

@@ -33,6 +33,11 @@ class Periods:
             self._find(wall)
         return self._number
 
+    def begin(self, wall: float) -> float:
+        """When that period began, in seconds since 1970."""
+        self.at(wall)
+        return self._begin
+
     def end(self, wall: float) -> float:
         """When that period ends, in seconds since 1970."""
         self.at(wall)

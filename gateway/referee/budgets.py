@@ -1,0 +1,61 @@
+"""How far budgets and other calendar limits on money are spent, and what will be spent at their period's end. Changes nothing."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from gateway.config.resolved_limits import UNBOUNDED, Limit
+from gateway.price.forecast import forecast
+from gateway.referee.moment import Moment
+from gateway.referee.quotas import Gauge
+from gateway.referee.windows.calendar import calendar_of
+
+
+class Spent(NamedTuple):
+    """One budget. place: whose. used, budget, ahead (what will be used at the end): millionths. warned: the percent that are reached.
+
+    stop: percent, 0 = never. begin, end: of its period, seconds since 1970."""
+
+    place: str
+    currency: str
+    per: str
+    used: int
+    budget: int
+    warned: tuple[int, ...]
+    stop: int
+    ahead: int
+    begin: float
+    end: float
+
+    @property
+    def percent(self) -> int:
+        """Rounded down: 100 means that all is spent."""
+        return self.used * 100 // self.budget
+
+
+def spent(gauges: Iterable[tuple[str, Gauge]], now: Moment) -> Iterator[Spent]:
+    """gauges: each with its place; those of other limits are left out."""
+    for place, gauge in gauges:
+        limit = gauge.rule.limit
+        if not limit.budget:
+            continue
+        used = max(0, gauge.window.used(now))
+        begin, end = period(limit, now)
+        warned = tuple(percent for percent in limit.warn if used * 100 >= limit.budget * percent)
+        yield Spent(place, limit.currency, limit.per, used, limit.budget, warned, stop_of(limit), ahead(limit, used, now), begin, end)
+
+
+def stop_of(limit: Limit) -> int:
+    """The percent of a budget at which it stops, 0 = never."""
+    return 0 if limit.max == UNBOUNDED else -(-limit.max * 100 // limit.budget)
+
+
+def period(limit: Limit, now: Moment) -> tuple[float, float]:
+    """Of a limit per day or month."""
+    periods = calendar_of(limit.per, limit.zone)
+    return periods.begin(now.wall), periods.end(now.wall)
+
+
+def ahead(limit: Limit, used: int, now: Moment) -> int:
+    """What will be used when the period is over, by the share of it that has passed."""
+    begin, end = period(limit, now)
+    return forecast(used, begin, now.wall, end)
