@@ -265,6 +265,8 @@ class Control:
             await self.reload(by="gateway", why="control was started again", what="reload (control was started again)")
         async for why in changes(lambda: self.rollout.watched, since=self._started):
             await self.announced.quiet()
+            if self.rollout.as_read():  # a command has edited them, and has brought them to the workers
+                continue
             await self.reload(by="gateway", why=f"files changed ({why})", what="reload (the files changed)")
 
     # -- the journal --------------------------------------------------------------------------------------------------

@@ -37,6 +37,23 @@ REGISTRY_PATIENCE = 3.0
 """Seconds that registries may hold up a revision with their first answers."""
 
 
+Seen = tuple[int, int, int] | None
+"""A file's time of change, size and inode; None = it is not there."""
+
+
+def seen(paths: Iterable[Path]) -> dict[Path, Seen]:
+    """How files look from outside."""
+    found: dict[Path, Seen] = {}
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            found[path] = None
+        else:
+            found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return found
+
+
 @dataclass
 class Outcome:
     """What became of one load of the configuration."""
@@ -95,6 +112,7 @@ class Rollout:
         self.begun: Outcome | None = None
         """What a start changed of what was served before, or why it could not; None: nothing."""
         self.watched: list[Path] = [path]
+        self._read: dict[Path, Seen] | None = None
         self._changing = asyncio.Lock()
         self._listed: dict[str, Channel] = {}
         self.before: Callable[[], None] = lambda: None
@@ -177,6 +195,7 @@ class Rollout:
             return outcome
 
     async def _reload(self, bus: BusServer, sockets: Sockets, by: str, why: str, force: bool) -> Outcome:
+        before, self._read = seen(self.watched), None
         try:
             loaded = await asyncio.to_thread(load, self.path)
             config, keys = await asyncio.to_thread(resolve, loaded)
@@ -184,6 +203,8 @@ class Rollout:
             self.watched = self._watched(await asyncio.to_thread(watched, self.path))
             return self._refused(error)
         self.watched = self._watched(loaded.watch)
+        after = seen(self.watched)
+        self._read = after if after == before else None  # else something changed while it was read
         if loaded.digest == self.digest and not force:
             self.loaded = loaded
             return Outcome(True, "nothing changed", rev=self.rev)
@@ -195,6 +216,10 @@ class Rollout:
             return await self._move(bus, sockets, loaded, config, keys, by, why)
         finally:
             await self._keep()
+
+    def as_read(self) -> bool:
+        """Whether every file is as it was when it was read last, so that reading again would find nothing."""
+        return self._read is not None and self._read == seen(self.watched)
 
     def _watched(self, found: Iterable[Path]) -> list[Path]:
         """What the file names, as far as it can be read, and the certificates of what is served."""

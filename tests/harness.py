@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -35,9 +36,12 @@ KEY = "sk-test-0123456789abcdef0123456789abcdef"
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """One that nobody has. Below those that the kernel gives to outgoing connections, or one of these may have it a moment later."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 async def eventually(look: Callable[[], Any], within: float = 10.0, every: float = 0.02) -> Any:

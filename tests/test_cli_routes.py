@@ -23,6 +23,11 @@ models:
       - channel: a    # half
         weight: 1     # of it
       - {channel: b, model: x}
+    rules:
+      - {name: tools, when: {has: tools}, to: [{channel: b, weight: 4}, {"channel": a}]}
+      - name: long
+        when: {prompt_tokens: {over: 9000}}
+        to: {policy: proportional, targets: [{"channel": a, "model": n}, {channel: b, weight: 5}]}
   deep: {policy: primary-backup, targets: [{targets: [{channel: a, weight: 1}, {channel: b, weight: 2}]}, {channel: b}]}
 """
 
@@ -44,6 +49,10 @@ def file(tmp_path, monkeypatch):
         (("qwen2.5", "b:x", "3"), "{channel: b, model: x}", "{channel: b, model: x, weight: 3}"),
         (("deep", "0.1", "9"), "{channel: b, weight: 2}", "{channel: b, weight: 9}"),
         (("deep", "a", "0"), "{channel: a, weight: 1}", "{channel: a, weight: 0}"),
+        (("qwen2.5", "tools/b", "6"), "{channel: b, weight: 4}", "{channel: b, weight: 6}"),
+        (("qwen2.5", "tools/1", "6"), '{"channel": a}', '{"channel": a, "weight": 6}'),
+        (("qwen2.5", "long/a:n", "6"), '"model": n}', '"model": n, "weight": 6}'),
+        (("qwen2.5", "long/1", "6"), "{channel: b, weight: 5}", "{channel: b, weight: 6}"),
     ],
 )
 async def test_a_weight_is_all_that_changes(file, inside, args, old, new):
@@ -56,7 +65,7 @@ async def test_a_weight_is_all_that_changes(file, inside, args, old, new):
     ("args", "code", "said"),
     [
         (("nope", "a", "1"), 1, "no model 'nope'"),
-        (("qwen2.5", "c", "1"), 2, "Its targets by place: 0 (a), 1 (b:x)"),
+        (("qwen2.5", "c", "1"), 2, "Its targets by place: 0 (a), 1 (b:x), tools/0 (b), tools/1 (a), long/0 (a:n), long/1 (b)"),
         (("deep", "b", "1"), 2, "may be several"),
         (("deep", "1", "5"), 78, "weight means nothing under primary-backup"),
         (("qwen2.5", "a", "-1"), 2, "greater than or equal to 0"),

@@ -105,9 +105,9 @@ def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
     return _edit(Path(path), cut, None)
 
 
-def set_scalar(path: PathLike, dotted: str, value: Scalar) -> None:
+def set_scalar(path: PathLike, dotted: str, value: Scalar) -> Edited:
     """Sets a single value, `models.qwen.targets[0].weight`. Raises ConfigError (nothing was written), OSError."""
-    _edit(Path(path), lambda text, root, file: surgery.set_scalar(text, root, file, dotted, value), None)
+    return _edit(Path(path), lambda text, root, file: surgery.set_scalar(text, root, file, dotted, value), None)
 
 
 def keys_file(path: PathLike) -> Path:

@@ -17,7 +17,8 @@ def put(text: str, group: yaml.MappingNode, word: str, value: str) -> str:
         return replaced(text, *found, value)
     if group.flow_style:
         at = end_of(group.value[-1][1]) if group.value else group.start_mark.index + 1
-        return f"{text[:at]}{', ' if group.value else ''}{scalar(word)}: {value}{text[at:]}"
+        name = f'"{word}"' if group.value and group.value[0][0].style == '"' else scalar(word)  # a file may be JSON
+        return f"{text[:at]}{', ' if group.value else ''}{name}: {value}{text[at:]}"
     at = line_end(text, end_of(group))
     return lines_in(text, at, f"{' ' * group.value[0][0].start_mark.column}{scalar(word)}: {value}")
 

@@ -188,6 +188,8 @@ def _walk(root: yaml.Node, dotted: str) -> _Found:
     """Names may hold dots: the longest that fits is taken."""
     node, key, rest, group = root, None, dotted, None
     while rest:
+        if isinstance(node, yaml.SequenceNode) and rest.startswith("targets["):  # a list alone stands for `{targets: …}`
+            rest = rest.removeprefix("targets")
         if isinstance(node, yaml.SequenceNode) and (index := _step.match(rest)) and int(index[1]) < len(node.value):
             node = key = node.value[int(index[1])]
             rest, group = rest[index.end() :].removeprefix("."), None

@@ -11,11 +11,11 @@ from gatewayctl import show
 from gatewayctl.client import segment
 from gatewayctl.command import command, noun
 from gatewayctl.commands.explained import print_explained, print_route
-from gatewayctl.commands.live import announce
-from gatewayctl.commands.reload import PATIENCE, told
+from gatewayctl.commands.live import changing, client_of_these_files
+from gatewayctl.commands.reload import told
 from gatewayctl.session import Session
 from gatewayctl.show import Column
-from gatewayctl.trouble import DEGRADED, USAGE, Trouble
+from gatewayctl.trouble import USAGE, Trouble
 
 APIS = ("chat", "completions", "embeddings", "rerank", "score", "tokenize")
 
@@ -157,43 +157,32 @@ def _moment(text: str) -> float | None:
     gatewayctl routes set-weight qwen gpu 3
     gatewayctl routes set-weight qwen gpu:qwen3 1      when two targets are of the same channel
     gatewayctl routes set-weight qwen 0.1 5            by place: the second target inside the first
+    gatewayctl routes set-weight qwen long/gpu 5       of the rule `long`
     """,
 )
 def set_weight(
     session: Session,
     model: Annotated[str, typer.Argument(help="A virtual model's name.")],
-    target: Annotated[str, typer.Argument(metavar="CHANNEL[:MODEL]|PLACE", help="Which of its targets.")],
+    target: Annotated[str, typer.Argument(metavar="[RULE/]CHANNEL[:MODEL]|PLACE", help="Which of its targets.")],
     weight: Annotated[int, typer.Argument(min=0, max=10_000, help="Its new weight. 0 = only when others fail.")],
 ) -> None:
     """Change a target's weight in the YAML file, keeping its comments, and reload.
 
     A change that the gateway refuses is taken back: the file is then as it was.
     """
-    from gateway.config import files
-    from gateway.config.edit import set_scalar
-    from gateway.config.load import ConfigError, load
+    from gateway.config import edit
+    from gateway.config.load import load
 
-    path = session.config
-    loaded = load(path)
-    name, place = _place(loaded.config, model, target)
-    file = next(Path(one) for one in loaded.files if _holds(one, name)) if len(loaded.files) > 1 else path
-    before = file.read_bytes()
-    client = session.client()
-    running = client.running()
-    act = announce(client, f"routes set-weight {model} {target} {weight}") if running else None
-    set_scalar(file, f"{place}.weight", weight)
-    try:
-        load(path)
-        session.say(f"gatewayctl: {file}: {place}.weight is {weight} now")
-        if not running:
-            session.say("gatewayctl: the gateway is not running; it will begin with this")
-            return
-        told(session, client, client.post("/v1/reload", {"act": act}, PATIENCE))
-    except (ConfigError, Trouble) as error:
-        if getattr(error, "code", None) == DEGRADED:
-            raise  # it is done, and something else is wrong
-        files.write(file, before, 0o640)
-        raise
+    name, place = _place(load(session.config).config, model, target)
+    file = edit.file_of(session.config, "models", name) or session.config
+    client = client_of_these_files(session)
+    with changing(session.config, client, f"routes set-weight {model} {target} {weight}") as change:
+        change.undo.callback(edit.set_scalar(file, f"{place}.weight", weight).undo)
+    session.say(f"gatewayctl: {file}: {place}.weight is {weight} now")
+    if client is None:
+        session.say("gatewayctl: the gateway is not running; it will begin with this")
+    else:
+        told(session, client, change.answer)
 
 
 def _place(config: Any, model: str, target: str) -> tuple[str, str]:
@@ -202,18 +191,26 @@ def _place(config: Any, model: str, target: str) -> tuple[str, str]:
     found = config.models.get(model)
     if found is None:
         raise Trouble(f"there is no model {model!r}", "`gatewayctl routes list` shows them.")
-    places = dict(_targets(found, f"models.{model}", ()))
-    channel, _, name = target.partition(":")
-    if target.replace(".", "").isdigit():
-        fits = [place for place, (steps, _) in places.items() if ".".join(map(str, steps)) == target]
+    places = {place: ("", steps, one) for place, (steps, one) in _targets(found, f"models.{model}", ())}
+    for number, rule in enumerate(found.rules):
+        below = _targets(rule.to, f"models.{model}.rules[{number}].to", ())
+        places |= {place: (f"{rule.name}/", steps, one) for place, (steps, one) in below}
+    rule_name, slash, which = target.rpartition("/")
+    if not any(prefix == rule_name + slash for prefix, _, _ in places.values()):
+        rule_name, slash, which = "", "", target  # a model's name may hold a slash
+    here = {place: (steps, one) for place, (prefix, steps, one) in places.items() if prefix == rule_name + slash}
+    channel, _, name = which.partition(":")
+    if which.replace(".", "").isdigit():
+        fits = [place for place, (steps, _) in here.items() if ".".join(map(str, steps)) == which]
     else:
         fits = [
-            p for p, (_, t) in places.items() if t.channel == channel and name in ("", t.model or config.channels[channel].model or model)
+            p for p, (_, t) in here.items() if t.channel == channel and name in ("", t.model or config.channels[channel].model or model)
         ]
     if len(fits) == 1:
         return model, fits[0]
     shown = ", ".join(
-        f"{'.'.join(map(str, steps))} ({t.channel or t.policy}{':' + t.model if t.model else ''})" for steps, t in places.values()
+        f"{prefix}{'.'.join(map(str, steps))} ({t.channel or t.policy}{':' + t.model if t.model else ''})"
+        for prefix, steps, t in places.values()
     )
     said = f"{model} has no target {target!r}" if not fits else f"{target!r} may be several targets of {model}"
     raise Trouble(said, f"Its targets by place: {shown}", USAGE)
@@ -226,11 +223,3 @@ def _targets(where: Any, path: str, steps: tuple[int, ...]) -> list[tuple[str, t
         found.append((here, ((*steps, number), target)))
         found += _targets(target, here, (*steps, number))
     return found
-
-
-def _holds(file: str, model: str) -> bool:
-    """Whether a file of the configuration has this model."""
-    import yaml
-
-    data = yaml.load(Path(file).read_text(), yaml.CSafeLoader)
-    return isinstance(data, dict) and model in (data.get("models") or {})
