@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """`gateway ROLE …`. Roles: serve; control, worker (started by serve); simulate, probe (started by gatewayctl)."""
+    """`gateway ROLE …`. Roles: serve; control, worker (started by serve); simulate, probe, ledger (started by gatewayctl)."""
     role, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     match role:
         case "serve":
@@ -31,6 +31,10 @@ def main() -> int:
             from gateway.discover.role import main as probe
 
             return probe(arguments)
+        case "ledger":
+            from gateway.accountant import main as ledger
+
+            return ledger(arguments)
     print("usage: gateway serve [--config FILE] [--resume]   (see gatewayctl --help)", file=sys.stderr)
     return 2
 

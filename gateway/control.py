@@ -35,6 +35,7 @@ from gateway.discover.endpoints import Endpoints
 from gateway.discover.files import changes
 from gateway.errors import ConfigError
 from gateway.freezing import Freezing
+from gateway.ledger.keeper import Ledger
 from gateway.log.lines import start_logging
 from gateway.meter.exposition import Exposition, Facts
 from gateway.meter.orphans import close_orphans
@@ -108,18 +109,26 @@ class Control:
         self.bus.on("limits", lambda link, message: self.limits.heard(link.slot, message))
         self.bus.greet(lambda link: self.limits.greet(link.slot, link.pid))
         self.bus.mourn(lambda link: self.limits.lost(link.slot))
+        self.ledger = Ledger(data_dir, config.ledger)
         self.office = Acts(self)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
         self.metrics = Exposition(
-            data_dir / "metrics", Facts(self.office.status, self.office.endpoint_states, self.seats.figures, self.limits.refusals)
+            data_dir / "metrics",
+            Facts(self.office.status, self.office.endpoint_states, self.seats.figures, self.limits.refusals, self.ledger.told),
         )
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
         for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(again is not None), self._refill()):
             self._keep(work)
-        for work in (self._close_orphans(data_dir), self._keep_reserve(data_dir), self.limits.run(), self.freezing.keep()):
+        for work in (
+            self._close_orphans(data_dir),
+            self._keep_reserve(data_dir),
+            self.limits.run(),
+            self.freezing.keep(),
+            self.ledger.run(),
+        ):
             self._keep(work)
         status = await self._ended
         await self._close(admin)
@@ -236,6 +245,7 @@ class Control:
         if outcome.changed and self.rollout.config is not None:
             self.seats.adopt(limits_of(self.rollout.config.channels))
             adopt(self.limits, self.rollout.config, self.rollout.keys)
+            self.ledger.adopt(self.rollout.config.ledger)
             self.endpoints.watch_closely(figured(self.rollout.config.models.values()))
         text = f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
         self._tell({"say": "reloaded", "status": text})
@@ -316,6 +326,7 @@ class Control:
         await admin.close()
         self.seats.close()
         self.limits.close()
+        await self.ledger.close()
         await self.metrics.close()
         await self.bus.close()
         self._leash.close()

@@ -2,6 +2,7 @@
 
 What changes something is in `acts`."""
 
+import asyncio
 import os
 import sys
 import time
@@ -16,11 +17,13 @@ from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, NoSuch
 from gateway.agreement import Agreement
 from gateway.auth.told import told as told_of_key
+from gateway.books import Books
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Channel, Key, Resolved
 from gateway.discover.endpoints import Endpoints
 from gateway.explainer import Asked, Explainer
 from gateway.freezing import Freezing
+from gateway.ledger.keeper import Ledger
 from gateway.meter.exposition import process_facts
 from gateway.meter.records import Records
 from gateway.recount import names
@@ -43,6 +46,7 @@ class Control(Protocol):
     announced: Announced
     audit: Audit
     limits: Referee
+    ledger: Ledger
     records: Records
     processes: list[dict[str, Any]]
     stopping: bool
@@ -56,6 +60,7 @@ class Office:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths)
+        self.books = Books(control.ledger, self._note)
         self._started = time.time()
 
     # -- status -----------------------------------------------------------------------------------------------------
@@ -91,6 +96,7 @@ class Office:
                 "failing": any(one.get("failing") for one in journal),
                 "lost": sum(one.get("lost", 0) for one in journal),
             },
+            "ledger": control.ledger.told(),
             "frozen": self.freezes(),
             "unsafe": [*filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing))],
             "channels": len(config.channels),
@@ -98,6 +104,9 @@ class Office:
             "keys": len(rollout.keys),
             "in_flight": sum(link.health.get("in_flight", 0) for link in links.values()),
         }
+
+    async def _note(self, what: str, **more: Any) -> str:
+        return await self._control.audit.note(what, rev=self._control.rollout.rev, **more)
 
     def _state(self) -> str:
         if self._control.stopping:
@@ -286,12 +295,16 @@ class Office:
 
     # -- records --------------------------------------------------------------------------------------------------------
 
-    def records(self, *, limit: int, after: str | None = None) -> list[dict[str, Any]]:
-        found = self._control.records.newest(limit)
+    async def records(self, *, limit: int, after: str | None = None) -> list[dict[str, Any]]:
+        found = await asyncio.to_thread(self._control.records.newest, limit)
+        if len(found) < limit:
+            seen = {record["id"] for record in found}
+            older = await self.books.newest(limit, time.time() + 86400)
+            found = [*(record for record in older if record["id"] not in seen), *found][-limit:]
         return [record for record in found if after is None or record["id"] > after]
 
-    def record(self, id: str) -> dict[str, Any] | None:
-        return self._control.records.find(id)
+    async def record(self, id: str) -> dict[str, Any] | None:
+        return await asyncio.to_thread(self._control.records.find, id) or await self.books.find(id)
 
     def follow(self) -> AsyncIterator[dict[str, Any]]:
         return self._control.records.follow()

@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "routes": ("routes:app", "Where requests go, and why; the weights of targets."),
     "limits": ("limits:app", "What may be used, what is used, and by whom."),
     "requests": ("requests:app", "What happened to requests."),
+    "ledger": ("ledger:app", "The database of all requests: is it right, exports, archives."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
     "version": ("version:app", "Versions of the program and its libraries."),
     "completion": ("completion:app", "Print the completion script of a shell."),

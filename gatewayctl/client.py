@@ -13,6 +13,7 @@ from gatewayctl.trouble import FAILED, FORBIDDEN, UNREACHABLE, Trouble
 
 API: Final = 1
 LONGEST_PATH: Final = 107
+PIECE: Final = 256 * 1024
 PATIENCE: Final = 30.0
 """Seconds that an answer may take; reloading and probing take as long as the engines do."""
 
@@ -51,6 +52,26 @@ class Client:
         except BaseException:
             connection.close()
             raise
+
+    def pieces(self, path: str, timeout: float) -> Iterator[bytes]:
+        """A file, piece by piece. Begins when the gateway has accepted the call; raises Trouble when it breaks off."""
+        connection, answer = self._send("GET", path, None, timeout)
+        try:
+            if answer.status != http.client.OK:
+                self._understand(answer.status, answer.read())
+        except BaseException:
+            connection.close()
+            raise
+        return self._pieces(connection, answer, timeout)
+
+    def _pieces(self, connection: "Connection", answer: http.client.HTTPResponse, timeout: float) -> Iterator[bytes]:
+        try:
+            while piece := answer.read(PIECE):
+                yield piece
+        except (http.client.HTTPException, OSError) as error:
+            raise self._broke(error, timeout) from error
+        finally:
+            connection.close()
 
     def _objects(self, connection: "Connection", answer: http.client.HTTPResponse, line: bytes) -> Iterator[dict[str, Any]]:
         try:

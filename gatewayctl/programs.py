@@ -4,10 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from gatewayctl.trouble import FAILED, USAGE, Trouble
+from gatewayctl.trouble import BAD_CONFIG, FAILED, USAGE, Trouble
 
+PIECE: Final = 256 * 1024
 PROBE_PATIENCE: Final = 60.0
 """Seconds."""
 
@@ -33,6 +37,35 @@ def right_url(url: str) -> None:
         url_of(url)
     except ValueError as error:
         raise Trouble(f"an engine's URL is wrong: it {error}", code=USAGE) from error
+
+
+def ledger_act(config: Path, act: str, *more: str) -> dict[str, Any]:
+    """Something done to the ledger by a child, while no gateway runs. Raises Trouble with its reason."""
+    argv = gateway_command("ledger", act, "--config", str(config), *more)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise _child_failed(done.returncode, done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def ledger_bytes(config: Path, options: list[str]) -> Iterator[bytes]:
+    """An export made by a child. Raises Trouble when it fails, wherever it is."""
+    argv = gateway_command("ledger", "export", "--config", str(config), *options)
+    with tempfile.TemporaryFile() as said, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=said) as child:
+        assert child.stdout is not None
+        while piece := child.stdout.read(PIECE):
+            yield piece
+        if child.wait():
+            said.seek(0)
+            raise _child_failed(child.returncode, said.read().decode(errors="replace"))
+
+
+def _child_failed(status: int, said: str) -> Trouble:
+    lines = said.strip().splitlines()
+    if status == BAD_CONFIG:
+        return Trouble(said.strip(), code=BAD_CONFIG)
+    return Trouble(lines[-1].removeprefix("gateway: ") if lines else f"exit code {status}", code=FAILED)
 
 
 def probe(url: str) -> dict[str, Any]:

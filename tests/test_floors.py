@@ -21,10 +21,11 @@ FLOORS = {
     **dict.fromkeys(
         ("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4
     ),
-    **dict.fromkeys("acts agreement builder cutting dispatch explainer freezing live measure moves office recount".split(), 5),
+    **dict.fromkeys("acts agreement books builder cutting dispatch explainer freezing live measure moves office recount".split(), 5),
     **dict.fromkeys("rollout shared snapshot sockets survey watch".split(), 5),
     "pipeline": 6,
     **dict.fromkeys(("supervisor", "control", "worker"), 7),
+    "accountant": 7,
     "__main__": 8,
 }
 """Every file and folder of gateway/ and its floor. A module imports only from lower floors or its own folder."""

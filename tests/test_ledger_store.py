@@ -64,7 +64,8 @@ def test_a_record_becomes_a_row_with_every_column(store, journal):
         tenant="retail", project="bot", key="k1", ip="10.0.0.1", trace="mine", api="chat", rule="long", policy="proportional", stream=True,
         channel="gpu", endpoint="http://e", upstream_model="qwen3", error="oops", source="final", tpot=4.5, rewrites=["model"], via="small",
         attempts=[Attempt("first", "gpu", "http://e", "qwen3", "ok", 200, 12.5, Tokens(1, 0, 2))], tokens=Tokens(100, 20, 30, 4),
-        ms=Millis(1.0, 2.0, 3.0, 4.0, 5.0), bytes=Bytes(7, 8), facts=Facts(512, 2, "json", 1, 99), reserved=Tokens(100, 0, 512), system="crm",
+        ms=Millis(1.0, 2.0, 3.0, 4.0, 5.0), bytes=Bytes(7, 8), facts=Facts(512, 2, "json", 1, 99), reserved=Tokens(100, 0, 512),
+        system="crm",
     )  # fmt: skip
     loaded = store.load([write(journal, "0-a-000001", record)])
     assert (loaded.rows, loaded.duplicates, loaded.quarantined) == (1, 0, 0)

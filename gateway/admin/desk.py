@@ -1,7 +1,7 @@
 """What the admin API asks of control, as an interface. The API asks, checks who asks, and formats; it decides nothing."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from gateway.config.resolved import Key, Resolved
 
@@ -21,6 +21,29 @@ class Failed(Exception):
     """It was tried and cannot be done now (the disk is full). Its text is the sentence that the operator reads."""
 
 
+class LedgerDesk(Protocol):
+    """The ledger, as the admin API sees it. Failed when it cannot be done now."""
+
+    def status(self) -> dict[str, Any]:
+        """{"path", "state": ok, behind or failing, "trouble", "rows", "waiting", "lag", "archives", …}; see docs/ledger.md."""
+
+    async def verify(self) -> dict[str, Any]:
+        """Reads everything: {"ok", "wrong": [sentence], "rows", "seconds"}."""
+
+    async def compact(self, *, by: str) -> dict[str, Any]:
+        """Gives unused space back: {"before", "after"}, bytes."""
+
+    async def archive(self, *, by: str) -> dict[str, Any]:
+        """Archives every month that is over: {"archived": [{"name", "month", "rows", "bytes"}]}."""
+
+    async def rebuild(self, force: bool, *, by: str) -> dict[str, Any]:
+        """Everything anew from archives and the journal: {"rebuilt", "lost": month -> requests, "rows"}. What would lose
+        something is not done unless forced."""
+
+    async def export(self, form: Literal["csv", "json", "parquet"], since: float, until: float) -> AsyncIterator[bytes]:
+        """Requests that began from `since` until before `until` (Unix seconds), as a file in pieces."""
+
+
 class Desk(Protocol):
     """Control, as the admin API sees it.
 
@@ -29,6 +52,9 @@ class Desk(Protocol):
     `unaudited`, a sentence why. Any method may raise NoSuch, NotReady, Failed or
     gateway.errors.ConfigError; anything else is our bug and becomes a 500.
     """
+
+    @property
+    def books(self) -> LedgerDesk: ...
 
     def status(self) -> dict[str, Any]:
         """Version, node, state, revision, config, processes, listeners, journal and counts; see docs/cli.md."""
@@ -110,10 +136,10 @@ class Desk(Protocol):
         it is not up. ttft: milliseconds, recent average. What is not known is null.
         """
 
-    def records(self, *, limit: int, after: str | None = None) -> list[dict[str, Any]]:
+    async def records(self, *, limit: int, after: str | None = None) -> list[dict[str, Any]]:
         """The newest `limit` done-records, oldest first; only those after the id `after` when it is given."""
 
-    def record(self, id: str) -> dict[str, Any] | None:
+    async def record(self, id: str) -> dict[str, Any] | None:
         """The done-record with this id, id prefix or request id."""
 
     def follow(self) -> AsyncIterator[dict[str, Any]]:

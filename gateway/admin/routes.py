@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway.admin.compare import pending
 from gateway.admin.desk import Desk, Failed, NoSuch, NotReady
+from gateway.admin.ledger_routes import LedgerCalls
 from gateway.admin.peer import Peer, may_ask_at, peer_of
 from gateway.admin.redact import running
 from gateway.admin.said import (
@@ -77,6 +78,7 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/requests", calls.requests),
             web.get("/v1/requests/follow", calls.follow),
             web.get("/v1/requests/{id}", calls.request),
+            *LedgerCalls(desk.books, _answer, PEER).routes(),
         ]
     )
     return app
@@ -173,11 +175,11 @@ class Calls:
         return _answer(self._desk.health())
 
     async def requests(self, request: web.Request) -> web.Response:
-        return _answer({"requests": self._desk.records(limit=count_in(request.query, "limit"), after=request.query.get("after"))})
+        return _answer({"requests": await self._desk.records(limit=count_in(request.query, "limit"), after=request.query.get("after"))})
 
     async def request(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
-        found = self._desk.record(id)
+        found = await self._desk.record(id)
         if found is None:
             raise Wrong(404, "no_such_request", f"no request {id!r} is known: the id may be wrong, or the record no longer at hand")
         return _answer({"request": found})

@@ -10,7 +10,7 @@ class Ledger(Part):
     url: str = field(
         "Where it is: `duckdb:` and a file, relative to `data_dir`.", "duckdb:ledger.duckdb", "duckdb:ledger.duckdb", pattern=LEDGER_URL
     )
-    memory: SizeField = size("512MiB", "Memory that it may use, reports included.", "2GiB", "64MiB", "1TiB")
+    memory: SizeField = size("512MiB", "Memory that it may use, reports included.", "2GiB", "128MiB", "1TiB")
     keep: DurationField = duration(
         "400d", "How long requests are remembered. Months that are over become archives, which go when they are older.", "90d", "1d"
     )

@@ -15,6 +15,8 @@ from gateway.failpoint import failpoint
 from gateway.ledger.store import DAMAGED, LOCKED, REFUSED, UNUSABLE, Kind, Rows, StoreFailure
 
 THREADS_MOST: Final = 4
+PER_THREAD: Final = 128 * 1024 * 1024
+"""Bytes: reading lines takes 32 MiB of each thread."""
 SHARE: Final = 0.75
 """Of the memory that DuckDB is told it may use: what its buffers hold beyond it, and its threads, take the rest."""
 READERS_PATIENCE: Final = 10.0
@@ -69,7 +71,7 @@ class Database:
     def _settings(self) -> dict[str, str | bool | int | float | list[str]]:
         return {
             "memory_limit": f"{int(self._memory * SHARE) // 1024}KiB",
-            "threads": min(THREADS_MOST, len(os.sched_getaffinity(0))),
+            "threads": max(1, min(THREADS_MOST, len(os.sched_getaffinity(0)), self._memory // PER_THREAD)),
             "temp_directory": str(self.scratch),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
@@ -174,6 +176,8 @@ class Database:
 
     def interrupt(self) -> None:
         with self._change:
+            if self._writer is not None:
+                self._writer.interrupt()
             for reader in self._readers:
                 reader.interrupt()
 

@@ -20,6 +20,10 @@ _FORMATS: Final = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet"
 _STAMP: Final = "make_timestamp(CAST(? * 1000000 AS BIGINT))"
 
 
+LEAST: Final = 128 * 1024 * 1024
+"""Bytes of memory without which a ledger cannot be filled."""
+
+
 class DuckStore:
     """One ledger."""
 
@@ -234,7 +238,7 @@ class DuckStore:
         path = self._db.path.with_name(f"{self._db.path.name}.building")
         for old in (path, _wal(path)):
             old.unlink(missing_ok=True)
-        fresh = DuckStore(path, memory=self._memory // 2, journal=self._journal, clock=self._clock)
+        fresh = DuckStore(path, memory=max(LEAST, self._memory // 2), journal=self._journal, clock=self._clock)
         try:
             fresh.open()
             fill(fresh)

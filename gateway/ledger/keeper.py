@@ -20,7 +20,7 @@ from gateway.config.resolved import Ledger as Settings
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import KEEP_EVERY, Ingest, Step
 from gateway.ledger.repair import Attempts, Expected, set_aside
-from gateway.ledger.store import DAMAGED, Facts, Loaded, Rows, Store, StoreFailure
+from gateway.ledger.store import DAMAGED, UNUSABLE, Facts, Loaded, Rows, Store, StoreFailure
 
 log = logging.getLogger("gateway.ledger")
 
@@ -117,7 +117,7 @@ class Ledger:
             return self._failed(failure)
         except Exception as error:
             log.exception("ledger: a step failed")
-            return self._failed(StoreFailure("unusable", f"{type(error).__name__}: {error}"))
+            return self._failed(StoreFailure(UNUSABLE, f"{type(error).__name__}: {error}"))
 
     def _begin(self) -> None:
         attempts = Attempts(self.path)
@@ -222,6 +222,20 @@ class Ledger:
             return done
 
         return await self._in_writer(doing)
+
+    async def mend(self) -> None:
+        """Opens it, mends what is damaged, loads what waits: for who has no loop that does it. Raises StoreFailure."""
+
+        def mending() -> None:
+            for _ in range(3):
+                pause = self._turn()
+                while self._open and pause == 0.0:
+                    pause = self._turn()
+                if self._open:
+                    return
+            raise StoreFailure(UNUSABLE, self.trouble)
+
+        await self._in_writer(mending)
 
     async def query(self, sql: str, params: Sequence[Any] = (), *, seconds: float = 30.0, most: int = 10_000) -> Rows:
         """See `Store.query`. Waits for other reports, never for what is being loaded."""

@@ -58,7 +58,8 @@ def load(db: Database, sources: Sequence[Source], latest: float) -> Loaded:
     finally:
         for file in files:
             if file.path != file.source.path:
-                file.path.unlink(missing_ok=True)
+                for made in db.scratch.glob(f"{file.source.name}.*"):
+                    made.unlink()
 
 
 def _look(source: Source) -> _File:

@@ -9,8 +9,8 @@ Found = dict[str, Any]
 
 _id = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{7,35}\Z")
 PLAIN: Final = (
-    "id node slot rev tenant project key ip trace api model rule policy stream channel endpoint upstream_model status end error source tpot "
-    "via system rewrites".split()
+    "id node slot rev tenant project key ip trace api model rule policy stream channel endpoint upstream_model status end error source "
+    "tpot via system rewrites".split()
 )
 GROUPS: Final = {
     "tokens": {"in": "tokens_in", "cached": "tokens_cached", "out": "tokens_out", "reasoning": "tokens_reasoning"},

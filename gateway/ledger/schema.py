@@ -127,7 +127,7 @@ def absurd() -> str:
 def read_lines(how: str = "filename = true") -> str:
     """The table function that reads sources. Parameters: a list of paths."""
     columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in READ.items())
-    return f"read_json(?, format = 'newline_delimited', columns = {{{columns}}}, {how})"
+    return f"read_json(?, format = 'newline_delimited', columns = {{{columns}}}, maximum_object_size = 1048576, {how})"
 
 
 def flat(table: str) -> str:

@@ -149,8 +149,8 @@ class Store(Protocol):
         """Gives unused space back. Returns bytes before and after."""
 
     def rebuild(self, fill: "Callable[[Store], object]", *, force: bool = False) -> dict[str, int]:
-        """Everything anew: archives, and what `fill` loads into an empty store. Returns how many requests of which months it would lose; then
-        nothing is changed unless that is forced."""
+        """Everything anew: archives, and what `fill` loads into an empty store. Returns how many requests of which months
+        it would lose; then nothing is changed unless that is forced."""
 
     def verify(self) -> list[str]:
         """Reads everything. Returns what is wrong, one sentence each."""
@@ -167,4 +167,4 @@ class Store(Protocol):
     def facts(self) -> Facts: ...
 
     def stop(self) -> None:
-        """Ends queries that run."""
+        """Ends whatever runs, as if it had failed."""

@@ -30,12 +30,15 @@ class Facts:
         endpoints: Callable[[], list[dict[str, Any]]],
         capacity: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         refusals: Callable[[], Mapping[tuple[str, str, bool], int]] = dict,
+        ledger: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """capacity: of each limited channel, see `referee.line.Line.figures`. refusals: see `Referee.refusals`."""
+        """capacity: of each limited channel, see `referee.line.Line.figures`. refusals: see `Referee.refusals`. ledger: see
+        `ledger.keeper.Ledger.told`."""
         self._status = status
         self._endpoints = endpoints
         self._capacity = capacity
         self._refusals = refusals
+        self._ledger = ledger
 
     def collect(self) -> Iterable[Metric]:
         status = self._status()
@@ -45,6 +48,7 @@ class Facts:
         yield from _endpoints(self._endpoints())
         yield from _channels(self._capacity())
         yield from _limits(self._refusals())
+        yield from _ledger(self._ledger())
 
 
 def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
@@ -123,6 +127,18 @@ def _limits(refusals: Mapping[tuple[str, str, bool], int]) -> Iterable[Metric]:
     for (scope, count, shadow), number in refusals.items():
         (shadows if shadow else refused).add_metric([scope, count], number)
     yield from (refused, shadows)
+
+
+def _ledger(told: Mapping[str, Any]) -> Iterable[Metric]:
+    if not told:
+        return
+    yield CounterMetricFamily("gateway_ledger_rows", "Requests that control has loaded since it began.", value=told["loaded"])
+    yield GaugeMetricFamily("gateway_ledger_lag_seconds", "How long the oldest sealed segment has waited.", value=told["lag"])
+    yield GaugeMetricFamily("gateway_ledger_segments_waiting", "Sealed segments that are not loaded.", value=told["waiting"])
+    yield CounterMetricFamily("gateway_ledger_quarantined", "Lines of the journal that are no records.", value=told["quarantined"])
+    yield GaugeMetricFamily("gateway_ledger_failing", "1 while the ledger is not well.", value=float(bool(told["trouble"])))
+    yield CounterMetricFamily("gateway_ledger_repairs", "How often it was damaged or missing and built anew.", value=told["repairs"])
+    yield GaugeMetricFamily("gateway_ledger_bytes", "Disk space of the database, without archives.", value=told["bytes"])
 
 
 def _processes(processes: list[dict[str, Any]]) -> Iterable[Metric]:

@@ -7,7 +7,7 @@ from gatewayctl.command import alone, command
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import DEGRADED, Done
-from gatewayctl.words import ago, plural, size
+from gatewayctl.words import ago, plural, size, span
 
 app = alone()
 WELL = ("up", "starting", "draining")
@@ -66,7 +66,21 @@ def complaints(found: dict[str, Any]) -> list[str]:
     wrong += [str(sentence) for sentence in found.get("unsafe") or []]
     if found.get("journal", {}).get("failing"):
         wrong.append("the journal cannot be written, so requests are not accounted")
+    ledger = found.get("ledger") or {}
+    if ledger.get("trouble"):
+        wrong.append(f"the ledger is not well, records wait in the journal: {ledger['trouble']}")
+    elif ledger.get("state") == "behind":
+        wrong.append(f"the ledger is behind: the oldest segment has waited {span(ledger.get('lag') or 0)}")
+    wrong += [f"the ledger: {sentence}" for sentence in ledger.get("lost") or []]
     return wrong
+
+
+def ledger_line(ledger: dict[str, Any] | None) -> str | None:
+    """How the ledger is, in a few words."""
+    if not ledger:
+        return None
+    behind = f", {plural(ledger['waiting'], 'segment')} waiting" if ledger.get("waiting") else ""
+    return f"{ledger.get('state')}, {plural(ledger.get('rows', 0), 'request')}{behind}"
 
 
 def _frozen(one: dict[str, Any]) -> str:
@@ -91,6 +105,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("serves", ", ".join(plural(found.get(noun, 0), noun[:-1]) for noun in ("channels", "models", "keys"))),
             ("FROZEN", ", ".join(_frozen(one) for one in found.get("frozen") or []) or None),
             ("in flight", plural(found.get("in_flight", 0), "request")),
+            ("ledger", ledger_line(found.get("ledger"))),
             ("journal", f"{plural(journal.get('segments', 0), 'segment')}, {size(journal.get('bytes', 0))}{lost}"),
         ],
         indent=2,

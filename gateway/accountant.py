@@ -1,0 +1,107 @@
+"""The role `ledger`: `gateway ledger ACT` does on the files what control does while it runs. Started by gatewayctl when no gateway runs."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gateway.admin.audit import Audit
+from gateway.admin.desk import Failed
+from gateway.admin.peer import Peer
+from gateway.books import Books
+from gateway.config.load import load
+from gateway.config.report import render
+from gateway.config.resolve import resolve
+from gateway.errors import ConfigError
+from gateway.ledger.keeper import Ledger
+from gateway.ledger.store import StoreFailure
+from gateway.meter.orphans import close_orphans
+
+BAD_CONFIG = 78
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the answer as JSON, of `export` the file itself. Returns 1 when it failed, with the reason on stderr."""
+    parser = argparse.ArgumentParser(prog="gateway ledger", description="The ledger, while no gateway runs.")
+    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export"])
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--force", action="store_true")
+    parser.add_argument("--format", choices=["csv", "json", "parquet"], default="csv")
+    parser.add_argument("--since", type=float, default=0.0)
+    parser.add_argument("--until", type=float, default=4e9)
+    options = parser.parse_args(argv)
+    try:
+        config, _ = resolve(load(options.config, _Environment(os.environ)))
+    except ConfigError as error:
+        print(render(error.mistakes), file=sys.stderr)
+        return BAD_CONFIG
+    try:
+        return asyncio.run(_act(options, Path(config.data_dir), lambda folder: Ledger(folder, config.ledger)))
+    except (Failed, StoreFailure, OSError) as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 1
+
+
+class _Environment(dict[str, str]):
+    """Ours, and `1` for what it does not have: secrets that only the service's environment has are of no matter here."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name]
+
+    def __missing__(self, name: str) -> str:
+        return "1"
+
+
+async def _act(options: argparse.Namespace, data_dir: Path, made: Callable[[Path], Ledger]) -> int:
+    journal = data_dir / "journal"
+    if not journal.is_dir():
+        raise Failed(f"there is no journal in {data_dir}, so nothing was ever served there")
+    ledger, audit = made(data_dir), Audit(data_dir)
+    by = str(Peer(os.getppid(), os.getuid(), frozenset()))
+    try:
+        await asyncio.to_thread(close_orphans, journal)
+        with contextlib.suppress(StoreFailure):  # the act itself will say it
+            await ledger.mend()
+        answer = await _answer(options, Books(ledger, audit.note), by)
+    finally:
+        await ledger.close()
+        _give_to_the_owner(data_dir, ledger.path)
+    if answer is not None:
+        print(json.dumps(answer))
+    return 0
+
+
+async def _answer(options: argparse.Namespace, books: Books, by: str) -> dict[str, Any] | None:
+    match options.act:
+        case "status":
+            return books.status()
+        case "verify":
+            return await books.verify()
+        case "compact":
+            return await books.compact(by=by)
+        case "archive":
+            return await books.archive(by=by)
+        case "rebuild":
+            return await books.rebuild(options.force, by=by)
+    async for piece in await books.export(options.format, options.since, options.until):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+    return None
+
+
+def _give_to_the_owner(data_dir: Path, ledger: Path) -> None:
+    """What root has made belongs to whom the directory belongs to, else the service could not open it."""
+    owner = data_dir.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    archives = ledger.parent / "archive"
+    made = [*ledger.parent.glob(f"{ledger.name}*"), archives, *archives.glob("*"), data_dir / "audit.log"]
+    for path in [*made, *(data_dir / "journal").rglob("*")]:
+        with contextlib.suppress(OSError):
+            shutil.chown(path, owner.st_uid, owner.st_gid)

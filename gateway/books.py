@@ -1,0 +1,119 @@
+"""The ledger's desk: what an operator may ask of it, and what may be done with it, each act with its line in the audit log."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.admin.desk import Failed
+from gateway.ledger.ingest import Ingest
+from gateway.ledger.keeper import Ledger
+from gateway.ledger.records import find, newest
+from gateway.ledger.store import Format, Store, StoreFailure
+
+BLOCK: Final = 256 * 1024
+_numbers = count(1)
+
+
+class Books:
+    """What `admin.desk.LedgerDesk` says."""
+
+    def __init__(self, ledger: Ledger, note: Callable[..., Awaitable[str]]) -> None:
+        """note: writes a line of the audit log, see `Audit.note`."""
+        self._ledger = ledger
+        self._note = note
+
+    def status(self) -> dict[str, Any]:
+        return self._ledger.told()
+
+    async def verify(self) -> dict[str, Any]:
+        started = time.monotonic()
+        wrong = await self._do(lambda store, ingest: ingest.verify())
+        return {"ok": not wrong, "wrong": wrong, "rows": self._ledger.told()["rows"], "seconds": round(time.monotonic() - started, 3)}
+
+    async def compact(self, *, by: str) -> dict[str, Any]:
+        async def doing() -> dict[str, Any]:
+            before, after = await self._do(lambda store, ingest: store.compact())
+            return {"before": before, "after": after}
+
+        return await self._noted("ledger compact", by, doing())
+
+    async def archive(self, *, by: str) -> dict[str, Any]:
+        def work(store: Store, ingest: Ingest) -> list[dict[str, Any]]:
+            ingest.catch_up()
+            return [{"name": one.name, "month": one.month, "rows": one.rows, "bytes": one.bytes} for one in ingest.archive(late=0.0)]
+
+        async def doing() -> dict[str, Any]:
+            return {"archived": await self._do(work)}
+
+        return await self._noted("ledger archive", by, doing())
+
+    async def rebuild(self, force: bool, *, by: str) -> dict[str, Any]:
+        async def doing() -> dict[str, Any]:
+            lost = await self._do(lambda store, ingest: ingest.rebuild(force=force))
+            return {"rebuilt": force or not lost, "lost": lost, "rows": self._ledger.told()["rows"]}
+
+        return await self._noted(f"ledger rebuild{' --force' if force else ''}", by, doing())
+
+    async def export(self, form: Format, since: float, until: float) -> AsyncIterator[bytes]:
+        """The file, piece by piece. What goes wrong goes wrong before the first one."""
+        path = await self._exported(form, since, until)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                with path.open("rb") as file:
+                    while piece := await asyncio.to_thread(file.read, BLOCK):
+                        yield piece
+            finally:
+                path.unlink(missing_ok=True)
+
+        return pieces()
+
+    async def _exported(self, form: Format, since: float, until: float) -> Path:
+        def work(store: Store) -> Path:
+            path = store.scratch / f"export-{next(_numbers)}.{form}"
+            try:
+                store.export(path, since, until, form)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            return path
+
+        try:
+            return await self._ledger.read(work)
+        except StoreFailure as failure:
+            raise Failed(f"the ledger: {failure}") from failure
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    async def newest(self, limit: int, before: float) -> list[dict[str, Any]]:
+        """Requests that began before (Unix seconds), the oldest first; none when the ledger cannot say."""
+        try:
+            return await self._ledger.read(lambda store: newest(store, limit, before))
+        except StoreFailure:
+            return []
+
+    async def find(self, id: str) -> dict[str, Any] | None:
+        try:
+            return await self._ledger.read(lambda store: find(store, id))
+        except StoreFailure:
+            return None
+
+    # -- acts ----------------------------------------------------------------------------------------------------------
+
+    async def _do(self, work: Callable[[Store, Ingest], Any]) -> Any:
+        try:
+            return await self._ledger.act(work)
+        except StoreFailure as failure:
+            raise Failed(f"the ledger: {failure}") from failure
+
+    async def _noted(self, what: str, by: str, doing: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        try:
+            answer = await doing
+        except Exception as error:
+            await self._note(what, by=by, ok=False, message=str(error))
+            raise
+        unaudited = await self._note(what, by=by, after=answer)
+        return {**answer, "unaudited": unaudited} if unaudited else answer
