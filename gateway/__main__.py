@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """`gateway ROLE …`. Roles: serve; control, worker (started by serve); simulate, probe, ledger (started by gatewayctl)."""
+    """`gateway ROLE …`. Roles: serve; control, worker (started by serve); simulate, probe, ledger, tariff (started by gatewayctl)."""
     role, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     match role:
         case "serve":
@@ -35,6 +35,10 @@ def main() -> int:
             from gateway.accountant import main as ledger
 
             return ledger(arguments)
+        case "tariff":
+            from gateway.tariff import main as tariff
+
+            return tariff(arguments)
     print("usage: gateway serve [--config FILE] [--resume]   (see gatewayctl --help)", file=sys.stderr)
     return 2
 

@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "models": ("models:app", "The virtual models, and where their requests go."),
     "routes": ("routes:app", "Where requests go, and why; the weights of targets."),
     "limits": ("limits:app", "What may be used, what is used, and by whom."),
+    "prices": ("prices:app", "What models cost, and prices from LiteLLM's map."),
     "requests": ("requests:app", "What happened to requests."),
     "ledger": ("ledger:app", "The database of all requests: is it right, exports, archives."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),

@@ -17,7 +17,7 @@ PROBE_PATIENCE: Final = 60.0
 
 
 def gateway_command(role: str, *args: str) -> list[str]:
-    """The command line of one of the gateway's programs: serve, simulate, probe."""
+    """The command line of one of the gateway's programs: serve, simulate, probe, tariff."""
     return [sys.executable, "-m", "gateway", role, *args]
 
 
@@ -27,6 +27,18 @@ def become(role: str, *args: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(argv[0], argv)
+
+
+def tariff(config: Path, model: str, tenant: str, at: float) -> dict[str, Any]:
+    """What a model costs at a moment by the files, found out by a child that knows schedules. They are without mistakes."""
+    argv = gateway_command("tariff", "--config", str(config), "--model", model, "--tenant", tenant, "--at", repr(at))
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_PATIENCE, check=False)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        said = done.stderr.strip().splitlines()
+        raise Trouble(f"the prices cannot be told: {said[-1] if said else f'exit code {done.returncode}'}") from error
+    return found
 
 
 def right_url(url: str) -> None:

@@ -92,7 +92,7 @@ def test_whatever_is_around_the_keys_stays(lines, place, there, newline):
     path = Path("/nowhere/keys.yaml")
     section = ["keys:", *(f"  - {row(id)} # {id}" for id in there)] if there else ["keys: []"]
     text = newline.join([*lines[:place], *section, *lines[place:], ""]).replace("\r\n", "\n").replace("\n", newline)
-    added = surgery.add_keys(text, surgery.tree(text, path), path, [ROW])
+    added = surgery.add_items(text, surgery.tree(text, path), path, [ROW])
     assert added.replace(f"  - {ROW}{newline}", "", 1) == (text if there else text.replace("keys: []", "keys:"))
     removed = surgery.remove_key(added, surgery.tree(added, path), path, "k9")
     assert removed == text
@@ -137,13 +137,13 @@ def test_what_cannot_be_edited_is_left_alone(text, said, tmp_path):
 def test_a_change_in_between_is_not_written_over(tmp_path, monkeypatch):
     path = tmp_path / "keys.yaml"
     path.write_text("keys: []\n")
-    cut = surgery.add_keys
+    cut = surgery.add_items
 
     def slow(text, root, file, item):
         path.write_text("keys: [] # somebody else\n")
         return cut(text, root, file, item)
 
-    monkeypatch.setattr(surgery, "add_keys", slow)
+    monkeypatch.setattr(surgery, "add_items", slow)
     with pytest.raises(ConfigError) as caught:
         edit.add_keys(path, [NEW])
     assert "changed while it was being edited" in caught.value.mistakes[0].message

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from gateway.config.prices import text_of
 from gateway.config.resolved_prices import UNSAID, Cost, Currencies, Price, Tier
 
 Said = tuple[str, str, str]
@@ -59,16 +60,11 @@ def cost_changes(old: dict[str, Cost], new: dict[str, Cost]) -> Iterator[Said]:
 
 def amount_text(nanos: int) -> str:
     """`12.5`, exactly; UNSAID is `none`."""
-    return "none" if nanos == UNSAID else _plain(Decimal(nanos).scaleb(-9))
-
-
-def _plain(amount: Decimal) -> str:
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return "none" if nanos == UNSAID else text_of(Decimal(nanos).scaleb(-9))
 
 
 def _percent(parts: int | None) -> str:
-    return "none" if parts is None else f"{_plain(Decimal(parts).scaleb(-4))}%"
+    return "none" if parts is None else f"{text_of(Decimal(parts).scaleb(-4))}%"
 
 
 def _cost(cost: Cost | None) -> str:

@@ -56,7 +56,19 @@ def add_keys(path: PathLike, keys: Sequence[Mapping[str, Any]]) -> Edited:
                 raise refused(Path(path), f'there is a key "{key["id"]}" already')
         data["keys"] = [*_keys(data), *made]
 
-    return _edit(Path(path), lambda text, root, file: surgery.add_keys(text, root, file, items), expected)
+    return _edit(Path(path), lambda text, root, file: surgery.add_items(text, root, file, items), expected)
+
+
+def add_prices(path: PathLike, prices: Sequence[Mapping[str, Any]]) -> Edited:
+    """Adds entries to the file's `prices`, each as one line at the end; a file that is not there is made. Raises as `add_keys` does."""
+    items = [flow(price) for price in prices]
+    made = surgery.data(surgery.tree("prices:\n" + "".join(f"  - {item}\n" for item in items), Path(path)))["prices"]
+
+    def expected(data: Any) -> None:
+        there = data.get("prices")
+        data["prices"] = [*(there if isinstance(there, list) else []), *made]
+
+    return _edit(Path(path), lambda text, root, file: surgery.add_items(text, root, file, items, "prices"), expected)
 
 
 def remove_key(path: PathLike, id: str) -> Edited:

@@ -3,7 +3,7 @@
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, create_model
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, create_model
 
 from gateway.config.access import Instant
 from gateway.config.fields import CURRENCY, Empty, Glob, Whole, Word, quoted, wrong
@@ -69,11 +69,18 @@ def _nothing(value: Any) -> Any:
     return [] if value is None else value
 
 
+def text_of(amount: Decimal) -> str:
+    """`2.5`, never `25E-1`."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 _Written = int | float | str
-Money = Annotated[Decimal, PlainValidator(_amount, json_schema_input_type=_Written)]
-WholeMoney = Annotated[Decimal, PlainValidator(_whole_amount, json_schema_input_type=_Written)]
-Rate = Annotated[Decimal, PlainValidator(_rate, json_schema_input_type=_Written)]
-Percent = Annotated[Decimal, PlainValidator(_percent, json_schema_input_type=_Written)]
+_Shown = PlainSerializer(text_of, return_type=str, when_used="json")
+Money = Annotated[Decimal, PlainValidator(_amount, json_schema_input_type=_Written), _Shown]
+WholeMoney = Annotated[Decimal, PlainValidator(_whole_amount, json_schema_input_type=_Written), _Shown]
+Rate = Annotated[Decimal, PlainValidator(_rate, json_schema_input_type=_Written), _Shown]
+Percent = Annotated[Decimal, PlainValidator(_percent, json_schema_input_type=_Written), _Shown]
 Code = Annotated[str, Field(pattern=CURRENCY)]
 
 

@@ -1,11 +1,13 @@
 """The configuration as it takes effect, for people: every default filled in, every secret covered."""
 
+from decimal import Decimal
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from gateway.config.load import Loaded
 from gateway.config.model import FAIL_BACK, Model, Target
+from gateway.config.prices import text_of
 from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
 from gateway.config.resolve import USAGE, cpus, host_name
 from gateway.config.scalars import Duration, Size
@@ -49,6 +51,8 @@ def value_of(value: Any) -> Any:
     match value:
         case Duration() | Size():
             return value.text
+        case Decimal():
+            return int(value) if value == int(value) else text_of(value)
         case BaseModel():
             return _group(value)
         case float() if value.is_integer() and abs(value) < 2**53:

@@ -56,15 +56,15 @@ def section(root: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | 
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def add_keys(text: str, root: yaml.MappingNode, path: Path, items: Iterable[str]) -> str:
-    """`text` with more items in `keys`, each in one line, in the style that is there."""
+def add_items(text: str, root: yaml.MappingNode, path: Path, items: Iterable[str], word: str = "keys") -> str:
+    """`text` with more items in the list `keys` (or another), each in one line, in the style that is there."""
     items = list(items)
     newline = "\r\n" if "\r\n" in text else "\n"
     rows = [f"{_INDENT}- {item}" for item in items]
-    found = section(root, "keys")
+    found = section(root, word)
     if found is None:
         front = text if not text or text.endswith("\n") else text + newline
-        return newline.join([f"{front}keys:", *rows, ""])
+        return newline.join([f"{front}{word}:", *rows, ""])
     key, value = found
     if isinstance(value, yaml.SequenceNode) and value.value:
         last = value.value[-1]
@@ -78,7 +78,7 @@ def add_keys(text: str, root: yaml.MappingNode, path: Path, items: Iterable[str]
     if isinstance(value, yaml.SequenceNode):
         text = text[: key.end_mark.index + 1] + text[value.end_mark.index :]
     elif not is_null(value):
-        raise refused(path, "`keys` is not a list", None, value)
+        raise refused(path, f"`{word}` is not a list", None, value)
     elif value.value:
         text = text[: value.start_mark.index] + text[value.end_mark.index :]
     return lines_in(text, after_comments(text, line_end(text, key.end_mark.index)), "\n".join(rows))

@@ -70,7 +70,7 @@ class Entry:
         """discount: in millionths of the whole. None: something was used that this price says nothing of."""
         input, cached, output, reasoning, micros = use
         price = self.price
-        for_input, for_cached, for_output, for_reasoning = self._tier(input)
+        for_input, for_cached, for_output, for_reasoning = self.tier(input)
         if (for_input < 0 and input) or (for_output < 0 and output):
             return None
         cached, reasoning = min(cached, input), min(reasoning, output)
@@ -84,7 +84,7 @@ class Entry:
             parts *= PARTS
         return Priced(rounded(whole, parts), self.currency, self.rev(discount))
 
-    def _tier(self, input: int) -> Charges:
+    def tier(self, input: int) -> Charges:
         """For a prompt of so many tokens."""
         for over, charges in self._tiers:
             if input > over:
@@ -93,7 +93,7 @@ class Entry:
 
     def estimate(self, input: int, output: int, discount: int) -> Priced | None:
         """Before it is known: nothing is cached, all of the answer may be reasoning, and time that costs anything costs something."""
-        _, _, for_output, for_reasoning = self._tier(input)
+        _, _, for_output, for_reasoning = self.tier(input)
         found = self.priced(Use(input, 0, output, output if for_reasoning > for_output else 0), discount)
         if found is not None and not found.nanos and self.price.second > 0 and discount < PARTS:
             return found._replace(nanos=1)

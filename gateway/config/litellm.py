@@ -1,0 +1,112 @@
+"""Reads LiteLLM's price map (model_prices_and_context_window.json) into entries of `prices`. Numbers are decimals, exactly as written."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from gateway.config.fields import GLOB
+from gateway.config.flow import flow
+from gateway.config.prices import CHARGES, DIGITS, LARGEST, text_of
+
+_TOKENS: Final = {
+    "input_cost_per_token": "input",
+    "cache_read_input_token_cost": "cached",
+    "output_cost_per_token": "output",
+    "output_cost_per_reasoning_token": "reasoning",
+}
+"""Prices of one token, and our word for each; with `_above_128k_tokens` at their end they make a tier."""
+_REQUEST: Final = "input_cost_per_request"
+_PER: Final = 1_000_000
+_above = re.compile(r"(?P<word>\w+?)_above_(?P<thousands>\d+)k_tokens\Z")
+_glob = re.compile(GLOB)
+_EXAMPLE: Final = "sample_spec"
+
+
+@dataclass(slots=True)
+class Imported:
+    """One model of the map. words: as in the YAML, amounts as text for a million tokens; empty = nothing of it can be used.
+
+    skipped: fields about money that have no counterpart here, or an amount that is none."""
+
+    name: str
+    words: dict[str, Any] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def read_price_map(text: str) -> list[Imported]:
+    """In the order of the map. Raises ValueError with what is wrong with it as a whole."""
+    try:
+        found = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=lambda word: None)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    if not isinstance(found, dict) or not any(isinstance(one, dict) for one in found.values()):
+        raise ValueError("is not a price map: an object with one object for each model")
+    return [_model(name, one) for name, one in found.items() if isinstance(one, dict) and name != _EXAMPLE]
+
+
+def _model(name: str, said: Mapping[str, Any]) -> Imported:
+    found = Imported(name)
+    if not _glob.match(name) or "*" in name:
+        found.skipped.append("its name, which no model here can have")
+        return found
+    tiers: dict[int, dict[str, str]] = {}
+    for word, value in said.items():
+        above = _above.match(word)
+        ours = _TOKENS.get(above["word"] if above else word)
+        if ours is not None:
+            place = tiers.setdefault(int(above["thousands"]) * 1000, {}) if above else found.words
+            _put(found, place, ours, value, word)
+        elif word == _REQUEST:
+            _put(found, found.words, "request", value, word, per=1)
+        elif word == "tiered_pricing":
+            _ranges(found, value, tiers)
+        elif "cost" in word and value is not None:
+            found.skipped.append(word)
+    _finish(found, tiers)
+    return found
+
+
+def _put(found: Imported, place: dict[str, Any], ours: str, value: Any, word: str, per: int = _PER) -> None:
+    if value is None:
+        return
+    amount = value * per if isinstance(value, Decimal) and value.is_finite() else None
+    if amount is None or not 0 <= amount <= LARGEST:
+        found.skipped.append(word)
+    else:
+        exact = round(amount, DIGITS)
+        if exact != amount:
+            found.skipped.append(f"{word} beyond {DIGITS} digits")
+        place[ours] = text_of(exact)
+
+
+def _ranges(found: Imported, value: Any, tiers: dict[int, dict[str, str]]) -> None:
+    """Prices by the length of the prompt: `[{"range": [0, 32000], "input_cost_per_token": …}, …]`."""
+    for one in value if isinstance(value, list) else ():
+        low = one.get("range", [None])[0] if isinstance(one, dict) else None
+        if not isinstance(low, Decimal) or low < 0 or low != int(low):
+            found.skipped.append("tiered_pricing")
+            continue
+        place = tiers.setdefault(int(low), {}) if low else found.words
+        for word, ours in _TOKENS.items():
+            _put(found, place, ours, one.get(word), f"tiered_pricing.{word}")
+
+
+def _finish(found: Imported, tiers: dict[int, dict[str, str]]) -> None:
+    """In the order of our words. What is part of something that has no price cannot have one."""
+    words = found.words
+    for part, whole in (("cached", "input"), ("reasoning", "output")):
+        if part in words and whole not in words:
+            del words[part]
+            found.skipped.append(f"{part} tokens, for {whole} tokens have no price")
+    found.words = {word: words[word] for word in (*CHARGES, "request") if word in words}
+    rising = [{"over": over, **{word: one[word] for word in CHARGES if word in one}} for over, one in sorted(tiers.items()) if one]
+    if rising and found.words:
+        found.words["tiers"] = rising
+
+
+def lines(found: Iterable[Mapping[str, Any]]) -> str:
+    """Entries as the YAML of a `prices` section, one a line."""
+    return "prices:\n" + "".join(f"  - {flow(entry)}\n" for entry in found)
