@@ -22,7 +22,7 @@ FLOORS = {
         ("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4
     ),
     **dict.fromkeys("acts agreement books builder cutting dispatch explainer freezing live measure moves office recount".split(), 5),
-    **dict.fromkeys("rollout shared snapshot sockets survey tariff watch".split(), 5),
+    **dict.fromkeys("reports rollout shared snapshot sockets spending survey tariff watch".split(), 5),
     "pipeline": 6,
     **dict.fromkeys(("supervisor", "control", "worker"), 7),
     "accountant": 7,
