@@ -165,6 +165,11 @@ def test_strange_texts_arrive_as_they_are(store, journal):
     assert {row[0] for row in store.query("SELECT model FROM usage").rows} >= set(texts[:4])
 
 
+def test_every_column_is_in_the_docs():
+    page = (Path(__file__).parents[1] / "docs/ledger.md").read_text()
+    assert [column.name for column in COLUMNS if f"| `{column.name}` | " not in page or column.meaning not in page] == []
+
+
 # -- bundles -----------------------------------------------------------------------------------------------------------
 
 
