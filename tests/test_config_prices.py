@@ -1,6 +1,7 @@
 """Prices, currencies, costs, discounts and budgets in YAML: what they become, and each mistake where it is."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -66,11 +67,13 @@ def test_everything_that_can_be_said(tmp_path):
     assert config.discounts == {"retail": 125_000} and config.costs == {"gpu": Cost(per_hour=12_500_000_000, currency="CNY")}
     budget: dict[str, Any] = {"name": "budget", "currency": "CNY"}
     assert config.limits == {
-        "tenants/retail": (Limit("money", 55_000_000_000, "month", zone="Asia/Shanghai", budget=50_000_000_000, warn=(80, 95), **budget),),
+        "tenants/retail": (
+            Limit("money", 55_000_000_000, "month", zone="Asia/Shanghai", budget=50_000_000_000, warn=(80, 95), stop=110, **budget),
+        ),
         "tenants/retail/projects/chat": (Limit("money", UNBOUNDED, "day", "budget", currency="USD", budget=10_000_000, warn=(50,)),),
-        "models/qwen": (Limit("money", 3_500_000, "month", budget=7_000_000, **budget),),
+        "models/qwen": (Limit("money", 3_500_000, "month", budget=7_000_000, stop=50, **budget),),
     }
-    assert key.limits == (Limit("money", 5_000_000, "hour", currency="CNY"), Limit("money", 1, "month", budget=1, **budget))
+    assert key.limits == (Limit("money", 5_000_000, "hour", currency="CNY"), Limit("money", 1, "month", budget=1, stop=100, **budget))
 
 
 def test_without_prices_nothing_costs_anything(tmp_path):
@@ -267,4 +270,13 @@ def test_other_differences(tmp_path):
         "currencies.rates.USD none -> 7.1",
         "tenants.retail.discount none -> 10%",
         "channels.gpu.cost none -> 12.5 CNY per hour",
+    ]
+
+
+def test_a_budget_that_changes_is_told_as_it_is_written(tmp_path):
+    words = ("{amount: 5, stop: 100}", "{amount: 6.5, warn: [50, 80], stop: 90}", "{amount: 6.5, warn: [50]}")
+    pairs = [resolve(loaded(tmp_path, text(tenant=f", budget: {one}", top="currencies: {base: CNY}\n"))) for one in words]
+    assert [str(change) for old, new in pairwise(pairs) for change in diff(old, new)] == [
+        "tenants.retail.limits[0] budget 5 CNY per month, stops at 100% -> budget 6.5 CNY per month, warns at 50, 80%, stops at 90%",
+        "tenants.retail.limits[0] budget 6.5 CNY per month, warns at 50, 80%, stops at 90% -> budget 6.5 CNY per month, warns at 50%",
     ]

@@ -45,6 +45,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         budget(rig, "dollars", "0.71")
         budget(rig, "output", "0.02")
         budget(rig, "both", "100000")
+        budget(rig, "never", "100000")
         budget(rig, "warned", "0.02", stop=None, warn=[50, 100])
         budget(rig, "half", "5")
         budget(rig, "channel", "2.13", per="day", zone="Asia/Shanghai")
@@ -83,6 +84,13 @@ async def test_a_caller_hears_of_a_quota(rig):
     assert "your API key (limit `budget`) is reached: 0.25 CNY per month, of which 0.25 are used" in no.error["message"]
     assert no.headers["x-should-retry"] == "false"
     assert (await rig.record(id=no.headers["x-request-id"]))["error"] == "limit_key_budget"
+
+
+async def test_what_nobody_could_ever_pay_is_said_so(rig):
+    no = await ask(rig, "never", "all", max_tokens=999_999_999, n=999_999_999)
+    assert no.status == 429 and no.error is not None and "it can never be served" in no.error["message"]
+    assert "may use 9007199254.740992 CNY" in no.error["message"] and "`max_tokens`" in no.error["message"]
+    assert (await ask(rig, "never", "m")).status == 200
 
 
 async def test_a_budget_that_only_warns_stops_nobody_and_says_how_far_it_is_spent(rig):

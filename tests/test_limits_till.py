@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.resolved import Http, Journal, Resolved
+from gateway.config.resolved import Http, Journal, Key, Resolved
 from gateway.config.resolved_limits import UNBOUNDED, Limit, Limits
 from gateway.config.resolved_prices import NANO, Currencies, Price
 from gateway.exchange import Exchange, Tokens, encode_record
-from gateway.referee.budgets import Spent, spent
+from gateway.referee.budgets import Spent, budgets_of, spent
 from gateway.referee.moment import Moment
 from gateway.referee.money import Guess, Till, currencies_of, till_of
 from gateway.referee.quotas import Quotas
@@ -43,14 +43,8 @@ TILL = Till(config(), ("CNY", "USD"))
 
 def exchange(model: str, **more: Any) -> Exchange:
     found = Exchange("id", "rid", None, "POST", "/v1/chat/completions", {}, "", 10.0, 1_790_000_000.0)
-    found.api, found.model, found.virtual, found.channel, found.status, found.source = (
-        "chat",
-        model,
-        SimpleNamespace(name=model),
-        "c",
-        200,
-        "final",
-    )
+    found.api, found.model, found.virtual, found.channel = "chat", model, SimpleNamespace(name=model), "c"
+    found.status, found.source = 200, "final"
     found.key = SimpleNamespace(tenant="", project="", id="k")
     for word, value in more.items():
         setattr(found, word, value)
@@ -124,7 +118,7 @@ def test_terms_know_in_which_currencies_they_count():
 
 # -- how far -----------------------------------------------------------------------------------------------------------
 
-BUDGET = Limit("money", 900, "month", "budget", "Asia/Shanghai", currency="CNY", budget=1000, warn=(50, 80))
+BUDGET = Limit("money", 900, "month", "budget", "Asia/Shanghai", currency="CNY", budget=1000, warn=(50, 80), stop=90)
 WARNS = Limit("money", UNBOUNDED, "day", "budget", currency="CNY", budget=100, warn=(50,))
 NOW = Moment(0.0, datetime(2026, 11, 10, 16, tzinfo=UTC).timestamp())  # ten of thirty days are over in Shanghai
 
@@ -151,6 +145,11 @@ def test_how_far_a_budget_is_spent(amount, warned, percent):
 def test_other_limits_are_no_budgets():
     quotas, rule = used(Limit("money", 900, "month", currency="CNY"), 5)
     assert list(spent([("", quotas.gauges[rule.id])], NOW)) == []
+
+
+def test_every_budget_has_its_place():
+    keys = [Key("k1", b"", "t", "p", limits=(WARNS,)), Key("k2", b"", "t", "p")]
+    assert list(budgets_of(config(Limit("requests", 1, "day"), BUDGET), keys)) == [("", BUDGET), ("keys/k1", WARNS)]
 
 
 async def test_people_see_it_beside_the_limits():

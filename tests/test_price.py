@@ -186,6 +186,7 @@ def test_currencies():
     assert rates.nanos(5, "GBP", "CNY") is None is rates.nanos(5, "CNY", "GBP")
     assert rates.millionths(Priced(1, "CNY", ""), "CNY") == 1 and rates.millionths(Priced(0, "CNY", ""), "USD") == 0
     assert rates.millionths(Priced(1000, "USD", ""), "CNY") == 8 and rates.millionths(Priced(7100, "CNY", ""), "USD") == 1
+    assert rates.millionths(Priced(10**30, "USD", ""), "USD") == 2**53 == rates.millionths(Priced(10**30, "USD", ""), "CNY")
     assert Rates(Currencies()).millionths(Priced(1, "CNY", ""), "USD") is None
 
 
@@ -202,6 +203,8 @@ def test_records():
     assert [amount(one) for one in bill(found, fact())] == ["1", "2.0005"]
     for refused in (429, 502, 499):
         assert bill(found, fact(status=refused)) == (NOTHING, NOTHING)
+    assert bill(found, fact(status=0, source="none", input=0)) == (NOTHING, NOTHING), "its worker died before anything was counted"
+    assert amount(bill(found, fact(status=0, source="continuous")).price) == "1", "and after that"
     assert bill(found, fact(api="tokenize", source="none", input=0)) == (NOTHING, NOTHING)
     assert bill(found, fact(source="none", input=0)) == (None, None), "an answer that nobody counted"
     assert amount(bill(book(price(model="m", request=1)), fact(source="none")).price) == "1", "it needs no counts"

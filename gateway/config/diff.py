@@ -153,6 +153,12 @@ def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
         yield Change(path, "->", _shown(path, old), _shown(path, new))
 
 
+def _warned(limit: Any) -> str:
+    warned = f", warns at {', '.join(map(str, limit.warn))}%" if limit.warn else ""
+    stops = f", stops at {limit.stop}%" if limit.stop else ""
+    return f"{warned}{stops}"
+
+
 def _rules(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
     """Rules go by their names; when only their order is another one, that is said."""
     yield from (Change(path, "-", old=name) for name in old if name not in new)
@@ -173,6 +179,8 @@ def _items(path: str, old: Any, new: Any) -> Iterator[Change]:
     """One place of a list of groups. An endpoint is its URL; a target of another channel is another target."""
     if old is None or new is None:
         yield Change(path, "-" if new is None else "+", *((_shown(path, old), "") if new is None else ("", _shown(path, new))))
+    elif getattr(new, "count", "") == "money" == getattr(old, "count", ""):  # in the unit of the YAML
+        yield Change(path, "->", *(f"{_shown(path, one)}{_warned(one)}" for one in (old, new)))
     elif hasattr(new, "url"):
         if old.url != new.url:
             yield Change(path, "->", old.url, new.url)

@@ -45,13 +45,14 @@ def resolve_budget(budget: Budget | None, base: str) -> tuple[LimitForm, ...]:
     return (
         LimitForm(
             count="money",
-            max=whole * budget.stop // 100 if budget.stop is not None else UNBOUNDED,
+            max=max(1, whole * budget.stop // 100) if budget.stop is not None else UNBOUNDED,
             per=budget.per,
             name=BUDGET,
             zone=budget.zone or "UTC",
             currency=budget.currency or base,
             budget=whole,
             warn=tuple(budget.warn),
+            stop=budget.stop or 0,
         ),
     )
 

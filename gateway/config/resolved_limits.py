@@ -17,7 +17,7 @@ BUDGET: Final = "budget"
 class Limit(Struct, frozen=True, array_like=True, gc=False):
     """At most `max` of `count` per `per`. See config.limits for the words. max: of money in millionths. per: "" for concurrency.
 
-    budget: the whole of a budget in millionths, 0 = it is none; warn: percent of it.
+    budget: the whole of a budget in millionths, 0 = it is none; warn, stop: percent of it; stop 0 = never.
     """
 
     count: str
@@ -33,6 +33,7 @@ class Limit(Struct, frozen=True, array_like=True, gc=False):
     currency: str = ""
     budget: int = 0
     warn: tuple[int, ...] = ()
+    stop: int = 0
 
     @property
     def word(self) -> str:

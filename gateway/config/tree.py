@@ -1,5 +1,6 @@
 """The schema as a tree of words: which stand where, of which type. For suggestions, `explain`, and the test of the docs."""
 
+from decimal import Decimal
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -87,6 +88,7 @@ def type_text(annotation: Any) -> str:
         str: "text",
         int | str: "number or auto",
         float: "number",
+        Decimal: "decimal number",
         str | int | float | bool: "text, number, true or false",
     }
     return names.get(kind, "group")

@@ -42,12 +42,17 @@ _NOTHING: Final = Bill(NOTHING, NOTHING)
 def bill(book: PriceBook, fact: Fact) -> Bill:
     """The caller pays once, for what the final answer used, however many attempts it took."""
     api, model, channel, tenant, status, source, input, cached, output, reasoning, read, queue, total, ts = fact
-    if status >= 400 or api in FREE_APIS:
+    if is_free(api, status, source):
         return _NOTHING
     use = Use(input, cached, output, reasoning, micros(read, queue, total))
     if source == "none" and _by_tokens(book, model, channel, ts):
         return Bill(None, None)
     return Bill(book.price(model, channel, tenant, use, ts), book.cost(channel, use, ts))
+
+
+def is_free(api: str, status: int, source: str) -> bool:
+    """Whether nobody pays: it was refused, no engine answered, its worker died before anything was counted, or it only counts tokens."""
+    return status >= 400 or (not status and source == "none") or api in FREE_APIS
 
 
 def _by_tokens(book: PriceBook, model: str, channel: str, ts: float) -> bool:

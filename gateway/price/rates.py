@@ -5,6 +5,8 @@ from gateway.price.entry import Priced, rounded
 
 MILLIONTHS_OF_NANOS = 1_000
 """Nanos in a millionth."""
+LARGEST = 2**53
+"""Millionths: nine thousand million of a currency. What a caller asks for may come to more; a frame's numbers end somewhere."""
 
 
 class Rates:
@@ -27,6 +29,6 @@ class Rates:
         """As limits count: rounded up, so that what was used is never less than what was paid."""
         nanos, currency, _ = priced
         if currency == wanted:
-            return -(-nanos // MILLIONTHS_OF_NANOS)
+            return min(LARGEST, -(-nanos // MILLIONTHS_OF_NANOS))
         worth, other = self._worth.get(currency), self._worth.get(wanted)
-        return -(-nanos * worth // (other * MILLIONTHS_OF_NANOS)) if worth and other else None
+        return min(LARGEST, -(-nanos * worth // (other * MILLIONTHS_OF_NANOS))) if worth and other else None

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from gateway.config.resolved_limits import UNBOUNDED, Limit
+from gateway.config.resolved import Key, Resolved
+from gateway.config.resolved_limits import Limit
 from gateway.price.forecast import forecast
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge
+from gateway.referee.rules import Placed
 from gateway.referee.windows.calendar import calendar_of
 
 
@@ -32,6 +34,12 @@ class Spent(NamedTuple):
         return self.used * 100 // self.budget
 
 
+def budgets_of(config: Resolved, keys: Iterable[Key]) -> Iterator[Placed]:
+    """Every budget with its place."""
+    yield from ((place, limit) for place, limits in config.limits.items() for limit in limits if limit.budget)
+    yield from ((f"keys/{key.id}", limit) for key in keys if key.limits for limit in key.limits if limit.budget)
+
+
 def spent(gauges: Iterable[tuple[str, Gauge]], now: Moment) -> Iterator[Spent]:
     """gauges: each with its place; those of other limits are left out."""
     for place, gauge in gauges:
@@ -41,12 +49,7 @@ def spent(gauges: Iterable[tuple[str, Gauge]], now: Moment) -> Iterator[Spent]:
         used = max(0, gauge.window.used(now))
         begin, end = period(limit, now)
         warned = tuple(percent for percent in limit.warn if used * 100 >= limit.budget * percent)
-        yield Spent(place, limit.currency, limit.per, used, limit.budget, warned, stop_of(limit), ahead(limit, used, now), begin, end)
-
-
-def stop_of(limit: Limit) -> int:
-    """The percent of a budget at which it stops, 0 = never."""
-    return 0 if limit.max == UNBOUNDED else -(-limit.max * 100 // limit.budget)
+        yield Spent(place, limit.currency, limit.per, used, limit.budget, warned, limit.stop, ahead(limit, used, now), begin, end)
 
 
 def period(limit: Limit, now: Moment) -> tuple[float, float]:

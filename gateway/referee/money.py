@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from gateway.config.resolved import Resolved
 from gateway.config.resolved_limits import Limit
 from gateway.exchange import Exchange
-from gateway.price.bill import FREE_APIS, micros
+from gateway.price.bill import is_free, micros
 from gateway.price.build import book_of
 from gateway.price.entry import Priced, Use
 from gateway.price.rates import Rates
@@ -56,7 +56,7 @@ class Till:
         tokens, read = x.tokens, x.read - x.accepted if x.read else 0.0
         took = int((now - x.accepted) * 1_000_000) - int(read * 1_000_000) - int(x.queued * 1_000_000)
         use = Use(tokens.input, tokens.cached, tokens.output, tokens.reasoning, max(0, took))
-        return self._spent(x.api, x.status, x.virtual.name, x.channel, x.key.tenant, use, x.ts, currencies)
+        return self._spent(is_free(x.api, x.status, x.source), x.virtual.name, x.channel, x.key.tenant, use, x.ts, currencies)
 
     # -- the journal's ------------------------------------------------------------------------------------------------
 
@@ -66,7 +66,8 @@ class Till:
         took = micros(ms.get("read", 0.0), ms.get("queue", 0.0), ms.get("total", 0.0))
         use = Use(tokens.get("in", 0), tokens.get("cached", 0), tokens.get("out", 0), tokens.get("reasoning", 0), took)
         who = record.get("model", ""), record.get("channel", ""), record.get("tenant", "")
-        return self._spent(record.get("api", ""), record.get("status", 0), *who, use, float(record["ts"]), self.currencies) or NO_MONEY
+        free = is_free(record.get("api", ""), record.get("status", 0), record.get("source", "none"))
+        return self._spent(free, *who, use, float(record["ts"]), self.currencies) or NO_MONEY
 
     def reserved(self, record: Mapping[str, Any]) -> Money:
         """What was set aside for it, as far as a record tells."""
@@ -84,10 +85,8 @@ class Till:
                 found[currency] = max(amount, found.get(currency, 0))
         return found or NO_MONEY
 
-    def _spent(
-        self, api: str, status: int, model: str, channel: str, tenant: str, use: Use, ts: float, currencies: tuple[str, ...]
-    ) -> Money | None:
-        if status >= 400 or api in FREE_APIS:
+    def _spent(self, free: bool, model: str, channel: str, tenant: str, use: Use, ts: float, currencies: tuple[str, ...]) -> Money | None:
+        if free:
             return NO_MONEY
         priced = self.book.price(model, channel, tenant, use, ts)
         return None if priced is None else self._told(priced, currencies) or NO_MONEY

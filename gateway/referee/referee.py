@@ -216,7 +216,7 @@ class Referee:
         return await counters(self.quotas, rules, now, key, model)
 
     def budgets(self, placed: Iterable[Placed]) -> list[Spent]:
-        """Those of these limits that are budgets, and how far each is spent. Cheap enough to be asked every few seconds."""
+        """Those of these limits that are budgets (`budgets_of`), and how far each is spent: cheap, for whoever warns of them."""
         now, found = self._now(), []
         for place, limit in placed:
             if limit.budget:

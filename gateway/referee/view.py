@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.config.globs import matches
 from gateway.config.resolved_limits import UNBOUNDED, Limit
-from gateway.referee.budgets import ahead, stop_of
+from gateway.referee.budgets import ahead
 from gateway.referee.moment import Moment
 from gateway.referee.quotas import Gauge, Quotas
 from gateway.referee.refusing import money
@@ -39,7 +39,7 @@ def told(place: str, limit: Limit) -> dict[str, Any]:
         "models": list(limit.models),
         "shadow": limit.shadow,
         "currency": limit.currency,
-        **({"budget": money(limit.budget), "warn": list(limit.warn), "stop": stop_of(limit) or None} if limit.budget else {}),
+        **({"budget": money(limit.budget), "warn": list(limit.warn), "stop": limit.stop or None} if limit.budget else {}),
     }
 
 

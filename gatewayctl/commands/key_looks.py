@@ -124,7 +124,12 @@ def _rows_now(now: dict[str, Any] | None) -> list[tuple[str, str]]:
 def _limit(limit: dict[str, Any]) -> str:
     per = f" per {limit['per']}" if limit["per"] else ""
     when = f" during {limit['during']}" if limit["during"] else f" outside {limit['outside']}" if limit["outside"] else ""
-    return f"{limit['count']} {limit['max']}{per}{when}{' (shadow)' if limit['shadow'] else ''}"
+    what = (
+        f"{limit['name'] or 'money'} {limit['max']} {limit['currency']}"
+        if limit["count"] == "money"
+        else f"{limit['count']} {limit['max']}"
+    )
+    return f"{what}{per}{when}{' (shadow)' if limit['shadow'] else ''}"
 
 
 def whoami(session: Session) -> None:
