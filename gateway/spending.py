@@ -16,7 +16,6 @@ from gateway.ledger.report import report
 from gateway.ledger.store import Ask
 from gateway.price.forecast import Day, by_weekday, days_of, weekdays
 from gateway.price.rates import Rates
-from gateway.referee.budgets import stop_of
 from gateway.referee.view import owner_of
 
 HISTORY: Final = 28
@@ -66,7 +65,7 @@ class _Spent:
             "percent": spent * 100 // whole,
             "forecast": _money(ahead(spent, days, begin, end, self._now, tz)),
             "warn": list(limit.warn),
-            "stop": stop_of(limit) or None,
+            "stop": limit.stop or None,
             "unpriced": unpriced,
             "unknown_currencies": sorted(missing),
         }

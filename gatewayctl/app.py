@@ -39,6 +39,8 @@ COMMANDS: Final = {
     "limits": ("limits:app", "What may be used, what is used, and by whom."),
     "prices": ("prices:app", "What models cost, and prices from LiteLLM's map."),
     "requests": ("requests:app", "What happened to requests."),
+    "usage": ("usage:app", "Who used what: top, over time, in full."),
+    "cost": ("cost:app", "What it cost: reports, budgets, forecasts, capacity, reprice."),
     "ledger": ("ledger:app", "The database of all requests: is it right, exports, archives."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
     "version": ("version:app", "Versions of the program and its libraries."),

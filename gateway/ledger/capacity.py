@@ -62,7 +62,8 @@ def _spans(question: Question, names: list[str]) -> tuple[str, list[Any]]:
         f"tokens_in + tokens_out AS tokens FROM usage WHERE {stretch} AND n_attempts <= 1 AND {_MINE}"
     )
     ahead = "coalesce(list_sum(list_transform(attempts[1:i - 1], lambda x: x.ms)), 0)"
-    many = f"SELECT *, {group} AS name, unnest(attempts) AS a, generate_subscripts(attempts, 1) AS i FROM usage WHERE {stretch} AND n_attempts > 1"
+    each = f"SELECT *, {group} AS name, unnest(attempts) AS a, generate_subscripts(attempts, 1) AS i"
+    many = f"{each} FROM usage WHERE {stretch} AND n_attempts > 1"
     several = (
         f"SELECT a.channel AS channel, name, {_BEGIN} + CAST(round({ahead} * 1000) AS BIGINT) AS s, s + CAST(round(a.ms * 1000) AS BIGINT) "
         f"AS e, CASE WHEN i = n_attempts THEN tokens_in + tokens_out ELSE 0 END AS tokens FROM ({many}) WHERE a.{_MINE}"

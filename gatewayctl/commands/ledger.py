@@ -178,14 +178,14 @@ def export(
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
-    with _whole(to) as file:
+    with whole_file(to) as file:
         for piece in pieces:
             file.write(piece)
     session.say(f"{to}: {size(to.stat().st_size)}")
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that has its name only when it is complete."""
     new = path.with_name(f".{path.name}.new")
     try:
