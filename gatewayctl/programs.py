@@ -76,7 +76,7 @@ def ledger_bytes(config: Path, options: list[str], act: str = "export") -> Itera
 def _child_failed(status: int, said: str) -> Trouble:
     lines = said.strip().splitlines()
     if status == BAD_CONFIG:
-        return Trouble(said.strip(), code=BAD_CONFIG)
+        return Trouble("the configuration has mistakes", said.strip(), BAD_CONFIG)
     return Trouble(lines[-1].removeprefix("gateway: ") if lines else f"exit code {status}", code=FAILED)
 
 

@@ -23,7 +23,7 @@ def groups(by: list[str]) -> list[Column]:
     def cell(number: int, word: str) -> Column:
         def of(row: Mapping[str, Any]) -> Any:
             if row.get("kind"):
-                return row["kind"] if number == 0 else ""
+                return row["kind"] if number == 0 else " "
             return row.get(word) or "-"
 
         return Column(word, of)
