@@ -171,6 +171,21 @@ def test_a_full_table_is_no_disaster(tmp_path, monkeypatch):
     assert CAPACITY > 10_000
 
 
+def _no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_table_on_a_full_disk_takes_nothing_more(tmp_path, monkeypatch):
+    """Writing into a map whose page has no place on the disk would kill the worker."""
+    table = Progress(tmp_path / "0-a.progress")
+    with monkeypatch.context() as full:
+        full.setattr(os, "posix_fallocate", _no_space)
+        assert table.take(b"{}\n") == -1
+    places = [table.take(b"{}\n") for _ in range(100)]
+    assert min(places) > 0 and len(set(places)) == 100
+    table.close()
+
+
 # -- dead workers ------------------------------------------------------------------------------------------------------
 
 

@@ -235,7 +235,7 @@ async def rows(ledger: Ledger, count: int) -> None:
 
 async def test_it_loads_what_comes_and_says_how_it_is(kept, journal):
     ledger = await kept()
-    assert ledger.told()["state"] == "failing" and ledger.trouble == "it is being opened"
+    assert ledger.told()["state"] == "opening" and ledger.trouble == ""
     write(journal, "0-a-000001", done(), b"rubbish\n", done())
     await rows(ledger, 2)
     told = ledger.told()

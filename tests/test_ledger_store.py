@@ -188,6 +188,19 @@ def test_a_bundle_takes_the_place_of_its_segments(store, journal):
     assert store.known() == set()
 
 
+def test_a_damaged_bundle_is_read_as_far_as_it_goes(store, journal):
+    records = [done(trace=str(uuid.uuid4())) for _ in range(500)]
+    data = gzip.compress(b"".join(map(encode_record, records)), 1)
+    path = journal / "b.ndjson.gz"
+    path.write_bytes(data[: len(data) // 2])
+    loaded = store.load([Source("b", path, True), write(journal, "0-a-000001", done())])
+    assert 100 < loaded.rows < 499 and loaded.quarantined in (1, 2)
+    reasons = [row[0] for row in store.query("SELECT reason FROM quarantine WHERE text = ''").rows]
+    assert len(reasons) == 1 and "the file is damaged" in reasons[0]
+    path.write_bytes(b"no gzip at all")
+    assert store.load([Source("c", path, True)]).quarantined == 1
+
+
 def test_what_the_ledger_lacks_is_counted(store, journal):
     source = write(journal, "0-a-000001", done(), done(), b"rubbish\n")
     assert store.missing([source]) == 2

@@ -28,6 +28,8 @@ READERS_PATIENCE: Final = 10.0
 
 _LOCK: Final = ("Could not set lock",)
 _DAMAGE: Final = ("not a valid DuckDB", "Corrupt", "Could not read enough bytes", "replaying WAL", "checksum", "Failed to deserialize")
+_OTHERS: Final = (".parquet", ".ndjson")
+"""Files beside the database: that they are damaged says nothing of it."""
 _BROKEN: Final = ("database has been invalidated", "INTERNAL Error", "FATAL Error")
 
 
@@ -217,6 +219,8 @@ def translated(reading: bool = False) -> Iterator[None]:
 def _kind(error: duckdb.Error, text: str, reading: bool) -> Kind:
     if any(sign in text for sign in _LOCK):
         return LOCKED
+    if any(other in text for other in _OTHERS):
+        return REFUSED
     if any(sign in text for sign in _DAMAGE) or isinstance(error, duckdb.SerializationException):
         return DAMAGED
     if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.IOException) or any(sign in text for sign in _BROKEN):

@@ -103,7 +103,7 @@ class Ingest:
         if self._dirty and now - self._settled >= SETTLE_EVERY:
             self.settle()
         rest = waiting[len(batch) :]
-        return Step(loaded, len(rest), rest[0].path.stat().st_mtime if rest else 0.0)
+        return Step(loaded, len(rest), _written(rest))
 
     def _load(self, batch: list[Source]) -> Loaded:
         """What makes a batch too large is loaded alone."""
@@ -141,7 +141,7 @@ class Ingest:
     def backlog(self) -> tuple[int, float]:
         """Sealed segments, and when the first of them was written: what waits while no store is open."""
         loose = bundles.segments(self._journal)
-        return len(loose), loose[0].path.stat().st_mtime if loose else 0.0
+        return len(loose), _written(loose)
 
     def reset(self) -> None:
         """The store was closed: what is known is to be asked anew."""
@@ -220,3 +220,11 @@ class Ingest:
         return (
             facts.bytes + sum(one.bytes for one in facts.archives) + sum(one.path.stat().st_size for one in bundles.bundles(self._journal))
         )
+
+
+def _written(sources: list[Source]) -> float:
+    """When the first was written, Unix seconds; 0.0 when nobody knows."""
+    try:
+        return sources[0].path.stat().st_mtime if sources else 0.0
+    except FileNotFoundError:
+        return 0.0

@@ -29,6 +29,8 @@ T = TypeVar("T")
 STEP_EVERY: Final = 1.0
 RETRY_MOST: Final = 30.0
 FACTS_EVERY: Final = 10.0
+BEHIND: Final = 60.0
+"""Seconds of waiting above which something is wrong."""
 READERS: Final = 2
 """Reports at once; further ones wait."""
 FIRST_KEEP: Final = 60.0
@@ -46,7 +48,7 @@ class Ledger:
         self.path = path_of(data_dir, settings)
         self.journal = data_dir / "journal"
         self.settings = settings
-        self.trouble = "it is being opened"
+        self.trouble = ""
         """Why it is not well; "" = it is."""
         self.lost: list[str] = []
         """What the last repair could not bring back."""
@@ -188,6 +190,8 @@ class Ledger:
 
     def _failed(self, failure: StoreFailure) -> float:
         self._shut()
+        if self._closing.is_set():
+            return 0.0
         self._failures += 1
         self._say(str(failure))
         self._count_waiting()
@@ -277,13 +281,18 @@ class Ledger:
         """Seconds that the oldest sealed segment has waited."""
         return max(0.0, self._clock() - self.oldest) if self.waiting and self.oldest else 0.0
 
+    def _state(self) -> str:
+        if self.trouble:
+            return "failing"
+        return "opening" if not self._open else "behind" if self.lag() > BEHIND else "ok"
+
     def told(self) -> dict[str, Any]:
         """For `gatewayctl status` and `gatewayctl ledger status`."""
         facts = self.facts
         return {
             "url": self.settings.url,
             "path": str(self.path),
-            "state": "failing" if self.trouble else "behind" if self.lag() > 60 else "ok",
+            "state": self._state(),
             "trouble": self.trouble,
             "rows": facts.rows + sum(one.rows for one in facts.archives),
             "first": facts.first or None,

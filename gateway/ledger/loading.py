@@ -4,9 +4,11 @@ The rows, the file's name and what was put aside are one transaction. A record w
 that comes again in another form (a bundle) brings nothing twice.
 """
 
+import contextlib
 import gzip
 import hashlib
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from gateway.ledger.store import Loaded, Source, StoreFailure
 from gateway.price.book import PriceBook
 
 BLOCK: Final = 1024 * 1024
+_TORN: Final = (EOFError, gzip.BadGzipFile, zlib.error)
 TEXT_MOST: Final = 64 * 1024
 """Characters of a bad line that are put aside; the file itself stays."""
 
@@ -40,6 +43,8 @@ class _File:
     lines: int
     bytes: int
     digest: str
+    whole: bool = True
+    """False: it cannot be decompressed to its end."""
     quarantined: int = 0
 
 
@@ -69,11 +74,14 @@ def _look(source: Source) -> _File:
         with source.path.open("rb") as file:
             digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
             size = file.tell()
-        with _open(source.path) as lines:
-            count, last = 0, b"\n"
-            while block := lines.read(BLOCK):
-                count, last = count + block.count(b"\n"), block[-1:]
-    return _File(source, source.path, count + (last != b"\n"), size, digest)
+        count, last, whole = 0, b"\n", True
+        try:
+            with _open(source.path) as lines:
+                while block := lines.read(BLOCK):
+                    count, last = count + block.count(b"\n"), block[-1:]
+        except _TORN:
+            whole = False
+    return _File(source, source.path, count + (last != b"\n"), size, digest, whole)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -85,6 +93,9 @@ def _open(path: Path) -> BinaryIO:
 
 def _stage(db: Database, files: list[_File], latest: float, bad: list[Bad]) -> None:
     """Everything into the temporary table `staged`, with only good lines in it."""
+    for file in files:
+        if not file.whole:
+            _sift(db, file, latest, bad)
     for _ in range(2):
         try:
             _read(db, files)
@@ -148,7 +159,7 @@ def _sift(db: Database, file: _File, latest: float, bad: list[Bad]) -> None:
         return
     good = db.scratch / f"{file.source.name}.sifted.ndjson"
     count = 0
-    with translated(), _open(file.source.path) as lines, good.open("wb") as out:
+    with translated(), _lines(file, bad) as lines, good.open("wb") as out:
         for number, line in enumerate(lines, 1):
             reason = objection(line, latest)
             if reason is None:
@@ -158,6 +169,21 @@ def _sift(db: Database, file: _File, latest: float, bad: list[Bad]) -> None:
                 bad.append((file.source.name, number, reason, line.decode(errors="replace").rstrip("\n")[:TEXT_MOST]))
                 file.quarantined += 1
     file.path, file.lines = good, count
+
+
+@contextlib.contextmanager
+def _lines(file: _File, bad: list[Bad]) -> Iterator[Iterator[bytes]]:
+    """Lines of a source, as far as they can be read; that there are more is put aside as one."""
+
+    def readable(lines: BinaryIO) -> Iterator[bytes]:
+        try:
+            yield from lines
+        except _TORN as error:
+            bad.append((file.source.name, 0, f"the file is damaged, what follows cannot be read: {error}", ""))
+            file.quarantined += 1
+
+    with _open(file.source.path) as lines:
+        yield readable(lines)
 
 
 def _halve(db: Database, file: _File, bad: list[Bad]) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 ENTRY = 1024
 CAPACITY = 65_536
 """Entries; the file is sparse, so only pages that were used take memory."""
+GROWTH = 64
+"""Entries that get their disk space together."""
 OPEN_MOST = 760
 _WHERE = ENTRY - 1  # mask: an entry's start from any place within it
 
@@ -31,13 +33,13 @@ class Progress:
         os.rename(temporary, path)
         self.path = path
         self._free: list[int] = []
-        self._next = 0
+        self._next = self._room = 0
 
     def take(self, open_line: bytes) -> int:
-        """Notes an open request and gives its place; -1 when the table is full. The line is at most OPEN_MOST bytes."""
+        """Notes an open request and gives its place; -1 when the table or its disk is full. The line is at most OPEN_MOST bytes."""
         if self._free:
             at = self._free.pop()
-        elif self._next < ENTRY * CAPACITY:
+        elif self._next < ENTRY * CAPACITY and (self._next < self._room or self._grown()):
             at = self._next
             self._next += ENTRY
         else:
@@ -46,6 +48,15 @@ class Progress:
         self._map[at + 1 : place + 1] = open_line + b"\0"
         self._map[at] = 1
         return place
+
+    def _grown(self) -> bool:
+        """Disk space for further entries. Without it, writing into the map would kill us (SIGBUS)."""
+        try:
+            os.posix_fallocate(self._fd, self._room, ENTRY * GROWTH)
+        except OSError:
+            return False
+        self._room += ENTRY * GROWTH
+        return True
 
     def usage(self, place: int, usage: bytes) -> None:
         """The running counts of an open request, as the engine's own JSON object. What does not fit is not noted."""

@@ -172,14 +172,14 @@ def export(
         raise Trouble("--since is after --until", code=USAGE)
     if form == "parquet" and to is None and sys.stdout.isatty():
         raise Trouble("Parquet is nothing for a terminal", "Say: --to FILE", USAGE)
-    pieces = _pieces(session, {**bounds, "format": form})
+    wanted = {**bounds, "format": form}
     if to is None:
-        for piece in pieces:
+        for piece in _pieces(session, wanted):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
     with whole_file(to) as file:
-        for piece in pieces:
+        for piece in _pieces(session, wanted):
             file.write(piece)
     session.say(f"{to}: {size(to.stat().st_size)}")
 
@@ -245,6 +245,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("from", moment(found.get("first"))),
             ("to", moment(found.get("last"))),
             ("waiting", waiting),
+            ("no price", plural(found["unpriced"], "request") if found.get("unpriced") else None),
             ("put aside", plural(found["quarantined"], "line") if found.get("quarantined") else None),
             ("built anew", _repaired(found)),
             ("file", size(found.get("bytes", 0))),
