@@ -71,6 +71,21 @@ def test_an_amount_that_is_none(amount):
     assert (one(input_cost_per_token=amount).words, one(input_cost_per_token=amount).skipped) == ({}, ["input_cost_per_token"])
 
 
+def test_what_costs_in_another_way_is_not_imported_as_free():
+    found = one(input_cost_per_token=0.0, output_cost_per_token=0, input_cost_per_second=0.0001)
+    assert found.words == {} and "has no counterpart" in found.skipped[-1]
+    assert one(input_cost_per_token=0.0, input_cost_per_second=0.0).words == {"input": "0"}
+    assert one(input_cost_per_token=1e-6, input_cost_per_second=0.0001).words == {"input": "1"}
+
+
+def test_a_rerank_is_one_query():
+    assert one(input_cost_per_query=0.002, input_cost_per_token=0.0, output_cost_per_token=0.0).words == {
+        "input": "0",
+        "output": "0",
+        "request": "0.002",
+    }
+
+
 def test_nan_is_no_price():
     assert read_price_map('{"m": {"input_cost_per_token": NaN}}')[0].words == {}
 

@@ -43,7 +43,7 @@ def test_everything_that_can_be_said(tmp_path):
   - {model: qwen, from: 2026-01-01, currency: USD, per: 1K, input: 0.002, cached: "0.0005", output: "0.008", reasoning: 1e-2,
      tiers: [{over: 32000, input: "0.004"}, {over: 128000, output: "0.016", reasoning: 0, cached: 1}]}
   - {model: "q*", during: night, from: "2026-06-01T00:00+08:00", input: 1, output: 4}
-  - {channel: "g*", outside: night, request: "0.000000001", second: 999999999.5}
+  - {channel: "g*", outside: night, request: "0.000000001", second: "999999999.123456789"}
 """,
                 tenant=', discount: 12.5%, budget: {amount: "50000", per: month, zone: Asia/Shanghai, warn: [80, 95], stop: 110}',
                 project="budget: {amount: 10, currency: USD, per: day, warn: [50]}",
@@ -61,7 +61,7 @@ def test_everything_that_can_be_said(tmp_path):
             tiers=(Tier(32_000, 4_000_000), Tier(128_000, -1, 10**9, 16_000_000, 0)),
         ),
         Price("q*", "", "CNY", june, input=10**9, output=4 * 10**9, during="night"),
-        Price("", "g*", "CNY", request=1, second=999_999_999_500_000_000, outside="night"),
+        Price("", "g*", "CNY", request=1, second=999_999_999_123_456_789, outside="night"),
     )  # fmt: skip
     assert config.currencies == Currencies(base="CNY", rates={"USD": 7_100_000_000})
     assert config.discounts == {"retail": 125_000} and config.costs == {"gpu": Cost(per_hour=12_500_000_000, currency="CNY")}
@@ -135,6 +135,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "endless": (entry("input: ▸.inf"), "is not an amount of money", ""),
     "true": (entry("input: ▸true"), "this is not an amount of money", ""),
     "too many digits": (entry("input: ▸'0.0000000001'"), "more than 9 digits", "per: 1M"),
+    "more digits than a bare number has": (entry("request: ▸999999999.123456789"), "more digits than a bare number keeps", "quotes"),
     "too much": (entry("input: ▸1e10"), "is not an amount of money", "0 to 1000000000"),
     "per": (entry("input: 1, per: ▸1B"), "none of 1M, 1K", ""),
     "cached alone": (entry("▸cached: 1, output: 2"), "cached tokens have a price, but input", "add input"),
@@ -166,6 +167,13 @@ BAD: dict[str, tuple[str, str, str]] = {
     "a budget for a model without a price": (
         text("[{model: qwen, currency: CNY, input: 1}]", tenant=", budget: ▸{amount: 5, currency: CNY, stop: 100}"),
         "small has no price, so money cannot be counted",
+        '"0" is free',
+    ),
+    "a budget for what an alias leads to": (
+        text("[{model: small, currency: CNY, input: 1}]", key=", budget: ▸{amount: 5, currency: CNY, stop: 100}").replace(
+            "models: [qwen]", "models: [gpt-4o-mini]"
+        ),
+        "qwen has no price",
         '"0" is free',
     ),
     "a limit for models without a price": (
@@ -200,6 +208,12 @@ def test_each_mistake_is_told_alone_and_where_it_is(name, tmp_path):
     "written",
     [
         text("[{model: qwen, currency: CNY, input: 1}]", key=", budget: {amount: 5, currency: CNY, stop: 100}"),  # it may use qwen alone
+        text(  # nor may its project more, whatever it says itself
+            "[{model: qwen, currency: CNY, input: 1}]",
+            project="models: [q]",
+            key=", budget: {amount: 5, currency: CNY, stop: 100}",
+        ).replace("models: [qwen]", "models: ['*']"),
+        text("[{model: qwen, currency: CNY, input: 1}]", tenant=", models: {deny: [small]}, budget: {amount: 5, currency: CNY, stop: 100}"),
         text("[{model: qwen, currency: CNY, input: 1}]", model=", budget: {amount: 5, currency: CNY, stop: 100}"),
         text(
             "[{model: qwen, currency: CNY, input: 1}]",

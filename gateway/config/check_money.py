@@ -16,6 +16,8 @@ from gateway.errors import Mistake
 
 Part = Tenant | Project | Key | Model
 Globs = tuple[str, ...]
+Opened = tuple[tuple[Globs, Globs], ...]
+"""Of each place that must let a model through: globs that allow at some hour or other, globs that deny at every hour."""
 _NAMED = 6
 """Models named in one message."""
 
@@ -23,16 +25,18 @@ _NAMED = 6
 def money(config: Config, reading: Reading, keys: Sequence[int]) -> Iterator[Mistake]:
     """Of all places. keys: where in the file each key stands."""
     check = _Check(config, reading)
-    yield from check.limits(config, ("limits",), None, "")
+    yield from check.limits(config, ("limits",), ())
     for name, tenant in config.tenants.items():
-        yield from check.part(tenant, ("tenants", name))
+        yield from check.part(tenant, ("tenants", name), (_opened(tenant),))
         for project, one in tenant.projects.items():
-            yield from check.part(one, ("tenants", name, "projects", project))
+            yield from check.part(one, ("tenants", name, "projects", project), (_opened(tenant), _opened(one)))
     for name, model in config.models.items():
-        yield from check.part(model, ("models", name), name)
+        yield from check.part(model, ("models", name), (((name,), ()),))
     for number, key in zip(keys, config.keys, strict=True):
         if key.limits or key.budget is not None:
-            yield from check.part(key, ("keys", number))
+            above = config.tenants.get(key.tenant)
+            parts = (above, above.projects.get(key.project)) if above is not None else ()
+            yield from check.part(key, ("keys", number), tuple(_opened(part) for part in (*parts, key) if part is not None))
 
 
 class _Check:
@@ -43,20 +47,20 @@ class _Check:
         self.unread = reading.broken or (not config.prices and bool(reading.data.get("prices")))
         self._trouble = lru_cache(maxsize=10_000)(self._find_trouble)
 
-    def part(self, part: Part, at: Loc, model: str = "") -> Iterator[Mistake]:
-        """model: the one that the place is, if it is one."""
-        yield from self.limits(part, (*at, "limits"), part, model)
+    def part(self, part: Part, at: Loc, opened: Opened) -> Iterator[Mistake]:
+        """Of one place."""
+        yield from self.limits(part, (*at, "limits"), opened)
         if part.budget is not None:
-            yield from self._budget(part.budget, part, at, model)
+            yield from self._budget(part.budget, part, at, opened)
 
-    def limits(self, holder: Config | Part, at: Loc, part: Part | None, model: str) -> Iterator[Mistake]:
+    def limits(self, holder: Config | Part, at: Loc, opened: Opened) -> Iterator[Mistake]:
         for number, limit in enumerate(holder.limits):
             here: Loc = (*at, number)
             if limit.count == "money":
                 yield from currency(limit.currency, here, self.config, self.reading)
-                yield from self._covered(limit.currency or self.base, here, "count", tuple(limit.models), part, model)
+                yield from self._covered(limit.currency or self.base, here, "count", tuple(limit.models), opened)
 
-    def _budget(self, budget: Budget, part: Part, at: Loc, model: str) -> Iterator[Mistake]:
+    def _budget(self, budget: Budget, part: Part, at: Loc, opened: Opened) -> Iterator[Mistake]:
         marks, here = self.reading.marks, (*at, "budget")
         yield from currency(budget.currency, here, self.config, self.reading)
         if budget.zone is not None:
@@ -70,12 +74,12 @@ class _Check:
                 yield marks.at((*here, "warn", number), f"it stops at {budget.stop} before it warns", "warn at less")
         if any((limit.name or limit.count) == BUDGET for limit in part.limits):
             yield marks.at(here, f'a limit here is called "{BUDGET}", as the budget is', "give it another name", key=True)
-        yield from self._covered(budget.currency or self.base, here, "", (), part, model)
+        yield from self._covered(budget.currency or self.base, here, "", (), opened)
 
-    def _covered(self, code: str | None, at: Loc, word: str, globs: Globs, part: Part | None, model: str) -> Iterator[Mistake]:
+    def _covered(self, code: str | None, at: Loc, word: str, globs: Globs, opened: Opened) -> Iterator[Mistake]:
         if self.unread or code is None:
             return
-        unpriced, foreign = self._trouble(code, globs or ("*",), (model,) if model else self._open(part))
+        unpriced, foreign = self._trouble(code, globs or ("*",), opened)
         marks = self.reading.marks
         if unpriced:
             shown = ", ".join(unpriced[:_NAMED]) + (", …" if len(unpriced) > _NAMED else "")
@@ -90,19 +94,13 @@ class _Check:
             hint = f'add what one is worth: currencies: {{base: {code}, rates: {{{other}: "…"}}}}'
             yield marks.at((*at, "currency"), f"prices here are in {other}, and there is no rate from {other} to {code}", hint)
 
-    def _open(self, part: Part | None) -> Globs:
-        """Names that the place's own `models` opens, at some hour or other."""
-        if part is None or isinstance(part, Model) or part.models is None:
-            return ("*",)
-        sets = [part.models, *(switch.models for switch in part.hours if switch.models is not None)]
-        return tuple(dict.fromkeys(glob for one in sets for glob in one.allow))
-
-    def _find_trouble(self, code: str, globs: Globs, opened: Globs) -> tuple[list[str], list[str]]:
+    def _find_trouble(self, code: str, globs: Globs, opened: Opened) -> tuple[list[str], list[str]]:
         """Models without a price, and currencies that cannot be told in this one."""
         unpriced: list[str] = []
         foreign: dict[str, None] = {}
         for name, model in self.config.models.items():
-            if not any(matches(glob, name) for glob in globs) or not any(matches(g, n) for g in opened for n in (name, *model.aliases)):
+            names = (name, *model.aliases)
+            if not any(matches(glob, name) for glob in globs) or not all(_lets(*place, names) for place in opened):
                 continue
             codes = self._codes(name)
             if codes is None:
@@ -123,6 +121,21 @@ class _Check:
                 return None
             found += [code for code in of if code]
         return found or None
+
+
+@lru_cache(maxsize=10_000)
+def _lets(allow: Globs, deny: Globs, names: Globs) -> bool:
+    """names: of one model."""
+    denied = any(matches(glob, name) for glob in deny for name in names)
+    return not denied and any(matches(glob, name) or (name[-1] == "*" and glob.startswith(name[:-1])) for glob in allow for name in names)
+
+
+def _opened(part: Tenant | Project | Key) -> tuple[Globs, Globs]:
+    models = [*([part.models] if part.models else []), *(switch.models for switch in part.hours if switch.models is not None)]
+    if part.models is None:
+        return ("*",), ()
+    denied = [glob for glob in models[0].deny if all(glob in one.deny for one in models)]
+    return tuple(dict.fromkeys(glob for one in models for glob in one.allow)), tuple(denied)
 
 
 def channels_of(models: dict[str, Model], name: str, seen: set[str]) -> Iterator[str]:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from gateway.config.prices import text_of
 from gateway.config.resolved_prices import UNSAID, Cost, Currencies, Price, Tier
+from gateway.config.scalars import decimal_text
 
 Said = tuple[str, str, str]
 """Path, old, new; "" = there is none."""
@@ -60,11 +60,11 @@ def cost_changes(old: dict[str, Cost], new: dict[str, Cost]) -> Iterator[Said]:
 
 def amount_text(nanos: int) -> str:
     """`12.5`, exactly; UNSAID is `none`."""
-    return "none" if nanos == UNSAID else text_of(Decimal(nanos).scaleb(-9))
+    return "none" if nanos == UNSAID else decimal_text(Decimal(nanos).scaleb(-9))
 
 
 def _percent(parts: int | None) -> str:
-    return "none" if parts is None else f"{text_of(Decimal(parts).scaleb(-4))}%"
+    return "none" if parts is None else f"{decimal_text(Decimal(parts).scaleb(-4))}%"
 
 
 def _cost(cost: Cost | None) -> str:

@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import repeat
 from typing import Any, Final
 
 from gateway.config.fields import GLOB
 from gateway.config.flow import flow
-from gateway.config.prices import CHARGES, DIGITS, LARGEST, text_of
+from gateway.config.prices import CHARGES, DIGITS, LARGEST
+from gateway.config.scalars import decimal_text
 
 _TOKENS: Final = {
     "input_cost_per_token": "input",
@@ -18,7 +20,8 @@ _TOKENS: Final = {
     "output_cost_per_reasoning_token": "reasoning",
 }
 """Prices of one token, and our word for each; with `_above_128k_tokens` at their end they make a tier."""
-_REQUEST: Final = "input_cost_per_request"
+_REQUEST: Final = ("input_cost_per_request", "input_cost_per_query")
+"""Of a request; a rerank is one query."""
 _PER: Final = 1_000_000
 _above = re.compile(r"(?P<word>\w+?)_above_(?P<thousands>\d+)k_tokens\Z")
 _glob = re.compile(GLOB)
@@ -59,14 +62,25 @@ def _model(name: str, said: Mapping[str, Any]) -> Imported:
         if ours is not None:
             place = tiers.setdefault(int(above["thousands"]) * 1000, {}) if above else found.words
             _put(found, place, ours, value, word)
-        elif word == _REQUEST:
+        elif word in _REQUEST:
             _put(found, found.words, "request", value, word, per=1)
         elif word == "tiered_pricing":
             _ranges(found, value, tiers)
         elif "cost" in word and value is not None:
             found.skipped.append(word)
     _finish(found, tiers)
+    if any(map(_charges, found.skipped, repeat(said))) and _is_free(found.words):
+        found.words = {}
+        found.skipped.append("prices of 0, for what it does cost has no counterpart")
     return found
+
+
+def _charges(word: str, said: Mapping[str, Any]) -> bool:
+    return said.get(word) not in (None, 0)
+
+
+def _is_free(words: Mapping[str, Any]) -> bool:
+    return bool(words) and all(Decimal(amount) == 0 for amount in words.values() if isinstance(amount, str))
 
 
 def _put(found: Imported, place: dict[str, Any], ours: str, value: Any, word: str, per: int = _PER) -> None:
@@ -79,7 +93,7 @@ def _put(found: Imported, place: dict[str, Any], ours: str, value: Any, word: st
         exact = round(amount, DIGITS)
         if exact != amount:
             found.skipped.append(f"{word} beyond {DIGITS} digits")
-        place[ours] = text_of(exact)
+        place[ours] = decimal_text(exact)
 
 
 def _ranges(found: Imported, value: Any, tiers: dict[int, dict[str, str]]) -> None:

@@ -8,11 +8,13 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, cr
 from gateway.config.access import Instant
 from gateway.config.fields import CURRENCY, Empty, Glob, Whole, Word, quoted, wrong
 from gateway.config.part import Part, field
-from gateway.config.scalars import Expanded, plain
+from gateway.config.scalars import Expanded, decimal_text, plain
 
 LARGEST: Final = 10**9
 DIGITS: Final = 9
 """Digits after the point of an amount: prices are counted in whole thousand-millionths of their currency."""
+_BARE: Final = 1_000_000
+"""From here on a bare number does not keep nine digits after its point."""
 CHARGES: Final = ("input", "cached", "output", "reasoning")
 """What a price may say of tokens; a tier too."""
 
@@ -22,6 +24,8 @@ def number(value: Any, what: str, hint: str, *, digits: int, most: int) -> Decim
     value = plain(value) if isinstance(value, Expanded) else value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise wrong(f"this is not {what}", hint)
+    if isinstance(value, float) and abs(value) >= _BARE and not value.is_integer():
+        raise wrong(f"{quoted(value)} may have more digits than a bare number keeps", "write it in quotes")
     try:
         found = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation:
@@ -69,14 +73,8 @@ def _nothing(value: Any) -> Any:
     return [] if value is None else value
 
 
-def text_of(amount: Decimal) -> str:
-    """`2.5`, never `25E-1`."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 _Written = int | float | str
-_Shown = PlainSerializer(text_of, return_type=str, when_used="json")
+_Shown = PlainSerializer(decimal_text, return_type=str, when_used="json")
 Money = Annotated[Decimal, PlainValidator(_amount, json_schema_input_type=_Written), _Shown]
 WholeMoney = Annotated[Decimal, PlainValidator(_whole_amount, json_schema_input_type=_Written), _Shown]
 Rate = Annotated[Decimal, PlainValidator(_rate, json_schema_input_type=_Written), _Shown]

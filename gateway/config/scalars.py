@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, ClassVar, Final, Self
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -108,3 +109,9 @@ def plain(text: str) -> Any:
         if _float.match(text):
             return float(text)
     return text
+
+
+def decimal_text(amount: Decimal) -> str:
+    """`2.5`, never `25E-1`."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -7,10 +7,9 @@ from pydantic import BaseModel
 
 from gateway.config.load import Loaded
 from gateway.config.model import FAIL_BACK, Model, Target
-from gateway.config.prices import text_of
 from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
 from gateway.config.resolve import USAGE, cpus, host_name
-from gateway.config.scalars import Duration, Size
+from gateway.config.scalars import Duration, Size, decimal_text
 from gateway.config.schema import Config
 
 COVERED: Final = "***"
@@ -52,7 +51,7 @@ def value_of(value: Any) -> Any:
         case Duration() | Size():
             return value.text
         case Decimal():
-            return int(value) if value == int(value) else text_of(value)
+            return int(value) if value == int(value) else decimal_text(value)
         case BaseModel():
             return _group(value)
         case float() if value.is_integer() and abs(value) < 2**53:
