@@ -199,7 +199,9 @@ class DuckStore:
 
     def facts(self) -> Facts:
         db = self._db
-        rows, first, last = db.one("SELECT count(*), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests")
+        rows, unpriced, first, last = db.one(
+            "SELECT count(*), count(*) FILTER (amount IS NULL), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests"
+        )
         (sources,), (aside,) = db.one("SELECT count(*) FROM segments"), db.one("SELECT count(*) FROM quarantine")
         (memory,) = db.one("SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory()")
         self._show()
@@ -210,7 +212,7 @@ class DuckStore:
         first = min([first or float("inf"), *(one.first for one in archives)])
         return Facts(
             rows, sources, aside, size, int(memory), 0.0 if first == float("inf") else first,
-            max([float(last), *(one.last for one in archives)]), archives, absent,
+            max([float(last), *(one.last for one in archives)]), archives, absent, unpriced,
         )  # fmt: skip
 
     def stop(self) -> None:

@@ -302,6 +302,7 @@ class Ledger:
             "loaded": self.loaded.rows,
             "duplicates": self.loaded.duplicates,
             "quarantined": facts.quarantined,
+            "unpriced": facts.unpriced,
             "bytes": facts.bytes,
             "memory": facts.memory,
             "repairs": self.repairs,

@@ -204,6 +204,6 @@ def flat(question: Question, form: Format) -> tuple[str, list[Any]]:
     columns += [f'{DIMENSIONS[word]} AS "{word}"' for word in question.by]
     columns += [f"CAST({sql} AS BIGINT) AS {name}" for name, sql in COUNTED.items() if name not in HIDDEN]
     money = "CAST({} AS VARCHAR)" if form == "json" else "{}"
-    columns += ["nullif(currency, '') AS currency", f"{money.format('sum(amount)')} AS amount"]
+    columns += ["amount IS NOT NULL AS priced", "nullif(currency, '') AS currency", f"{money.format('sum(amount)')} AS amount"]
     columns += ["nullif(engine_currency, '') AS engine_currency", f"{money.format('sum(engine_cost)')} AS engine_cost"]
     return f"SELECT {', '.join(columns)} FROM usage WHERE {where} GROUP BY ALL ORDER BY ALL", params

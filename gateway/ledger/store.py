@@ -99,6 +99,8 @@ class Facts:
     archives: list[Archive] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     """Archives whose files are missing or damaged: reports do without them."""
+    unpriced: int = 0
+    """Requests outside archives whose price is unknown."""
 
 
 class Change(NamedTuple):

@@ -39,6 +39,11 @@ class Asked(NamedTuple):
     def days(self) -> float:
         return float(self.body["until"] - self.body["since"]) / 86400
 
+    @property
+    def parts(self) -> int:
+        """Of a trend: hours, quarters of days, or days."""
+        return 24 if self.days <= 2 else min(32, round(self.days * 4)) if self.days <= 8 else min(31, max(1, round(self.days)))
+
     def told(self) -> str:
         """`2026-11-20 00:00 to 2026-11-27 00:00 (UTC)`."""
         ends = (datetime.fromtimestamp(self.body[word], self.tz).strftime("%Y-%m-%d %H:%M") for word in ("since", "until"))

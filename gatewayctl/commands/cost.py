@@ -11,7 +11,7 @@ from gatewayctl.command import command, noun
 from gatewayctl.commands import cost_looks, figures
 from gatewayctl.commands.asking import Asked, asked, file_of, reports, taking, words, written
 from gatewayctl.commands.done import well_done
-from gatewayctl.commands.usage import TREND, Parquet, Top
+from gatewayctl.commands.usage import Parquet, Top
 from gatewayctl.session import Session
 from gatewayctl.trouble import USAGE, Trouble
 from gatewayctl.words import plural
@@ -63,7 +63,7 @@ def report(
         cost_looks.print_capacity(session, asked(session, "capacity", "/v1/cost/capacity", "capacity", body), when)
         return
     question = {**when.body, "by": words(by), "top": number, "order": "amount", "before": bucket is None, "latency": False}
-    question |= {"bucket": bucket} if bucket else {"trend": TREND}
+    question |= {"bucket": bucket} if bucket else {"trend": when.parts}
     if bucket and by == "tenant":
         question["by"] = []
     if parquet is not None:

@@ -11,7 +11,6 @@ from gatewayctl.commands.asking import Asked, moment, zone_named
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import USAGE, Trouble
-from gatewayctl.words import plural
 
 Told = dict[str, Any]
 
@@ -187,8 +186,12 @@ def print_repriced(session: Session, found: Told) -> None:
     elif found["changes"]:
         print(show.table(session, found["changes"], CHANGES))
     done = "would change" if found["dry"] else "changed"
-    session.say(f"{found['changed']:,} of {plural(found['requests'], 'request')} {done}")
+    session.say(f"{found['changed']:,} of {_requests(found['requests'])} {done}")
     if found["costs"]:
-        session.say(f"the engines' cost of {plural(found['costs'], 'request')} {done} too")
+        session.say(f"the engines' cost of {_requests(found['costs'])} {done} too")
     if found["archived"]:
-        session.say(f"{plural(found['archived'], 'request')} in archives stay as they are")
+        session.say(f"{_requests(found['archived'])} in archives stay as they are")
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} request{'' if number == 1 else 's'}"

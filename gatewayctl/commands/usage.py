@@ -34,7 +34,6 @@ Order = Annotated[
     typer.Option("--order", help="The largest of this first; shares and changes are of it."),
 ]
 Parquet = Annotated[Path | None, typer.Option("--parquet", metavar="FILE", help="Write all groups into a Parquet file instead.")]
-TREND = 24
 OVERVIEW = ("tenant", "project", "key", "model", "channel", "system", "api", "status")
 
 
@@ -54,7 +53,7 @@ def top(session: Session, asked: Asked, by: By = "tenant", number: Top = 10, ord
 
     Without --since and --last: the last 7 days. Whole days and months are compared with as many before. Lines add up to the total.
     """
-    question = {**asked.body, "by": words(by), "top": number, "order": order, "before": True, "trend": TREND}
+    question = {**asked.body, "by": words(by), "top": number, "order": order, "before": True, "trend": asked.parts}
     if parquet is not None:
         written(session, parquet, file_of(session, question, "parquet"))
         return
@@ -147,10 +146,14 @@ def _print_buckets(session: Session, report: dict[str, Any], bucket: str, order:
 @taking
 def show_usage(session: Session, asked: Asked, number: Annotated[int, typer.Option("--top", "-n", min=1, max=100)] = 5) -> None:
     """All about a tenant, a key, a model or everything: sums, speed, cost, and who and what is in it, all of one moment."""
-    whole = {**asked.body, "before": True, "trend": 60, "bucket": ""}
+    whole = {**asked.body, "before": True, "trend": asked.parts}
     dims = [word for word in OVERVIEW if len(asked.body["where"].get(word) or ()) != 1 or "*" in asked.body["where"][word][0]]
     found = reports(
-        session, [{**whole, "bucket": "hour" if asked.days <= 3 else "day"}, *({**whole, "by": [w], "top": number} for w in dims)]
+        session,
+        [
+            {**whole, "bucket": "hour" if asked.days <= 3 else "day" if asked.days <= 400 else "month"},
+            *({**whole, "by": [w], "top": number} for w in dims),
+        ],
     )
     if session.output == "csv":
         show.data(session, figures.flat_rows(found[0], [found[0]["total"]]))
