@@ -36,6 +36,7 @@ _FORMATS: Final = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet"
 _STAMP: Final = "make_timestamp(CAST(? * 1000000 AS BIGINT))"
 
 
+ASIDE_TOLD: Final = 5
 LEAST: Final = 128 * 1024 * 1024
 """Bytes of memory without which a ledger cannot be filled."""
 
@@ -203,6 +204,7 @@ class DuckStore:
             "SELECT count(*), count(*) FILTER (amount IS NULL), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests"
         )
         (sources,), (aside,) = db.one("SELECT count(*) FROM segments"), db.one("SELECT count(*) FROM quarantine")
+        (unused,) = db.one("SELECT coalesce(sum(free_blocks * block_size), 0) FROM pragma_database_size()")
         (memory,) = db.one("SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory()")
         self._show()
         archives = archiving.listed(db)
@@ -211,7 +213,7 @@ class DuckStore:
         size = sum(path.stat().st_size for path in (db.path, _wal(db.path)) if path.exists())
         first = min([first or float("inf"), *(one.first for one in archives)])
         return Facts(
-            rows, sources, aside, size, int(memory), 0.0 if first == float("inf") else first,
+            rows, sources, aside, size, int(unused), int(memory), 0.0 if first == float("inf") else first,
             max([float(last), *(one.last for one in archives)]), archives, absent, unpriced,
         )  # fmt: skip
 
@@ -313,7 +315,9 @@ class DuckStore:
             wrong.append(f"{twice} request(s) are there twice")
         (aside,) = db.one("SELECT count(*) FROM quarantine")
         if aside:
-            wrong.append(f"{aside} line(s) of the journal are no records and were put aside: see the table quarantine")
+            wrong.append(f"{aside} line(s) of the journal are no records and were put aside")
+            some = db.run(f"SELECT segment, line, reason FROM quarantine ORDER BY noted_at DESC, line LIMIT {ASIDE_TOLD}")
+            wrong += [f"put aside: {segment}{f' line {line}' if line else ''}: {reason}" for segment, line, reason in some]
         return wrong
 
     def _verify_archive(self, one: Archive) -> list[str]:

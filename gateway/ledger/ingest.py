@@ -203,7 +203,7 @@ class Ingest:
     def _fit(self, most: int) -> None:
         """The oldest archives go while it takes more than `most` bytes."""
         taken = self.taken()
-        if taken > most:
+        if taken > most and self._store.facts().unused > taken // 20:
             self._store.compact()
             taken = self.taken()
         for one in self._store.facts().archives:

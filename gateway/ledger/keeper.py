@@ -304,6 +304,7 @@ class Ledger:
             "quarantined": facts.quarantined,
             "unpriced": facts.unpriced,
             "bytes": facts.bytes,
+            "unused": facts.unused,
             "memory": facts.memory,
             "repairs": self.repairs,
             "repaired": self.repaired,

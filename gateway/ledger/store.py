@@ -87,12 +87,14 @@ class Archive:
 
 @dataclass(slots=True)
 class Facts:
-    """What a store holds. rows: outside archives. sources: files that are loaded and still known. bytes: on the disk, archives apart."""
+    """What a store holds. rows: outside archives. sources: files that are loaded and still known. bytes: on the disk, archives apart.
+    unused: of these, what compacting gives back."""
 
     rows: int = 0
     sources: int = 0
     quarantined: int = 0
     bytes: int = 0
+    unused: int = 0
     memory: int = 0
     first: float = 0.0
     last: float = 0.0

@@ -36,6 +36,9 @@ app = noun(
 PATIENCE = 24 * 3600.0
 """Seconds: reading or writing millions of requests takes as long as it takes."""
 
+UNUSED = 64 * 1024 * 1024
+"""Bytes that are worth a hint."""
+
 ARCHIVES = [
     Column("archive", lambda a: a.get("name")),
     Column("month", lambda a: a.get("month")),
@@ -236,6 +239,7 @@ def _repaired(found: dict[str, Any]) -> str | None:
 
 def _print(session: Session, found: dict[str, Any]) -> None:
     waiting = f"{plural(found.get('waiting', 0), 'segment')}, for {span(found.get('lag') or 0)}" if found.get("waiting") else "nothing"
+    unused = f", {size(found['unused'])} of it unused: gatewayctl ledger compact" if found.get("unused", 0) > UNUSED else ""
     show.facts(
         session,
         [
@@ -248,7 +252,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("no price", plural(found["unpriced"], "request") if found.get("unpriced") else None),
             ("put aside", plural(found["quarantined"], "line") if found.get("quarantined") else None),
             ("built anew", _repaired(found)),
-            ("file", size(found.get("bytes", 0))),
+            ("file", f"{size(found.get('bytes', 0))}{unused}"),
             ("archives", f"{len(found.get('archives') or [])}, {size(sum(one['bytes'] for one in found.get('archives') or []))}"),
         ],
     )
