@@ -7,43 +7,48 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.admin.audit import Audit
-from gateway.admin.desk import Failed
+from gateway.admin.desk import Failed, Misasked
 from gateway.admin.peer import Peer
 from gateway.books import Books
 from gateway.config.load import load
 from gateway.config.report import render
 from gateway.config.resolve import resolve
+from gateway.config.resolved import Key, Resolved
 from gateway.errors import ConfigError
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.store import StoreFailure
 from gateway.meter.orphans import close_orphans
+from gateway.reports import Reports, ledger_book
 
 BAD_CONFIG = 78
+ASKED = ("report", "file", "capacity", "budgets", "forecast", "reprice")
+"""Acts that are asked with `--asked`."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the answer as JSON, of `export` the file itself. Returns 1 when it failed, with the reason on stderr."""
     parser = argparse.ArgumentParser(prog="gateway ledger", description="The ledger, while no gateway runs.")
-    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export"])
+    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export", *ASKED])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--format", choices=["csv", "json", "parquet"], default="csv")
     parser.add_argument("--since", type=float, default=0.0)
     parser.add_argument("--until", type=float, default=4e9)
+    parser.add_argument("--asked", default="{}", help="JSON, as the admin API takes it")
     options = parser.parse_args(argv)
     try:
-        config, _ = resolve(load(options.config, _Environment(os.environ)))
+        config, keys = resolve(load(options.config, _Environment(os.environ)))
     except ConfigError as error:
         print(render(error.mistakes), file=sys.stderr)
         return BAD_CONFIG
     try:
-        return asyncio.run(_act(options, Path(config.data_dir), lambda folder: Ledger(folder, config.ledger)))
-    except (Failed, StoreFailure, OSError) as error:
+        return asyncio.run(_act(options, config, keys))
+    except (Failed, Misasked, StoreFailure, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
 
@@ -58,17 +63,22 @@ class _Environment(dict[str, str]):
         return "1"
 
 
-async def _act(options: argparse.Namespace, data_dir: Path, made: Callable[[Path], Ledger]) -> int:
+async def _act(options: argparse.Namespace, config: Resolved, keys: Sequence[Key]) -> int:
+    data_dir = Path(config.data_dir)
     journal = data_dir / "journal"
     if not journal.is_dir():
         raise Failed(f"there is no journal in {data_dir}, so nothing was ever served there")
-    ledger, audit = made(data_dir), Audit(data_dir)
+    ledger, audit = Ledger(data_dir, config.ledger), Audit(data_dir)
+    ledger.price_by(ledger_book(config))
     by = str(Peer(os.getppid(), os.getuid(), frozenset()))
     try:
         await asyncio.to_thread(close_orphans, journal)
         with contextlib.suppress(StoreFailure):  # the act itself will say it
             await ledger.mend()
-        answer = await _answer(options, Books(ledger, audit.note), by)
+        if options.act in ASKED:
+            answer = await _reported(options, Reports(ledger, lambda: config, lambda: keys, audit.note), by)
+        else:
+            answer = await _answer(options, Books(ledger, audit.note), by)
     finally:
         await ledger.close()
         _give_to_the_owner(data_dir, ledger.path)
@@ -89,10 +99,31 @@ async def _answer(options: argparse.Namespace, books: Books, by: str) -> dict[st
             return await books.archive(by=by)
         case "rebuild":
             return await books.rebuild(options.force, by=by)
-    async for piece in await books.export(options.format, options.since, options.until):
+    await _print(await books.export(options.format, options.since, options.until))
+    return None
+
+
+async def _reported(options: argparse.Namespace, reports: Reports, by: str) -> dict[str, Any] | None:
+    asked: dict[str, Any] = json.loads(options.asked)
+    match options.act:
+        case "report":
+            return await reports.report(asked)
+        case "capacity":
+            return await reports.capacity(asked)
+        case "budgets":
+            return await reports.budgets()
+        case "forecast":
+            return await reports.forecast(asked)
+        case "reprice":
+            return await reports.reprice(asked, by=by)
+    await _print(await reports.write(asked, options.format))
+    return None
+
+
+async def _print(pieces: AsyncIterator[bytes]) -> None:
+    async for piece in pieces:
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
-    return None
 
 
 def _give_to_the_owner(data_dir: Path, ledger: Path) -> None:

@@ -46,6 +46,7 @@ from gateway.meter.reserve import keep_reserve
 from gateway.recount import adopt, killed, open_limits
 from gateway.referee.desk import Desk
 from gateway.referee.line import limits_of
+from gateway.reports import ledger_book
 from gateway.rollout import Outcome, Rollout
 from gateway.route.build import figured
 from gateway.sockets import SupervisorLine
@@ -112,6 +113,7 @@ class Control:
         self.bus.greet(lambda link: self.limits.greet(link.slot, link.pid))
         self.bus.mourn(lambda link: self.limits.lost(link.slot))
         self.ledger = Ledger(data_dir, config.ledger)
+        self.ledger.price_by(ledger_book(config))
         self.office = Acts(self)
         self.alerting = Alerting(self, data_dir, self.office.endpoint_states)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
@@ -266,6 +268,7 @@ class Control:
             self.seats.adopt(limits_of(self.rollout.config.channels))
             adopt(self.limits, self.rollout.config, self.rollout.keys)
             self.ledger.adopt(self.rollout.config.ledger)
+            self.ledger.price_by(ledger_book(self.rollout.config))
             self.endpoints.watch_closely(figured(self.rollout.config.models.values()))
         text = f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
         self._tell({"say": "reloaded", "status": text})

@@ -31,6 +31,7 @@ from gateway.recount import names
 from gateway.referee.referee import Referee
 from gateway.referee.rules import Placed
 from gateway.referee.view import of_model, told
+from gateway.reports import Reports
 from gateway.rollout import Outcome, Rollout
 from gateway.route.schedule import compile_schedule
 from gateway.survey import survey
@@ -64,6 +65,7 @@ class Office:
         self._control = control
         self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths)
         self.books = Books(control.ledger, self._note)
+        self.reports = Reports(control.ledger, self._config, lambda: control.rollout.keys, self._note)
         self._started = time.time()
 
     # -- status -----------------------------------------------------------------------------------------------------

@@ -61,9 +61,9 @@ def ledger_act(config: Path, act: str, *more: str) -> dict[str, Any]:
     return found
 
 
-def ledger_bytes(config: Path, options: list[str]) -> Iterator[bytes]:
-    """An export made by a child. Raises Trouble when it fails, wherever it is."""
-    argv = gateway_command("ledger", "export", "--config", str(config), *options)
+def ledger_bytes(config: Path, options: list[str], act: str = "export") -> Iterator[bytes]:
+    """A file made by a child. Raises Trouble when it fails, wherever it is."""
+    argv = gateway_command("ledger", act, "--config", str(config), *options)
     with tempfile.TemporaryFile() as said, subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=said) as child:
         assert child.stdout is not None
         while piece := child.stdout.read(PIECE):
@@ -76,7 +76,7 @@ def ledger_bytes(config: Path, options: list[str]) -> Iterator[bytes]:
 def _child_failed(status: int, said: str) -> Trouble:
     lines = said.strip().splitlines()
     if status == BAD_CONFIG:
-        return Trouble(said.strip(), code=BAD_CONFIG)
+        return Trouble("the configuration has mistakes", said.strip(), BAD_CONFIG)
     return Trouble(lines[-1].removeprefix("gateway: ") if lines else f"exit code {status}", code=FAILED)
 
 

@@ -23,7 +23,7 @@ FLOORS = {
     ),
     **dict.fromkeys("claim fitness formats handover succession".split(), 5),
     **dict.fromkeys("acts agreement alerting books builder cutting dispatch explainer freezing live looking measure moves".split(), 5),
-    **dict.fromkeys("office recount rollout shared snapshot sockets survey tariff watch".split(), 5),
+    **dict.fromkeys("office recount reports rollout shared snapshot sockets spending survey tariff watch".split(), 5),
     "pipeline": 6,
     **dict.fromkeys(("supervisor", "control", "worker"), 7),
     "accountant": 7,

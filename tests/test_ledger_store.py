@@ -83,7 +83,7 @@ def test_a_record_becomes_a_row_with_every_column(store, journal):
 def test_the_least_record_has_no_nulls_but_of_money(store, journal):
     store.load([write(journal, "0-a-000001", done(tokens=Tokens(), status=0, end="", model=""))])
     row = store.query("SELECT * FROM usage").dicts()[0]
-    assert {name for name, value in row.items() if value is None} == {"price_rev", "currency", "amount", "engine_cost"}
+    assert {name for name, value in row.items() if value is None} == {"price_rev", "currency", "amount", "engine_currency", "engine_cost"}
 
 
 def test_a_source_is_loaded_once_even_after_a_restart(store, journal):

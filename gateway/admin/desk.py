@@ -21,6 +21,33 @@ class Failed(Exception):
     """It was tried and cannot be done now (the disk is full). Its text is the sentence that the operator reads."""
 
 
+class Misasked(ValueError):
+    """It cannot be answered as it was asked. Its text is the sentence that the operator reads."""
+
+
+class ReportDesk(Protocol):
+    """Reports, as the admin API sees them; what is asked and answered is in docs/reports.md. Misasked, or Failed when the ledger cannot
+    say it."""
+
+    async def report(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """{"questions": [question]} → {"reports": [report]}, all of one moment."""
+
+    async def capacity(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A question → {"capacity": {"channels", "rows", "others", "idle", "total", …}}."""
+
+    async def budgets(self) -> dict[str, Any]:
+        """{"budgets": [{"scope", "owner", "budget", "spent", "left", "percent", "forecast", …}]}, the fullest first."""
+
+    async def forecast(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """{"by", "where", "zone", "top", "per"} → {"forecast": {"rows", "other", "total", …}}."""
+
+    async def reprice(self, asked: dict[str, Any], *, by: str) -> dict[str, Any]:
+        """{"since", "until", "models", "dry"} → {"repriced": {"requests", "changed", "archived", "changes", …}}."""
+
+    async def write(self, asked: dict[str, Any], form: Literal["csv", "json", "parquet"]) -> AsyncIterator[bytes]:
+        """A question's whole answer as a file in pieces."""
+
+
 class LedgerDesk(Protocol):
     """The ledger, as the admin API sees it. Failed when it cannot be done now."""
 
@@ -55,6 +82,9 @@ class Desk(Protocol):
 
     @property
     def books(self) -> LedgerDesk: ...
+
+    @property
+    def reports(self) -> ReportDesk: ...
 
     def status(self) -> dict[str, Any]:
         """Version, node, state, revision, config, processes, listeners, journal and counts; see docs/cli.md."""

@@ -13,10 +13,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.admin.compare import pending
-from gateway.admin.desk import Desk, Failed, NoSuch, NotReady
+from gateway.admin.desk import Desk, Failed, Misasked, NoSuch, NotReady
 from gateway.admin.ledger_routes import LedgerCalls
 from gateway.admin.peer import Peer, may_ask_at, peer_of
 from gateway.admin.redact import running
+from gateway.admin.report_routes import ReportCalls
 from gateway.admin.said import (
     Wrong,
     body_of,
@@ -87,6 +88,7 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/requests/follow", calls.follow),
             web.get("/v1/requests/{id}", calls.request),
             *LedgerCalls(desk.books, _answer, PEER).routes(),
+            *ReportCalls(desk.reports, _answer, PEER).routes(),
         ]
     )
     return app
@@ -270,6 +272,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _refusal(wrong)
     except NoSuch as no:
         return _refusal(Wrong(404, "no_such_thing", str(no)))
+    except Misasked as no:
+        return _refusal(Wrong(400, "bad_request", str(no)))
     except NotReady as no:
         return _refusal(Wrong(503, "not_ready", str(no)))
     except Failed as no:

@@ -4,15 +4,17 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import duckdb
 
 from gateway.failpoint import failpoint
-from gateway.ledger.store import DAMAGED, LOCKED, REFUSED, UNUSABLE, Kind, Rows, StoreFailure
+from gateway.ledger.store import DAMAGED, LOCKED, REFUSED, UNUSABLE, Ask, Kind, Rows, StoreFailure
+
+T = TypeVar("T")
 
 THREADS_MOST: Final = 4
 PER_THREAD: Final = 128 * 1024 * 1024
@@ -149,16 +151,24 @@ class Database:
 
     def read(self, sql: str, params: Sequence[Any], seconds: float, most: int) -> Rows:
         """By any thread."""
+        return self.together(lambda ask: ask(sql, params, most), seconds)
+
+    def together(self, work: Callable[[Ask], T], seconds: float) -> T:
+        """By any thread: several queries of one moment. seconds: for all of them."""
         with self._reader(seconds) as reader, translated(reading=True):
-            reader.execute("BEGIN TRANSACTION READ ONLY")
-            try:
+
+            def ask(sql: str, params: Sequence[Any] = (), most: int = 10_000) -> Rows:
                 found = reader.execute(sql, list(params))
                 columns = tuple(str(one[0]) for one in found.description or ())
                 rows = found.fetchmany(most + 1)
+                return Rows(columns, [_plain(row) for row in rows[:most]], len(rows) > most)
+
+            reader.execute("BEGIN TRANSACTION READ ONLY")
+            try:
+                return work(ask)
             finally:
                 with contextlib.suppress(duckdb.Error):
                     reader.execute("ROLLBACK")
-        return Rows(columns, [_plain(row) for row in rows[:most]], len(rows) > most)
 
     @contextlib.contextmanager
     def _reader(self, seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -6,15 +6,31 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from gateway.failpoint import failpoint
-from gateway.ledger import archiving, loading
+from gateway.ledger import archiving, loading, pricing
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.schema import AHEAD, FORMAT, absurd, names, read_lines, tables, usage_view
-from gateway.ledger.store import DAMAGED, UNUSABLE, Archive, Facts, Format, Loaded, Rows, Source, Store, StoreFailure
+from gateway.ledger.store import (
+    DAMAGED,
+    REFUSED,
+    UNUSABLE,
+    Archive,
+    Ask,
+    Facts,
+    Format,
+    Loaded,
+    Repriced,
+    Rows,
+    Source,
+    Store,
+    StoreFailure,
+)
+from gateway.price.book import PriceBook
 
 log = logging.getLogger("gateway.ledger")
+T = TypeVar("T")
 
 _FORMATS: Final = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}
 _STAMP: Final = "make_timestamp(CAST(? * 1000000 AS BIGINT))"
@@ -35,6 +51,7 @@ class DuckStore:
         self._shown: list[str] | None = None
         """Archives that the view has."""
         self._damaged: set[str] = set()
+        self.book: PriceBook | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -112,7 +129,7 @@ class DuckStore:
         return {name for (name,) in self._db.run("SELECT name FROM segments")}
 
     def load(self, sources: Sequence[Source]) -> Loaded:
-        return loading.load(self._db, sources, self._clock() + AHEAD)
+        return loading.load(self._db, sources, self._clock() + AHEAD, self.book)
 
     def settle(self) -> None:
         failpoint("ledger.before-settle")
@@ -150,11 +167,22 @@ class DuckStore:
     def query(self, sql: str, params: Sequence[Any] = (), *, seconds: float = 30.0, most: int = 10_000) -> Rows:
         return self._db.read(sql, params, seconds, most)
 
+    def together(self, work: Callable[[Ask], T], *, seconds: float = 30.0) -> T:
+        return self._db.together(work, seconds)
+
+    def write(self, path: Path, sql: str, params: Sequence[Any], form: Format, *, seconds: float = 600.0) -> int:
+        target = str(path).replace("'", "''")
+        found = self._db.read(f"COPY ({sql}) TO '{target}' ({_FORMATS[form]})", params, seconds, 1)
+        return int(found.rows[0][0])
+
+    def reprice(self, since: float, until: float, globs: Sequence[str], *, dry: bool) -> Repriced:
+        if self.book is None:
+            raise StoreFailure(REFUSED, "no prices are known")
+        return pricing.reprice(self._db, self.book, since, until, globs, dry=dry)
+
     def export(self, path: Path, since: float, until: float, form: Format, *, seconds: float = 3600.0) -> int:
         rows = f"SELECT {names()} FROM usage WHERE ts >= {_STAMP} AND ts < {_STAMP} ORDER BY ts, id"
-        target = str(path).replace("'", "''")
-        found = self._db.read(f"COPY ({rows}) TO '{target}' ({_FORMATS[form]})", [since, until], seconds, 1)
-        return int(found.rows[0][0])
+        return self.write(path, rows, [since, until], form, seconds=seconds)
 
     def altered(self, sources: Sequence[Source]) -> list[str]:
         digests = dict(self._db.run("SELECT name, digest FROM segments"))
@@ -172,7 +200,9 @@ class DuckStore:
 
     def facts(self) -> Facts:
         db = self._db
-        rows, first, last = db.one("SELECT count(*), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests")
+        rows, unpriced, first, last = db.one(
+            "SELECT count(*), count(*) FILTER (amount IS NULL), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests"
+        )
         (sources,), (aside,) = db.one("SELECT count(*) FROM segments"), db.one("SELECT count(*) FROM quarantine")
         (unused,) = db.one("SELECT coalesce(sum(free_blocks * block_size), 0) FROM pragma_database_size()")
         (memory,) = db.one("SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory()")
@@ -184,7 +214,7 @@ class DuckStore:
         first = min([first or float("inf"), *(one.first for one in archives)])
         return Facts(
             rows, sources, aside, size, int(unused), int(memory), 0.0 if first == float("inf") else first,
-            max([float(last), *(one.last for one in archives)]), archives, absent,
+            max([float(last), *(one.last for one in archives)]), archives, absent, unpriced,
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -241,6 +271,7 @@ class DuckStore:
         for old in (path, _wal(path)):
             old.unlink(missing_ok=True)
         fresh = DuckStore(path, memory=max(LEAST, self._memory // 2), journal=self._journal, clock=self._clock)
+        fresh.book = self.book
         try:
             fresh.open()
             fill(fresh)

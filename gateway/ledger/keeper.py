@@ -21,6 +21,7 @@ from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import KEEP_EVERY, Ingest, Step
 from gateway.ledger.repair import Attempts, Expected, set_aside
 from gateway.ledger.store import DAMAGED, UNUSABLE, Facts, Loaded, Rows, Store, StoreFailure
+from gateway.price.book import PriceBook
 
 log = logging.getLogger("gateway.ledger")
 
@@ -60,6 +61,7 @@ class Ledger:
         self.waiting, self.oldest = 0, 0.0
         self._clock = clock
         self._data_dir = data_dir
+        self._book: PriceBook | None = None
         self._writer = ThreadPoolExecutor(1, "ledger")
         self._readers = asyncio.Semaphore(READERS)
         self._store: Store = self._made()
@@ -71,7 +73,9 @@ class Ledger:
         self._closing = asyncio.Event()
 
     def _made(self) -> Store:
-        return DuckStore(self.path, memory=self.settings.memory, journal=self.journal, clock=self._clock)
+        made = DuckStore(self.path, memory=self.settings.memory, journal=self.journal, clock=self._clock)
+        made.book = self._book
+        return made
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -94,6 +98,14 @@ class Ledger:
         before, self.settings = self.settings, settings
         if (before.url, before.memory) != (settings.url, settings.memory):
             self._writer.submit(self._reopen)
+
+    def price_by(self, book: PriceBook) -> None:
+        """What is loaded from now on comes to what this book says. Nobody else may use it."""
+
+        def taking() -> None:
+            self._book = self._store.book = book
+
+        self._writer.submit(taking)
 
     def _reopen(self) -> None:
         self._shut()
@@ -290,6 +302,7 @@ class Ledger:
             "loaded": self.loaded.rows,
             "duplicates": self.loaded.duplicates,
             "quarantined": facts.quarantined,
+            "unpriced": facts.unpriced,
             "bytes": facts.bytes,
             "unused": facts.unused,
             "memory": facts.memory,

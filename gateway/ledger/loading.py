@@ -20,8 +20,10 @@ import msgspec
 from gateway.exchange import Record, decode_record
 from gateway.failpoint import failpoint
 from gateway.ledger.database import Database, translated
+from gateway.ledger.pricing import price_staged
 from gateway.ledger.schema import EARLIEST, LARGEST, absurd, flat, read_lines
 from gateway.ledger.store import Loaded, Source, StoreFailure
+from gateway.price.book import PriceBook
 
 BLOCK: Final = 1024 * 1024
 _TORN: Final = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -50,8 +52,8 @@ class Unreadable(Exception):
     """DuckDB cannot parse a line of it."""
 
 
-def load(db: Database, sources: Sequence[Source], latest: float) -> Loaded:
-    """latest: Unix seconds; a record that claims to be later is none."""
+def load(db: Database, sources: Sequence[Source], latest: float, book: PriceBook | None = None) -> Loaded:
+    """latest: Unix seconds; a record that claims to be later is none. book: says what the records come to."""
     known = {name for (name,) in db.run("SELECT name FROM segments")}
     files = [_look(source) for source in sources if source.name not in known]
     if not files:
@@ -59,7 +61,7 @@ def load(db: Database, sources: Sequence[Source], latest: float) -> Loaded:
     bad: list[Bad] = []
     try:
         _stage(db, files, latest, bad)
-        return _commit(db, files, bad)
+        return _commit(db, files, bad, book)
     finally:
         for file in files:
             if file.path != file.source.path:
@@ -252,13 +254,13 @@ def _numbers(record: Record) -> Iterator[tuple[str, float]]:
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def _commit(db: Database, files: list[_File], bad: list[Bad]) -> Loaded:
+def _commit(db: Database, files: list[_File], bad: list[Bad], book: PriceBook | None) -> Loaded:
     with db.transaction():
         settled = _settled(db)
         db.run("DELETE FROM staged WHERE kind <> 'done'")
         _leave_out_known(db)
         kept = {path: (rows, first, last) for path, rows, first, last in db.run(_KEPT)}
-        db.run(f"INSERT INTO requests BY NAME {flat('staged')}")
+        db.run(f"INSERT INTO requests BY NAME {flat('staged', price_staged(db, book))}")
         failpoint("ledger.rows-inserted")
         loaded = Loaded(sources=len(files))
         for file in files:
@@ -270,6 +272,7 @@ def _commit(db: Database, files: list[_File], bad: list[Bad]) -> Loaded:
         for line in bad:
             db.run("INSERT INTO quarantine VALUES (?, ?, ?, ?, now() AT TIME ZONE 'UTC')", line)
     db.run("DROP TABLE staged")
+    db.run("DROP TABLE bills")
     return loaded
 
 

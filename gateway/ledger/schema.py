@@ -89,7 +89,8 @@ COLUMNS: Final = (
     Column("price_rev", "VARCHAR", "", "the price that was applied; null = not priced"),
     Column("currency", "VARCHAR", "", "of `amount`"),
     Column("amount", "DECIMAL(18,9)", "", "what the caller owes; null = unknown, never 0 for it"),
-    Column("engine_cost", "DECIMAL(18,9)", "", "what the engine cost us; null = unknown"),
+    Column("engine_currency", "VARCHAR", "", "of `engine_cost`"),
+    Column("engine_cost", "DECIMAL(18,9)", "", "what the channel's own price says that it cost us; null = unknown"),
 )  # fmt: skip
 
 SUMMED: Final = ("tokens_in", "tokens_cached", "tokens_out", "tokens_reasoning", "bytes_in", "bytes_out")
@@ -130,10 +131,10 @@ def read_lines(how: str = "filename = true") -> str:
     return f"read_json(?, format = 'newline_delimited', columns = {{{columns}}}, maximum_object_size = 1048576, {how})"
 
 
-def flat(table: str) -> str:
-    """SELECT of a read table's records as rows of `requests`."""
-    made = ", ".join(f'{column.source} AS "{column.name}"' for column in COLUMNS if column.source)
-    return f"SELECT {made} FROM {table}"
+def flat(table: str, bills: str) -> str:
+    """SELECT of a read table's records as rows of `requests`. bills: the table that says what each comes to."""
+    made = ", ".join(f'{column.source or f"{bills}.{column.name}"} AS "{column.name}"' for column in COLUMNS)
+    return f"SELECT {made} FROM {table} LEFT JOIN {bills} ON {bills}.number = {table}.rowid"
 
 
 def names() -> str:

@@ -1,12 +1,17 @@
 """What a ledger's database must be able to do, and how it fails. DuckDB does it now (`duck.py`); a shared store may stand in its place.
 
-Every method but `query`, `export` and `stop` belongs to one thread, the writer's; those three may be called from any.
+Every method but `query`, `together`, `write`, `export` and `stop` belongs to one thread, the writer's; these may be called from any.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
+
+from gateway.price.book import PriceBook
+
+T = TypeVar("T")
 
 LOCKED: Final = "locked"
 """Another process has it."""
@@ -96,10 +101,46 @@ class Facts:
     archives: list[Archive] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     """Archives whose files are missing or damaged: reports do without them."""
+    unpriced: int = 0
+    """Requests outside archives whose price is unknown."""
+
+
+class Change(NamedTuple):
+    """Requests of a model whose price becomes another one. rev, currency, amount: None = unknown."""
+
+    model: str
+    rows: int
+    rev_before: str | None
+    currency_before: str | None
+    before: Decimal | None
+    rev: str | None
+    currency: str | None
+    after: Decimal | None
+
+
+@dataclass(slots=True)
+class Repriced:
+    """rows: looked at. changed: of them. archived: requests of the same time and models in archives, which stay as they are.
+    costs: of those looked at, rows whose engine cost is another."""
+
+    rows: int = 0
+    changed: int = 0
+    costs: int = 0
+    archived: int = 0
+    changes: list[Change] = field(default_factory=list)
+
+
+class Ask(Protocol):
+    """Reads, always the same moment of the ledger."""
+
+    def __call__(self, sql: str, params: Sequence[Any] = (), most: int = 10_000) -> Rows: ...
 
 
 class Store(Protocol):
     """A ledger's database. Everything may raise StoreFailure."""
+
+    book: PriceBook | None
+    """Says what records come to when they are loaded; None = nobody knows."""
 
     def open(self) -> None:
         """Makes it when it is missing. Files of archives that it does not know are taken in."""
@@ -127,6 +168,16 @@ class Store(Protocol):
 
     def query(self, sql: str, params: Sequence[Any] = (), *, seconds: float = 30.0, most: int = 10_000) -> Rows:
         """Reads, with its own cursor: neither waits for the writer nor holds it up. Tables: see docs/ledger.md, above all `usage`."""
+
+    def together(self, work: Callable[[Ask], T], *, seconds: float = 30.0) -> T:
+        """Several queries of one moment, whatever is loaded meanwhile."""
+
+    def write(self, path: Path, sql: str, params: Sequence[Any], form: Format, *, seconds: float = 600.0) -> int:
+        """A query's answer into a file below `scratch`; returns how many rows."""
+
+    def reprice(self, since: float, until: float, globs: Sequence[str], *, dry: bool) -> Repriced:
+        """Prices requests outside archives anew, by `book`: from `since` until before `until`, of models that match any of the globs.
+        dry: only says what it would change."""
 
     def export(self, path: Path, since: float, until: float, form: Format, *, seconds: float = 3600.0) -> int:
         """Requests that began from `since` until before `until` (Unix seconds) into a file below `scratch`; returns how many."""

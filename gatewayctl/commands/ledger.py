@@ -181,14 +181,14 @@ def export(
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
-    with _whole(to) as file:
+    with whole_file(to) as file:
         for piece in _pieces(session, wanted):
             file.write(piece)
     session.say(f"{to}: {size(to.stat().st_size)}")
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file that has its name only when it is complete."""
     new = path.with_name(f".{path.name}.new")
     try:
@@ -249,6 +249,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("from", moment(found.get("first"))),
             ("to", moment(found.get("last"))),
             ("waiting", waiting),
+            ("no price", plural(found["unpriced"], "request") if found.get("unpriced") else None),
             ("put aside", plural(found["quarantined"], "line") if found.get("quarantined") else None),
             ("built anew", _repaired(found)),
             ("file", f"{size(found.get('bytes', 0))}{unused}"),

@@ -1,0 +1,166 @@
+"""`gatewayctl usage` and `gatewayctl cost`, with a gateway that runs and without: the same numbers, in every form."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pytest
+
+from gatewayctl import charts
+from gatewayctl.commands.asking import moment, span
+from gatewayctl.trouble import Trouble
+from tests.harness import Rig
+from tests.test_ledger_live import has
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()
+
+
+@pytest.fixture
+def ctl(rig, inside):
+    async def run(*args: str, code: int = 0) -> str:
+        status: int
+        out: str
+        err: str
+        status, out, err = await inside(*args, "--config", str(rig.path))
+        assert status == code, (args, out, err)
+        return out if code == 0 else err
+
+    return run
+
+
+async def spent(rig: Rig) -> None:
+    """Three answers of a priced model, two of one without a price, one refusal."""
+    await rig.engine("a")
+    for model in ("qwen", "dear"):
+        rig.model(model)
+    rig.config["prices"] = [{"model": "qwen", "currency": "CNY", "per": "1K", "input": "2", "output": "8"}]
+    rig.config["currencies"] = {"base": "CNY", "rates": {"USD": "7"}}
+    rig.config["channels"]["a"]["cost"] = {"per_hour": "36"}
+    await rig.start()
+    for model in ("qwen", "qwen", "qwen", "dear", "dear", "nobody"):
+        await rig.chat(model, max_tokens=5)
+    await has(rig, 6)
+
+
+QUESTIONS = [
+    ("usage", "top", "--by", "model,status"),
+    ("usage", "timeline", "--bucket", "hour", "--by", "model", "--last", "3h"),
+    ("usage", "show"),
+    ("cost", "report", "--by", "model"),
+    ("cost", "report", "--by", "channel", "--bucket", "day"),
+    ("cost", "forecast", "--by", "model"),
+    ("cost", "budgets"),
+]
+UNTIL = ("--since", "yesterday", "--until", f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}")
+
+
+def still(said: str) -> Any:
+    """Without the moments that pass between two calls."""
+    found = json.loads(said)
+
+    def clean(value):
+        if isinstance(value, dict):
+            return {
+                word: clean(one)
+                for word, one in value.items()
+                if word not in ("since", "until", "before", "now", "trend", "begin", "forecast")
+            }
+        return [clean(one) for one in value] if isinstance(value, list) else value
+
+    return clean(found)
+
+
+async def test_the_same_answers_while_it_runs_and_while_it_does_not(rig, ctl, tmp_path):
+    await spent(rig)
+    asked = [question + (UNTIL if question[1] in ("top", "show", "report") else ()) for question in QUESTIONS]
+    online = [still(await ctl(*question, "-o", "json")) for question in asked]
+    for form in ("csv", "json", "parquet"):
+        await ctl("cost", "export", "--by", "tenant,model", "--format", form, "-f", str(tmp_path / f"online.{form}"))
+    await rig.stop()
+    assert [still(await ctl(*question, "-o", "json")) for question in asked] == online
+    for form in ("csv", "json"):
+        await ctl("cost", "export", "--by", "tenant,model", "--format", form, "-f", str(tmp_path / f"offline.{form}"))
+        assert (tmp_path / f"offline.{form}").read_bytes() == (tmp_path / f"online.{form}").read_bytes()
+
+    report = online[0]
+    assert report["total"]["requests"] == 6 and report["total"]["amount"] == {"CNY": "0.144"}
+    assert report["total"]["unpriced"] == 2 and {row["status"] for row in report["rows"]} == {"200", "404"}
+    rows = list(csv.DictReader(io.StringIO(await ctl("cost", "report", "--by", "model", "-o", "csv"))))
+    assert sum(Decimal(row["amount_CNY"]) for row in rows) == Decimal("0.144") and sum(int(row["requests"]) for row in rows) == 6
+    file = tmp_path / "top.parquet"
+    await ctl("usage", "top", "--by", "model", "--parquet", str(file))
+    with duckdb.connect() as db:
+        sums = db.execute(f"SELECT sum(requests), sum(amount), count(*) FILTER (NOT priced AND amount IS NULL) FROM '{file}'").fetchone()
+    assert sums == (6, Decimal("0.144000000"), 1)
+
+
+async def test_prices_that_come_later_reach_old_requests_by_reprice(rig, ctl):
+    await spent(rig)
+    rig.config["prices"] += [{"model": "dear", "currency": "CNY", "per": "1K", "input": "100", "output": "100"}]
+    await rig.reload()
+    dry = json.loads(await ctl("cost", "reprice", "--since", "1d", "--dry-run", "-o", "json"))
+    assert (dry["requests"], dry["changed"], dry["dry"]) == (6, 2, True)
+    assert [(one["model"], one["before"], one["after"]) for one in dry["changes"]] == [("dear", None, "1.8")]
+    assert "1.80" not in await ctl("cost", "report", "--by", "model")
+    assert "1.80 CNY" in await ctl("cost", "reprice", "--since", "1d", "--model", "de*")
+    assert "1.80" in await ctl("cost", "report", "--by", "model")
+    again = json.loads(await ctl("cost", "reprice", "--since", "1d", "-o", "json"))
+    assert again["changed"] == 0
+    acts = [one for one in (await rig.admin("GET", "/v1/audit"))["audit"] if one["what"].startswith("cost reprice")]
+    assert [one["what"] for one in acts] == ["cost reprice --model de*", "cost reprice"]
+    assert acts[0]["before"] == ["dear: 2 at no price, unknown"] and acts[0]["after"][0].endswith("1.8 CNY")
+
+
+async def test_every_report_is_drawn(rig, ctl):
+    await spent(rig)
+    top = await ctl("usage", "top", "--by", "model")
+    assert "qwen" in top and "█" in top and top.splitlines()[-1].startswith("total")
+    assert "TENANT" in await ctl("usage", "show") and "first token" in await ctl("usage", "show")
+    assert "(idle)" in await ctl("cost", "report", "--capacity")
+    assert "NO PRICE" in await ctl("cost", "report")
+    assert "AT THE END" in await ctl("cost", "forecast")
+    assert await ctl("usage", "top", "--since", "2020-01", "--until", "2020-02") == ""
+    for said, wrong in (
+        (("--by", "password"), "not by 'password'"),
+        (("--by", "tenant,key,model"), "two"),
+        (("--since", "2020", "--last", "1d"), "--last and --since"),
+        (("--zone", "Mars/Base"), "no time zone"),
+    ):
+        assert wrong in await ctl("usage", "top", *said, code=2 if said[0] != "--by" else 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "wanted"),
+    [
+        ("2026-11", UTC, "2026-11-01T00:00+00:00"),
+        ("2026-11-20", UTC, "2026-11-20T00:00+00:00"),
+        ("2026-11-20T18:00+08:00", UTC, "2026-11-20T10:00+00:00"),
+        ("2h", UTC, "2026-11-27T10:00+00:00"),
+        ("1w", UTC, "2026-11-20T12:00+00:00"),
+        ("yesterday", UTC, "2026-11-26T00:00+00:00"),
+    ],
+)
+def test_times_as_people_say_them(text, zone, wanted):
+    assert moment("--since", text, zone, NOON) == datetime.fromisoformat(wanted).timestamp()
+
+
+def test_times_that_are_none():
+    for text in ("soon", "99999999999999999999d", "2026-13", "", "10000-01-01"):
+        with pytest.raises(Trouble):
+            moment("--since", text, UTC, NOON)
+    assert span(None, None, None, UTC, NOON) == (NOON - 7 * 86400, NOON)
+    assert span(None, "2026-11-27", "1d", UTC, NOON) == (NOON - 43200 - 86400, NOON - 43200)
+
+
+def test_charts_are_of_characters(monkeypatch):
+    monkeypatch.setattr(charts, "blocks", lambda: True)
+    assert charts.bar(1.0, 4) == "████" and charts.bar(0.5, 4) == "██" and charts.bar(1e-9, 4) == "▏" and charts.bar(None) == ""
+    assert charts.spark([0, 1, 8, 4]) == " ▁█▄" and charts.spark([]) == charts.spark([0.0]) == ""
+    monkeypatch.setattr(charts, "blocks", lambda: False)
+    assert charts.bar(0.5, 4) == "##" and charts.spark([1, 8]).isascii()
+    assert charts.money("1234.5678") == "1,234.57" and charts.money("0.004213") == "0.0042" and charts.money("0") == "0.00"
+    assert charts.change(None) == "new" and charts.change(0.125) == "+12%" and charts.change(9.0) == "×10.0"
