@@ -21,8 +21,10 @@ PER_THREAD: Final = 128 * 1024 * 1024
 """Bytes: reading lines takes 32 MiB of each thread."""
 CHECKPOINT: Final = "128MiB"
 """Of changes: writing them into the file at each 16 MiB, as it comes, is half of what loading costs."""
-SHARE: Final = 0.75
+SHARE: Final = 0.6
 """Of the memory that DuckDB is told it may use: what its buffers hold beyond it, and its threads, take the rest."""
+LEAST: Final = 96 * 1024 * 1024
+"""Bytes that DuckDB needs to read lines at all."""
 READERS_PATIENCE: Final = 10.0
 """Seconds that a closing database waits for its readers, which are interrupted."""
 
@@ -76,7 +78,7 @@ class Database:
 
     def _settings(self) -> dict[str, str | bool | int | float | list[str]]:
         return {
-            "memory_limit": f"{int(self._memory * SHARE) // 1024}KiB",
+            "memory_limit": f"{max(LEAST, int(self._memory * SHARE)) // 1024}KiB",
             "threads": max(1, min(THREADS_MOST, len(os.sched_getaffinity(0)), self._memory // PER_THREAD)),
             "temp_directory": str(self.scratch),
             "checkpoint_threshold": CHECKPOINT,
