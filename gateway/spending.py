@@ -99,7 +99,8 @@ class _Spent:
         sums = "coalesce(currency, ''), coalesce(sum(amount), 0), count(*) FILTER (amount IS NULL)"
         sql = f"SELECT {_KINDS[scope]} AS name, {bucket_sql(question)[0]} AS day, {sums} FROM usage WHERE {where} GROUP BY ALL"
         found: dict[str, dict[datetime, Told]] = defaultdict(dict)
-        for name, day, code, amount, unpriced in self._ask(sql, params, NAMES_MOST).rows:
+        for name, number, code, amount, unpriced in self._ask(sql, params, NAMES_MOST).rows:
+            day = datetime(1970, 1, 1) + timedelta(days=number)
             told = found[self._name(name) if scope == "model" else name].setdefault(day, {"amounts": defaultdict(int), "unpriced": 0})
             told["unpriced"] += unpriced
             if code:

@@ -235,3 +235,19 @@ async def test_a_channel_that_is_not_there_and_a_disk_that_is_full(api, desk):
     desk.full = True
     status, answer = await ask(api, "/v1/channels/gpu/drain", "POST")
     assert (status, answer["error"]) == (500, {"code": "failed", "message": "the drain cannot be written down"})
+
+
+async def test_reports_are_asked_with_json_and_come_as_json_or_as_a_file(api, desk):
+    question = {"questions": [{"since": 0, "until": 1}]}
+    assert (await ask(api, "/v1/report", "POST", json=question))[1]["reports"] == []
+    assert desk.reports.asked == [question]
+    assert (await ask(api, "/v1/cost/budgets"))[1]["budgets"] == []
+    for path, word in (("capacity", "capacity"), ("forecast", "forecast"), ("reprice", "repriced")):
+        assert (await ask(api, f"/v1/cost/{path}", "POST", json={}))[1][word] == {}
+    assert desk.reports.asked[-1][1].endswith(f"(uid {os.geteuid()}, pid {os.getpid()})")
+    async with api.get("/v1/report/file", params={"question": "{}", "format": "csv"}) as answer:
+        assert await answer.text() == "tenant\n" and answer.content_type == "text/csv"
+    status, answer = await ask(api, "/v1/report", "POST", json={"by": "nonsense"})
+    assert (status, answer["error"]["message"]) == (400, "that is nothing to report by")
+    for params in ({"question": "{", "format": "csv"}, {"question": "[]", "format": "csv"}, {"question": "{}", "format": "xls"}):
+        assert (await ask(api, "/v1/report/file", params=params))[0] == 400

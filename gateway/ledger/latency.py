@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.ledger.store import Ask
 
-EXACT: Final = 500_000
+EXACT: Final = 100_000
 SHARES: Final = (0.5, 0.95)
 _PER_FOLD: Final = 50
 """Classes of one e-fold: 1/50 is 2 %."""

@@ -4,7 +4,7 @@ Times are half-open, [since, until), in Unix seconds; days and months are those 
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import Any, Final, Literal
 
@@ -28,6 +28,9 @@ CELLS_MOST: Final = 300_000
 TOP_MOST: Final = 10_000
 VALUES_MOST: Final = 1000
 LATEST: Final = 253_402_300_799
+HOUR: Final = 3_600_000_000
+"""Microseconds."""
+EPOCH: Final = date(1970, 1, 1).toordinal()
 _STEP: Final = {"hour": timedelta(minutes=15), "day": timedelta(hours=6), "month": timedelta(days=1)}
 
 
@@ -121,9 +124,10 @@ def _offset(ts: float, zone: tzinfo) -> int:
 
 
 class Slot(Struct, frozen=True):
-    """A bucket. key: as SQL says it (`bucket_sql`). begin: Unix seconds. label: by the clock on the wall."""
+    """A bucket. key: as SQL says it (`bucket_sql`): of an hour its begin in microseconds, of a day its number since 1970, of a month 12
+    times the year and the month. begin: Unix seconds. label: by the clock on the wall."""
 
-    key: datetime
+    key: int
     begin: float
     label: str
 
@@ -132,7 +136,7 @@ def slots(question: Question) -> list[Slot]:
     """All buckets of the time, the first and the last perhaps cut."""
     if not question.bucket or question.since == question.until:
         return []
-    zone, found = question.tz, dict[datetime, Slot]()
+    zone, found = question.tz, dict[int, Slot]()
     for moment in _moments(question):
         slot = _slot(moment, question.bucket, zone)
         found.setdefault(slot.key, slot)
@@ -151,21 +155,25 @@ def _slot(ts: float, bucket: Bucket, zone: tzinfo) -> Slot:
     local = datetime.fromtimestamp(ts, zone)
     if bucket == "hour":
         at = local.replace(minute=0, second=0, microsecond=0)
-        return Slot(at.astimezone(UTC).replace(tzinfo=None), at.timestamp(), at.isoformat(" ", "minutes"))
+        return Slot(micros(at.timestamp()), at.timestamp(), at.isoformat(" ", "minutes"))
     at = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0, day=1 if bucket == "month" else local.day)
-    return Slot(at.replace(tzinfo=None), at.timestamp(), f"{at:%Y-%m}" if bucket == "month" else f"{at:%Y-%m-%d}")
+    if bucket == "month":
+        return Slot(at.year * 12 + at.month, at.timestamp(), f"{at:%Y-%m}")
+    return Slot(at.toordinal() - EPOCH, at.timestamp(), f"{at:%Y-%m-%d}")
 
 
 def bucket_sql(question: Question) -> tuple[str, str]:
-    """A row's bucket as SQL, and its label: begins of days and months by the clock on the wall, of hours in UTC."""
+    """A row's bucket as SQL, and its label. Whole numbers: intervals and date_trunc take four times as long."""
     steps = offsets(question.since, question.until, question.tz)
-    ahead = _by_time(steps, lambda seconds: str(seconds))
-    local = f"(ts + to_seconds({ahead}))"
+    ahead = _by_time(steps, lambda seconds: str(seconds * 1_000_000))
+    local = f"(epoch_us(ts) + {ahead})"
     if question.bucket == "hour":
         text = _by_time(steps, lambda seconds: f"'{_zone_text(seconds)}'")
-        return f"date_trunc('hour', {local}) - to_seconds({ahead})", f"strftime(date_trunc('hour', {local}), '%Y-%m-%d %H:%M') || {text}"
-    form = "%Y-%m" if question.bucket == "month" else "%Y-%m-%d"
-    return f"CAST(date_trunc('{question.bucket}', {local}) AS TIMESTAMP)", f"strftime({local}, '{form}')"
+        begins = f"{local} // {HOUR} * {HOUR}"
+        return f"{begins} - {ahead}", f"strftime(make_timestamp({begins}), '%Y-%m-%d %H:%M') || {text}"
+    if question.bucket == "month":
+        return f"year(make_timestamp({local})) * 12 + month(make_timestamp({local}))", f"strftime(make_timestamp({local}), '%Y-%m')"
+    return f"{local} // {24 * HOUR}", f"strftime(make_timestamp({local}), '%Y-%m-%d')"
 
 
 def _by_time(steps: list[tuple[float, int]], said: Any) -> str:

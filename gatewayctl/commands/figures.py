@@ -1,16 +1,20 @@
 """How the figures of reports are shown: columns of tables, rows of CSV."""
 
+import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gatewayctl import charts
 from gatewayctl.session import Session
-from gatewayctl.show import Column, table
+from gatewayctl.show import Column
 from gatewayctl.words import millis
 
 Told = dict[str, Any]
 OTHER = "(other)"
 TOTAL = "total"
+WIDE, MIDDLING = 150, 110
+"""Characters that a terminal needs to have for all columns, and for all but those of speed and of parts."""
 
 
 def _number(title: str, word: str) -> Column:
@@ -38,20 +42,24 @@ def lines(report: Told) -> list[Told]:
     return [*report["rows"], *rest, {**report["total"], "kind": TOTAL}] if report["by"] else [{**report["total"], "kind": TOTAL}]
 
 
+def room() -> int:
+    """Characters of a line. A pipe has room for everything."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
 def usage_columns(report: Told) -> list[Column]:
-    columns = [
-        _number("requests", "requests"),
-        _number("errors", "errors"),
-        _number("in", "tokens_in"),
-        _number("cached", "tokens_cached"),
-        _number("out", "tokens_out"),
-    ]
-    if any(row.get("tokens_reasoning") for row in (report["total"],)):
-        columns.append(_number("reasoning", "tokens_reasoning"))
+    """On a narrow terminal without what is part of something else."""
+    columns = [_number("requests", "requests"), _number("errors", "errors"), _number("in", "tokens_in"), _number("out", "tokens_out")]
+    if room() >= WIDE:
+        columns.insert(3, _number("cached", "tokens_cached"))
+        if report["total"].get("tokens_reasoning"):
+            columns.append(_number("reasoning", "tokens_reasoning"))
     return columns
 
 
 def speed_columns() -> list[Column]:
+    if room() < WIDE:
+        return []
     return [
         Column("ttft p50", lambda row: millis(row.get("ttft_p50")), "right"),
         Column("p95", lambda row: millis(row.get("ttft_p95")), "right"),
@@ -82,7 +90,7 @@ def share_columns(report: Told, width: int = 10) -> list[Column]:
     ]
     if report.get("before") is not None:
         columns.append(Column("change", lambda row: charts.change(row.get("change")), "right"))
-    if any(row.get("trend") for row in report["rows"]):
+    if any(row.get("trend") for row in report["rows"]) and room() >= MIDDLING:
         columns.append(Column("trend", lambda row: charts.spark(row.get("trend") or []) or " "))
     return columns
 
@@ -107,13 +115,6 @@ def flat_rows(report: Told, rows: Iterable[Mapping[str, Any]], begin: bool = Fal
 
 
 PLAIN = "requests errors tokens tokens_in tokens_cached tokens_out tokens_reasoning unpriced unpriced_tokens".split()
-
-
-def print_table(session: Session, title: str, rows: list[Told], columns: list[Column]) -> None:
-    from gatewayctl.show import paint
-
-    print(f"\n{paint(session, title, 'bold')}")
-    print(table(session, rows, columns))
 
 
 def unpriced(session: Session, report: Told) -> None:

@@ -1,0 +1,113 @@
+"""Budgets and forecasts from the ledger: what they say is what reports say."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import cast
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from gateway.config.resolved import Key, Resolved
+from gateway.config.resolved_limits import UNBOUNDED, Limit
+from gateway.config.resolved_prices import Currencies
+from gateway.exchange import Tokens
+from gateway.ledger.question import BadQuestion, Question
+from gateway.spending import ahead, bounds, budgets, forecasts
+from tests.test_ledger_store import done
+from tests.test_reports import RATES, asked, fill, store  # noqa: F401
+
+NOW = datetime(2026, 11, 18, 12, tzinfo=UTC).timestamp()
+MONTH = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
+DAY = 86400
+
+
+def spend(at: float, **more):
+    """Two CNY, of qwen; more tokens, more money."""
+    return done(at, **{"model": "qwen", "tokens": Tokens(1_000_000, 0, 0), "source": "final", "tenant": "shop", "project": "p", **more})
+
+
+def limit(whole: int, currency: str = "CNY", per: str = "month", zone: str = "UTC") -> Limit:
+    return Limit(count="money", max=UNBOUNDED, per=per, name="budget", zone=zone, currency=currency, budget=whole * 10**6, warn=(80,))
+
+
+def config(limits, rates: Currencies = RATES) -> Resolved:
+    return cast(Resolved, SimpleNamespace(limits=limits, currencies=rates))
+
+
+@pytest.fixture
+def month(store):  # noqa: F811
+    rows = [spend(MONTH + day * DAY + 100, key="k1") for day in range(18)]
+    rows += [spend(MONTH - 100, key="k1"), spend(MONTH + 5, tenant="bank", key="k2", model="small-a"), spend(MONTH + 6, model="nobody")]
+    fill(store, rows)
+    return store
+
+
+def test_budgets_are_what_the_month_cost(month):
+    made = config({
+        "tenants/shop": (limit(100),), "tenants/shop/projects/p": (limit(10),), "models/small": (limit(1, "USD"),),
+        "tenants/bank": (limit(1),), "tenants/nobody": (limit(5),), "tenants/shop/projects/q": (limit(5, per="day", zone="Asia/Shanghai"),),
+    })  # fmt: skip
+    keys = [cast(Key, SimpleNamespace(id="k1", limits=(limit(50),)))]
+    found = month.together(lambda ask: budgets(ask, made, keys, lambda name: name.removesuffix("-a"), NOW))
+    by = {(one["scope"], one["owner"]): one for one in found}
+    whole = asked(month, since=MONTH, until=NOW, where={"tenant": ("shop",)})["total"]
+    assert by["tenant", "shop"]["spent"] == whole["amount"]["CNY"] == "36.000000018"
+    assert (by["tenant", "shop"]["percent"], by["tenant", "shop"]["left"], by["tenant", "shop"]["unpriced"]) == (36, "63.999999982", 1)
+    assert by["project", "shop/p"]["percent"] == 360 and by["project", "shop/p"]["left"] == "0" and found[0]["owner"] == "shop/p"
+    assert by["key", "k1"]["spent"] == by["tenant", "shop"]["spent"]
+    assert by["model", "small"]["spent"] == "0.100000003" and by["tenant", "bank"]["spent"] == "0.710000021"
+    assert by["tenant", "nobody"]["spent"] == by["tenant", "nobody"]["forecast"] == "0"
+    assert Decimal(by["tenant", "shop"]["forecast"]) > Decimal(by["tenant", "shop"]["spent"])
+
+
+def test_without_a_rate_a_budget_says_which_currency_it_cannot_count(month):
+    made = config({"tenants/bank": (limit(1),)}, Currencies())
+    (found,) = month.together(lambda ask: budgets(ask, made, [], str, NOW))
+    assert (found["spent"], found["unknown_currencies"]) == ("0", ["USD"])
+
+
+def test_a_forecast_has_spent_what_the_report_says_with_and_without_groups(month):
+    question = Question(since=0, until=NOW, by=("tenant",), top=1)
+    found = month.together(lambda ask: forecasts(ask, question, RATES, NOW, "month"))
+    whole = month.together(lambda ask: forecasts(ask, Question(since=0, until=NOW), RATES, NOW, "month"))
+    assert found["total"] == whole["total"]
+    assert found["total"]["spent"] == asked(month, since=MONTH, until=NOW)["total"]["amount"]
+    for code, amount in found["total"]["spent"].items():
+        parts = [*found["rows"], found["other"]]
+        assert sum(Decimal(one["spent"][code]) for one in parts) == Decimal(amount) <= Decimal(found["total"]["forecast"][code])
+    with pytest.raises(BadQuestion):
+        month.together(lambda ask: forecasts(ask, Question(since=0, until=NOW, by=("tenant", "key")), RATES, NOW, "month"))
+
+
+def test_weekdays_weigh_and_months_are_those_of_the_zone():
+    weeks = {datetime(2026, 11, day): 70 if datetime(2026, 11, day).weekday() < 5 else 0 for day in range(2, 16)}
+    now = datetime(2026, 11, 16, tzinfo=UTC).timestamp()
+    begin, end = bounds(now, "month", UTC)
+    assert ahead(700, weeks, begin, end, now, UTC) == 700 + 70 * 11
+    assert bounds(NOW, "month", ZoneInfo("Asia/Shanghai"))[0] == MONTH - 8 * 3600
+    assert bounds(NOW, "day", UTC) == (NOW - DAY / 2, NOW + DAY / 2)
+
+
+def test_reprice_changes_what_is_not_archived_and_says_what_is(store):  # noqa: F811
+    fill(store, [spend(MONTH + 5, model="nobody"), spend(MONTH - 5), spend(MONTH + 7)])
+    store.archive("2026-10")
+    before, store.book = store.book, type(store.book)([*_prices(), *_prices("nobody")], {}, {})
+    try:
+        dry = store.reprice(MONTH - DAY, NOW, [], dry=True)
+        assert (dry.rows, dry.changed, dry.archived) == (2, 2, 1)
+        assert [(one.model, one.before, one.after) for one in dry.changes] == [("nobody", None, 5), ("qwen", Decimal("2.000000001"), 5)]
+        assert store.query("SELECT count(*) FROM usage WHERE amount IS NULL").rows == [(1,)]
+        assert store.reprice(MONTH - DAY, NOW, ["no*"], dry=False).changed == 1
+        assert store.reprice(MONTH - DAY, NOW, [], dry=False).changed == 1
+        assert store.reprice(MONTH - DAY, NOW, [], dry=False).changed == 0
+        assert store.query("SELECT sum(amount) FROM usage").rows == [(Decimal("12.000000001"),)]
+    finally:
+        store.book = before
+        store.expire("2026-10.parquet")
+
+
+def _prices(model: str = "qwen"):
+    from gateway.config.resolved_prices import Price
+
+    return [Price(model, "", "CNY", input=5 * 10**9)]
