@@ -15,7 +15,7 @@ from gateway.bus.server import BusServer
 from gateway.config.load import load
 from gateway.config.resolved import Resolved
 from gateway.config.resolved_alerts import Rule
-from gateway.discover.certificate import read
+from gateway.config.x509 import read
 from gateway.discover.look import NOT_YET
 from gateway.errors import ConfigError
 from gateway.freezing import Freezing
