@@ -43,7 +43,9 @@ class Books:
     async def archive(self, *, by: str) -> dict[str, Any]:
         def work(store: Store, ingest: Ingest) -> list[dict[str, Any]]:
             ingest.catch_up()
-            return [{"name": one.name, "month": one.month, "rows": one.rows, "bytes": one.bytes} for one in ingest.archive(late=0.0)]
+            made = ingest.archive(late=0.0)
+            ingest.bundle(young=0.0)
+            return [{"name": one.name, "month": one.month, "rows": one.rows, "bytes": one.bytes} for one in made]
 
         async def doing() -> dict[str, Any]:
             return {"archived": await self._do(work)}

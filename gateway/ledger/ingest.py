@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config.resolved import Ledger as Settings
+from gateway.failpoint import failpoint
 from gateway.ledger import bundles
 from gateway.ledger.store import REFUSED, Archive, Loaded, Source, Store, StoreFailure
 
@@ -159,6 +160,7 @@ class Ingest:
         for group in bundles.portions(loose, bundles.BUNDLE_MOST):
             made = bundles.make(self._journal, group)
             self._store.merged([one.name for one in group], made)
+            failpoint("bundle.known")
             self._store.settle()
             bundles.remove(group)
         return len(loose)

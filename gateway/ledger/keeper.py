@@ -52,6 +52,8 @@ class Ledger:
         self.loaded = Loaded()
         """Since control began."""
         self.repairs = 0
+        self.repaired: dict[str, Any] | None = None
+        """When and why it was built anew for the last time."""
         self.facts = Facts()
         self.waiting, self.oldest = 0, 0.0
         self._clock = clock
@@ -61,6 +63,7 @@ class Ledger:
         self._store: Store = self._made()
         self.ingest = Ingest(self._store, self.journal, clock=clock)
         self._open = False
+        self._counted = False
         self._failures = 0
         self._looked = self._kept = 0.0
         self._closing = asyncio.Event()
@@ -125,10 +128,10 @@ class Ledger:
             attempts.forget()
             raise StoreFailure(DAMAGED, "control died each time it opened the ledger")
         expected = Expected(self.path)
-        if not self.path.exists() and expected.known():
+        if not self.path.exists() and expected.known() and not expected.awaited():
             log.error("ledger: %s is missing; it is built anew from archives and the journal", self.path)
             expected.await_rebuilding()
-            self.repairs += 1
+            self._repaired("it was missing")
         attempts.begin()
         try:
             self._store.open()
@@ -143,7 +146,7 @@ class Ledger:
         if step.loaded.quarantined:
             log.error("ledger: %d line(s) of the journal are no records and were put aside", step.loaded.quarantined)
         now = time.monotonic()
-        if not self._looked or now - self._looked >= FACTS_EVERY:
+        if not self._looked or now - self._looked >= FACTS_EVERY or (step.loaded.sources and not step.waiting):
             self._looked = now
             self.facts = self._store.facts()
 
@@ -157,11 +160,14 @@ class Ledger:
             expected.settle()
         if self.ingest.due():
             self.ingest.bundle()
+            self._counted = False
+        if not self._counted:
             expected.note(self._store.counts())
+            self._counted = True
         if time.monotonic() - self._kept >= KEEP_EVERY:
             self._kept = time.monotonic()
             self.ingest.keep(self.settings)
-            expected.note(self._store.counts())
+            self._counted = False
             self.facts = self._store.facts()
 
     def _absent(self) -> str:
@@ -180,11 +186,15 @@ class Ledger:
                 self._say(f"{failure}; it cannot be set aside: {error.strerror or error}")
                 return RETRY_MOST
             Expected(self.path).await_rebuilding()
-            self.repairs += 1
+            self._repaired(f"{failure}; set aside as {', '.join(aside) or 'nothing'}")
             log.error("ledger: set aside as %s; it is built anew from archives and the journal", ", ".join(aside) or "nothing")
             if self._failures < 3:
                 return 0.0
         return min(RETRY_MOST, 2.0 ** (self._failures - 1))
+
+    def _repaired(self, why: str) -> None:
+        self.repairs += 1
+        self.repaired = {"ts": round(self._clock(), 3), "why": why}
 
     def _count_waiting(self) -> None:
         """While the ledger is away, all that is sealed waits."""
@@ -192,7 +202,7 @@ class Ledger:
             self.waiting, self.oldest = self.ingest.backlog()
 
     def _shut(self) -> None:
-        self._open = False
+        self._open = self._counted = False
         self._store.close()
         self.ingest.reset()
 
@@ -274,6 +284,7 @@ class Ledger:
             "bytes": facts.bytes,
             "memory": facts.memory,
             "repairs": self.repairs,
+            "repaired": self.repaired,
             "lost": self.lost,
             "archives": [{"name": one.name, "month": one.month, "rows": one.rows, "bytes": one.bytes} for one in facts.archives],
             "absent": facts.absent,

@@ -18,7 +18,7 @@ from gatewayctl.programs import ledger_act, ledger_bytes
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import DEGRADED, FAILED, UNREACHABLE, USAGE, Done, Trouble
-from gatewayctl.words import moment, plural, since, size, span
+from gatewayctl.words import ago, moment, plural, since, size, span
 
 app = noun(
     "ledger",
@@ -229,6 +229,11 @@ def _done(session: Session, act: str, method: str, path: str, word: str, body: d
     return answer
 
 
+def _repaired(found: dict[str, Any]) -> str | None:
+    repaired = found.get("repaired")
+    return f"{ago(repaired.get('ts'))}: {repaired.get('why')}" if repaired else None
+
+
 def _print(session: Session, found: dict[str, Any]) -> None:
     waiting = f"{plural(found.get('waiting', 0), 'segment')}, for {span(found.get('lag') or 0)}" if found.get("waiting") else "nothing"
     show.facts(
@@ -241,7 +246,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("to", moment(found.get("last"))),
             ("waiting", waiting),
             ("put aside", plural(found["quarantined"], "line") if found.get("quarantined") else None),
-            ("repairs", found.get("repairs") or None),
+            ("built anew", _repaired(found)),
             ("file", size(found.get("bytes", 0))),
             ("archives", f"{len(found.get('archives') or [])}, {size(sum(one['bytes'] for one in found.get('archives') or []))}"),
         ],

@@ -80,7 +80,9 @@ def ledger_line(ledger: dict[str, Any] | None) -> str | None:
     if not ledger:
         return None
     behind = f", {plural(ledger['waiting'], 'segment')} waiting" if ledger.get("waiting") else ""
-    return f"{ledger.get('state')}, {plural(ledger.get('rows', 0), 'request')}{behind}"
+    repaired = ledger.get("repaired")
+    anew = f"; built anew {ago(repaired.get('ts'))}: {repaired.get('why')}" if repaired else ""
+    return f"{ledger.get('state')}, {plural(ledger.get('rows', 0), 'request')}{behind}{anew}"
 
 
 def _frozen(one: dict[str, Any]) -> str:
