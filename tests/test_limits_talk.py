@@ -26,7 +26,22 @@ from gateway.referee.terms import Table, Terms
 DAY = Limit("requests", 12, "day")
 TOKENS = Limit("total_tokens", 300, "hour")
 FLIGHT = Limit("concurrency", 4)
-LIMITS = {"": (FLIGHT,), "tenants/t": (DAY, TOKENS)}
+MONEY = Limit("money", 900, "day", "budget", currency="CNY", budget=900)
+LIMITS = {"": (FLIGHT,), "tenants/t": (DAY, TOKENS, MONEY)}
+
+
+def priced(input: int, output: int, most: Amounts | None = None) -> Amounts:
+    """With what these tokens cost, in two currencies of which one is limited. most: what was set aside, which is never passed."""
+    yuan = 2 * input + 3 * output
+    if most is not None:
+        told = most[4]
+        yuan = min(yuan, 0 if isinstance(told, int) else told["CNY"])
+    return amounts(input, output, {"CNY": yuan, "USD": 7} if yuan else 0)
+
+
+def yuan(of: Amounts) -> int:
+    told = of[4]
+    return 0 if isinstance(told, int) else told["CNY"]
 
 
 class Later:
@@ -290,6 +305,12 @@ class Talking(RuleBasedStateMachine):
         spent = sum(used[3] for _, used, _, begun, ended in house.journal) + sum(claim.wanted[3] for claim in granted)
         if now - 1_800_000_000 < 3000 and not self.jumped:
             assert house.counted("tenants/t", TOKENS) == spent
+            assert house.counted("tenants/t", MONEY) == self.money()
+
+    def money(self) -> int:
+        """What the journal and the open requests say."""
+        house = self.house
+        return sum(yuan(used) for _, used, *_ in house.journal) + sum(yuan(claim.wanted) for claim in house.open_claims())
 
     jumped = False
 
@@ -301,13 +322,14 @@ class Talking(RuleBasedStateMachine):
 
     @rule(slot=SLOTS, wanted=AMOUNTS)
     def ask(self, slot, wanted):
-        self.house.ask(slot, amounts(wanted[0], wanted[1], 0))
+        self.house.ask(slot, priced(*wanted))
 
     @rule(number=st.integers(0, 30), used=AMOUNTS)
     def end(self, number, used):
         ids = [id for id, (_, claim, _) in self.house.claims.items() if claim.answer.done()]
         if ids:
-            self.house.end(ids[number % len(ids)], amounts(used[0], used[1], 0))
+            id = ids[number % len(ids)]
+            self.house.end(id, priced(used[0], used[1], self.house.claims[id][1].wanted))
 
     @rule(number=st.integers(0, 30))
     def leave(self, number):
@@ -360,6 +382,7 @@ class Talking(RuleBasedStateMachine):
             assert len(self.house.open_claims()) <= (FLIGHT.max)
             granted = len(self.house.journal) + len(self.house.open_claims())
             assert self.jumped or granted <= DAY.max
+            assert self.jumped or self.money() <= MONEY.max
 
 
 TestTalking = Talking.TestCase

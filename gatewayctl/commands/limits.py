@@ -29,11 +29,11 @@ def _most(limit: Any) -> str:
     unit = limit.get("currency") or str(limit.get("count")).replace("_", " ")
     per = limit.get("per")
     zone = limit.get("zone")
-    each = limit.get("each")
     warned = f", warns at {'%, '.join(map(str, limit['warn']))}%" if limit.get("warn") else ""
     if limit.get("budget") and limit.get("stop") is None:
         warned += " and never stops"
-    return f"{limit.get('max')} {unit}{f' per {per}' if per else ''}{f' ({zone})' if zone else ''}{f' for each {each}' if each else ''}{warned}"
+    each = f" for each {limit['each']}" if limit.get("each") else ""
+    return f"{limit.get('max')} {unit}{f' per {per}' if per else ''}{f' ({zone})' if zone else ''}{each}{warned}"
 
 
 def _when(limit: Any) -> str | None:
