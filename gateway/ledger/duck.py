@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.failpoint import failpoint
-from gateway.ledger import archiving, loading
+from gateway.ledger import archiving, counters, loading
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.schema import AHEAD, FORMAT, absurd, names, read_lines, tables, usage_view
-from gateway.ledger.store import DAMAGED, UNUSABLE, Archive, Facts, Format, Loaded, Rows, Source, Store, StoreFailure
+from gateway.ledger.store import DAMAGED, UNUSABLE, Archive, Facts, Format, Increase, Loaded, Raw, Rows, Source, Store, StoreFailure
 
 log = logging.getLogger("gateway.ledger")
 
@@ -169,6 +169,12 @@ class DuckStore:
     def counts(self) -> dict[str, int]:
         return dict(self._db.run("SELECT strftime(ts, '%Y-%m'), count(*) FROM usage GROUP BY 1 ORDER BY 1"))
 
+    def note_counters(self, increases: Sequence[Increase], last: Sequence[Raw]) -> None:
+        counters.note(self._db, increases, last)
+
+    def last_counters(self) -> list[Raw]:
+        return counters.last(self._db)
+
     def facts(self) -> Facts:
         db = self._db
         rows, first, last = db.one("SELECT count(*), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests")
@@ -209,6 +215,7 @@ class DuckStore:
         (count,) = self._db.one(f"SELECT count(*) FROM requests WHERE ts < {_STAMP}", [before])
         if count:
             self._db.run(f"DELETE FROM requests WHERE ts < {_STAMP}", [before])
+        self._db.run(f"DELETE FROM counters WHERE hour < {_STAMP}", [before])
         return int(count)
 
     def compact(self) -> tuple[int, int]:
@@ -242,6 +249,7 @@ class DuckStore:
         try:
             fresh.open()
             fill(fresh)
+            counters.copy(self._db, fresh._db)
             before, after = self.counts(), fresh.counts()
             lost = {month: number - after.get(month, 0) for month, number in before.items() if number > after.get(month, 0)}
             fresh.settle()
