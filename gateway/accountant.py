@@ -14,6 +14,7 @@ from typing import Any
 from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed
 from gateway.admin.peer import Peer
+from gateway.admin.truth_routes import SENSITIVITIES
 from gateway.books import Books
 from gateway.config.load import load
 from gateway.config.report import render
@@ -22,15 +23,19 @@ from gateway.errors import ConfigError
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.store import StoreFailure
 from gateway.meter.orphans import close_orphans
+from gateway.truth import Truth
 
 BAD_CONFIG = 78
+TOLD = ("reconcile", "anomalies")
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the answer as JSON, of `export` the file itself. Returns 1 when it failed, with the reason on stderr."""
     parser = argparse.ArgumentParser(prog="gateway ledger", description="The ledger, while no gateway runs.")
-    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export"])
+    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export", *TOLD])
     parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--channel", default="")
+    parser.add_argument("--sensitivity", choices=SENSITIVITIES, default="normal")
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--format", choices=["csv", "json", "parquet"], default="csv")
     parser.add_argument("--since", type=float, default=0.0)
@@ -68,13 +73,20 @@ async def _act(options: argparse.Namespace, data_dir: Path, made: Callable[[Path
         await asyncio.to_thread(close_orphans, journal)
         with contextlib.suppress(StoreFailure):  # the act itself will say it
             await ledger.mend()
-        answer = await _answer(options, Books(ledger, audit.note), by)
+        told = options.act in TOLD
+        answer = await (_told(options, Truth(ledger, journal)) if told else _answer(options, Books(ledger, audit.note), by))
     finally:
         await ledger.close()
         _give_to_the_owner(data_dir, ledger.path)
     if answer is not None:
         print(json.dumps(answer))
     return 0
+
+
+async def _told(options: argparse.Namespace, truth: Truth) -> dict[str, Any]:
+    if options.act == "reconcile":
+        return {"hours": await truth.reconcile(options.since, options.channel)}
+    return {"anomalies": await truth.anomalies(options.since, options.sensitivity)}
 
 
 async def _answer(options: argparse.Namespace, books: Books, by: str) -> dict[str, Any] | None:

@@ -48,6 +48,7 @@ from gateway.referee.line import limits_of
 from gateway.rollout import Outcome, Rollout
 from gateway.route.build import figured
 from gateway.sockets import SupervisorLine
+from gateway.truth import Truth
 
 log = logging.getLogger("gateway.control")
 
@@ -111,8 +112,10 @@ class Control:
         self.bus.greet(lambda link: self.limits.greet(link.slot, link.pid))
         self.bus.mourn(lambda link: self.limits.lost(link.slot))
         self.ledger = Ledger(data_dir, config.ledger)
+        self.truth = Truth(self.ledger, data_dir / "journal", self.endpoints)
         self.office = Acts(self)
         self.alerting = Alerting(self, data_dir, self.office.endpoint_states)
+        self.alerting.looking.listen(self.truth)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
         self.metrics: Exposition = Exposition(
@@ -124,6 +127,7 @@ class Control:
                 self.limits.refusals,
                 self.ledger.told,
                 self.alerting.figures,
+                self.truth.ratios,
             ),
         )
         await self.metrics.open()
@@ -137,6 +141,7 @@ class Control:
             self.limits.run(),
             self.freezing.keep(),
             self.ledger.run(),
+            self.truth.run(),
             self.alerting.keep(),
         ):
             self._keep(work)
@@ -336,6 +341,7 @@ class Control:
         await admin.close()
         self.seats.close()
         self.limits.close()
+        await self.truth.close()
         await self.ledger.close()
         await self.metrics.close()
         await self.bus.close()

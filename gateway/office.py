@@ -34,6 +34,7 @@ from gateway.referee.view import of_model, told
 from gateway.rollout import Outcome, Rollout
 from gateway.route.schedule import compile_schedule
 from gateway.survey import survey
+from gateway.truth import Truth
 
 
 class Control(Protocol):
@@ -48,6 +49,7 @@ class Control(Protocol):
     audit: Audit
     limits: Referee
     ledger: Ledger
+    truth: Truth
     records: Records
     alerting: Alerting
     processes: list[dict[str, Any]]
@@ -63,6 +65,7 @@ class Office:
         self._control = control
         self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths)
         self.books = Books(control.ledger, self._note)
+        self.truth = control.truth
         self._started = time.time()
 
     # -- status -----------------------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ COMMANDS: Final = {
     "limits": ("limits:app", "What may be used, what is used, and by whom."),
     "prices": ("prices:app", "What models cost, and prices from LiteLLM's map."),
     "requests": ("requests:app", "What happened to requests."),
+    "usage": ("usage:app", "What was used, and whether the engines say the same."),
+    "cost": ("cost:app", "What requests cost, and what of it is unusual."),
     "ledger": ("ledger:app", "The database of all requests: is it right, exports, archives."),
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
     "doctor": ("doctor:app", "What is wrong with this host, these files and these engines, and what to do."),

@@ -30,6 +30,7 @@ from gateway.admin.said import (
     said_of_silence,
     said_of_test,
 )
+from gateway.admin.truth_routes import TruthCalls
 from gateway.errors import ConfigError
 
 log = logging.getLogger("gateway.admin")
@@ -85,6 +86,7 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/requests/follow", calls.follow),
             web.get("/v1/requests/{id}", calls.request),
             *LedgerCalls(desk.books, _answer, PEER).routes(),
+            *TruthCalls(desk.truth, _answer).routes(),
         ]
     )
     return app

@@ -93,10 +93,20 @@ class Process(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """lag: seconds behind the journal. trouble: why it cannot be written, "" = it can."""
+    """lag: seconds behind the journal. trouble: why it cannot be written, "" = it can. aside: lines that were no records, in a day."""
 
     lag: float
     trouble: str = ""
+    aside: int = 0
+
+
+class Drift(NamedTuple):
+    """What a channel's engines counted beyond the ledger in an hour, negative when the ledger has more. hour: its begin, Unix seconds."""
+
+    channel: str
+    percent: float
+    tokens: int
+    hour: float
 
 
 def _nothing_counted(seconds: float) -> Counted | None:
@@ -117,6 +127,8 @@ class Facts:
     ledger: Ledger | None = None
     drift: Sequence[tuple[str, str]] | None = None
     """What differs (`worker-1`, `files`), and how."""
+    usage: Sequence[Drift] | None = None
+    """Where engines and ledger do not agree."""
     certificates: Sequence[Certificate] | None = None
     keys: Sequence[KeyEnd] | None = None
     refused: str | None = None

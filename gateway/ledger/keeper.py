@@ -216,6 +216,11 @@ class Ledger:
 
     # -- what others ask -----------------------------------------------------------------------------------------------
 
+    @property
+    def store(self) -> Store:
+        """For questions from other threads (`Store.query`)."""
+        return self._store
+
     async def act(self, work: Callable[[Store, Ingest], T]) -> T:
         """By the writer's thread, between two turns. Raises StoreFailure, also when the ledger is not open."""
 
