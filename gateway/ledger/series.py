@@ -44,7 +44,7 @@ def _rows(store: Store, kind: str, by: str, first: int, last: int) -> list[tuple
     return store.query(
         f"WITH asked AS ({named} {wanted}), most AS (SELECT name FROM asked GROUP BY name ORDER BY count(*) DESC LIMIT {MOST}) "
         f"SELECT hour, name, {currency} AS said, {KINDS[kind]} FROM asked WHERE name IN (FROM most) AND name <> '' GROUP BY ALL",
-        [first * HOUR, (last + 1) * HOUR],
+        [float(first * HOUR), float((last + 1) * HOUR)],
         seconds=120.0,
         most=5_000_000,
     ).rows
@@ -55,7 +55,7 @@ def _known(store: Store, first: int, last: int) -> set[int]:
     rows = store.query(
         f"SELECT DISTINCT CAST(floor(epoch(ts) / 3600) AS BIGINT) FROM usage WHERE ts >= {_moment('$1')} AND ts < {_moment('$2')} "
         f"UNION SELECT CAST(floor(epoch(hour) / 3600) AS BIGINT) FROM counters WHERE hour >= {_moment('$1')} AND hour < {_moment('$2')}",
-        [first * HOUR, (last + 1) * HOUR],
+        [float(first * HOUR), float((last + 1) * HOUR)],
         most=1_000_000,
     ).rows
     return {hour for (hour,) in rows}
