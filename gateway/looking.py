@@ -210,7 +210,8 @@ def _ends(file: str) -> Iterator[float]:
 
 def _budget(one: dict[str, Any], tenants: dict[str, str]) -> Budget:
     """tenants: of each key."""
-    most, used = float(one["max"]), float(one["used"])
+    whole = one.get("budget", one["max"])
+    most, used = float(whole), float(one["used"])
     scope, owner = one["scope"], one["owner"]
     labels = {"scope": scope, "owner": owner, "limit": one["name"] or f"{one['count']} per {one['per']}"}
     if one["each"]:
@@ -218,6 +219,5 @@ def _budget(one: dict[str, Any], tenants: dict[str, str]) -> Budget:
     tenant = owner.partition("/")[0] if scope in ("tenant", "project") else tenants.get(owner, "") if scope == "key" else ""
     unit = one["currency"] if one["count"] == "money" else one["count"]
     share = 100 * used / most if most else 0.0
-    return Budget(
-        {name: value for name, value in labels.items() if value}, tenant, share, f"{one['used']} of {one['max']} {unit} per {one['per']}"
-    )
+    said = f"{one['used']} of {whole} {unit} per {one['per']}"
+    return Budget({name: value for name, value in labels.items() if value}, tenant, share, said, tuple(one.get("warn", ())))

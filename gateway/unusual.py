@@ -53,6 +53,8 @@ def unusual(store: Store, since: float, now: float, sensitivity: str) -> list[di
 
 def _of(series: Series, kind: str, by: str, last: int, looked: int, sensitivity: str) -> Iterator[dict[str, Any]]:
     for name, hours in series.items():
+        if max((value for value in hours if value is not None), default=0.0) < LEAST[kind]:
+            continue  # it cannot differ by that much
         baseline = Baseline(hours, LEAST[kind])
         for at in range(len(hours) - looked, len(hours)):
             verdict = baseline.judge(at, sensitivity)

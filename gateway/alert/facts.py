@@ -61,12 +61,14 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A limit per day or month. share: used, in percent. tenant: whose, "" = nobody's alone."""
+    """A limit per day or month. share: used, in percent. tenant: whose, "" = nobody's alone. warn: the percent at which a budget itself
+    wants to be told of."""
 
     labels: Labels
     tenant: str
     share: float
     text: str
+    warn: tuple[int, ...] = ()
 
 
 class Certificate(NamedTuple):
