@@ -118,18 +118,7 @@ class Control:
         self.alerting.looking.listen(self.truth)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
-        self.metrics: Exposition = Exposition(
-            data_dir / "metrics",
-            Facts(
-                self.office.status,
-                self.office.endpoint_states,
-                self.seats.figures,
-                self.limits.refusals,
-                self.ledger.told,
-                self.alerting.figures,
-                self.truth.ratios,
-            ),
-        )
+        self.metrics = self._exposition(data_dir)
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
@@ -148,6 +137,20 @@ class Control:
         status = await self._ended
         await self._close(admin)
         return status
+
+    def _exposition(self, data_dir: Path) -> Exposition:
+        return Exposition(
+            data_dir / "metrics",
+            Facts(
+                self.office.status,
+                self.office.endpoint_states,
+                self.seats.figures,
+                self.limits.refusals,
+                self.ledger.told,
+                self.alerting.figures,
+                self.truth.ratios,
+            ),
+        )
 
     def _open_seats(self, config: Resolved) -> Desk:
         """The referee's end: who may use a limited channel now."""

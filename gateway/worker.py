@@ -21,6 +21,7 @@ import msgspec
 
 from gateway.accept.caller import Door
 from gateway.accept.gate import Gate, open_gate
+from gateway.aftercount import Aftercount
 from gateway.builder import Builder
 from gateway.bus.child import obey_the_supervisor_alone
 from gateway.bus.client import BusClient
@@ -87,6 +88,7 @@ class Worker:
         self._journal = Journal(directory / "journal", self._slot, self._incarnation, snapshot.journal)
         self._metrics = slot_metrics(directory / "metrics", self._slot)
         self._account = Account(self._journal, self._metrics, snapshot.node, self._slot)
+        self._account.recount = self._aftercount = Aftercount(self._shared.counter, self._loop)
         dispatch = Dispatch(self._account, self._loop, self._seats, self._measure, lambda: self._live.frozen)
         self._pipeline = Pipeline(self._live, self._account, dispatch, self._limits, self._loop)
         http = snapshot.http
@@ -318,6 +320,7 @@ class Worker:
         self._live.stopping = True
         self._door.cut()
         await self._door.shutdown(LAST_WORDS)
+        await self._aftercount.finish()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,8 +21,8 @@ FLOORS = {
     **dict.fromkeys(
         ("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4
     ),
-    **dict.fromkeys("acts agreement alerting books builder cutting dispatch explainer freezing live looking measure moves".split(), 5),
-    **dict.fromkeys("office recount rollout shared snapshot sockets survey tariff truth unusual watch".split(), 5),
+    **dict.fromkeys("acts aftercount agreement alerting books builder cutting dispatch explainer freezing live looking".split(), 5),
+    **dict.fromkeys("measure moves office recount rollout shared snapshot sockets survey tariff truth unusual watch".split(), 5),
     "pipeline": 6,
     **dict.fromkeys(("supervisor", "control", "worker"), 7),
     "accountant": 7,
