@@ -136,6 +136,7 @@ def test_above_its_size_the_oldest_archives_go(ingest, store, journal):
     ingest.keep(SETTINGS)
     assert [one.month for one in store.facts().archives] == ["2026-09", "2026-10"]
     store.compact()
+    store.settle()
     ingest.keep(Settings(size=ingest.taken() - 1))
     assert [one.month for one in store.facts().archives] == ["2026-10"] and ingest.full == ""
     ingest.keep(Settings(size=1))

@@ -42,6 +42,13 @@ def last(db: Database) -> list[Raw]:
     return [Raw(*row) for row in db.run(f"SELECT {_NAMES} FROM counters_last")]
 
 
+def drop(db: Database, before: float) -> None:
+    """Hours that began before (Unix seconds)."""
+    old = "FROM counters WHERE epoch(hour) < ?"
+    if db.one(f"SELECT count(*) {old}", [before])[0]:
+        db.run(f"DELETE {old}", [before])
+
+
 def copy(old: Database, new: Database) -> None:
     """Into a ledger that is built anew: no file of the journal has them."""
     rows = old.run(

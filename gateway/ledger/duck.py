@@ -215,7 +215,7 @@ class DuckStore:
         (count,) = self._db.one(f"SELECT count(*) FROM requests WHERE ts < {_STAMP}", [before])
         if count:
             self._db.run(f"DELETE FROM requests WHERE ts < {_STAMP}", [before])
-        self._db.run(f"DELETE FROM counters WHERE hour < {_STAMP}", [before])
+        counters.drop(self._db, before)
         return int(count)
 
     def compact(self) -> tuple[int, int]:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 STEP_EVERY: Final = 1.0
 RETRY_MOST: Final = 30.0
 FACTS_EVERY: Final = 10.0
+OPENING: Final = "it is being opened"
 READERS: Final = 2
 """Reports at once; further ones wait."""
 FIRST_KEEP: Final = 60.0
@@ -45,7 +46,7 @@ class Ledger:
         self.path = path_of(data_dir, settings)
         self.journal = data_dir / "journal"
         self.settings = settings
-        self.trouble = "it is being opened"
+        self.trouble = OPENING
         """Why it is not well; "" = it is."""
         self.lost: list[str] = []
         """What the last repair could not bring back."""
