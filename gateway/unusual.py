@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gateway.alert.anomaly import HOURS, Baseline
 from gateway.alert.kinds import cost_anomaly, usage_anomaly
-from gateway.ledger.series import BY, HOUR, Series, hourly
+from gateway.ledger.series import BY, HOUR, Series, hourly, hourly_of_all
 from gateway.ledger.store import Store, StoreFailure
 
 LATE: Final = 120.0
@@ -45,9 +45,9 @@ def unusual(store: Store, since: float, now: float, sensitivity: str) -> list[di
     last = int((now - LATE) // HOUR) - 1
     looked = max(1, min(last - int(since // HOUR) + 1, HOURS))
     found: list[dict[str, Any]] = []
-    for kind in LEAST:
-        for by in BY:
-            found += _of(hourly(store, kind, by, last, HOURS + looked), kind, by, last, looked, sensitivity)
+    for by in BY:
+        for kind, series in hourly_of_all(store, by, last, HOURS + looked).items():
+            found += _of(series, kind, by, last, looked, sensitivity)
     return sorted(found, key=lambda one: (-one["hour"], one["what"], one["by"], one["name"]))[:LISTED]
 
 

@@ -61,7 +61,7 @@ class _Whole:
 def compared(store: Store, since: float, until: float, now: float, open_now: Iterable[Stretch] = ()) -> list[dict[str, Any]]:
     """Channels and hours from the hour of `since` until before `until` (Unix seconds), the newest hour first. open_now: requests that
     have no record yet. Raises StoreFailure."""
-    begin = since // HOUR * HOUR
+    begin, until = float(since // HOUR * HOUR), float(until)
     sides = _counted(store, begin, until)
     _recorded(store, begin, until, sides)
     _open(sides, [one for one in open_now], begin, until)

@@ -20,30 +20,34 @@ Series = dict[str, list[float | None]]
 
 
 def hourly(store: Store, kind: str, by: str, last: int, hours: int) -> Series:
-    """kind: of KINDS; by: of BY. last: the last hour, counted from 1970; hours: how many. Amounts of a second currency are a series of
+    """kind: of KINDS; see `hourly_of_all`."""
+    return hourly_of_all(store, by, last, hours)[kind]
+
+
+def hourly_of_all(store: Store, by: str, last: int, hours: int) -> dict[str, Series]:
+    """Of each kind. by: of BY. last: the last hour, counted from 1970; hours: how many. Amounts of a second currency are a series of
     their own, `name (USD)`. Raises StoreFailure."""
     first = last - hours + 1
-    sums: dict[str, dict[int, float]] = {}
-    for hour, name, currency, value in _rows(store, kind, by, first, last):
-        if value is not None:
-            sums.setdefault(f"{name} ({currency})" if currency else name, {})[hour] = float(value)
+    sums: dict[str, dict[str, dict[int, float]]] = {kind: {} for kind in KINDS}
+    for hour, name, currency, *values in _rows(store, by, first, last):
+        for kind, value in zip(KINDS, values, strict=True):
+            if value is not None:
+                of = sums[kind].setdefault(f"{name} ({currency})" if currency and kind == "cost" else name, {})
+                of[hour] = of.get(hour, 0.0) + float(value)
     known = _known(store, first, last)
-    return {name: _series(found, known, first, last) for name, found in sums.items()}
+    return {kind: {name: _series(found, known, first, last) for name, found in named.items()} for kind, named in sums.items()}
 
 
-def _rows(store: Store, kind: str, by: str, first: int, last: int) -> list[tuple[Any, ...]]:
+def _rows(store: Store, by: str, first: int, last: int) -> list[tuple[Any, ...]]:
     """Requests that were sent to an engine. The currency is said when it is not the one with the most requests."""
     wanted = f"FROM usage WHERE channel <> '' AND ts >= {_moment('$1')} AND ts < {_moment('$2')}"
     hour = "CAST(floor(epoch(ts) / 3600) AS BIGINT) AS hour"
-    named = f"SELECT {BY[by]} AS name, {hour}, coalesce(currency, '') AS currency, * EXCLUDE (currency)"
-    currency = (
-        "''"
-        if kind != "cost"
-        else f"CASE WHEN currency = (SELECT mode(currency) {wanted} AND currency IS NOT NULL) THEN '' ELSE currency END"
-    )
     return store.query(
-        f"WITH asked AS ({named} {wanted}), most AS (SELECT name FROM asked GROUP BY name ORDER BY count(*) DESC LIMIT {MOST}) "
-        f"SELECT hour, name, {currency} AS said, {KINDS[kind]} FROM asked WHERE name IN (FROM most) AND name <> '' GROUP BY ALL",
+        f"WITH sums AS (SELECT {BY[by]} AS name, {hour}, currency, {', '.join(f'{sql} AS {kind}' for kind, sql in KINDS.items())} {wanted} "
+        f"GROUP BY ALL), most AS (SELECT name FROM sums GROUP BY name ORDER BY sum(requests) DESC LIMIT {MOST}), main AS "
+        "(SELECT currency FROM sums WHERE currency IS NOT NULL GROUP BY currency ORDER BY sum(requests) DESC LIMIT 1) "
+        "SELECT hour, name, CASE WHEN currency = (FROM main) THEN '' ELSE coalesce(currency, '') END, "
+        f"{', '.join(KINDS)} FROM sums WHERE name IN (FROM most) AND name <> ''",
         [float(first * HOUR), float((last + 1) * HOUR)],
         seconds=120.0,
         most=5_000_000,
