@@ -118,7 +118,7 @@ class Control:
         self.alerting.looking.listen(self.truth)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
-        self.metrics = self._exposition(data_dir)
+        self.metrics: Exposition = self._exposition(data_dir)
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True

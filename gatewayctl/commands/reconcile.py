@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from gatewayctl import show
-from gatewayctl.asking import ledger_says, period
 from gatewayctl.command import command
+from gatewayctl.ledger_says import ledger_says, period
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.words import moment
