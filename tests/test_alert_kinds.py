@@ -66,7 +66,7 @@ HOLDS: list[tuple[str, dict[str, Any], Facts, list[str]]] = [
     ("ledger", {}, facts(ledger=Ledger(301.0)), ["it is 5 min behind the journal"]),
     ("ledger", {}, facts(ledger=Ledger(300.0)), []),
     ("ledger", {}, facts(ledger=Ledger(0.0, "disk full")), ["it is 0 s behind the journal: disk full"]),
-    ("ledger", {}, facts(ledger=Ledger(0.0, "", 2)), ["2 lines of the journal are no records and were put aside"]),
+    ("ledger", {}, facts(ledger=Ledger(0.0, "", 2)), ["lines of the journal that are no records, put aside in the last day: 2"]),
     ("budget", {}, facts(budgets=[Budget({"owner": "a"}, "a", 60.0, "6 of 10", (50, 60, 95))]),
      ["60% used: 6 of 10 (it warns at 50%)", "60% used: 6 of 10 (it warns at 60%)"]),
     ("budget", {"over": 10.0}, facts(budgets=[Budget({"owner": "a"}, "a", 49.0, "", (50,))]), []),

@@ -191,7 +191,7 @@ async def test_what_one_gateway_can_be_in_trouble_with(rig: Rig, tmp_path: Path)
     rig.model("broken", {"bad": 1}, retry={"attempts": 1})
     rig.config["listeners"]["tls"] = {"bind": f"127.0.0.1:{free_port()}", "serves": "api", "tls": certificate(tmp_path, 10)}
     soon = datetime.fromtimestamp(time.time() + 3 * 86400, UTC).isoformat(timespec="seconds")
-    rig.config["keys"].append({**rig.config["keys"][0], "id": "k2", "hash": "sha256:" + "1e" * 32, "expires": soon})
+    rig.config["keys"].append({**rig.config["keys"][0], "id": "k2", "hash": "sha256:" + "1e" * 32, "expires": soon, "models": ["*"]})
     rig.config["tenants"]["acme"]["limits"] = [{"count": "requests", "max": 40, "per": "day", "name": "daily"}]
     kinds = ["certificate_expiry", "key_expiry", "budget", "worker_restarted", "usage_anomaly", "drift", "ledger", "unpriced"]
     rules: list[dict[str, Any]] = [{"on": kind, "for": "0s"} for kind in kinds]

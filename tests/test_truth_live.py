@@ -155,3 +155,23 @@ async def test_the_command_line_says_the_same_while_it_runs_and_while_it_does_no
     assert sum(row["engine"] for row in found) == sum(row["ledger"] for row in found) == 64
     code, out, _ = await inside("cost", "anomalies", "-o", "json", "--config", str(rig.path))
     assert code == 0 and json.loads(out) == []
+
+
+async def test_a_budget_alerts_at_each_of_its_thresholds_and_lines_put_aside_at_the_ledger(rig):
+    rig.config["prices"] = [{"model": "*", "currency": "CNY", "input": 0, "output": "10000"}]
+    rig.config["tenants"]["acme"]["budget"] = {"amount": "1", "currency": "CNY", "warn": [50, 80, 95]}
+    rig.config["alerts"] = {"rules": [{"on": "budget"}, {"on": "ledger", "for": "0s"}]}
+    await rig.start()
+    await rig.chat("qwen", max_tokens=85, ignore_eos=True)
+    (rig.data_dir / "journal/9-bad-000001.ndjson").write_bytes(b"no record\n")
+
+    async def firing() -> Any:
+        alerts = (await rig.admin("GET", "/v1/alerts"))["alerts"]
+        texts = sorted(one["text"] for one in alerts if one["state"] == "firing")
+        return texts if len(texts) == 3 else None
+
+    assert await eventually(firing, within=100, every=1.0) == [
+        "85% used: 0.85 of 1 CNY per month (it warns at 50%)",
+        "85% used: 0.85 of 1 CNY per month (it warns at 80%)",
+        "lines of the journal that are no records, put aside in the last day: 1",
+    ]

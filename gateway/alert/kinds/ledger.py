@@ -10,7 +10,5 @@ def found(rule: Rule, facts: Facts) -> Found:
         return Found([], sure=False)
     said = [f"it is {span(ledger.lag)} behind the journal"] if ledger.lag > rule.over or ledger.trouble else []
     said += [ledger.trouble] if ledger.trouble else []
-    said += (
-        [f"{ledger.aside} line{'s' if ledger.aside != 1 else ''} of the journal are no records and were put aside"] if ledger.aside else []
-    )
+    said += [f"lines of the journal that are no records, put aside in the last day: {ledger.aside}"] if ledger.aside else []
     return Found([Condition({}, round(ledger.lag, 1), ": ".join(said))] if said else [])
