@@ -31,7 +31,6 @@ SETTLED: Final = 15.0
 SLOW: Final = {
     "key_expiry": 60.0,
     "certificate_expiry": 60.0,
-    "budget": 30.0,
     "unpriced": 60.0,
     "usage_anomaly": 300.0,
     "cost_anomaly": 300.0,

@@ -26,8 +26,9 @@ from gateway.unusual import LATE, Hours, unusual
 log = logging.getLogger("gateway.truth")
 
 TICK: Final = 1.0
+AFTER_A_FAULT: Final = 60.0
 KEEP_EVERY: Final = 30.0
-COUNT_EVERY: Final = 60.0
+COUNT_EVERY: Final = 20.0
 DAY: Final = 86_400.0
 COVERED: Final = 0.5
 """Of an hour, without which nothing is told of it."""
@@ -58,8 +59,13 @@ class Truth:
     async def run(self) -> None:
         """Until cancelled. What the ledger cannot take now is tried again."""
         while True:
-            with contextlib.suppress(StoreFailure):  # the ledger itself says it
+            try:
                 await self._turn()
+            except StoreFailure:  # the ledger itself says it
+                pass
+            except Exception:  # what is compared must stop nobody from being served
+                log.exception("engines and ledger could not be compared")
+                await asyncio.sleep(AFTER_A_FAULT)
             await asyncio.sleep(TICK)
 
     async def close(self) -> None:

@@ -220,7 +220,7 @@ async def test_what_one_gateway_can_be_in_trouble_with(rig: Rig, tmp_path: Path)
 
     found = await eventually(all_seen, within=60)
     assert "ends in 9 days" in found["certificate_expiry"] and "ends in 2 days" in found["key_expiry"]
-    assert "of 40 requests per day" in found["budget"] and "100% of" in found["error_share"]
+    assert "of 40 requests per day" in found["budget"] and "requests failed in 30 s" in found["error_share"]
     assert "took longer than 100ms" in found["ttft"] and "started again" in found["worker_restarted"]
     rules = (await rig.admin("GET", "/v1/alerts"))["rules"]
     assert [rule["name"] for rule in rules if not rule["sure"] and rule["kind"] not in ("error_share", "ttft")] == []

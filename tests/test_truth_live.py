@@ -170,7 +170,7 @@ async def test_a_budget_alerts_at_each_of_its_thresholds_and_lines_put_aside_at_
         texts = sorted(one["text"] for one in alerts if one["state"] == "firing")
         return texts if len(texts) == 3 else None
 
-    assert await eventually(firing, within=100, every=1.0) == [
+    assert await eventually(firing, within=55, every=1.0) == [
         "85% used: 0.85 of 1 CNY per month (it warns at 50%)",
         "85% used: 0.85 of 1 CNY per month (it warns at 80%)",
         "lines of the journal that are no records, put aside in the last day: 1",
