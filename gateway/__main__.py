@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """`gateway ROLE …`. Roles: serve; control, worker, fit (started by serve); simulate, probe, tariff, ledger, examine, records (by gatewayctl)."""
+    """`gateway ROLE …`. Roles: serve; control, worker, fit (started by serve); simulate, probe, tariff, ledger, examine, records."""
     role, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     match role:
         case "serve":

@@ -14,6 +14,7 @@ from typing import Any
 from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, Misasked
 from gateway.admin.peer import Peer
+from gateway.admin.truth_routes import SENSITIVITIES
 from gateway.books import Books
 from gateway.config.load import load
 from gateway.config.report import render
@@ -24,17 +25,21 @@ from gateway.ledger.keeper import Ledger
 from gateway.ledger.store import StoreFailure
 from gateway.meter.orphans import close_orphans
 from gateway.reports import Reports, ledger_book
+from gateway.truth import Truth
 
 BAD_CONFIG = 78
 ASKED = ("report", "file", "capacity", "budgets", "forecast", "reprice")
 """Acts that are asked with `--asked`."""
+TOLD = ("reconcile", "anomalies")
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the answer as JSON, of `export` the file itself. Returns 1 when it failed, with the reason on stderr."""
     parser = argparse.ArgumentParser(prog="gateway ledger", description="The ledger, while no gateway runs.")
-    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export", *ASKED])
+    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export", *ASKED, *TOLD])
     parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--channel", default="")
+    parser.add_argument("--sensitivity", choices=SENSITIVITIES, default="normal")
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--format", choices=["csv", "json", "parquet"], default="csv")
     parser.add_argument("--since", type=float, default=0.0)
@@ -77,6 +82,8 @@ async def _act(options: argparse.Namespace, config: Resolved, keys: Sequence[Key
             await ledger.mend()
         if options.act in ASKED:
             answer = await _reported(options, Reports(ledger, lambda: config, lambda: keys, audit.note), by)
+        elif options.act in TOLD:
+            answer = await _told(options, Truth(ledger, journal))
         else:
             answer = await _answer(options, Books(ledger, audit.note), by)
     finally:
@@ -85,6 +92,12 @@ async def _act(options: argparse.Namespace, config: Resolved, keys: Sequence[Key
     if answer is not None:
         print(json.dumps(answer))
     return 0
+
+
+async def _told(options: argparse.Namespace, truth: Truth) -> dict[str, Any]:
+    if options.act == "reconcile":
+        return {"hours": await truth.reconcile(options.since, options.channel)}
+    return {"anomalies": await truth.anomalies(options.since, options.sensitivity)}
 
 
 async def _answer(options: argparse.Namespace, books: Books, by: str) -> dict[str, Any] | None:

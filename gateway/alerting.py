@@ -37,7 +37,7 @@ SLOW: Final = {
 }
 """Seconds between two judgements of what changes slowly or costs much; the others are judged at every look."""
 TEST_KIND: Final = "endpoint_down"
-LABELS: Final = "address by channel endpoint file frozen key limit model owner process project scope tenant where".split()
+LABELS: Final = "address by channel endpoint file frozen key limit model owner process project scope tenant warn where".split()
 """What alerts are about, whatever their kinds."""
 
 

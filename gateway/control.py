@@ -50,6 +50,7 @@ from gateway.reports import ledger_book
 from gateway.rollout import Outcome, Rollout
 from gateway.route.build import figured
 from gateway.sockets import SupervisorLine
+from gateway.truth import Truth
 
 log = logging.getLogger("gateway.control")
 
@@ -114,21 +115,13 @@ class Control:
         self.bus.mourn(lambda link: self.limits.lost(link.slot))
         self.ledger = Ledger(data_dir, config.ledger)
         self.ledger.price_by(ledger_book(config))
+        self.truth = Truth(self.ledger, data_dir / "journal", self.endpoints)
         self.office = Acts(self)
         self.alerting = Alerting(self, data_dir, self.office.endpoint_states)
+        self.alerting.looking.listen(self.truth)
         admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
-        self.metrics: Exposition = Exposition(
-            data_dir / "metrics",
-            Facts(
-                self.office.status,
-                self.office.endpoint_states,
-                self.seats.figures,
-                self.limits.refusals,
-                self.ledger.told,
-                self.alerting.figures,
-            ),
-        )
+        self.metrics: Exposition = self._exposition(data_dir)
         await self.metrics.open()
         await self._line.commit(config, parcel)
         self._serving = True
@@ -140,12 +133,27 @@ class Control:
             self.limits.run(),
             self.freezing.keep(),
             self.ledger.run(),
+            self.truth.run(),
             self.alerting.keep(),
         ):
             self._keep(work)
         status = await self._ended
         await self._close(admin)
         return status
+
+    def _exposition(self, data_dir: Path) -> Exposition:
+        return Exposition(
+            data_dir / "metrics",
+            Facts(
+                self.office.status,
+                self.office.endpoint_states,
+                self.seats.figures,
+                self.limits.refusals,
+                self.ledger.told,
+                self.alerting.figures,
+                self.truth.ratios,
+            ),
+        )
 
     def _open_seats(self, config: Resolved) -> Desk:
         """The referee's end: who may use a limited channel now."""
@@ -349,6 +357,7 @@ class Control:
         await admin.close()
         self.seats.close()
         self.limits.close()
+        await self.truth.close()
         await self.ledger.close()
         await self.metrics.close()
         await self.bus.close()

@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.accept.caller import Caller
 from gateway.auth.freezes import Frozen
+from gateway.config.tokenizers import ENGINE
 from gateway.engine.base import Fields
 from gateway.engine.continuing import continued, limit_of, may_continue
 from gateway.engine.prepare import prepare
@@ -33,6 +34,7 @@ from gateway.route.ask import Ask
 from gateway.route.decide import Decision
 from gateway.wire.answers import header_block
 from gateway.wire.continuation import SoFar
+from gateway.wire.heard import Heard
 from gateway.wire.openai import encode
 from gateway.wire.stream import transform
 from gateway.words import STREAMING_APIS, End
@@ -247,6 +249,9 @@ class Dispatch:
         if so_far is None and x.virtual.continues and may_continue(x.api, x.fields):
             so_far = x.so_far = SoFar(limit_of(x.api, x.fields))
         kind, event = hop.dialect.transform, hop.dialect.event
+        x.heard = _heard(x, hop)
+        if x.heard is not None:
+            kind, event = "decode", x.heard.event
         if so_far is not None:
             so_far.begin(event)
             kind, event = "decode", so_far.event
@@ -262,6 +267,14 @@ class Dispatch:
         if so_far is None:
             return StreamDelivery(x, caller, hop, self._account, self._clock, events, keepalive)
         return ContinuingDelivery(x, caller, hop, self._account, self._clock, events, keepalive, so_far)
+
+
+def _heard(x: Exchange, hop: Hop) -> Heard | None:
+    """What keeps the text of an engine that does not say on the way how much it has generated, where the model's tokenizer counts."""
+    if hop.dialect.continuous_usage and hop.channel.usage == "continuous":
+        return None
+    tokenizer = x.snapshot.models.get(x.via, x.virtual).config.tokenizer
+    return Heard(hop.dialect.event, tokenizer) if tokenizer not in ("", ENGINE) else None
 
 
 def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:

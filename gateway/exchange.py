@@ -165,6 +165,8 @@ class Exchange(Struct, eq=False):
     shaped: list[str] = []
     ticket: int = 0
     so_far: Any = None
+    heard: Any = None
+    """What the present engine has said, when its tokens may have to be counted (wire.heard.Heard)."""
     rewrites: list[str] = []
     tokens: Tokens = Tokens()
     source: str = "none"
@@ -215,6 +217,11 @@ class Exchange(Struct, eq=False):
             record.tpot = self.tpot(now)
         record.bytes = Bytes(self.body_bytes, self.out_bytes)
         return record
+
+    def own_part(self) -> None:
+        """The present attempt's tokens, when an earlier one has its own: then each has."""
+        if len(self.attempts) > 1 and any(attempt.tokens != NO_TOKENS for attempt in self.attempts[:-1]):
+            self.attempts[-1].tokens = self.tokens
 
     def tpot(self, now: float) -> float:
         """Milliseconds per output token after the first; 0.0 when there is no such token."""

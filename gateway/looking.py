@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from gateway.alert.facts import Budget, Certificate, Endpoint, Facts, KeyEnd, Ledger, Process, Series
+from gateway.alert.facts import Budget, Certificate, Drift, Endpoint, Facts, KeyEnd, Ledger, Process, Series
 from gateway.alert.windows import Windows
 from gateway.bus.server import BusServer
 from gateway.config.load import load
@@ -22,6 +22,7 @@ from gateway.freezing import Freezing
 from gateway.meter.counters import counters
 from gateway.referee.referee import Referee
 from gateway.rollout import Rollout
+from gateway.truth import Truth
 
 CERTIFICATES_EVERY: Final = 600.0
 BUDGETS_EVERY: Final = 10.0
@@ -43,18 +44,24 @@ class Control(Protocol):
 
 
 class Looking:
-    """series, ledger, unpriced: the ledger's; None while there is none."""
+    """series, ledger, unpriced, usage: the ledger's; None while there is none."""
 
     def __init__(self, control: Control, data_dir: Path, endpoints: Callable[[], list[dict[str, Any]]]) -> None:
         self.series: Series | None = None
         self.ledger: Callable[[], Ledger | None] = lambda: None
         self.unpriced: Callable[[], dict[str, int] | None] = lambda: None
+        self.usage: Callable[[], Sequence[Drift] | None] = lambda: None
         self._control = control
         self._data_dir = data_dir
         self._endpoints = endpoints
         self._windows = Windows()
         self._known: dict[str, tuple[float, Any]] = {}
         self._files: tuple[object, str] = (None, "")
+
+    def listen(self, truth: Truth) -> None:
+        """From now on what the ledger says counts."""
+        self.series, self.ledger = truth.hours, truth.ledger_seen
+        self.unpriced, self.usage = lambda: truth.unpriced, truth.drifts
 
     async def look(self, rules: Sequence[Rule]) -> Facts:
         """Everything that these rules may ask for, now."""
@@ -76,6 +83,7 @@ class Looking:
             free=free,
             ledger=self.ledger(),
             drift=await self._drift() if "drift" in kinds else None,
+            usage=self.usage(),
             certificates=await self._every("certificates", CERTIFICATES_EVERY, rollout.rev, self._certificates),
             keys=await self._every("keys", float("inf"), rollout.rev, self._keys),
             refused=self._refused(),
@@ -202,7 +210,8 @@ def _ends(file: str) -> Iterator[float]:
 
 def _budget(one: dict[str, Any], tenants: dict[str, str]) -> Budget:
     """tenants: of each key."""
-    most, used = float(one["max"]), float(one["used"])
+    whole = one.get("budget", one["max"])
+    most, used = float(whole), float(one["used"])
     scope, owner = one["scope"], one["owner"]
     labels = {"scope": scope, "owner": owner, "limit": one["name"] or f"{one['count']} per {one['per']}"}
     if one["each"]:
@@ -210,6 +219,5 @@ def _budget(one: dict[str, Any], tenants: dict[str, str]) -> Budget:
     tenant = owner.partition("/")[0] if scope in ("tenant", "project") else tenants.get(owner, "") if scope == "key" else ""
     unit = one["currency"] if one["count"] == "money" else one["count"]
     share = 100 * used / most if most else 0.0
-    return Budget(
-        {name: value for name, value in labels.items() if value}, tenant, share, f"{one['used']} of {one['max']} {unit} per {one['per']}"
-    )
+    said = f"{one['used']} of {whole} {unit} per {one['per']}"
+    return Budget({name: value for name, value in labels.items() if value}, tenant, share, said, tuple(one.get("warn", ())))

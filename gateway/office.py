@@ -35,6 +35,7 @@ from gateway.reports import Reports
 from gateway.rollout import Outcome, Rollout
 from gateway.route.schedule import compile_schedule
 from gateway.survey import survey
+from gateway.truth import Truth
 
 
 class Control(Protocol):
@@ -49,6 +50,7 @@ class Control(Protocol):
     audit: Audit
     limits: Referee
     ledger: Ledger
+    truth: Truth
     records: Records
     alerting: Alerting
     processes: list[dict[str, Any]]
@@ -66,6 +68,7 @@ class Office:
         self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths)
         self.books = Books(control.ledger, self._note)
         self.reports = Reports(control.ledger, self._config, lambda: control.rollout.keys, self._note)
+        self.truth = control.truth
         self._started = time.time()
 
     # -- status -----------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import msgspec
 
 from gateway.accept.caller import Door
 from gateway.accept.gate import Gate, open_gate
+from gateway.aftercount import Aftercount
 from gateway.auth.keyring import Keyring
 from gateway.builder import Builder
 from gateway.bus.child import obey_the_supervisor_alone
@@ -93,6 +94,7 @@ class Worker:
         self._journal = Journal(directory / "journal", self._slot, self._incarnation, snapshot.journal)
         self._metrics = slot_metrics(directory / "metrics", self._slot)
         self._account = Account(self._journal, self._metrics, snapshot.node, self._slot)
+        self._account.recount = self._aftercount = Aftercount(self._shared.counter, self._loop)
         dispatch = Dispatch(self._account, self._loop, self._seats, self._measure, lambda: self._live.frozen)
         self._pipeline = Pipeline(self._live, self._account, dispatch, self._limits, self._loop)
         http = snapshot.http
@@ -330,6 +332,7 @@ class Worker:
         self._live.stopping = True
         self._door.cut()
         await self._door.shutdown(LAST_WORDS)
+        await self._aftercount.finish()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,9 +10,9 @@ from gateway.config.report import clean
 from gatewayctl.session import Session
 
 STYLES: Final = {
-    "green": "up serving ok closed yes true running active resolved".split(),
-    "yellow": "starting draining busy unknown degraded disabled pending silenced note".split(),
-    "bold red": "down hung ejected wedged failed refused no lost false unreachable expired frozen firing wrong".split(),
+    "green": "up serving ok closed yes true running active resolved agrees".split(),
+    "yellow": "starting draining busy unknown degraded disabled pending silenced note restarted incomplete".split(),
+    "bold red": "down hung ejected wedged failed refused no lost false unreachable expired frozen firing wrong bypassed missing".split(),
 }
 _style_of: Final = {word: style for style, words in STYLES.items() for word in words}
 

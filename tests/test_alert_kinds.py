@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.alert.anomaly import WEEK
-from gateway.alert.facts import Budget, Certificate, Counted, Endpoint, Facts, KeyEnd, Ledger, Process
+from gateway.alert.facts import Budget, Certificate, Counted, Drift, Endpoint, Facts, KeyEnd, Ledger, Process
 from gateway.alert.kinds import KINDS, ttft
 from gateway.alert.windows import Windows
 from gateway.alerting import LABELS
@@ -66,6 +66,15 @@ HOLDS: list[tuple[str, dict[str, Any], Facts, list[str]]] = [
     ("ledger", {}, facts(ledger=Ledger(301.0)), ["it is 5 min behind the journal"]),
     ("ledger", {}, facts(ledger=Ledger(300.0)), []),
     ("ledger", {}, facts(ledger=Ledger(0.0, "disk full")), ["it is 0 s behind the journal: disk full"]),
+    ("ledger", {}, facts(ledger=Ledger(0.0, "", 2)), ["lines of the journal that are no records, put aside in the last day: 2"]),
+    ("budget", {}, facts(budgets=[Budget({"owner": "a"}, "a", 60.0, "6 of 10", (50, 60, 95))]),
+     ["60% used: 6 of 10 (it warns at 50%)", "60% used: 6 of 10 (it warns at 60%)"]),
+    ("budget", {"over": 10.0}, facts(budgets=[Budget({"owner": "a"}, "a", 49.0, "", (50,))]), []),
+    ("drift", {}, facts(usage=[Drift("gpu", 8.0, 12_300, NOW), Drift("asc", 90.0, 999, NOW), Drift("x", 4.0, 10**6, NOW)]),
+     ["its engines generated 12,300 tokens (8%) past this gateway in the hour from 08:00 UTC"]),
+    ("drift", {"channel": "a*", "over": 1.0},
+     facts(drift=[("files", "x")], usage=[Drift("asc", -5.0, -1000, NOW), Drift("b", 9, 9999, NOW)]),
+     ["the ledger has 1,000 tokens (5%) that its engines did not count, in the hour from 08:00 UTC"]),
     ("drift", {}, facts(drift=[("worker-1", "it serves revision 3")]), ["it serves revision 3"]),
     ("certificate_expiry", {}, facts(certificates=[Certificate("a.crt", NOW + 13.5 * DAY), Certificate("b.crt", NOW + 15 * DAY)]),
      ["the certificate ends in 13 days"]),

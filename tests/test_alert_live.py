@@ -191,8 +191,8 @@ async def test_what_one_gateway_can_be_in_trouble_with(rig: Rig, tmp_path: Path)
     rig.model("broken", {"bad": 1}, retry={"attempts": 1})
     rig.config["listeners"]["tls"] = {"bind": f"127.0.0.1:{free_port()}", "serves": "api", "tls": certificate(tmp_path, 10)}
     soon = datetime.fromtimestamp(time.time() + 3 * 86400, UTC).isoformat(timespec="seconds")
-    rig.config["keys"].append({**rig.config["keys"][0], "id": "k2", "hash": "sha256:" + "1e" * 32, "expires": soon, "models": ["slow"]})
-    rig.config["tenants"]["acme"]["limits"] = [{"count": "requests", "max": 20, "per": "day", "name": "daily"}]
+    rig.config["keys"].append({**rig.config["keys"][0], "id": "k2", "hash": "sha256:" + "1e" * 32, "expires": soon, "models": ["*"]})
+    rig.config["tenants"]["acme"]["limits"] = [{"count": "requests", "max": 40, "per": "day", "name": "daily"}]
     kinds = ["certificate_expiry", "key_expiry", "budget", "worker_restarted", "usage_anomaly", "drift", "ledger", "unpriced"]
     rules: list[dict[str, Any]] = [{"on": kind, "for": "0s"} for kind in kinds]
     rules += [{"on": "error_share", "within": "30s", "requests": 5}, {"on": "ttft", "over": "100ms", "within": "30s", "requests": 5}]
@@ -219,13 +219,7 @@ async def test_what_one_gateway_can_be_in_trouble_with(rig: Rig, tmp_path: Path)
 
     await eventually(all_seen, within=40, every=0.5)
     assert "ends in 9 days" in found["certificate_expiry"] and "ends in 2 days" in found["key_expiry"]
-    assert "of 20 requests per day" in found["budget"] and "requests failed in 30 s" in found["error_share"]
-    assert (
-        found["ttft"].startswith("100% of") and "took longer than 100ms" in found["ttft"] and "started again" in found["worker_restarted"]
-    )
+    assert "of 40 requests per day" in found["budget"] and "requests failed in 30 s" in found["error_share"]
+    assert "took longer than 100ms" in found["ttft"] and "started again" in found["worker_restarted"]
     rules = (await rig.admin("GET", "/v1/alerts"))["rules"]
-    assert [rule["name"] for rule in rules if not rule["sure"] and rule["kind"] not in ("error_share", "ttft")] == [
-        "usage_anomaly",
-        "ledger",
-        "unpriced",
-    ]
+    assert [rule["name"] for rule in rules if not rule["sure"] and rule["kind"] not in ("error_share", "ttft")] == []

@@ -22,8 +22,9 @@ FLOORS = {
         ("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4
     ),
     **dict.fromkeys("claim fitness formats handover succession".split(), 5),
-    **dict.fromkeys("acts agreement alerting books builder cutting dispatch explainer freezing live looking measure moves".split(), 5),
-    **dict.fromkeys("office recount reports rollout shared snapshot sockets spending survey tariff watch".split(), 5),
+    **dict.fromkeys("acts aftercount agreement alerting books builder cutting dispatch explainer freezing live looking".split(), 5),
+    **dict.fromkeys("measure moves office recount reports rollout shared snapshot sockets spending survey tariff truth".split(), 5),
+    **dict.fromkeys("unusual watch".split(), 5),
     "pipeline": 6,
     **dict.fromkeys(("supervisor", "control", "worker"), 7),
     "accountant": 7,

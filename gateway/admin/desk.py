@@ -71,6 +71,18 @@ class LedgerDesk(Protocol):
         """Requests that began from `since` until before `until` (Unix seconds), as a file in pieces."""
 
 
+class TruthDesk(Protocol):
+    """What engines counted against what the ledger has. Failed when the ledger cannot say now."""
+
+    async def reconcile(self, since: float, channel: str = "") -> list[dict[str, Any]]:
+        """Hours since then by channel, the newest first: {"hour", "channel", "state", "engine", "ledger", "drift", …}; see
+        docs/reconciliation.md."""
+
+    async def anomalies(self, since: float, sensitivity: str) -> list[dict[str, Any]]:
+        """Hours since then that are out of the ordinary, the newest first: {"hour", "what", "by", "name", "kind", "value", "baseline",
+        "times", "deviations"}."""
+
+
 class Desk(Protocol):
     """Control, as the admin API sees it.
 
@@ -85,6 +97,9 @@ class Desk(Protocol):
 
     @property
     def reports(self) -> ReportDesk: ...
+
+    @property
+    def truth(self) -> TruthDesk: ...
 
     def status(self) -> dict[str, Any]:
         """Version, node, state, revision, config, processes, listeners, journal and counts; see docs/cli.md."""

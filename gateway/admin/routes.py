@@ -32,6 +32,7 @@ from gateway.admin.said import (
     said_of_test,
     said_of_upgrade,
 )
+from gateway.admin.truth_routes import TruthCalls
 from gateway.errors import ConfigError
 
 log = logging.getLogger("gateway.admin")
@@ -89,6 +90,7 @@ def application(desk: Desk, socket_path: Path) -> web.Application:
             web.get("/v1/requests/{id}", calls.request),
             *LedgerCalls(desk.books, _answer, PEER).routes(),
             *ReportCalls(desk.reports, _answer, PEER).routes(),
+            *TruthCalls(desk.truth, _answer).routes(),
         ]
     )
     return app

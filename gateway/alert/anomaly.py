@@ -74,9 +74,11 @@ class Baseline:
         usual = self._usual(at)
         if value is None or usual is None:
             return None
+        floor = _QUIET * self._level(at)
+        if value <= max(usual, floor) * wanted.times and (not whole or value * wanted.times > usual):
+            return None  # the usual case: what follows only makes the bounds wider
         lasting = self._lasting(at)
         spread = self._spread(at)
-        floor = _QUIET * self._level(at)
         high = max(usual, usual * lasting, floor)
         if value > high * wanted.times and value - high >= self._least and log(value / high) > wanted.deviations * spread:
             return Verdict("spike", value, high, log(value / high) / spread)

@@ -61,12 +61,14 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A limit per day or month. share: used, in percent. tenant: whose, "" = nobody's alone."""
+    """A limit per day or month. share: used, in percent. tenant: whose, "" = nobody's alone. warn: the percent at which a budget itself
+    wants to be told of."""
 
     labels: Labels
     tenant: str
     share: float
     text: str
+    warn: tuple[int, ...] = ()
 
 
 class Certificate(NamedTuple):
@@ -93,10 +95,20 @@ class Process(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """lag: seconds behind the journal. trouble: why it cannot be written, "" = it can."""
+    """lag: seconds behind the journal. trouble: why it cannot be written, "" = it can. aside: lines that were no records, in a day."""
 
     lag: float
     trouble: str = ""
+    aside: int = 0
+
+
+class Drift(NamedTuple):
+    """What a channel's engines counted beyond the ledger in an hour, negative when the ledger has more. hour: its begin, Unix seconds."""
+
+    channel: str
+    percent: float
+    tokens: int
+    hour: float
 
 
 def _nothing_counted(seconds: float) -> Counted | None:
@@ -117,6 +129,8 @@ class Facts:
     ledger: Ledger | None = None
     drift: Sequence[tuple[str, str]] | None = None
     """What differs (`worker-1`, `files`), and how."""
+    usage: Sequence[Drift] | None = None
+    """Where engines and ledger do not agree."""
     certificates: Sequence[Certificate] | None = None
     keys: Sequence[KeyEnd] | None = None
     refused: str | None = None

@@ -43,8 +43,14 @@ KINDS: Final[dict[str, Kind]] = {
     "usage_anomaly": Kind("an hour's tokens are far from what such an hour usually has", WARNING, 0.0, _ANOMALY),
     "cost_anomaly": Kind("an hour's cost is far from what such an hour usually has", WARNING, 0.0, _ANOMALY),
     "disk": Kind("more than `over` of the disk that holds `data_dir` is used", CRITICAL, MINUTE, {"over": 90.0}, SHARE),
-    "ledger": Kind("the ledger is more than `over` behind the journal, or cannot be written", WARNING, MINUTE, {"over": 300.0}, TIME),
-    "drift": Kind("a worker serves another revision than control, or the files another one than is served", WARNING, 5 * MINUTE),
+    "ledger": Kind(
+        "the ledger is more than `over` behind the journal, cannot be written, or was given lines that are no records", WARNING, MINUTE,
+        {"over": 300.0}, TIME,
+    ),
+    "drift": Kind(
+        "a worker serves another revision than control, or the files another one than is served; or a channel's engines counted more than "
+        "`over` more or fewer tokens in an hour than the ledger has", WARNING, 5 * MINUTE, {"over": 5.0, "channel": None}, SHARE,
+    ),
     "certificate_expiry": Kind("a certificate of ours or of an engine ends in the time `within`", WARNING, 0.0, {"within": 14 * DAY}),
     "key_expiry": Kind("an API key ends in the time `within`", WARNING, 0.0, {"within": 7 * DAY, "tenant": None}),
     "config_refused": Kind("the configuration in the files was refused; the last good one is served", CRITICAL),

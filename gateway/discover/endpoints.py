@@ -46,6 +46,8 @@ class Endpoints:
         self._on_detected = on_detected
         self.on_seen: Callable[[Look, bool], None] = lambda look, figures: None
         """Called after each look at an endpoint; figures: whether there are new ones."""
+        self.on_figures: Callable[[Look], None] = lambda look: None
+        """Called when an endpoint's own figures were read anew."""
         self.on_adopted: Callable[[], None] = lambda: None
         """Called when the endpoints are those of another revision."""
         self._looks: dict[Key, Look] = {}
@@ -225,6 +227,8 @@ class Endpoints:
             why = f": {look.why}" if look.why else " again"
             log.log(level, "channel %s: %s is %s%s", look.channel.name, look.endpoint.url, look.state, why)
         self.on_seen(look, fresh)
+        if fresh:
+            self.on_figures(look)
 
     def _tell(self, name: str) -> None:
         engine = self.engine_of(name)

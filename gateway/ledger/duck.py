@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.failpoint import failpoint
-from gateway.ledger import archiving, loading, pricing
+from gateway.ledger import archiving, counters, loading, pricing
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.schema import AHEAD, FORMAT, absurd, names, read_lines, tables, usage_view
 from gateway.ledger.store import (
@@ -20,7 +20,9 @@ from gateway.ledger.store import (
     Ask,
     Facts,
     Format,
+    Increase,
     Loaded,
+    Raw,
     Repriced,
     Rows,
     Source,
@@ -198,6 +200,12 @@ class DuckStore:
     def counts(self) -> dict[str, int]:
         return dict(self._db.run("SELECT strftime(ts, '%Y-%m'), count(*) FROM usage GROUP BY 1 ORDER BY 1"))
 
+    def note_counters(self, increases: Sequence[Increase], last: Sequence[Raw]) -> None:
+        counters.note(self._db, increases, last)
+
+    def last_counters(self) -> list[Raw]:
+        return counters.last(self._db)
+
     def facts(self) -> Facts:
         db = self._db
         rows, unpriced, first, last = db.one(
@@ -241,6 +249,7 @@ class DuckStore:
         (count,) = self._db.one(f"SELECT count(*) FROM requests WHERE ts < {_STAMP}", [before])
         if count:
             self._db.run(f"DELETE FROM requests WHERE ts < {_STAMP}", [before])
+        counters.drop(self._db, before)
         return int(count)
 
     def compact(self) -> tuple[int, int]:
@@ -275,6 +284,7 @@ class DuckStore:
         try:
             fresh.open()
             fill(fresh)
+            counters.copy(self._db, fresh._db)
             before, after = self.counts(), fresh.counts()
             lost = {month: number - after.get(month, 0) for month, number in before.items() if number > after.get(month, 0)}
             fresh.settle()

@@ -31,6 +31,7 @@ RETRY_MOST: Final = 30.0
 FACTS_EVERY: Final = 10.0
 BEHIND: Final = 60.0
 """Seconds of waiting above which something is wrong."""
+OPENING: Final = "it is being opened"
 READERS: Final = 2
 """Reports at once; further ones wait."""
 FIRST_KEEP: Final = 60.0
@@ -48,7 +49,7 @@ class Ledger:
         self.path = path_of(data_dir, settings)
         self.journal = data_dir / "journal"
         self.settings = settings
-        self.trouble = ""
+        self.trouble = OPENING
         """Why it is not well; "" = it is."""
         self.lost: list[str] = []
         """What the last repair could not bring back."""
@@ -231,6 +232,11 @@ class Ledger:
             self.trouble = trouble
 
     # -- what others ask -----------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """For questions from other threads (`Store.query`)."""
+        return self._store
 
     async def act(self, work: Callable[[Store, Ingest], T]) -> T:
         """By the writer's thread, between two turns. Raises StoreFailure, also when the ledger is not open."""

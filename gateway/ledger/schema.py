@@ -93,6 +93,13 @@ COLUMNS: Final = (
     Column("engine_cost", "DECIMAL(18,9)", "", "what the channel's own price says that it cost us; null = unknown"),
 )  # fmt: skip
 
+COUNTERS: Final = (
+    "CREATE TABLE IF NOT EXISTS counters(hour TIMESTAMP, channel VARCHAR, endpoint VARCHAR, prompt_tokens BIGINT, "
+    "generation_tokens BIGINT, resets INTEGER, seconds_covered DOUBLE, since DOUBLE, until DOUBLE)",
+    'CREATE TABLE IF NOT EXISTS counters_last(channel VARCHAR, endpoint VARCHAR, prompt BIGINT, generation BIGINT, "at" DOUBLE)',
+)
+"""What engines counted. since, until: the stretch of the hour that the increases are of, Unix seconds."""
+
 SUMMED: Final = ("tokens_in", "tokens_cached", "tokens_out", "tokens_reasoning", "bytes_in", "bytes_out")
 """Columns whose sums an archive is checked by."""
 
@@ -154,6 +161,7 @@ def tables() -> list[str]:
         f"CREATE TABLE IF NOT EXISTS archives(name VARCHAR, month VARCHAR, rows BIGINT, bytes BIGINT, digest VARCHAR, {sums}, "
         "first_ts TIMESTAMP, last_ts TIMESTAMP, archived_at TIMESTAMP)",
         "CREATE TABLE IF NOT EXISTS meta(format INTEGER)",
+        *COUNTERS,
     ]
 
 

@@ -136,6 +136,31 @@ class Ask(Protocol):
     def __call__(self, sql: str, params: Sequence[Any] = (), most: int = 10_000) -> Rows: ...
 
 
+class Increase(NamedTuple):
+    """What an engine's counters grew by in a stretch of an hour. hour, since, until: Unix seconds. covered: seconds of it that are sure.
+    resets: how often the engine was started again."""
+
+    hour: float
+    channel: str
+    endpoint: str
+    prompt: int
+    generation: int
+    resets: int
+    covered: float
+    since: float
+    until: float
+
+
+class Raw(NamedTuple):
+    """What an engine's counters of tokens showed. at: Unix seconds."""
+
+    channel: str
+    endpoint: str
+    prompt: int
+    generation: int
+    at: float
+
+
 class Store(Protocol):
     """A ledger's database. Everything may raise StoreFailure."""
 
@@ -213,6 +238,12 @@ class Store(Protocol):
 
     def altered(self, sources: Sequence[Source]) -> list[str]:
         """Names of loaded sources whose files are not what was loaded."""
+
+    def note_counters(self, increases: Sequence[Increase], last: Sequence[Raw]) -> None:
+        """Adds to what engines counted, and keeps what each showed last, both or neither."""
+
+    def last_counters(self) -> list[Raw]:
+        """What was kept last of each engine."""
 
     def counts(self) -> dict[str, int]:
         """Requests of each month (`2026-10`), archives included."""

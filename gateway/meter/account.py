@@ -1,5 +1,8 @@
 """The one place where an exchange becomes a record: opened at dispatch, settled once, whatever happens."""
 
+from collections.abc import Callable
+from functools import partial
+
 from gateway.exchange import Exchange, Record, encode_record
 from gateway.meter.journal import Journal, Release
 from gateway.meter.metrics import Metrics
@@ -15,6 +18,8 @@ class Account:
         self.metrics = metrics
         self._node = node
         self._slot = slot
+        self.recount: Callable[[Exchange, Callable[[], None]], bool] = lambda x, then: False
+        """Counts what an answer has that broke off, then calls back, soon; False = there is nothing to count."""
 
     def open(self, x: Exchange) -> None:
         """Before the first byte goes to an engine: from here on even a killed worker leaves a trace of `x`."""
@@ -32,6 +37,10 @@ class Account:
         if x.settled:
             return
         x.settled = True
+        if x.source != "counted" or not self.recount(x, partial(self._settle, x, now, release)):
+            self._settle(x, now, release)
+
+    def _settle(self, x: Exchange, now: float, release: Release | None) -> None:
         self.journal.write(encode_record(x.closing(self._node, self._slot, x.snapshot.rev, now)), release, x.progress)
         if x.lease is not None:
             x.lease.settle(x, now)

@@ -36,15 +36,18 @@ class Facts:
         refusals: Callable[[], Mapping[tuple[str, str, bool], int]] = dict,
         ledger: Callable[[], Mapping[str, Any]] = dict,
         alerts: Callable[[], tuple[Pairs, Pairs]] = lambda: ({}, {}),
+        drift: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """capacity: of each limited channel, see `referee.line.Line.figures`. refusals: see `Referee.refusals`. ledger: see
-        `ledger.keeper.Ledger.told`. alerts: firing by kind and severity, messages by sink and outcome."""
+        `ledger.keeper.Ledger.told`. alerts: firing by kind and severity, messages by sink and outcome. drift: of each channel, see
+        `truth.Truth.ratios`."""
         self._status = status
         self._endpoints = endpoints
         self._capacity = capacity
         self._refusals = refusals
         self._ledger = ledger
         self._alerts = alerts
+        self._drift = drift
 
     def collect(self) -> Iterable[Metric]:
         status = self._status()
@@ -56,6 +59,7 @@ class Facts:
         yield from _limits(self._refusals())
         yield from _ledger(self._ledger())
         yield from _alerts(*self._alerts())
+        yield from _drift(self._drift())
 
 
 def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
@@ -146,6 +150,15 @@ def _ledger(told: Mapping[str, Any]) -> Iterable[Metric]:
     yield GaugeMetricFamily("gateway_ledger_failing", "1 while the ledger is not well.", value=float(bool(told["trouble"])))
     yield CounterMetricFamily("gateway_ledger_repairs", "How often it was damaged or missing and built anew.", value=told["repairs"])
     yield GaugeMetricFamily("gateway_ledger_bytes", "Disk space of the database, without archives.", value=told["bytes"])
+
+
+def _drift(ratios: Mapping[str, float]) -> Iterable[Metric]:
+    drift = GaugeMetricFamily(
+        "gateway_drift_ratio", "Tokens that a channel's engines generated beyond the ledger in the last whole hour.", labels=["channel"]
+    )
+    for channel, ratio in ratios.items():
+        drift.add_metric([channel], ratio)
+    yield drift
 
 
 def _alerts(firing: Pairs, messages: Pairs) -> Iterable[Metric]:

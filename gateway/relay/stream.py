@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 
 from gateway.errors import UpstreamFailure
-from gateway.exchange import Exchange, Tokens
+from gateway.exchange import NO_TOKENS, Exchange, Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import Delivery
 from gateway.relay.ports import Book, Taker, Way
@@ -151,6 +151,8 @@ class StreamDelivery(Delivery):
 
     def _break(self, failure: UpstreamFailure) -> None:
         if not self.committed:
+            if usage := self.transform.tally.usage:  # what it has worked in vain
+                self.x.attempts[-1].tokens = tokens_of(usage) or NO_TOKENS
             self.fail(failure)
             return
         x = self.x
@@ -173,6 +175,7 @@ class StreamDelivery(Delivery):
         elif transform.tally.events:
             x.source = "counted"
             x.tokens = Tokens(output=transform.tally.events)
+        x.own_part()
 
     # -- clocks ---------------------------------------------------------------------------------------------------
 

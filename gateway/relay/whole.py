@@ -51,6 +51,7 @@ class WholeDelivery(Delivery):
         tokens = tokens_of(fields.get("usage"))
         if tokens is not None:
             x.tokens, x.source = tokens, "final"
+            x.own_part()
         out = encode(fields)
         x.first = now = monotonic()
         x.status, x.end, x.out_bytes = 200, End.NORMAL, len(out)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from gateway.config.tokenizers import BUNDLED, ENGINE, Unusable
 from gateway.route.ask import Ask
 from gateway.tokens.bounds import NFC, UNKNOWN, Growth, bounds, estimate
+from gateway.tokens.pieces import pieces
 from gateway.tokens.total import Total, measure
 from gateway.tokens.vocabulary import Shelf, Tokenizer
 
@@ -101,6 +102,19 @@ class Counter:
         self.estimated += not known
         return found
 
+    async def texts(self, texts: Sequence[str], name: str) -> int | None:
+        """Tokens of these texts together, in a thread; None: no tokenizer counts them. name: as for `count`. Errors: TimeoutError."""
+        if name in ("", ENGINE) or self._failed.get(name, 0.0) > time.monotonic():
+            return None
+        stop = threading.Event()
+        try:
+            return await self._away(partial(self._count_all, texts, name, stop), PATIENCE)
+        except Unusable:
+            return None
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
     async def close(self) -> None:
         """Ends the threads, each after the piece that it is at. Nothing is counted afterwards."""
         if self._closing.is_set():
@@ -115,6 +129,15 @@ class Counter:
         if not name:
             return Total(estimate(ask))
         return measure(ask, self._ready.get(name) or self._load(name), enough, lambda: stop.is_set() or self._closing.is_set())
+
+    def _count_all(self, texts: Sequence[str], name: str, stop: threading.Event) -> int:
+        """In a thread. Errors: Unusable."""
+        tokenizer, found = self._ready.get(name) or self._load(name), 0
+        for piece in (piece for text in texts for piece in pieces(text)):
+            if stop.is_set() or self._closing.is_set():
+                break
+            found += tokenizer.count(piece)
+        return found
 
     def _load(self, name: str) -> Tokenizer:
         """In a thread. Errors: Unusable."""

@@ -8,7 +8,7 @@ import typer
 
 from gatewayctl import show
 from gatewayctl.command import command, noun
-from gatewayctl.commands import cost_looks, figures
+from gatewayctl.commands import anomalies, cost_looks, figures
 from gatewayctl.commands.asking import Asked, asked, file_of, reports, taking, words, written
 from gatewayctl.commands.done import well_done
 from gatewayctl.commands.usage import Parquet, Top
@@ -182,3 +182,6 @@ def reprice(
     found = asked(session, "reprice", "/v1/cost/reprice", "repriced", body)
     cost_looks.print_repriced(session, found)
     well_done(found)
+
+
+anomalies.add_to(app)

@@ -8,7 +8,7 @@ import typer
 
 from gatewayctl import charts, show
 from gatewayctl.command import command, noun
-from gatewayctl.commands import figures
+from gatewayctl.commands import figures, reconcile
 from gatewayctl.commands.asking import Asked, file_of, reports, taking, words, written
 from gatewayctl.session import Session
 from gatewayctl.show import Column
@@ -189,3 +189,6 @@ def _print_total(session: Session, asked: Asked, report: dict[str, Any]) -> None
             ("trend", charts.spark([float(one["tokens"]) for one in report["buckets"]])),
         ],
     )
+
+
+reconcile.add_to(app)

@@ -1,15 +1,22 @@
-"""Of a limit or budget per day or month too much is used."""
+"""Of a limit or budget per day or month too much is used. A budget with thresholds of its own (`warn`) goes by those: each is an alert."""
 
-from gateway.alert.facts import Condition, Facts, Found, wanted
+from collections.abc import Iterator
+
+from gateway.alert.facts import Budget, Condition, Facts, Found, wanted
 from gateway.config.resolved_alerts import Rule
 
 
 def found(rule: Rule, facts: Facts) -> Found:
     if facts.budgets is None:
         return Found([], sure=False)
-    conditions = [
-        Condition(one.labels, round(one.share, 1), f"{one.share:.0f}% used: {one.text}")
-        for one in facts.budgets
-        if one.share > rule.over and (not rule.tenant or (one.tenant and wanted(rule.tenant, one.tenant)))
-    ]
-    return Found(conditions)
+    mine = [one for one in facts.budgets if not rule.tenant or (one.tenant and wanted(rule.tenant, one.tenant))]
+    return Found([condition for one in mine for condition in _reached(one, rule.over)])
+
+
+def _reached(one: Budget, over: float) -> Iterator[Condition]:
+    text = f"{one.share:.0f}% used: {one.text}"
+    if not one.warn and one.share > over:
+        yield Condition(one.labels, round(one.share, 1), text)
+    for percent in one.warn:
+        if one.share >= percent:
+            yield Condition({**one.labels, "warn": f"{percent}%"}, round(one.share, 1), f"{text} (it warns at {percent}%)")

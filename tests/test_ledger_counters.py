@@ -1,0 +1,99 @@
+"""What engines count themselves: how it grows by the hour, what a restart and a gap make of it, and that it outlives whoever looks."""
+
+import pytest
+
+from gateway.ledger.duck import DuckStore
+from gateway.ledger.growth import FAR, LONGEST, Growth
+from gateway.ledger.store import Increase, Raw
+
+HOUR = 1_800_000_000.0
+AT = ("gpu", "http://e")
+
+
+def grown(growth: Growth) -> list[tuple]:
+    """Hour, prompt, generation, resets, covered; relative to HOUR."""
+    return [((one.hour - HOUR) / 3600, one.prompt, one.generation, one.resets, one.covered) for one in growth.take()[0]]
+
+
+def seen(*looks: tuple[float, int, int]) -> Growth:
+    growth = Growth()
+    for at, prompt, generation in looks:
+        growth.see(AT, prompt, generation, HOUR + at)
+    return growth
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([(0, 500, 900)], [(0, 0, 0, 0, 0)]),
+        ([(0, 500, 900), (10, 510, 950), (20, 510, 950)], [(0, 10, 50, 0, 20)]),
+        ([(3590, 0, 0), (3610, 10, 101)], [(0, 5, 50, 0, 10), (1, 5, 51, 0, 10)]),
+        ([(0, 500, 900), (10, 3, 7)], [(0, 3, 7, 1, 10)]),
+        ([(0, 500, 900), (10, 3, 7), (20, 1, 1)], [(0, 4, 8, 2, 20)]),
+        ([(0, 0, 0), (1000, 10, 10)], [(0, 10, 10, 0, 1000)]),
+        ([(0, 5, 5), (1000, 1, 1)], [(0, 1, 1, 1, 0)]),
+        ([(3500, 0, 0), (3500 + FAR + 80, 0, 200)], [(0, 0, 100, 0, 0), (1, 0, 100, 0, 0)]),
+        ([(0, 0, 0), (LONGEST + 1, 10, 10)], [(0, 0, 0, 0, 0), (168, 0, 0, 0, 0)]),
+        ([(100, 0, 0), (90, 10, 10)], [(0, 10, 10, 0, 0)]),
+    ],
+    ids=["first", "grows", "over an hour's end", "reset", "two resets", "bridged", "reset in a gap", "gap over an end", "too long", "back"],
+)
+def test_growth_by_hour(looks, expected):
+    assert grown(seen(*looks)) == expected
+
+
+def test_what_could_not_be_kept_comes_again_and_nothing_twice():
+    growth = seen((0, 0, 0), (10, 1, 2))
+    increases, last = growth.take()
+    assert last == [Raw(*AT, 1, 2, HOUR + 10)]
+    growth.see(AT, 3, 5, HOUR + 20)
+    growth.give_back(increases)
+    assert grown(growth) == [(0, 3, 5, 0, 20)] and grown(growth) == []
+
+
+def test_an_endpoint_that_is_gone_begins_anew():
+    growth = seen((0, 100, 100))
+    growth.take()
+    growth.forget([])
+    growth.see(AT, 200, 200, HOUR + 10)
+    assert grown(growth) == [(0, 0, 0, 0, 0)]
+
+
+@pytest.fixture
+def store(tmp_path):
+    (tmp_path / "journal").mkdir()
+    store = DuckStore(tmp_path / "ledger.duckdb", memory=128 * 1024**2, journal=tmp_path / "journal")
+    store.open()
+    yield store
+    store.close()
+
+
+def kept(store: DuckStore) -> list[tuple]:
+    return store.query("SELECT epoch(hour), * EXCLUDE (hour) FROM counters ORDER BY ALL").rows
+
+
+def test_increases_add_up_and_survive_reopening_compacting_and_rebuilding(store):
+    last = [Raw(*AT, 7, 9, HOUR + 20)]
+    store.note_counters([Increase(HOUR, *AT, 1, 2, 0, 10.0, HOUR, HOUR + 10), Increase(HOUR, "b", "u", 5, 5, 0, 1.0, HOUR, HOUR + 1)], [])
+    store.note_counters([Increase(HOUR, *AT, 10, 20, 1, 10.0, HOUR + 10, HOUR + 20)], last)
+    expected = [(HOUR, "b", "u", 5, 5, 0, 1.0, HOUR, HOUR + 1), (HOUR, *AT, 11, 22, 1, 20.0, HOUR, HOUR + 20)]
+    assert kept(store) == expected and store.last_counters() == last
+    store.close()
+    store.open()
+    store.compact()
+    store.rebuild(lambda fresh: None)
+    assert kept(store) == expected and store.last_counters() == last
+    store.note_counters([], [])
+    store.drop(HOUR + 3600)
+    assert kept(store) == [] == store.last_counters()
+
+
+def test_an_increase_while_control_was_away_is_counted(store):
+    """Killed after it was kept once: what was only in its memory, and what came while nobody looked, is in the difference."""
+    growth = seen((0, 0, 0), (10, 10, 10))
+    store.note_counters(*growth.take())
+    growth.see(AT, 20, 20, HOUR + 20)
+    again = Growth(store.last_counters())
+    again.see(AT, 45, 50, HOUR + 900)
+    store.note_counters(*again.take())
+    assert kept(store) == [(HOUR, *AT, 45, 50, 0, 900.0, HOUR, HOUR + 900)]
