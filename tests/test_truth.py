@@ -85,7 +85,7 @@ async def test_an_hour_is_compared_once_it_is_over_for_alerts_and_metrics(rooms)
     assert truth.drifts() == []
     rooms.now += 2
     await rooms.turn()
-    assert truth.drifts() == [Drift("gpu", pytest.approx(11.76), 4000, HOUR)]
+    assert truth.drifts() == [Drift("gpu", 11.76, 4000, HOUR)]
     assert truth.ratios() == {"gpu": pytest.approx(0.1176)}
     await truth._count()
     assert truth.unpriced == {"qwen": 2}, "nothing has a price here"
