@@ -41,7 +41,7 @@ def archive(db: Database, month: str) -> Archive:
         raise StoreFailure(REFUSED, f"there is no request of {month} outside archives")
     path = _free_name(db.archives, month)
     new = path.with_name(f"{path.name}.new")
-    # Not sorted: they came nearly in order, and sorting ten million wide rows takes minutes and all of the memory.
+    # Not sorted: they came nearly in order, and sorting ten million wide rows takes minutes and more memory than there is.
     rows = f"SELECT {names()} FROM requests WHERE ts >= TIMESTAMP '{stretch[0]}' AND ts < TIMESTAMP '{stretch[1]}'"
     try:
         db.run(f"COPY ({rows}) TO '{new}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})")
