@@ -145,7 +145,7 @@ def _forecast(series: Iterable[Told], found: Told, days: list[Day], begin: float
             sums[code][_midnight(one["begin"], tz)] += int(Decimal(amount).scaleb(9))
         trend[one["begin"]] += Decimal(one["base_amount"] or next(iter(one["amount"].values()), "0"))
     first = _midnight(begin, tz)
-    spent = {code: sum(nanos for day, nanos in sums[code].items() if day >= first) for code in found["currencies"]}
+    spent = {code: sum(nanos for day, nanos in sums[code].items() if day >= first) for code in found["currencies"] if code in sums}
     return {
         "spent": {code: _money(nanos) for code, nanos in spent.items()},
         "forecast": {code: _money(ahead(nanos, sums[code], begin, end, now, tz)) for code, nanos in spent.items()},

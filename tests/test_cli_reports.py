@@ -90,7 +90,8 @@ async def test_the_same_answers_while_it_runs_and_while_it_does_not(rig, ctl, tm
     assert report["total"]["requests"] == 6 and report["total"]["amount"] == {"CNY": "0.144"}
     assert report["total"]["unpriced"] == 2 and {row["status"] for row in report["rows"]} == {"200", "404"}
     rows = list(csv.DictReader(io.StringIO(await ctl("cost", "report", "--by", "model", "-o", "csv"))))
-    assert sum(Decimal(row["amount_CNY"]) for row in rows) == Decimal("0.144") and sum(int(row["requests"]) for row in rows) == 6
+    assert {row["model"]: row["amount_CNY"] for row in rows} == {"qwen": "0.144", "dear": "", "nobody": ""}
+    assert sum(Decimal(row["amount_CNY"] or 0) for row in rows) == Decimal("0.144") and sum(int(row["requests"]) for row in rows) == 6
     file = tmp_path / "top.parquet"
     await ctl("usage", "top", "--by", "model", "--parquet", str(file))
     with duckdb.connect() as db:

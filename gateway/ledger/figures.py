@@ -39,8 +39,8 @@ class Measures:
 
     def sql(self) -> str:
         """Of rows. Currencies are three letters (checked by `known`)."""
-        amounts = [f"coalesce(sum(amount) FILTER (currency = '{one}'), 0)" for one in self.currencies]
-        costs = [f"coalesce(sum(engine_cost) FILTER (engine_currency = '{one}'), 0)" for one in self.engine_currencies]
+        amounts = [f"sum(amount) FILTER (currency = '{one}')" for one in self.currencies]
+        costs = [f"sum(engine_cost) FILTER (engine_currency = '{one}')" for one in self.engine_currencies]
         return ", ".join(f"{made} AS {name}" for made, name in zip([*COUNTED.values(), *amounts, *costs], self.names, strict=True))
 
     def added(self) -> str:
@@ -57,31 +57,42 @@ class Measures:
         if not currencies:
             return "sum(requests) DESC"
         if self.base and all(one in self._worth for one in currencies):
-            return " + ".join(f"CAST(sum({column}{n}) AS DOUBLE) * {self._worth[one]}" for n, one in enumerate(currencies)) + " DESC"
-        return ", ".join(f"sum({column}{number}) DESC" for number in range(len(currencies)))
+            return (
+                " + ".join(f"coalesce(CAST(sum({column}{n}) AS DOUBLE), 0) * {self._worth[one]}" for n, one in enumerate(currencies))
+                + " DESC"
+            )
+        return ", ".join(f"sum({column}{number}) DESC NULLS LAST" for number in range(len(currencies)))
 
     # -- sums ----------------------------------------------------------------------------------------------------------
 
     def nothing(self) -> list[Any]:
-        return [0] * len(COUNTED) + [Decimal(0)] * (len(self.currencies) + len(self.engine_currencies))
+        """Money of which there is none is None: 0 is what is free."""
+        return [0] * len(COUNTED) + [None] * (len(self.currencies) + len(self.engine_currencies))
 
     def sum(self, rows: Iterable[Sequence[Any]]) -> list[Any]:
         total = self.nothing()
         for row in rows:
-            total = [one + other for one, other in zip(total, row, strict=True)]
+            total = [one if other is None else other if one is None else one + other for one, other in zip(total, row, strict=True)]
         return total
 
     def told(self, sums: Sequence[Any]) -> Figures:
-        """amount, engine_cost: text by currency, exact. base_amount: in the base currency, exact; None = it cannot be said."""
+        """amount, engine_cost: text by currency, exact, of currencies in which anything is known. base_amount: in the base currency, exact;
+        None = it cannot be said, or all of it is unknown."""
         made = dict(zip(self.names, sums, strict=True))
         found: Figures = {name: int(made[name]) for name in COUNTED if name not in HIDDEN}
         found["tokens"] = found["tokens_in"] + found["tokens_out"]
-        found["amount"] = {one: text(made[f"amount{number}"]) for number, one in enumerate(self.currencies)}
-        found["engine_cost"] = {one: text(made[f"cost{number}"]) for number, one in enumerate(self.engine_currencies)}
-        found["base_amount"] = text(self.in_base(found["amount"])) if self.base else None
+        found["amount"] = self._known(made, "amount", self.currencies)
+        found["engine_cost"] = self._known(made, "cost", self.engine_currencies)
+        unknown = not found["amount"] and found["unpriced"]
+        found["base_amount"] = text(self.in_base(found["amount"])) if self.base and not unknown else None
         micros = int(made["paced_micros"])
         found["tokens_per_second"] = round(int(made["paced_tokens"]) * 1_000_000 / micros, 1) if micros else None
         return found
+
+    @staticmethod
+    def _known(made: Mapping[str, Any], word: str, currencies: Sequence[str]) -> dict[str, str]:
+        sums = ((one, made[f"{word}{number}"]) for number, one in enumerate(currencies))
+        return {one: text(amount) for one, amount in sums if amount is not None}
 
     def in_base(self, amounts: Mapping[str, str]) -> Decimal:
         """Exact: amounts and rates have nine digits after the point, so that this has eighteen."""
@@ -92,10 +103,12 @@ class Measures:
         """What shares and changes are of. None: amounts of several currencies, which nobody can add."""
         if order not in ("amount", "engine_cost"):
             return Decimal(told[order])
-        if order == "amount" and told["base_amount"] is not None:
-            return Decimal(told["base_amount"])
+        if order == "amount" and self.base:
+            return None if told["base_amount"] is None else Decimal(told["base_amount"])
+        if len(self.currencies if order == "amount" else self.engine_currencies) > 1:
+            return None
         amounts = list(told[order].values())
-        return Decimal(amounts[0]) if len(amounts) == 1 else None
+        return Decimal(amounts[0]) if amounts else None if told["unpriced"] else Decimal(0)
 
 
 def known(codes: Iterable[Any]) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any, Final
 import msgspec
 
 from gateway.config.globs import matches
-from gateway.failpoint import failpoint
 from gateway.ledger.database import Database
 from gateway.ledger.store import Change, Repriced
 from gateway.price.bill import Bill, Fact, bill
@@ -102,7 +101,6 @@ def reprice(db: Database, book: PriceBook, since: float, until: float, globs: It
         with db.transaction():
             changed = ", ".join(f"{name} = b.{name}" for name in COLUMNS)
             db.run(f"UPDATE requests SET {changed} FROM bills b WHERE requests.rowid = b.number")
-            failpoint("reprice.updated")
     db.run("DROP TABLE bills")
     return found
 

@@ -204,7 +204,7 @@ def _test(word: str, value: str, params: list[Any]) -> str:
     column = DIMENSIONS[word]
     if word == "status" and len(value) == 3 and value[0].isdigit() and value[1:].lower() == "xx":
         return f"status BETWEEN {value[0]}00 AND {value[0]}99"
-    if word == "project" and "/" not in value:
+    if word == "project" and value and "/" not in value:
         column = "project"
     if "*" not in value:
         params.append(value)

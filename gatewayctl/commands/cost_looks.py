@@ -131,7 +131,7 @@ def print_forecast(session: Session, found: Told) -> None:
         flat = [
             {
                 **{word: row.get(word) for word in by},
-                **{f"{what}_{code}": row[what][code] for code in codes for what in ("spent", "forecast")},
+                **{f"{what}_{code}": row[what].get(code) for code in codes for what in ("spent", "forecast")},
             }
             for row in (rows[:-1] if by else rows)
         ]
@@ -143,8 +143,8 @@ def print_forecast(session: Session, found: Told) -> None:
     else:
         columns = figures.groups(by or ["all"])
         for code in codes:
-            columns.append(Column(f"spent {code}", lambda row, code=code: charts.money(row["spent"][code]), "right"))  # type: ignore[misc]
-            columns.append(Column("at the end", lambda row, code=code: charts.money(row["forecast"][code]), "right"))  # type: ignore[misc]
+            columns.append(Column(f"spent {code}", lambda row, code=code: charts.money(row["spent"].get(code)), "right"))  # type: ignore[misc]
+            columns.append(Column("at the end", lambda row, code=code: charts.money(row["forecast"].get(code)), "right"))  # type: ignore[misc]
         columns.append(Column("by day", lambda row: charts.spark(row["trend"]) or " "))
         print(show.table(session, rows, columns))
         tz = zone_named(found["zone"])

@@ -104,10 +104,10 @@ def flat_rows(report: Told, rows: Iterable[Mapping[str, Any]], begin: bool = Fal
         if report["by"]:
             made["other"] = all(row.get(word) is None for word in report["by"])
         made |= {word: row[word] for word in PLAIN}
-        made |= {f"amount_{code}": row["amount"].get(code, "0") for code in report["currencies"]}
+        made |= {f"amount_{code}": row["amount"].get(code) for code in report["currencies"]}
         if report["base"]:
             made[f"all_in_{report['base']}"] = row["base_amount"]
-        made |= {f"engine_cost_{code}": row["engine_cost"].get(code, "0") for code in report["engine_currencies"]}
+        made |= {f"engine_cost_{code}": row["engine_cost"].get(code) for code in report["engine_currencies"]}
         made |= {word: row.get(word) for word in ("share", "change") if word in row}
         made |= {word: row.get(word) for word in ("ttft_p50", "ttft_p95", "tokens_per_second")}
         found.append(made)
