@@ -24,7 +24,7 @@ KEPT: Final = 2
     "install",
     """
     ./gatewayctl-1.0.0-linux-aarch64 install --enable
-    ./gatewayctl-1.0.0-linux-aarch64 install --prefix /opt/gateway
+    gatewayctl install --prefix /opt/gateway
     """,
 )
 def install(
