@@ -47,7 +47,8 @@ ALL = {ctx.command_path: ctx for ctx in contexts(app.root())}
 
 
 def test_the_list_is_the_one_of_the_issue():
-    nouns = "serve init demo simulate status reload config keys channels models routes limits requests health version completion upgrade install uninstall"
+    nouns = "serve init demo simulate status reload config keys channels models routes limits requests health version completion"
+    nouns += " upgrade install uninstall"
     nouns += " freeze unfreeze audit tenants"
     assert sorted(app.COMMANDS) == sorted(nouns.split())
 
