@@ -24,7 +24,7 @@ from gateway.admin.audit import Audit
 from gateway.admin.server import AdminServer, serve_admin
 from gateway.agreement import Agreement
 from gateway.alerting import Alerting
-from gateway.bus.child import obey_the_supervisor_alone
+from gateway.bus.child import end_soon, obey_the_supervisor_alone
 from gateway.bus.frames import frame
 from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.bus.server import BusServer, Link
@@ -250,6 +250,7 @@ class Control:
 
     def _orphaned(self) -> None:
         log.error("the supervisor is gone; control ends too")
+        end_soon()
         self._end()
 
     def _end(self, status: int = 0) -> None:

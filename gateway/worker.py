@@ -24,7 +24,7 @@ from gateway.accept.gate import Gate, open_gate
 from gateway.aftercount import Aftercount
 from gateway.auth.keyring import Keyring
 from gateway.builder import Builder
-from gateway.bus.child import obey_the_supervisor_alone
+from gateway.bus.child import end_soon, obey_the_supervisor_alone
 from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.leash import BEAT_EVERY, Leash
@@ -276,6 +276,7 @@ class Worker:
 
     def _orphaned(self) -> None:
         log.error("the supervisor is gone; this worker ends too")
+        end_soon()
         self._end()
 
     def _end(self) -> None:

@@ -54,7 +54,7 @@ def furnish(folder: Path) -> None:
     for optional in ("completions", "man", "dashboards", "alerts"):
         for place in (ROOT / "packaging" / optional, ROOT / "configs" / optional, ROOT / "build" / optional):
             if place.is_dir():
-                shutil.copytree(place, share / optional)
+                shutil.copytree(place, share / optional, dirs_exist_ok=True)
     shutil.copytree(ROOT / "docs", share / "docs")
     shutil.copy(ROOT / "CHANGELOG.md", share / "docs")
     shutil.copy(ROOT / "LICENSE", share)

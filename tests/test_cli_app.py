@@ -49,6 +49,7 @@ ALL = {ctx.command_path: ctx for ctx in contexts(app.root())}
 def test_the_list_is_the_one_of_the_issue():
     nouns = "serve init demo simulate status reload config keys channels models routes limits requests health version completion"
     nouns += " freeze unfreeze audit tenants prices alerts doctor support-bundle backup restore ledger usage cost"
+    nouns += " upgrade install uninstall"
     assert sorted(app.COMMANDS) == sorted(nouns.split())
 
 

@@ -191,6 +191,7 @@ async def test_a_version_that_does_not_start_changes_nothing(installed: Installe
     assert audit[0]["what"] == "upgrade" and not audit[0]["ok"]
 
 
+@pytest.mark.hard
 @pytest.mark.timeout(120)
 async def test_a_new_version_whose_workers_do_not_start_leaves_the_old_ones_serving(installed: Installed) -> None:
     await busy(installed, workers=1)
@@ -206,6 +207,7 @@ async def test_a_new_version_whose_workers_do_not_start_leaves_the_old_ones_serv
     assert (await installed.chat("qwen", max_tokens=2)).status == 200
 
 
+@pytest.mark.hard
 @pytest.mark.timeout(120)
 async def test_a_stop_during_an_upgrade_is_a_stop(installed: Installed) -> None:
     await busy(installed)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ NEVER_UP: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 SHORT_LIVED: Final = 0.2
 """Seconds before a child is started again that was up, but lived for less than `LONG`. One that lived longer: at once."""
 LONG: Final = 10.0
+ORPHAN_PATIENCE: Final = 5.0
+"""Seconds that an orphan has to end."""
 
 KEPT: Final = ("name", "slot", "number", "version", "state", "since", "started", "restarts", "failures", "was_up", "idle", "wanted")
 """What a later version of the supervisor must know of a child."""
@@ -196,6 +199,13 @@ def environment() -> dict[str, str]:
     place = str(Path(__file__).parents[2])
     others = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != place]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([place, *others])}
+
+
+def end_soon() -> None:
+    """In a child whose supervisor is gone: nobody kills it any more if it hangs at its end, so it sees to that itself."""
+    last = threading.Timer(ORPHAN_PATIENCE, os._exit, (1,))
+    last.daemon = True
+    last.start()
 
 
 def obey_the_supervisor_alone() -> None:

@@ -24,7 +24,7 @@ KEPT: Final = 2
     "install",
     """
     ./gatewayctl-1.0.0-linux-aarch64 install --enable
-    ./gatewayctl-1.0.0-linux-aarch64 install --prefix /opt/gateway
+    gatewayctl install --prefix /opt/gateway
     """,
 )
 def install(
@@ -54,7 +54,7 @@ def install(
     _forget_old(layout, {folder, *filter(None, [before])})
     session.say(f"installed: {layout.link} -> {folder}")
     if layout.root == Path("/"):
-        _serve(session, enable)
+        _serve(session, folder, enable)
     if fresh:
         session.say(f"A first configuration is in {layout.etc}. Add your engines and a key:")
         session.say(f"  {layout.link} init --force --engine vllm=http://10.0.0.6:8000")
@@ -160,14 +160,16 @@ def _forget_old(layout: Layout, kept: set[Path]) -> None:
             shutil.rmtree(place)
 
 
-def _serve(session: Session, enable: bool) -> None:
-    if not Path("/run/systemd/system").is_dir():
-        session.say("systemd does not run here: start the service yourself (gatewayctl serve)")
-        return
-    subprocess.run(["systemctl", "daemon-reload"], check=True)
-    if subprocess.run(["systemctl", "--quiet", "is-active", "gateway"], check=False).returncode == 0:
+def _serve(session: Session, folder: Path, enable: bool) -> None:
+    """A gateway that runs becomes this version; with `enable` one that does not is started."""
+    systemd = Path("/run/systemd/system").is_dir()
+    if systemd:
+        subprocess.run(["systemctl", "daemon-reload"], check=True)
+    if session.client().running():
         from gatewayctl.commands.upgrade import upgraded
 
-        upgraded(session, None)
-    elif enable:
+        upgraded(session, folder / "gatewayctl")
+    elif enable and not systemd:
+        session.say("systemd does not run here: start the gateway yourself (gatewayctl serve)")
+    if enable and systemd:
         subprocess.run(["systemctl", "enable", "--now", "gateway"], check=True)

@@ -35,7 +35,7 @@ def uninstall(
     must_be_root(root)
     layout = Layout(root.absolute(), prefix.absolute())
     layout.must_not_be_packaged()
-    if not layout.link.is_symlink() and not layout.versions.is_dir():
+    if not layout.link.is_symlink() and not layout.versions.is_dir() and not (purge and layout.etc.is_dir()):
         raise Trouble(f"nothing is installed below {layout.prefix}", "Say the --prefix that it was installed with.")
     if purge:
         session.confirm("The journal of all requests, the keys and the configuration will be deleted.", yes)
