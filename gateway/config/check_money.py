@@ -45,7 +45,7 @@ class _Check:
         self.base = config.currencies.base if config.currencies else None
         self.known = {config.currencies.base, *config.currencies.rates} if config.currencies else set()
         self.unread = reading.broken or (not config.prices and bool(reading.data.get("prices")))
-        self._trouble = lru_cache(maxsize=10_000)(self._find_trouble)
+        self._known: dict[tuple[str, Globs, Opened], tuple[list[str], list[str]]] = {}
 
     def part(self, part: Part, at: Loc, opened: Opened) -> Iterator[Mistake]:
         """Of one place."""
@@ -93,6 +93,14 @@ class _Check:
                 continue
             hint = f'add what one is worth: currencies: {{base: {code}, rates: {{{other}: "…"}}}}'
             yield marks.at((*at, "currency"), f"prices here are in {other}, and there is no rate from {other} to {code}", hint)
+
+    def _trouble(self, code: str, globs: Globs, opened: Opened) -> tuple[list[str], list[str]]:
+        """As `_find_trouble`; thousands of keys ask the same."""
+        asked = code, globs, opened
+        found = self._known.get(asked)
+        if found is None:
+            found = self._known[asked] = self._find_trouble(*asked)
+        return found
 
     def _find_trouble(self, code: str, globs: Globs, opened: Opened) -> tuple[list[str], list[str]]:
         """Models without a price, and currencies that cannot be told in this one."""
