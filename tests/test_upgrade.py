@@ -16,7 +16,8 @@ import pytest
 
 from gateway import __version__, formats
 from gateway.handover import CannotUpgrade, command_of
-from tests.harness import Rig, eventually
+from tests.harness import Rig, eventually, free_port
+from tests.test_gate import certificate
 from tests.test_supervisor import serve
 from tests.test_systemd import Notices
 
@@ -81,8 +82,8 @@ async def installed(tmp_path: Path) -> AsyncIterator[Installed]:
 class Load:
     """Callers that never rest: half keep their connections, half take a new one for each request."""
 
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._running = True
         self.served = 0
         self.failed: list[str] = []
@@ -100,7 +101,7 @@ class Load:
     async def _once(self, session: aiohttp.ClientSession, stream: bool) -> None:
         body = {"model": "qwen", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "stream": stream}
         headers = {"Authorization": "Bearer sk-test-0123456789abcdef0123456789abcdef"}
-        async with session.post(f"{self._rig.url}/v1/chat/completions", json=body, headers=headers) as answer:
+        async with session.post(f"{self._url}/v1/chat/completions", json=body, headers=headers, ssl=False) as answer:
             text = await answer.text()
             assert answer.status == 200, f"{answer.status} {text}"
             assert not stream or text.rstrip().endswith("[DONE]"), text
@@ -119,10 +120,16 @@ async def busy(rig: Installed, workers: int = 2) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_an_upgrade_under_load_drops_no_request_and_breaks_no_stream(installed: Installed) -> None:
+@pytest.mark.parametrize("scheme", ["http", pytest.param("https", marks=pytest.mark.hard)])
+async def test_an_upgrade_under_load_drops_no_request_and_breaks_no_stream(installed: Installed, scheme: str) -> None:
+    port = installed.port
+    if scheme == "https":
+        port = free_port()
+        tls = certificate(installed.tmp, "localhost")
+        installed.config["listeners"]["tls"] = {"bind": f"127.0.0.1:{port}", "serves": "api", "tls": tls}
     await busy(installed)
     before = {one["name"]: one["pid"] for one in await installed.processes()}
-    load = Load(installed)
+    load = Load(f"{scheme}://127.0.0.1:{port}")
     async with installed.open_stream("qwen", max_tokens=4000) as stream:
         await stream.content.readline()
         installed.install("9.9.9")
