@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -41,6 +42,10 @@ class Installed(Rig):
         (place / "__init__.py").write_text(f'"""The gateway."""\n__version__ = "{version}"\n')
         text = (ROOT / "gateway/formats.py").read_text()
         (place / "formats.py").write_text(text.replace('{"journal": 1}', f'{{"journal": {journal}}}'))
+
+    async def gatewayctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-m", "gatewayctl", *arguments, "--config", str(self.path)]
+        return await asyncio.to_thread(subprocess.run, command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
 
     async def processes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self.admin("GET", "/v1/status"))["processes"]
@@ -174,11 +179,12 @@ async def test_back_and_forth_by_signal_and_systemd_sees_one_service(installed: 
 async def test_a_version_that_cannot_read_the_data_is_not_begun(installed: Installed) -> None:
     await busy(installed, workers=1)
     installed.install("9.9.9", journal=2)
-    await installed.admin("POST", "/v1/upgrade", {})
-    await installed.upgraded()
+    done = await installed.gatewayctl("upgrade")
+    assert done.returncode == 0 and "version 9.9.9 serves" in done.stderr, done.stderr
     installed.install("9.9.8")
-    told = await installed.admin("POST", "/v1/upgrade", {})
-    assert "its journal has format 2, and this version (9.9.8) reads up to 1. Nothing was changed." in told["error"]["message"]
+    done = await installed.gatewayctl("upgrade", "-o", "json")
+    assert done.returncode == 1
+    assert "its journal has format 2, and this version (9.9.8) reads up to 1. Nothing was changed." in done.stderr
     assert (await installed.processes())[0]["version"] == "9.9.9"
     assert (await installed.chat("qwen", max_tokens=2)).status == 200
     await installed.stop()
@@ -210,6 +216,8 @@ async def test_a_new_version_whose_workers_do_not_start_leaves_the_old_ones_serv
     await eventually(lambda: "the upgrade to version 9.9.9 stopped: worker-1 did not listen" in installed.log(), within=30)
     found = await installed.processes()
     assert found[0]["upgrade"].startswith("stopped: ")
+    status = await installed.gatewayctl("status")
+    assert status.returncode == 6 and "the upgrade to version 9.9.9 stopped: worker-1 did not listen" in status.stderr
     assert [one["name"] for one in found if one["state"] == "up"] == ["supervisor", "control", "worker-0"]
     assert (await installed.chat("qwen", max_tokens=2)).status == 200
 
