@@ -63,6 +63,7 @@ async def become(house: Household, to: str) -> None:
         return
     log.info("becoming %s", command[0])
     house.systemd.status("upgrading")
+    _say(house, "the new version takes over")
     own.control.say({"say": "upgrading", "upgrades": own.upgrades})
     try:
         bequeath(own, command, house.config, house.resume)

@@ -76,7 +76,8 @@ def scripts() -> dict[str, str]:
     """The four scriptlets, which both kinds of packages share."""
     found = {}
     for script in sorted(SCRIPTS.glob("*.sh")):
-        text = script.read_text().replace("@JOURNAL@", str(FORMATS["journal"])).replace("@VERSION@", __version__)
+        formats = " ".join(f"{name}={number}" for name, number in FORMATS.items())
+        text = script.read_text().replace("@FORMATS@", formats).replace("@VERSION@", __version__)
         made = STAGE / script.name
         made.write_text(text)
         made.chmod(0o755)

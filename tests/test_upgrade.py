@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 
 from gateway import __version__, formats
 from gateway.handover import CannotUpgrade, command_of
-from tests.harness import Rig, eventually
+from tests.harness import Rig, eventually, free_port
+from tests.test_gate import certificate
 from tests.test_supervisor import serve
 from tests.test_systemd import Notices
 
@@ -40,6 +42,10 @@ class Installed(Rig):
         (place / "__init__.py").write_text(f'"""The gateway."""\n__version__ = "{version}"\n')
         text = (ROOT / "gateway/formats.py").read_text()
         (place / "formats.py").write_text(text.replace('{"journal": 1}', f'{{"journal": {journal}}}'))
+
+    async def gatewayctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-m", "gatewayctl", *arguments, "--config", str(self.path)]
+        return await asyncio.to_thread(subprocess.run, command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
 
     async def processes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (await self.admin("GET", "/v1/status"))["processes"]
@@ -81,8 +87,8 @@ async def installed(tmp_path: Path) -> AsyncIterator[Installed]:
 class Load:
     """Callers that never rest: half keep their connections, half take a new one for each request."""
 
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
+    def __init__(self, url: str) -> None:
+        self._url = url
         self._running = True
         self.served = 0
         self.failed: list[str] = []
@@ -100,7 +106,7 @@ class Load:
     async def _once(self, session: aiohttp.ClientSession, stream: bool) -> None:
         body = {"model": "qwen", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "stream": stream}
         headers = {"Authorization": "Bearer sk-test-0123456789abcdef0123456789abcdef"}
-        async with session.post(f"{self._rig.url}/v1/chat/completions", json=body, headers=headers) as answer:
+        async with session.post(f"{self._url}/v1/chat/completions", json=body, headers=headers, ssl=False) as answer:
             text = await answer.text()
             assert answer.status == 200, f"{answer.status} {text}"
             assert not stream or text.rstrip().endswith("[DONE]"), text
@@ -119,10 +125,16 @@ async def busy(rig: Installed, workers: int = 2) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_an_upgrade_under_load_drops_no_request_and_breaks_no_stream(installed: Installed) -> None:
+@pytest.mark.parametrize("scheme", ["http", pytest.param("https", marks=pytest.mark.hard)])
+async def test_an_upgrade_under_load_drops_no_request_and_breaks_no_stream(installed: Installed, scheme: str) -> None:
+    port = installed.port
+    if scheme == "https":
+        port = free_port()
+        tls = certificate(installed.tmp, "localhost")
+        installed.config["listeners"]["tls"] = {"bind": f"127.0.0.1:{port}", "serves": "api", "tls": tls}
     await busy(installed)
     before = {one["name"]: one["pid"] for one in await installed.processes()}
-    load = Load(installed)
+    load = Load(f"{scheme}://127.0.0.1:{port}")
     async with installed.open_stream("qwen", max_tokens=4000) as stream:
         await stream.content.readline()
         installed.install("9.9.9")
@@ -167,11 +179,12 @@ async def test_back_and_forth_by_signal_and_systemd_sees_one_service(installed: 
 async def test_a_version_that_cannot_read_the_data_is_not_begun(installed: Installed) -> None:
     await busy(installed, workers=1)
     installed.install("9.9.9", journal=2)
-    await installed.admin("POST", "/v1/upgrade", {})
-    await installed.upgraded()
+    done = await installed.gatewayctl("upgrade")
+    assert done.returncode == 0 and "version 9.9.9 serves" in done.stderr, done.stderr
     installed.install("9.9.8")
-    told = await installed.admin("POST", "/v1/upgrade", {})
-    assert "its journal has format 2, and this version (9.9.8) reads up to 1. Nothing was changed." in told["error"]["message"]
+    done = await installed.gatewayctl("upgrade", "-o", "json")
+    assert done.returncode == 1
+    assert "its journal has format 2, and this version (9.9.8) reads up to 1. Nothing was changed." in done.stderr
     assert (await installed.processes())[0]["version"] == "9.9.9"
     assert (await installed.chat("qwen", max_tokens=2)).status == 200
     await installed.stop()
@@ -203,6 +216,8 @@ async def test_a_new_version_whose_workers_do_not_start_leaves_the_old_ones_serv
     await eventually(lambda: "the upgrade to version 9.9.9 stopped: worker-1 did not listen" in installed.log(), within=30)
     found = await installed.processes()
     assert found[0]["upgrade"].startswith("stopped: ")
+    status = await installed.gatewayctl("status")
+    assert status.returncode == 6 and "the upgrade to version 9.9.9 stopped: worker-1 did not listen" in status.stderr
     assert [one["name"] for one in found if one["state"] == "up"] == ["supervisor", "control", "worker-0"]
     assert (await installed.chat("qwen", max_tokens=2)).status == 200
 

@@ -63,6 +63,8 @@ def complaints(found: dict[str, Any]) -> list[str]:
     for process in found.get("processes", []):
         if process.get("state") not in WELL:
             wrong.append(f"{process.get('name')} is {process.get('state')} since {ago(process.get('since')) or 'its start'}")
+        if str(process.get("upgrade", "")).startswith("stopped"):
+            wrong.append(f"the upgrade to version {process.get('version')} {process['upgrade']}")
     wrong += [str(sentence) for sentence in found.get("unsafe") or []]
     if found.get("journal", {}).get("failing"):
         wrong.append("the journal cannot be written, so requests are not accounted")

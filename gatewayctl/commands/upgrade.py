@@ -13,7 +13,7 @@ from gatewayctl.client import Client
 from gatewayctl.command import alone, command
 from gatewayctl.commands.done import well_done
 from gatewayctl.session import Session
-from gatewayctl.trouble import UNREACHABLE, Trouble
+from gatewayctl.trouble import FORBIDDEN, Trouble
 
 app = alone()
 ASKING: Final = 90.0
@@ -71,13 +71,13 @@ def _executable(to: Path | None) -> str:
 
 
 def _done(session: Session, client: Client, upgrades: int) -> dict[str, Any]:
-    """The status when everything was replaced, or nothing more will be. While control is replaced nobody answers."""
+    """The status when everything was replaced, or nothing more will be. While control is replaced nobody answers, or not to the end."""
     end, told = time.monotonic() + PATIENCE, ""
     while time.monotonic() < end:
         try:
             found = client.get("/v1/status")
         except Trouble as trouble:
-            if trouble.code != UNREACHABLE:
+            if trouble.code == FORBIDDEN:
                 raise
         else:
             own = found["processes"][0]

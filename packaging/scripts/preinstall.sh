@@ -4,11 +4,14 @@ set -e
 data=/var/lib/gateway
 
 # An older version that cannot read what a newer one has written must not get in its place.
-found=$(sed -n 's/.*"journal": *\([0-9][0-9]*\).*/\1/p' "$data/formats.json" 2>/dev/null || true)
-if [ "${found:-0}" -gt @JOURNAL@ ]; then
-    echo "gateway: the journal in $data has format $found, version @VERSION@ reads up to @JOURNAL@. Nothing was changed." >&2
-    exit 1
-fi
+for one in @FORMATS@; do
+    name=${one%=*} ours=${one#*=}
+    found=$(sed -n "s/.*\"$name\": *\([0-9][0-9]*\).*/\1/p" "$data/formats.json" 2>/dev/null || true)
+    if [ "${found:-0}" -gt "$ours" ]; then
+        echo "gateway: the $name in $data has format $found, version @VERSION@ reads up to $ours. Nothing was changed." >&2
+        exit 1
+    fi
+done
 
 if ! getent passwd gateway >/dev/null; then
     getent group gateway >/dev/null || groupadd --system gateway
