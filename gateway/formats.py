@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from gateway import __version__
 from gateway.config import files
+from gateway.ledger.schema import FORMAT as LEDGER
 
 STAMP: Final = "formats.json"
-FORMATS: Final = {"journal": 1}
+FORMATS: Final = {"journal": 1, "ledger": LEDGER}
 """What outlives an upgrade. A number goes up when an older version could misread or damage what is written from then on."""
 UNREADABLE: Final = 65
 """sysexits' EX_DATAERR: the exit code of a start on files of a newer version. Trying again would not help."""

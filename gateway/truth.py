@@ -17,7 +17,7 @@ from gateway.alert.facts import Ledger as LedgerSeen
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import Look
 from gateway.ledger.growth import Growth
-from gateway.ledger.keeper import OPENING, Ledger
+from gateway.ledger.keeper import Ledger
 from gateway.ledger.reconcile import BYPASSED, HOUR, INCOMPLETE, MISSING, UNKNOWN, Stretch, compared
 from gateway.ledger.store import StoreFailure
 from gateway.meter.underway import underway
@@ -133,7 +133,7 @@ class Truth:
     def ledger_seen(self) -> LedgerSeen | None:
         """None: it is not open yet."""
         told = self._ledger.told()
-        return LedgerSeen(told["lag"], told["trouble"], self._aside) if told["trouble"] != OPENING else None
+        return LedgerSeen(told["lag"], told["trouble"], self._aside) if told["state"] != "opening" else None
 
     def drifts(self) -> list[Drift] | None:
         """Channels whose engines counted something else than the ledger has, in the last hour that is over."""

@@ -31,7 +31,6 @@ RETRY_MOST: Final = 30.0
 FACTS_EVERY: Final = 10.0
 BEHIND: Final = 60.0
 """Seconds of waiting above which something is wrong."""
-OPENING: Final = "it is being opened"
 READERS: Final = 2
 """Reports at once; further ones wait."""
 FIRST_KEEP: Final = 60.0
@@ -49,7 +48,7 @@ class Ledger:
         self.path = path_of(data_dir, settings)
         self.journal = data_dir / "journal"
         self.settings = settings
-        self.trouble = OPENING
+        self.trouble = ""
         """Why it is not well; "" = it is."""
         self.lost: list[str] = []
         """What the last repair could not bring back."""
@@ -265,7 +264,7 @@ class Ledger:
                     pause = self._turn()
                 if self._open:
                     return
-            raise StoreFailure(UNUSABLE, self.trouble)
+            raise StoreFailure(UNUSABLE, self.trouble or "it is being opened")
 
         await self._in_writer(mending)
 
