@@ -10,7 +10,7 @@ from gateway.alert.facts import Drift
 from gateway.config.resolved import Ledger as Settings
 from gateway.engine.base import Load
 from gateway.exchange import Attempt, Millis, Record, Tokens, encode_record
-from gateway.ledger.keeper import OPENING, Ledger
+from gateway.ledger.keeper import Ledger
 from gateway.ledger.store import UNUSABLE, StoreFailure
 from gateway.meter.progress import Progress
 from gateway.meter.underway import underway
@@ -72,7 +72,7 @@ def served(at: float, output: int, **more: Any) -> Record:
 
 async def test_an_hour_is_compared_once_it_is_over_for_alerts_and_metrics(rooms):
     truth = rooms.truth
-    assert truth.ledger_seen() is None and rooms.ledger.trouble == OPENING and truth.drifts() is None and truth.ratios() == {}
+    assert truth.ledger_seen() is None and rooms.ledger.told()["state"] == "opening" and truth.drifts() is None and truth.ratios() == {}
     await rooms.turn()
     rooms.endpoints.show(0, 0)
     await rooms.record(served(HOUR + 100, 30_000), served(HOUR + 200, 0, source="none"))
