@@ -84,6 +84,7 @@ async def control_back(rig: Rig, old: int) -> None:
     await eventually(look, within=20)
 
 
+@pytest.mark.hard
 async def test_a_dead_engine_is_told_once_and_its_return_too_whatever_happens_to_control(rig: Rig, ears: Ears) -> None:
     await begin(rig, ears, [{"on": "endpoint_down", "for": "2s"}])
     url = rig.engines["a"].url
@@ -117,6 +118,7 @@ async def test_a_refused_configuration_is_told_until_it_is_right_again(rig: Rig,
     assert 'gateway_alert_deliveries_total{outcome="ok",sink="ops"} 2.0' in text
 
 
+@pytest.mark.hard
 async def test_a_dead_sink_costs_callers_nothing_and_is_said(rig: Rig, ears: Ears) -> None:
     dead = f"json://127.0.0.1:{free_port()}/canaryhook"
     await begin(rig, ears, [{"on": "endpoint_down", "for": "0s"}], dead=dead)
@@ -137,6 +139,7 @@ async def test_a_dead_sink_costs_callers_nothing_and_is_said(rig: Rig, ears: Ear
     assert "firing" in shown.out and "sink dead: A Connection error" in shown.err and "canaryhook" not in shown.out + shown.err + rig.log()
 
 
+@pytest.mark.hard
 async def test_a_silence_keeps_quiet_until_it_is_taken_back(rig: Rig, ears: Ears) -> None:
     await begin(rig, ears, [{"on": "frozen", "for": "0s"}])
     env = {"GATEWAY_CONFIG": str(rig.path)}
@@ -183,6 +186,7 @@ def certificate(folder: Path, days: int) -> dict[str, str]:
     return {"cert": str(cert), "key": str(key)}
 
 
+@pytest.mark.hard
 async def test_what_one_gateway_can_be_in_trouble_with(rig: Rig, tmp_path: Path) -> None:
     await rig.engine("a", ttft=0.2)
     await rig.engine("bad")

@@ -322,6 +322,7 @@ def test_renames_are_all_or_none(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_text() == "a" and (tmp_path / "b").read_text() == "b"
 
 
+@pytest.mark.hard
 async def test_under_load_and_back_again(rig: Rig, tmp_path: Path) -> None:
     await rig.engine("a", "vllm")
     rig.model("qwen")

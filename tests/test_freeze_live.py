@@ -269,6 +269,7 @@ async def test_a_worker_that_starts_while_control_is_stopped_refuses_from_its_fi
     await eventually(lambda: _answers(rig))
 
 
+@pytest.mark.hard
 async def test_a_file_that_cannot_be_read_freezes_everything_until_it_is_repaired(rig):
     await rig.stop()
     (rig.data_dir / "freezes.json").write_text('{"format":1,"freezes":[{"kind":"ten')

@@ -151,6 +151,7 @@ async def test_a_worker_that_was_killed_knows_what_the_others_know(rig: Rig) -> 
     assert sent(rig, "a") == before, new
 
 
+@pytest.mark.hard
 async def test_a_drain_survives_everything(rig: Rig) -> None:
     await rig.engine("a", channel={"breaker": {"slow_start": "0s"}})
     await rig.engine("b")

@@ -97,6 +97,7 @@ async def rows_of(ctl) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(out)))
 
 
+@pytest.mark.hard
 async def test_a_damaged_and_a_locked_ledger_stop_nobody_and_status_says_so(rig, ctl):
     await rig.engine("a")
     rig.model("qwen")

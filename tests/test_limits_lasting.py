@@ -198,6 +198,7 @@ async def test_whose_caller_leaves_uses_what_was_used_and_no_more(small):
     await eventually(all_free)
 
 
+@pytest.mark.hard
 async def test_what_a_killed_worker_had_begun_stays_counted_and_its_tokens_follow(small):
     """The request was made; how much it used is known when its record is closed. A restart counts the same."""
     small.config["workers"] = 1

@@ -284,6 +284,7 @@ async def test_idle(rig):
         await asyncio.wait_for(actor.left.wait(), 1)
 
 
+@pytest.mark.hard
 async def test_total(rig):
     for stream, play in (
         (True, says(SSE, *[part for _ in range(20) for part in (chunk(event()), 0.2)])),

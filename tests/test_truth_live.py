@@ -102,6 +102,7 @@ async def steady(rig: Rig, channel: str) -> int:
     return int(engine.generation_tokens)
 
 
+@pytest.mark.hard
 async def test_an_engine_that_is_started_again_is_a_reset_and_no_drift(rig):
     await rig.start()
     await looked(rig)
@@ -120,6 +121,7 @@ async def test_an_engine_that_is_started_again_is_a_reset_and_no_drift(rig):
     assert row["drift"] == row["bypassed"] == row["unseen"] == 0 and set(row["states"]) == {"agrees"}
 
 
+@pytest.mark.hard
 async def test_what_engines_did_while_control_was_killed_is_counted(rig):
     await rig.start()
     await looked(rig)
@@ -157,6 +159,7 @@ async def test_the_command_line_says_the_same_while_it_runs_and_while_it_does_no
     assert code == 0 and json.loads(out) == []
 
 
+@pytest.mark.hard
 async def test_a_budget_alerts_at_each_of_its_thresholds_and_lines_put_aside_at_the_ledger(rig):
     rig.config["prices"] = [{"model": "*", "currency": "CNY", "input": 0, "output": "10000"}]
     rig.config["tenants"]["acme"]["budget"] = {"amount": "1", "currency": "CNY", "warn": [50, 80, 95]}

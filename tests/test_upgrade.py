@@ -124,6 +124,7 @@ async def busy(rig: Installed, workers: int = 2) -> None:
     await rig.start()
 
 
+@pytest.mark.hard
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("scheme", ["http", pytest.param("https", marks=pytest.mark.hard)])
 async def test_an_upgrade_under_load_drops_no_request_and_breaks_no_stream(installed: Installed, scheme: str) -> None:
@@ -176,6 +177,7 @@ async def test_back_and_forth_by_signal_and_systemd_sees_one_service(installed: 
     assert notices.all().count("WATCHDOG=1") >= 1
 
 
+@pytest.mark.hard
 async def test_a_version_that_cannot_read_the_data_is_not_begun(installed: Installed) -> None:
     await busy(installed, workers=1)
     installed.install("9.9.9", journal=2)
