@@ -390,6 +390,7 @@ async def test_what_commands_create_and_set_holds_for_the_next_request(rig):
     assert "tenants create new.one --project p" in acts and "tenants set new.one models={deny: [large]}" in acts
 
 
+@pytest.mark.hard
 async def test_a_key_that_expires_is_refused_from_then_on_and_its_open_requests_end_in_peace(rig):
     ran = await ctl(rig, "keys", "create", "--tenant", "acme", "--project", "bot", "--id", "short", "--expires", "3s")
     mine = ran.out.strip()

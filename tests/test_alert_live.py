@@ -107,6 +107,7 @@ async def test_a_dead_engine_is_told_once_and_its_return_too_whatever_happens_to
     assert "canaryhook" not in rig.log()
 
 
+@pytest.mark.hard
 async def test_a_refused_configuration_is_told_until_it_is_right_again(rig: Rig, ears: Ears, tmp_path: Path) -> None:
     await begin(rig, ears, [{"on": "config_refused"}])
     good = rig.path.read_text()

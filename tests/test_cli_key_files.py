@@ -196,6 +196,7 @@ def test_export_of_one_tenant_and_of_nobody(config):
     assert ctl("keys", "export", "--tenant", "nobody", "-o", "csv", GATEWAY_CONFIG=str(config)).code == 0
 
 
+@pytest.mark.hard
 def test_ten_thousand_rows(config, tmp_path):
     rows = "".join(f"k{n},{hash_of(str(n))},retail,chatbot,qwen\n" for n in range(10_000))
     (tmp_path / "old.csv").write_text("id,hash,tenant,project,models\n" + rows)

@@ -74,6 +74,7 @@ def still(said: str) -> Any:
     return clean(found)
 
 
+@pytest.mark.hard
 async def test_the_same_answers_while_it_runs_and_while_it_does_not(rig, ctl, tmp_path):
     await spent(rig)
     asked = [question + (UNTIL if question[1] in ("top", "show", "report") else ()) for question in QUESTIONS]

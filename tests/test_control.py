@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import yaml
 
 from gateway.config.load import load
@@ -100,6 +101,7 @@ async def test_sighup_reloads(rig: Rig) -> None:
     await eventually(lambda: serves(rig, "other"))
 
 
+@pytest.mark.hard
 async def test_the_last_good_revision_is_resumed_while_the_file_is_bad(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")
@@ -126,6 +128,7 @@ async def test_the_last_good_revision_is_resumed_while_the_file_is_bad(rig: Rig)
     assert (await status(rig))["config"]["last_reload"]["ok"]
 
 
+@pytest.mark.hard
 async def test_listeners_and_workers_change_without_a_failed_request(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")
@@ -228,6 +231,7 @@ async def test_what_cannot_change_while_running_is_refused(rig: Rig) -> None:
     assert not answer["ok"] and "restart" in answer["message"]
 
 
+@pytest.mark.hard
 async def test_control_killed_before_the_commit_leaves_the_old_revision(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")
@@ -297,6 +301,7 @@ async def test_a_control_that_was_killed_goes_on_watching_included_files(rig: Ri
     await eventually(lambda: serves(rig, "more"))
 
 
+@pytest.mark.hard
 async def test_a_restarted_control_still_says_that_the_file_is_bad(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")

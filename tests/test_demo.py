@@ -71,6 +71,7 @@ def test_the_demonstration_keeps_its_promises():
     assert time.monotonic() - began < 40
 
 
+@pytest.mark.hard
 def test_ctrl_c_leaves_nothing_behind():
     with subprocess.Popen(DEMO, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         folder = folder_in(read_until(process, "ready after"))
@@ -80,6 +81,7 @@ def test_ctrl_c_leaves_nothing_behind():
     assert not Path(folder).exists() and not left_of(folder)
 
 
+@pytest.mark.hard
 def test_its_processes_die_with_it_even_when_it_is_killed():
     with subprocess.Popen(DEMO, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         folder = folder_in(read_until(process, "ready after"))

@@ -220,6 +220,7 @@ async def test_a_stream_that_a_fallback_serves_ends_with_the_fallback(rig):
     other.task.cancel()
 
 
+@pytest.mark.hard
 async def test_it_outlives_a_killed_worker_a_killed_control_and_a_restart(rig):
     await freeze(rig, "tenant", "other")
     worker, control = rig.pid_of("worker-0"), rig.pid_of("control")
@@ -289,6 +290,7 @@ async def test_a_file_that_cannot_be_read_freezes_everything_until_it_is_repaire
     assert (await ask(rig)).status == 200
 
 
+@pytest.mark.hard
 async def test_a_disk_that_takes_nothing_does_not_keep_anybody_from_stopping_things(rig):
     for name in ("freezes.json", "audit.log"):
         with contextlib.suppress(FileNotFoundError):
@@ -383,6 +385,7 @@ async def test_each_act_is_in_the_audit_log_with_who_when_what_before_and_after(
     assert {one["uid"] for one in json.loads(listed.out)} == {os.getuid()}
 
 
+@pytest.mark.hard
 async def test_a_start_with_other_files_says_what_changed_and_the_log_is_read_without_a_gateway(rig):
     await rig.stop()
     text = rig.path.read_text()

@@ -153,6 +153,7 @@ async def test_callers_who_send_nothing_or_leave_hold_nobody_up(rig: Rig, tmp_pa
         writer.close()
 
 
+@pytest.mark.hard
 async def test_a_listener_becomes_https_and_plain_again(rig: Rig, tmp_path: Path) -> None:
     port = await with_tls(rig, tmp_path)
     async with rig.open_stream("qwen", max_tokens=120) as stream:

@@ -200,6 +200,7 @@ async def test_two_headers_are_one_and_a_bad_request(rig):
     assert (await said(port(rig), LINE + LINE + call("twice"))).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.hard
 async def test_a_reload_turns_it_on_and_off_and_streams_go_on(rig):
     async with rig.open_stream("qwen", max_tokens=200) as stream:
         await stream.content.readline()

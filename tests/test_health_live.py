@@ -99,6 +99,7 @@ async def test_what_one_worker_meets_all_workers_know_within_a_second(rig: Rig) 
     assert f'gateway_endpoint_ejections_total{{channel="a",endpoint="{url}",reason="status_500"}} 1.0' in await rig.metrics()
 
 
+@pytest.mark.hard
 async def test_an_engine_that_refuses_is_ejected_everywhere_and_comes_back_everywhere(rig: Rig) -> None:
     await rig.engine("a", channel={"breaker": {"cooldown": "1s", "slow_start": "0s"}})
     await rig.engine("b")
@@ -190,6 +191,7 @@ async def test_a_drain_survives_everything(rig: Rig) -> None:
     assert "is drained by" in rig.log() or "no longer drained" in rig.log()
 
 
+@pytest.mark.hard
 async def test_draining_waits_for_what_is_in_flight_and_says_what_is_left(rig: Rig) -> None:
     await rig.engine("a", tps=20)
     rig.model("qwen")

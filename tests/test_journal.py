@@ -460,6 +460,7 @@ async def survives(rig: Rig, kills: int, callers: int) -> None:
     assert killed and all(entry["error"] == "worker_killed" for entry in killed)
 
 
+@pytest.mark.hard
 async def test_a_killed_worker_loses_no_answer_that_was_seen_whole(rig: Rig) -> None:
     await survives(rig, 2, 12)
 

@@ -132,6 +132,7 @@ async def test_a_damaged_and_a_locked_ledger_stop_nobody_and_status_says_so(rig,
     assert (await ctl("status"))[0] == 0
 
 
+@pytest.mark.hard
 async def test_a_full_disk_loses_nothing(tmp_path):
     """No file may become larger than it is: that is a full disk without one."""
     journal = tmp_path / "journal"

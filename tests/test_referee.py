@@ -296,6 +296,7 @@ def overload(engine: Engine, rates: dict[str, float], seconds: float, seed: int 
     engine.run(seconds)
 
 
+@pytest.mark.hard
 def test_a_tenant_with_a_hundred_times_the_load_gets_its_share_and_no_more() -> None:
     engine = Engine(Limits(channel=20, length=100, wait=30.0), lambda _: 1.0)
     overload(engine, {"loud": 800.0, "one": 8.0, "two": 8.0}, 200.0)  # 20 a second: each has 6.67, and wants more

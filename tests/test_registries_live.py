@@ -149,6 +149,7 @@ async def test_a_dead_newcomer_gets_no_request_and_a_dead_control_costs_none(rig
     await load.end()
 
 
+@pytest.mark.hard
 async def test_services_of_dns_with_priorities_and_a_name_that_goes(rig: Rig) -> None:
     await engines(rig, 2)
     ports = {name: rig.engines[name].port for name in "ab"}

@@ -132,6 +132,7 @@ async def test_tiers_of_groups_the_backup_serves_only_when_the_first_tier_is_gon
     assert channel(await rig.chat("tiers", max_tokens=2)) in "ab"
 
 
+@pytest.mark.hard
 async def test_least_busy_avoids_who_works(rig):
     engine = rig.engines["a"]
     engine.script = script({"do": "stall", "at": "first_event", "for": "3s"})

@@ -131,6 +131,7 @@ async def reloaded(rig: Rig) -> dict[str, Any] | None:
         return None
 
 
+@pytest.mark.hard
 async def test_children_of_a_killed_supervisor_end_and_the_service_can_start_at_once(rig: Rig) -> None:
     await rig.engine("a", tps=50, reply_tokens=2000)
     rig.model("qwen")
@@ -190,6 +191,7 @@ async def test_the_supervisor_stays_small(rig: Rig) -> None:
 # -- how it ends ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.hard
 async def test_a_drain_lets_what_is_open_finish_and_refuses_what_comes_later(rig: Rig) -> None:
     await rig.engine("a", tps=40, reply_tokens=2000)
     rig.model("qwen")
@@ -250,6 +252,7 @@ async def test_a_second_sigterm_ends_open_streams_at_once_and_honestly(rig: Rig)
     assert record["tokens"]["out"] > 0
 
 
+@pytest.mark.hard
 async def test_a_drain_ends_when_its_time_is_over(rig: Rig) -> None:
     await rig.engine("a", ttft=60.0)
     rig.model("qwen")

@@ -143,6 +143,7 @@ def _other(rig: Rig, before: int) -> bool:
         return False
 
 
+@pytest.mark.hard
 async def test_the_command_line_says_the_same_while_it_runs_and_while_it_does_not(rig, inside):
     await rig.start()
     await looked(rig)

@@ -158,6 +158,7 @@ async def test_an_upgrade_under_load_drops_no_request_and_breaks_no_stream(insta
     assert json.loads((installed.data_dir / formats.STAMP).read_text())["version"] == "9.9.9"
 
 
+@pytest.mark.hard
 @pytest.mark.timeout(120)
 async def test_back_and_forth_by_signal_and_systemd_sees_one_service(installed: Installed, notices: Notices) -> None:
     await installed.engine("a")

@@ -45,6 +45,7 @@ async def in_flight(rig: Rig, channel: str, count: int) -> bool:
     return bool((await endpoint(rig, channel))["in_flight"] == count)
 
 
+@pytest.mark.hard
 async def test_pools_breakers_and_counters_of_unchanged_channels_survive(rig: Rig) -> None:
     await rig.engine("a")
     await rig.engine("b")
@@ -88,6 +89,7 @@ def requests_total(text: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
+@pytest.mark.hard
 async def test_counters_go_on_when_a_worker_is_replaced(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")
