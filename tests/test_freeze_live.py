@@ -385,7 +385,6 @@ async def test_each_act_is_in_the_audit_log_with_who_when_what_before_and_after(
     assert {one["uid"] for one in json.loads(listed.out)} == {os.getuid()}
 
 
-@pytest.mark.hard
 async def test_a_start_with_other_files_says_what_changed_and_the_log_is_read_without_a_gateway(rig):
     await rig.stop()
     text = rig.path.read_text()
