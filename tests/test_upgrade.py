@@ -41,7 +41,7 @@ class Installed(Rig):
         place = self.tmp / "gateway"
         (place / "__init__.py").write_text(f'"""The gateway."""\n__version__ = "{version}"\n')
         text = (ROOT / "gateway/formats.py").read_text()
-        (place / "formats.py").write_text(text.replace('{"journal": 1}', f'{{"journal": {journal}}}'))
+        (place / "formats.py").write_text(text.replace('"journal": 1', f'"journal": {journal}'))
 
     async def gatewayctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", "-m", "gatewayctl", *arguments, "--config", str(self.path)]
