@@ -1,19 +1,18 @@
 """The ledger's desk: what an operator may ask of it, and what may be done with it, each act with its line in the audit log."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from gateway.admin.desk import Failed
 from gateway.ledger.ingest import Ingest
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.records import find, newest
+from gateway.ledger.scratch import pieces_of
 from gateway.ledger.store import Format, Store, StoreFailure
 
-BLOCK: Final = 256 * 1024
 _numbers = count(1)
 
 
@@ -62,16 +61,7 @@ class Books:
     async def export(self, form: Format, since: float, until: float) -> AsyncIterator[bytes]:
         """The file, piece by piece. What goes wrong goes wrong before the first one."""
         path = await self._exported(form, since, until)
-
-        async def pieces() -> AsyncIterator[bytes]:
-            try:
-                with path.open("rb") as file:
-                    while piece := await asyncio.to_thread(file.read, BLOCK):
-                        yield piece
-            finally:
-                path.unlink(missing_ok=True)
-
-        return pieces()
+        return pieces_of(path)
 
     async def _exported(self, form: Format, since: float, until: float) -> Path:
         def work(store: Store) -> Path:

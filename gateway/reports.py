@@ -1,7 +1,6 @@
 """The reports' desk: what may be asked of the ledger, by control while it runs and by `gateway ledger` when it does not. Same code, same
 answers."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
@@ -17,6 +16,7 @@ from gateway.ledger.figures import text
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.question import BadQuestion, Question
 from gateway.ledger.report import flat, report
+from gateway.ledger.scratch import pieces_of
 from gateway.ledger.store import Ask, Format, Repriced, Store, StoreFailure
 from gateway.price.book import PriceBook
 from gateway.price.build import book_of
@@ -26,7 +26,6 @@ from gateway.spending import budgets, forecasts
 
 T = TypeVar("T")
 Told = dict[str, Any]
-BLOCK: Final = 256 * 1024
 SECONDS: Final = 120.0
 """That one report may take."""
 QUESTIONS_MOST: Final = 20
@@ -133,16 +132,7 @@ class Reports:
             return path
 
         path = await self._done(work)
-
-        async def pieces() -> AsyncIterator[bytes]:
-            try:
-                with path.open("rb") as file:
-                    while piece := await asyncio.to_thread(file.read, BLOCK):
-                        yield piece
-            finally:
-                path.unlink(missing_ok=True)
-
-        return pieces()
+        return pieces_of(path)
 
     async def _read(self, work: Callable[[Ask], T]) -> T:
         return await self._done(lambda store: store.together(work, seconds=SECONDS))

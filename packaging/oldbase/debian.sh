@@ -1,9 +1,9 @@
 #!/bin/bash
 # `make packages` on an old base, where there is a Debian mirror but no container engine: a Debian 11 (glibc 2.31) in a folder, with a
 # Python built in it from Debian 12's source packages. What comes out needs glibc 2.28 or older; packaging/glibc.py checks that.
-# As root: packaging/oldbase/debian.sh FOLDER [MIRROR]. Needs debootstrap, dpkg-dev and apt. About 15 minutes, once; then 3.
+# As root: packaging/oldbase/debian.sh FOLDER MIRROR, the address of a Debian mirror. Needs debootstrap, dpkg-dev and apt. About 15 minutes, once; then 3.
 set -euo pipefail
-base=$(realpath -m "$1") mirror=${2:-http://deb.debian.org/debian}
+base=$(realpath -m "$1") mirror=${2:?the address of a Debian mirror}
 project=$(realpath "$(dirname "$0")/../..")
 
 # -- the base
