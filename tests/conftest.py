@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from gateway.admin.server import serve_admin
 from gatewayctl import app
+from tests.fixtures.desk import FakeDesk, write_config
 from tests.harness import Rig
 
 settings.register_profile("ci", derandomize=True)
@@ -34,3 +36,19 @@ def inside(capsys: pytest.CaptureFixture[str]) -> Callable[..., Awaitable[tuple[
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration that gatewayctl finds."""
+    monkeypatch.setenv("GATEWAY_CONFIG", str(write_config(tmp_path)))
+    return tmp_path / "gateway.yaml"
+
+
+@pytest.fixture
+async def desk(config: Path) -> AsyncIterator[FakeDesk]:
+    """A control that answers for it."""
+    desk = FakeDesk(config)
+    server = await serve_admin(desk, config.parent / "data/admin.sock")
+    yield desk
+    await server.close()

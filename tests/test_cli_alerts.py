@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 
-from gateway.admin.server import serve_admin
-from tests.fixtures.desk import FakeDesk, write_config
-
 
 def alert(state: str, rule: str = "endpoint_down", **more: Any) -> dict[str, Any]:
     now = time.time()
@@ -30,20 +27,6 @@ def everything() -> dict[str, Any]:
         "rules": [{"name": "usage_anomaly", "sure": False}],
         "unwritten": "the disk is full",
     }
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.setenv("GATEWAY_CONFIG", str(write_config(tmp_path)))
-    return tmp_path / "gateway.yaml"
-
-
-@pytest.fixture
-async def desk(config):
-    desk = FakeDesk(config)
-    server = await serve_admin(desk, config.parent / "data/admin.sock")
-    yield desk
-    await server.close()
 
 
 async def test_nothing_fires(desk, inside):

@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-from gateway.admin.server import serve_admin
 from gateway.config import audit_file
-from tests.fixtures.desk import FakeDesk, write_config
 
 ACT = {
     "ts": 1_700_000_000.0, "by": "ann (uid 1000, pid 9)", "uid": 1000, "what": "freeze tenant retail", "before": None,
@@ -15,20 +13,6 @@ ACT = {
 }  # fmt: skip
 RELOAD = {**ACT, "by": "gateway", "uid": None, "what": "reload (the files changed)", "before": {"models.qwen.targets[0].weight": "1"},
           "after": {"models.qwen.targets[0].weight": "3", "keys": ["a (tenant b)", "c (tenant d)"]}}  # fmt: skip
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.setenv("GATEWAY_CONFIG", str(write_config(tmp_path)))
-    return tmp_path / "gateway.yaml"
-
-
-@pytest.fixture
-async def desk(config):
-    desk = FakeDesk(config)
-    server = await serve_admin(desk, config.parent / "data/admin.sock")
-    yield desk
-    await server.close()
 
 
 @pytest.mark.parametrize(

@@ -10,29 +10,13 @@ from typing import Any
 
 import pytest
 
-from gateway.admin.server import serve_admin
 from gateway.config.access import instant
 from gateway.config.keys import checksum_ok, hash_of, new_secret
 from gateway.config.load import load
 from gatewayctl.commands import live
 from tests.fixtures.cli import actl, ctl
-from tests.fixtures.desk import FakeDesk, write_config
 
 WHO = ["--tenant", "retail", "--project", "chatbot"]
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.setenv("GATEWAY_CONFIG", str(write_config(tmp_path)))
-    return tmp_path / "gateway.yaml"
-
-
-@pytest.fixture
-async def desk(config):
-    desk = FakeDesk(config)
-    server = await serve_admin(desk, config.parent / "data/admin.sock")
-    yield desk
-    await server.close()
 
 
 def key_of(config, id="ann"):

@@ -16,20 +16,6 @@ from tests.fixtures.desk import FakeDesk, write_config
 WHO = ["--tenant", "retail", "--project", "chatbot"]
 
 
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.setenv("GATEWAY_CONFIG", str(write_config(tmp_path)))
-    return tmp_path / "gateway.yaml"
-
-
-@pytest.fixture
-async def desk(config):
-    desk = FakeDesk(config)
-    server = await serve_admin(desk, config.parent / "data/admin.sock")
-    yield desk
-    await server.close()
-
-
 def ids(config):
     return [key.id for key in load(config).config.keys]
 
