@@ -85,7 +85,7 @@ class Pipeline:
             if self._live.frozen is not None:
                 self._live.frozen.allow(x.virtual.name)
             shape(x)
-            if snapshot.limits is not None and (claim := self._limits.ask(x)) is not None:
+            if snapshot.limits is not None and (claim := self._limits.ask(x)) is not None and claim.waits:
                 await self._limits.granted(x, claim)
             await self._dispatch.deliver(x, caller)
         except Refusal as no:

@@ -121,13 +121,15 @@ class Line:
 class House:
     """Control and two workers."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, on_loss: str) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, folder: Path, on_loss: str, limits: dict[str, tuple[Limit, ...]] | None = None
+    ) -> None:
         self.loop = Loop()
         for module in (limits_module, referee_module):
             monkeypatch.setattr(module.time, "time", lambda: self.loop.wall)
         monkeypatch.setattr(store_module, "SHELVES", 2)
         self.folder = folder
-        self.limits = Limits(by=LIMITS, on_loss=on_loss, workers=2)
+        self.limits = Limits(by=limits or LIMITS, on_loss=on_loss, workers=2)
         self.journal: list[tuple[str, Amounts, Amounts, float, float]] = []
         self.lines: dict[int, Line | None] = {0: None, 1: None}
         self.workers = [self.worker(0), self.worker(1)]
@@ -326,7 +328,7 @@ class Talking(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 30), used=AMOUNTS)
     def end(self, number, used):
-        ids = [id for id, (_, claim, _) in self.house.claims.items() if claim.answer.done()]
+        ids = [id for id, (_, claim, _) in self.house.claims.items() if claim.answer is None or claim.answer.done()]
         if ids:
             id = ids[number % len(ids)]
             self.house.end(id, priced(used[0], used[1], self.house.claims[id][1].wanted))

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.config.resolved import FORMAT, Key, Resolved
 
-VERSION: Final = 4
+VERSION: Final = 5
 KEYS_PER_SLICE: Final = 2_000
 FRAME_MOST: Final = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")

@@ -4,10 +4,15 @@
 Without control, or when it is silent, this worker decides for itself: with its share of each limit, beginning with what the
 files say was used (`referee.on_loss: local`), or not at all (`refuse`).
 
-worker → control: n; ops, in their order: [0, lease, terms, input, output, money] may it, [1, lease, input, output, money, ended]
-it is over, [2, lease] it left, [3, terms, key, [[rule, counter]]] what these terms are, [4] forget all terms; at the beginning
-hold: [[lease, terms, input, output, money, seconds]] and over: [[…, what it used, ended, record]] what ended without control.
-control → worker: n of the last frame that was read, said: [lease, figures…] or [lease, figures…, limit, seconds, used]; or tell.
+A request of a kind that control has lent for (`loans`) is granted at once.
+
+worker → control: n; ops, in their order: [0, lease, terms, input, output, money, loan] may it, and would a loan be of use, [1, lease,
+input, output, money, ended] it is over, [2, lease] it left, [3, terms, key, [[rule, counter]]] what these terms are, [4] forget all
+terms, [5, loan, requests, input, output, used input, used output, ended] part of a loan is over, [6, loan, requests, input, output]
+comes back; at the beginning hold: [[lease, terms, input, output, money, seconds]] and over: [[…, what it used, ended, record]] what
+ended without control.
+control → worker: n of the last frame that was read, said: [lease, figures…], [lease, figures…, loan] or [lease, figures…, limit,
+seconds, used]; recall: all loans; or tell.
 """
 
 import asyncio
@@ -15,11 +20,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import Refusal
 from gateway.exchange import Exchange, Tokens
+from gateway.referee.loans import BACK, PATIENCE, Loan, Loans
 from gateway.referee.moment import Moment
 from gateway.referee.money import Guess, Till
 from gateway.referee.quotas import Plan, Quotas, Verdict
@@ -46,9 +53,12 @@ ASKED, GRANTED, ENDED = range(3)
 class Claim:
     """What one request has asked for. Times are the loop's."""
 
-    __slots__ = ("_lines", "answer", "figures", "free", "limits", "number", "since", "state", "terms", "till", "unpriced", "wanted")
+    __slots__ = ("_lines", "answer", "figures", "free", "limits", "loan", "number", "since", "state", "terms", "till", "unpriced", "wanted")
 
-    def __init__(self, limits: "Limiter", number: int, terms: Terms, wanted: Amounts, since: float, answer: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, limits: "Limiter", number: int, terms: Terms, wanted: Amounts, since: float, answer: asyncio.Future[Any] | None
+    ) -> None:
+        """answer: None = it is granted, from a loan."""
         self.limits = limits
         self.number = number
         self.terms = terms
@@ -56,6 +66,7 @@ class Claim:
         self.since = since
         self.answer = answer
         self.state = ASKED
+        self.loan: Loan | None = None
         self.free = False
         self.till: Till | None = None
         self.unpriced = False
@@ -91,6 +102,7 @@ class Limiter:
         self._table: Table | None = None
         self._directory = Path()
         self._claims: dict[int, Claim] = {}
+        self._loans = Loans(partial(self._talk.note, asks=False), loop)
         self._over: list[list[Any]] = []
         self._recent: deque[tuple[float, float, Claim, Amounts]] = deque()
         self._number = 0
@@ -119,18 +131,26 @@ class Limiter:
         if terms.money_most and (till := x.snapshot.limits.till) is not None:
             told = facts.prompt_est, facts.max_tokens * max(1, facts.n) if x.api in STREAMING_APIS else 0
             money = till.before(x, Guess(input, output, *told), terms.money_most)
-        claim = self.claim(terms, amounts(input, output, money))
+        wanted = amounts(input, output, money)
+        claim = self.claim(terms, wanted)
+        if claim.loan is not None:
+            x.reserved = Tokens(input, 0, output)
         claim.till = till
         claim.free = not facts.max_tokens and x.api in STREAMING_APIS
         x.lease = claim
         return claim
 
     def claim(self, terms: Terms, wanted: Amounts) -> Claim:
-        """One question, of whatever amounts."""
+        """Of whatever amounts: granted at once from what is lent, or one question."""
         loop = self._loop
         self._number += 1
-        number = self._number
-        claim = self._claims[number] = Claim(self, number, terms, wanted, loop.time(), loop.create_future())
+        number, now = self._number, loop.time()
+        loan: Loan | None = terms.loan
+        if loan is not None and loan.take(wanted[1], wanted[2], now):
+            claim = self._claims[number] = Claim(self, number, terms, wanted, now, None)
+            claim.state, claim.loan, claim._lines = GRANTED, loan, loan.lines()
+            return claim
+        claim = self._claims[number] = Claim(self, number, terms, wanted, now, loop.create_future())
         if self._talk.alone:
             self._decide(claim)
         else:
@@ -141,10 +161,14 @@ class Limiter:
         terms, wanted = claim.terms, claim.wanted
         if terms.epoch != self._epoch:
             self._introduce(terms)
-        self._talk.note([ASK, claim.number, terms.number, wanted[1], wanted[2], wanted[4]], asks=True)
+        wants = terms.lendable and claim.since >= terms.asks
+        if wants:
+            terms.asks = claim.since + PATIENCE
+        self._talk.note([ASK, claim.number, terms.number, wanted[1], wanted[2], wanted[4], wants], asks=True)
 
     async def granted(self, x: Exchange, claim: Claim) -> None:
         """Waits for the answer. Raises Refusal: 429, or 503 when nobody counts and that is to be so."""
+        assert claim.answer is not None
         try:
             no = await claim.answer
         except asyncio.CancelledError:
@@ -186,6 +210,9 @@ class Limiter:
             recent.popleft()
             if recent[0][0] < now - RECENT:  # two for each that comes, so that a quiet time does not keep them
                 recent.popleft()
+        if claim.loan is not None:
+            self._loans.over(claim.loan, (claim, used, ended, record))
+            return
         if not self._talk.alone:
             self._talk.note([OVER, number, used[1], used[2], used[4], ended], asks=False)
             return
@@ -198,16 +225,26 @@ class Limiter:
 
     def heard(self, frame: dict[str, Any]) -> None:
         """A frame from control."""
-        if self._talk.heard(frame):
-            claims = self._claims
-            for said in frame["said"]:
-                claim = claims.get(said[0])
-                if claim is not None and claim.state == ASKED:  # of the others the end was told
-                    claim.figures = said[1:7]
-                    if len(said) == 7:
-                        self._answer(claim, None)
-                    else:
-                        self._refuse(claim, *said[7:])
+        if not self._talk.heard(frame):
+            return
+        claims = self._claims
+        for said in frame["said"]:
+            claim = claims.get(said[0])
+            if len(said) == 8:
+                loan = said.pop()
+                if claim is not None:
+                    self._loans.lent(claim.terms, loan)
+                else:
+                    self._talk.note([BACK, loan[0], *loan[2:5]], asks=False)
+            if claim is not None and claim.state == ASKED:  # of the others the end was told
+                claim.figures = said[1:7]
+                if len(said) == 7:
+                    self._answer(claim, None)
+                else:
+                    self._refuse(claim, *said[7:])
+        if "recall" in frame:
+            self._loans.recall()
+            self._talk.hurry()
 
     def lost(self) -> None:
         """The connection to control is lost."""
@@ -233,6 +270,7 @@ class Limiter:
         self._rules.clear()
         self._epoch += 1
         self._terms = 0
+        self._end_loans()
         over, self._over = self._over, []
         ops: list[list[Any]] = []
         for terms in [claim.terms for claim in (*self._claims.values(), *(one[0] for one in over))]:
@@ -248,7 +286,7 @@ class Limiter:
             "over": [[*told(claim), used[1], used[2], used[4], ended, record] for claim, used, ended, record in over],
             "terms": ops,
         }
-        asks = [[ASK, *told(claim)[:5]] for claim in self._claims.values() if claim.state == ASKED]
+        asks = [[ASK, *told(claim)[:5], False] for claim in self._claims.values() if claim.state == ASKED]
         return first, asks
 
     # -- without it ---------------------------------------------------------------------------------------------------
@@ -261,9 +299,19 @@ class Limiter:
                 "does not answer" if why == "silent" else "is away",
                 "goes on with its share of the limits" if self._table.on_loss == "local" else "refuses what is limited",
             )
+        self._end_loans()
         for claim in list(self._claims.values()):
             if claim.state == ASKED:
                 self._decide(claim)
+
+    def _end_loans(self) -> None:
+        """What was lent is not any more: its requests hold what they hold by themselves."""
+        for claim, *end in self._loans.drop():
+            claim.loan = None
+            if len(self._over) < OVER_MOST:
+                self._over.append([claim, *end])
+        for claim in self._claims.values():
+            claim.loan = None
 
     def _alone(self, table: Table) -> Quotas:
         """Made when first needed: counts on from what the files say, with what this worker's requests used lately and hold."""
@@ -316,6 +364,7 @@ class Limiter:
         self._answer(claim, refusal(rule, most, claim.wanted, after, used))
 
     def _answer(self, claim: Claim, no: Refusal | None) -> None:
+        assert claim.answer is not None
         if claim.answer.done():  # its caller left in this very turn; `granted` tells
             return
         if no is None:

@@ -5,6 +5,8 @@ Control has one for all workers; a worker without control has one for itself, wi
     ask       room in every limit: taken from each (a lease)        none in one: nothing is taken of any
     settle    what was not used goes back to where it was taken; what was used beyond counts from now on
     undo      the caller left before it knew: nothing was used, not even a request
+    lend      a worker gets as much as several such requests may use, and decides about them itself (see `lending`)
+    part      some of what was lent is settled, or comes back
     forget    a worker died: what is in flight and its tokens come free, its requests were made
 """
 
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from gateway.referee.moment import Moment
+from gateway.referee.pace import Pace
 from gateway.referee.rules import NONE, Amounts, Rule
 from gateway.referee.users import Users
 from gateway.referee.windows import window_of
@@ -24,32 +27,33 @@ Seed = Callable[[str], Mapping[int, int]]
 
 
 class Gauge:
-    """One counter of one rule."""
+    """One counter of one rule. lent: loans that are out (see `lending`)."""
 
-    __slots__ = ("name", "plans", "rule", "users", "window")
+    __slots__ = ("lent", "name", "plans", "rule", "users", "window")
 
     def __init__(self, name: str, rule: Rule) -> None:
         self.name = name
         self.rule = rule
         self.window = window_of(rule.limit.per, rule.limit.zone)
         self.users = Users()
-        self.plans = 0
+        self.plans = self.lent = 0
 
 
 class Plan:
-    """The counters of all requests of one key, model and address. key: whose."""
+    """The counters of all requests of one key, model and address. key: whose. pace: how often it is asked for."""
 
-    __slots__ = ("asked", "gauges", "key", "missing")
+    __slots__ = ("asked", "gauges", "key", "missing", "pace")
 
     def __init__(self, key: str, asked: Sequence[tuple[str, str]], gauges: tuple[Gauge | None, ...]) -> None:
         self.key = key
         self.asked = asked
         self.gauges = gauges
         self.missing = None in gauges
+        self.pace = Pace()
 
 
 class Lease(NamedTuple):
-    """What one request took. marks: where, of each counter; None = nothing."""
+    """What one request took, or all that were lent for together. marks: where, of each counter; None = nothing."""
 
     plan: Plan
     amounts: Amounts
@@ -228,6 +232,24 @@ class Quotas:
                 if spent > took:
                     note(bucket, gauge.name, window.place(now.wall), spent - took)
 
+    def lend(self, slot: int, lease: int, plan: Plan, wanted: Amounts, now: Moment) -> None:
+        """Takes from every limit what several requests may use together. The caller has seen that there is room (`Plan`'s)."""
+        self._take(slot, lease, plan, wanted, [self._applies(gauge, now) for gauge in plan.gauges], now)
+
+    def part(self, slot: int, lease: int, took: Amounts, used: Amounts, now: Moment, bucket: Bucket | None = None) -> None:
+        """Of what was lent so much is over: it had been taken for these requests, and they have used so much."""
+        held = self.held.get(slot, {})
+        found = held.get(lease)
+        if found is None:
+            return
+        self._settle(found._replace(amounts=took), used, now, bucket)
+        found.plan.pace.note(used[0], now.mono)
+        (requests, input, output, total, _), (n, i, o, t, _) = found.amounts, took
+        if requests > n or total > t:
+            held[lease] = found._replace(amounts=(requests - n, input - i, output - o, total - t, 0))
+        else:
+            del held[lease]
+
     def undo(self, slot: int, lease: int) -> None:
         """The caller left before it was told: as if it had never asked."""
         held = self.held.get(slot)
@@ -262,6 +284,9 @@ class Quotas:
                 mine[number] = self._revive(ghost)
             else:
                 self._take(slot, number, plan, wanted, [self._applies(gauge, since) for gauge in plan.gauges], since)
+        for number, ghost in ghosts.items():
+            if number < 0:  # what was lent: of its requests each was told now, those that were made
+                self._settle(ghost._replace(amounts=(ghost.amounts[0], 0, 0, 0, 0)), NONE, ghost.since)
 
     @staticmethod
     def _applies(gauge: Gauge | None, at: Moment) -> int | None:
@@ -279,8 +304,8 @@ class Quotas:
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
-    def _figures(self, plan: Plan, uses: Sequence[int | None], took: Amounts, now: Moment) -> Figures:
-        """For the headers of an answer. uses: before this request took what it took."""
+    def tightest(self, plan: Plan, uses: Sequence[int | None], took: Amounts) -> tuple[Gauge | None, int, Gauge | None, int]:
+        """The limits of requests and of tokens with the least left, and what that is. uses: before this request took what it took."""
         requests = tokens = None
         requests_left = tokens_left = 0
         for gauge, used in zip(plan.gauges, uses, strict=True):
@@ -296,6 +321,11 @@ class Quotas:
                     requests, requests_left = gauge, left
             elif tokens is None or left < tokens_left:
                 tokens, tokens_left = gauge, left
+        return requests, requests_left, tokens, tokens_left
+
+    def _figures(self, plan: Plan, uses: Sequence[int | None], took: Amounts, now: Moment) -> Figures:
+        """For the headers of an answer. uses: before this request took what it took."""
+        requests, requests_left, tokens, tokens_left = self.tightest(plan, uses, took)
         return Figures(*self._figure(requests, requests_left, now), *self._figure(tokens, tokens_left, now))
 
     def _figure(self, gauge: Gauge | None, left: int, now: Moment) -> tuple[int, int, float]:

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.budgets import Spent, spent
+from gateway.referee.lending import Lending, Parked
 from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
+from gateway.referee.loans import BACK, PART
 from gateway.referee.moment import Moment
 from gateway.referee.money import Till
 from gateway.referee.quotas import Gauge, Plan, Quotas, note
-from gateway.referee.rules import Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
+from gateway.referee.rules import NONE, Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
 from gateway.referee.store import DELAY, Store, write
 from gateway.referee.view import counters
 from gateway.referee.windows import Window, window_of
@@ -46,6 +48,7 @@ class Referee:
         self._loop = loop
         self._store = store
         self.quotas = Quotas(store.get)
+        self._lending = Lending(self.quotas, self._recall, self._again, loop)
         self._rules: dict[str, Rule] = {}
         self._placed: dict[str, Placed] = {}
         self._by: dict[str, tuple[Limit, ...]] = {}
@@ -81,6 +84,7 @@ class Referee:
                 rule.vanish()
             else:
                 rule.adopt(placed[1], self._hours)
+        self._lending.recall()
         now = self._now()
         for plans in self._plans.values():
             for plan in plans.values():
@@ -122,6 +126,7 @@ class Referee:
             self._early.pop(slot, None)
         self._unheard.pop(slot, None)
         self.quotas.forget(slot)
+        self._lending.lost(slot)
         self._forget_terms(slot)
 
     def heard(self, slot: int, frame: dict[str, Any]) -> None:
@@ -160,21 +165,56 @@ class Referee:
         for op in ops:
             kind = op[0]
             if kind == ASK:
-                _, lease, terms, input, output, money = op
-                figures, *no = quotas.ask(slot, lease, plans[terms], (1, input, output, input + output, money), now)
-                said.append([lease, *figures] if no[0] < 0 else [lease, *figures, *no])
+                plan = plans[op[2]]
+                plan.pace.note(1, now.mono)
+                answer = self._ask(slot, op, plan, now)
+                if answer is not None:
+                    said.append(answer)
             elif kind == OVER:
                 _, lease, input, output, money, ended = op
                 used = (1, input, output, input + output, money)
                 quotas.settle(slot, lease, used, Moment(now.mono, ended), self._store.bucket(ended))
+            elif kind == PART:
+                _, loan, many, input, output, used_input, used_output, ended = op
+                took, used = (many, input, output, input + output, 0), (many, used_input, used_output, used_input + used_output, 0)
+                quotas.part(slot, loan, took, used, Moment(now.mono, ended), self._store.bucket(ended))
+            elif kind == BACK:
+                _, loan, many, input, output = op
+                quotas.part(slot, loan, (many, input, output, input + output, 0), NONE, now)
+                self._lending.back(slot, loan)
             elif kind == LEFT:
                 quotas.undo(slot, op[1])
+                self._lending.left(slot, op[1])
             elif kind == TERMS:
                 plans = self._learn(slot, op, now)
             elif kind == FORGET:
                 self._forget_terms(slot)
                 plans = {}
         return said
+
+    def _ask(self, slot: int, op: list[Any], plan: Plan, now: Moment, until: float = 0.0) -> list[Any] | None:
+        """The answer to a question; None: it waits for what is lent. until: of one that has waited already."""
+        _, lease, _, input, output, money, wants = op
+        wanted = (1, input, output, input + output, money)
+        figures, *no = self.quotas.ask(slot, lease, plan, wanted, now)
+        if no[0] >= 0:
+            return None if self._lending.waits(slot, op, plan, now, until) else [lease, *figures, *no]
+        loan = self._lending.offer(slot, plan, wanted, now) if wants else None
+        return [lease, *figures] if loan is None else [lease, *figures, loan]
+
+    def _again(self, parked: list[Parked]) -> None:
+        """Questions that waited."""
+        now = self._now()
+        said: dict[int, list[list[Any]]] = {}
+        for slot, op, plan, until in parked:
+            answer = self._ask(slot, op, plan, now, until)
+            if answer is not None:
+                said.setdefault(slot, []).append(answer)
+        for slot, answers in said.items():
+            self._say(slot, {"n": self._read[slot], "said": answers})
+
+    def _recall(self, slot: int) -> None:
+        self._say(slot, {"n": self._read.get(slot, 0), "said": [], "recall": True})
 
     def _learn(self, slot: int, op: list[Any], now: Moment) -> dict[int, Plan]:
         plans = self._plans.setdefault(slot, {})
@@ -197,6 +237,7 @@ class Referee:
         over = [one for one in frame["over"] if one[9] >= self._told_until and one[10] not in self._replayed]
         told = {one[0]: (plans[one[1]], amounts(*one[2:5]), now.ago(one[5])) for one in (*frame["hold"], *over)}
         self.quotas.reassert(slot, told)
+        self._lending.lost(slot)
         for one in over:
             self.quotas.settle(slot, one[0], amounts(*one[6:9]), Moment(now.mono, one[9]), self._store.bucket(one[9]))
 

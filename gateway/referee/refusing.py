@@ -97,8 +97,10 @@ def _duration(whole: int) -> str:
     return f"{hours}h{minutes}m{left}s" if hours else f"{minutes}m{left}s" if minutes else f"{left}s"
 
 
-def lines(requests: int, requests_left: int, requests_reset: float, tokens: int, tokens_left: int, tokens_reset: float) -> bytes:
-    """Complete header lines of `quotas.Figures`; those of what is not limited are left out."""
+def lines(
+    requests: int, requests_left: int | str, requests_reset: float, tokens: int, tokens_left: int | str, tokens_reset: float
+) -> bytes:
+    """Complete header lines of `quotas.Figures`; those of what is not limited are left out. What is left may also be a `%d`."""
     text = ""
     if requests >= 0:
         text = (

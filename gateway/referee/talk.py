@@ -75,6 +75,11 @@ class Talk:
             self._ops.clear()
             self._lost(why)
 
+    def hurry(self) -> None:
+        """What was noted leaves at once."""
+        if not self._leaving and not self.alone:
+            self._flush()
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -1,7 +1,7 @@
 """Which limits a request of one key, model and address comes under. Found out once and remembered; no clock, no I/O."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.money import Till
@@ -21,11 +21,14 @@ class Terms:
     """What one kind of request comes under. number, epoch: under which name control knows it, and since when."""
 
     __slots__ = (
+        "asks",
         "average",
         "bytes_per_token",
         "epoch",
         "input_most",
         "key",
+        "lendable",
+        "loan",
         "money_most",
         "number",
         "output_most",
@@ -43,6 +46,11 @@ class Terms:
         self.bytes_per_token = float(BYTES_PER_TOKEN)
         self.own: object = None
         """What the worker's own quotas make of it, when it counts for itself."""
+        self.loan: Any = None
+        """What control has lent for such requests (`loans.Loan`); None = nothing."""
+        self.asks = 0.0
+        """Until when (monotonic seconds) an answer is awaited that may bring a loan."""
+        self.lendable = all(rule.count not in ("concurrency", "money") and rule.hours is None for rule, _ in rules)
         self.input_most, self.output_most, self.total_most = (
             _least(rules, count) for count in ("input_tokens", "output_tokens", "total_tokens")
         )
