@@ -8,7 +8,8 @@ from typing import Any
 from over_bus import Control, Frame, Given, Matter, Worker
 
 from gateway.config.resolved_limits import Limit, Limits
-from gateway.referee.limits import Claim, Limiter
+from gateway.referee.claims import Claim
+from gateway.referee.limits import Limiter
 from gateway.referee.referee import Referee
 from gateway.referee.rules import amounts
 from gateway.referee.store import Store

@@ -11,8 +11,9 @@ import pytest
 from gateway.config.load import load
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Resolved
+from gateway.referee.gauges import Plan
 from gateway.referee.moment import Moment
-from gateway.referee.quotas import Plan, Quotas
+from gateway.referee.quotas import Quotas
 from gateway.referee.rules import amounts
 from gateway.referee.terms import Table
 

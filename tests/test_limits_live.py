@@ -38,6 +38,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("slow", {"slow": 1})
         rig.model("other", {"a": 1})
         key(rig, "requests", {"count": "requests", "max": 20, "per": "minute"})
+        key(rig, "many", {"count": "requests", "max": 600, "per": "hour"}, {"count": "total_tokens", "max": 10**9, "per": "day"})
         key(rig, "input", {"count": "input_tokens", "max": 1000, "per": "hour"})
         key(rig, "output", {"count": "output_tokens", "max": 100, "per": "hour"})
         key(rig, "total", {"count": "total_tokens", "max": 400, "per": "day", "zone": "Asia/Shanghai"})
@@ -71,6 +72,13 @@ async def race(rig: Rig, id: str, callers: int = 200, **more: Any) -> Counter[in
 
 async def test_of_200_racing_callers_exactly_n_requests_pass(rig):
     assert await race(rig, "requests") == {200: 20, 429: 180}
+
+
+async def test_of_a_flood_exactly_n_requests_pass_though_workers_are_lent_some(rig):
+    found: Counter[int] = Counter()
+    for _ in range(5):
+        found += await race(rig, "many")
+    assert found == {200: 600, 429: 400}
 
 
 async def test_of_200_racing_callers_exactly_so_many_are_in_flight(rig):

@@ -4,6 +4,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.config.resolved_limits import Limit
 from gateway.errors import Refusal
 from gateway.referee import lending
-from gateway.referee.limits import GRANTED
+from gateway.referee.claims import GRANTED
 from gateway.referee.pace import SPAN, Pace
 from gateway.referee.rules import amounts
 from tests.test_limits_talk import House
@@ -175,7 +176,7 @@ def run(house: House, seed: int, asks: int) -> tuple[int, int]:
         for _ in range(luck.randrange(3)):
             house.deliver(luck.randrange(2), up=luck.random() < 0.5)
     rest(house)
-    claims = [house.claims[id][1] for id in ids]
+    claims: list[Any] = [house.claims[id][1] for id in ids]
     granted = sum(claim.state == GRANTED for claim in claims)
     refused = sum(claim.answer is not None and isinstance(claim.answer.value, Refusal) for claim in claims)
     return granted, refused
@@ -236,7 +237,7 @@ def test_no_second_holds_more_than_its_limit(tmp_path, monkeypatch):
         ids = [house.ask(luck.randrange(2), amounts(1, 1, 0)) for _ in range(luck.randrange(4))]
         house.settle_down()
         for id in ids:
-            slot, claim, _ = house.claims[id]
+            claim = house.claims[id][1]
             if claim.state == GRANTED:
                 made.append(house.loop.now)
                 house.end(id, amounts(1, 1, 0))

@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.config.resolved_when import Hours as Span
 from gateway.config.resolved_when import Schedule
+from gateway.referee.gauges import NEVER, Plan
 from gateway.referee.moment import Moment
-from gateway.referee.quotas import NEVER, Plan, Quotas
+from gateway.referee.quotas import Quotas
 from gateway.referee.rules import Amounts, Hours, Money, Rule, amounts, rule_id
 from gateway.referee.windows.rolling import PARTS, SECONDS
 

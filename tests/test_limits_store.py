@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.errors import Refusal
-from gateway.referee.quotas import NEVER
+from gateway.referee.gauges import NEVER
 from gateway.referee.refusing import duration, lines, money, refusal
 from gateway.referee.rules import Hours, Rule, amounts, rule_id
 from gateway.referee.store import Store, write

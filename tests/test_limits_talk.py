@@ -2,7 +2,7 @@
 
 import heapq
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from gateway.errors import Refusal
 from gateway.referee import limits as limits_module
 from gateway.referee import referee as referee_module
 from gateway.referee import store as store_module
-from gateway.referee.limits import GRANTED, Claim, Limiter
+from gateway.referee.claims import ENDED, GRANTED, Claim
+from gateway.referee.limits import Limiter
 from gateway.referee.referee import Referee
 from gateway.referee.rules import NONE, Amounts, amounts, rule_id
 from gateway.referee.store import Store, write
@@ -122,14 +123,14 @@ class House:
     """Control and two workers."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, folder: Path, on_loss: str, limits: dict[str, tuple[Limit, ...]] | None = None
+        self, monkeypatch: pytest.MonkeyPatch, folder: Path, on_loss: str, limits: Mapping[str, tuple[Limit, ...]] | None = None
     ) -> None:
         self.loop = Loop()
         for module in (limits_module, referee_module):
             monkeypatch.setattr(module.time, "time", lambda: self.loop.wall)
         monkeypatch.setattr(store_module, "SHELVES", 2)
         self.folder = folder
-        self.limits = Limits(by=limits or LIMITS, on_loss=on_loss, workers=2)
+        self.limits = Limits(by=dict(limits or LIMITS), on_loss=on_loss, workers=2)
         self.journal: list[tuple[str, Amounts, Amounts, float, float]] = []
         self.lines: dict[int, Line | None] = {0: None, 1: None}
         self.workers = [self.worker(0), self.worker(1)]
@@ -225,7 +226,7 @@ class House:
         """In the journal and told, in this order."""
         slot, claim, begun = self.claims.pop(id)
         if claim.state == GRANTED:
-            claim.state = limits_module.ENDED
+            claim.state = ENDED
             self.journal.append((id, used, claim.wanted, begun, self.loop.wall))
             self.workers[slot].end(claim, used, self.loop.wall, id)
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_limits import Limit
 from gateway.price.forecast import forecast
+from gateway.referee.gauges import Gauge
 from gateway.referee.moment import Moment
-from gateway.referee.quotas import Gauge
 from gateway.referee.rules import Placed
 from gateway.referee.windows.calendar import calendar_of
 

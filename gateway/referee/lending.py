@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from gateway.referee.gauges import Plan
 from gateway.referee.moment import Moment
 from gateway.referee.pace import SPAN
-from gateway.referee.quotas import Plan, Quotas
+from gateway.referee.quotas import Quotas
 from gateway.referee.rules import MEASURES, NONE, Amounts
 
 BUSY: Final = 20

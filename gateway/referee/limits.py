@@ -19,18 +19,20 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import Refusal
 from gateway.exchange import Exchange, Tokens
+from gateway.referee.claims import ASKED, ENDED, GRANTED, Claim, spent_money
+from gateway.referee.gauges import Plan, Verdict
 from gateway.referee.loans import BACK, PATIENCE, Loan, Loans
 from gateway.referee.moment import Moment
 from gateway.referee.money import Guess, Till
-from gateway.referee.quotas import Plan, Quotas, Verdict
-from gateway.referee.refusing import lines, refusal, unheard
+from gateway.referee.quotas import Quotas
+from gateway.referee.refusing import refusal, unheard
 from gateway.referee.rules import NO_MONEY, Amounts, Money, Rule, amounts
 from gateway.referee.store import Store
 from gateway.referee.talk import Talk
@@ -47,49 +49,6 @@ OVER_MOST: Final = 100_000
 """Ends that a worker keeps to tell control when it is back; of more, only the journal knows."""
 RECENT: Final = 5.0
 """Seconds for which a worker remembers what its requests used: control's files may not know it yet."""
-ASKED, GRANTED, ENDED = range(3)
-
-
-class Claim:
-    """What one request has asked for. Times are the loop's."""
-
-    __slots__ = ("_lines", "answer", "figures", "free", "limits", "loan", "number", "since", "state", "terms", "till", "unpriced", "wanted")
-
-    def __init__(
-        self, limits: "Limiter", number: int, terms: Terms, wanted: Amounts, since: float, answer: asyncio.Future[Any] | None
-    ) -> None:
-        """answer: None = it is granted, from a loan."""
-        self.limits = limits
-        self.number = number
-        self.terms = terms
-        self.wanted = wanted
-        self.since = since
-        self.answer = answer
-        self.state = ASKED
-        self.loan: Loan | None = None
-        self.free = False
-        self.till: Till | None = None
-        self.unpriced = False
-        """A limit counts its money, and nobody knows its price."""
-        self.figures: Sequence[Any] = ()
-        self._lines: bytes | None = None
-
-    def lines(self) -> bytes:
-        """The header lines that every answer of a limited request carries."""
-        if self._lines is None:
-            self._lines = lines(*self.figures) if self.figures else b""
-        return self._lines
-
-    @property
-    def waits(self) -> bool:
-        """Whether its caller was never told."""
-        return self.state != GRANTED
-
-    def settle(self, x: Exchange, now: float) -> None:
-        """The request is over, whatever happened; the first call counts. now: monotonic seconds."""
-        if self.state == GRANTED:
-            self.state = ENDED
-            self.limits.over(self, x, now)
 
 
 class Limiter:
@@ -197,7 +156,7 @@ class Limiter:
         input, output = (wanted[1], wanted[2]) if x.source == "none" and x.status == 200 else (tokens.input, tokens.output)
         if x.source != "none" and x.status == 200:
             claim.terms.learn(x.body_bytes, input, output, free=claim.free)
-        money = _spent(claim, claim.till, x, now) if claim.till is not None else NO_MONEY
+        money = spent_money(claim, claim.till, x, now) if claim.till is not None else NO_MONEY
         self.end(claim, amounts(input, output, money), x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
 
     def end(self, claim: Claim, used: Amounts, ended: float, record: str) -> None:
@@ -377,11 +336,3 @@ class Limiter:
     def close(self) -> None:
         """At the worker's end."""
         self._talk.close()
-
-
-def _spent(claim: Claim, till: Till, x: Exchange, now: float) -> Money:
-    if x.source == "none" and x.status == 200:
-        return claim.wanted[4]
-    found = till.after(x, now, tuple(claim.terms.money_most))
-    claim.unpriced = found is None
-    return found or NO_MONEY

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.budgets import Spent, spent
+from gateway.referee.gauges import Gauge, Plan, note
 from gateway.referee.lending import Lending, Parked
 from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
 from gateway.referee.loans import BACK, PART
 from gateway.referee.moment import Moment
 from gateway.referee.money import Till
-from gateway.referee.quotas import Gauge, Plan, Quotas, note
+from gateway.referee.quotas import Quotas
 from gateway.referee.rules import NONE, Amounts, Hours, Placed, Rule, amounts, matching, places_of, rule_id
 from gateway.referee.store import DELAY, Store, write
 from gateway.referee.view import counters

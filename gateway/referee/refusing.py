@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.errors import Refusal
-from gateway.referee.quotas import NEVER
+from gateway.referee.gauges import NEVER
 from gateway.referee.rules import Amounts, Rule
 from gateway.words import End
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.referee.quotas import Bucket
+from gateway.referee.gauges import Bucket
 from gateway.referee.windows.calendar import KEPT
 from gateway.referee.windows.rolling import PARTS
 

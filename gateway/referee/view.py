@@ -10,8 +10,9 @@ from typing import Any, Final
 from gateway.config.globs import matches
 from gateway.config.resolved_limits import UNBOUNDED, Limit
 from gateway.referee.budgets import ahead
+from gateway.referee.gauges import Gauge
 from gateway.referee.moment import Moment
-from gateway.referee.quotas import Gauge, Quotas
+from gateway.referee.quotas import Quotas
 from gateway.referee.refusing import money
 from gateway.referee.rules import Placed, Rule
 
