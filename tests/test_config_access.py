@@ -12,6 +12,7 @@ from gateway.config.report import render
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key, Resolved
 from gateway.config.resolved_access import OPEN, Access, Models, Switch
+from tests.config_text import only
 
 HASH = "sha256:" + "0f" * 32
 OTHER = "sha256:" + "1f" * 32
@@ -158,16 +159,7 @@ BAD: dict[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_each_mistake_is_found_where_it_is(name, tmp_path):
     written, said, hint = BAD[name]
-    before, _, after = written.partition("▸")
-    path = tmp_path / "gateway.yaml"
-    path.write_text(before + after)
-    with pytest.raises(ConfigError) as caught:
-        load(path, {})
-    found = caught.value.mistakes
-    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    assert (found[0].line, found[0].column) == (line, column), render(found)
-    assert said in found[0].message and hint in (found[0].hint or ""), render(found)
-    assert len(found) == 1, render(found)
+    only(tmp_path, written, said, hint)
 
 
 def test_a_key_that_has_models_in_some_hours_only_is_no_mistake(tmp_path):

@@ -22,6 +22,7 @@ from gateway.config.resolved import Resolved
 from gateway.config.resolved_alerts import DEFAULT_RULES, Alerts, Rule, Sink
 from gateway.config.service import understood
 from gateway.config.show import effective
+from tests.config_text import marked
 
 TOP = """\
 version: 1
@@ -154,15 +155,7 @@ BAD: dict[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_each_mistake_is_found_where_it_is(name, tmp_path):
     written, said, hint = BAD[name]
-    before, _, after = written.partition("▸")
-    path = tmp_path / "gateway.yaml"
-    path.write_text(before + after)
-    with pytest.raises(ConfigError) as caught:
-        load(path, {})
-    found = caught.value.mistakes
-    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    assert (found[0].line, found[0].column) == (line, column), render(found)
-    assert said in found[0].message and hint in (found[0].hint or ""), render(found)
+    found = marked(tmp_path, written, said, hint)
     assert len(found) == 1, render(found)
     assert "canary" not in render(found)
 
