@@ -16,6 +16,7 @@ from gateway.admin.desk import Failed, Misasked
 from gateway.admin.peer import Peer
 from gateway.admin.truth_routes import SENSITIVITIES
 from gateway.books import Books
+from gateway.config.absent import Environment
 from gateway.config.load import load
 from gateway.config.report import render
 from gateway.config.resolve import resolve
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--asked", default="{}", help="JSON, as the admin API takes it")
     options = parser.parse_args(argv)
     try:
-        config, keys = resolve(load(options.config, _Environment(os.environ)))
+        config, keys = resolve(load(options.config, Environment()))
     except ConfigError as error:
         print(render(error.mistakes), file=sys.stderr)
         return BAD_CONFIG
@@ -56,16 +57,6 @@ def main(argv: Sequence[str]) -> int:
     except (Failed, Misasked, StoreFailure, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
-
-
-class _Environment(dict[str, str]):
-    """Ours, and `1` for what it does not have: secrets that only the service's environment has are of no matter here."""
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name]
-
-    def __missing__(self, name: str) -> str:
-        return "1"
 
 
 async def _act(options: argparse.Namespace, config: Resolved, keys: Sequence[Key]) -> int:

@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.config.absent import Environment
 from gateway.config.aliases import names
 from gateway.config.diff_prices import amount_text, price_name
 from gateway.config.load import load
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--tenant", default="")
     parser.add_argument("--at", type=float, required=True, help="seconds since 1970")
     options = parser.parse_args(argv)
-    config, _ = resolve(load(options.config, _Anything()))
+    config, _ = resolve(load(options.config, Environment()))
     print(json.dumps(told(config, options.model, options.tenant, options.at), ensure_ascii=False))
     return 0
 
@@ -73,19 +73,3 @@ def _charges(entry: Entry, price: Price, prompt: int, discount: int) -> dict[str
 
 def _said(nanos: int, discount: int) -> str | None:
     return None if nanos == UNSAID else amount_text(nanos * (PARTS - discount) // PARTS)
-
-
-class _Anything(Mapping[str, str]):
-    """Our environment, and `1` for what only the service's has."""
-
-    def __getitem__(self, name: str) -> str:
-        return os.environ.get(name, "1")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(os.environ)
-
-    def __len__(self) -> int:
-        return len(os.environ)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name]

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, cast
 from aiohttp import web
 
 from gateway.admin.desk import LedgerDesk
+from gateway.admin.pieces import in_pieces
 from gateway.admin.said import Wrong, body_of
 
 FORMATS: Final = {"csv": "text/csv", "json": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
@@ -50,14 +51,7 @@ class LedgerCalls:
     async def export(self, request: web.Request) -> web.StreamResponse:
         form, since, until = said_of_export(request.query)
         pieces = await self._desk.export(form, since, until)
-        stream = web.StreamResponse(headers={"Content-Type": FORMATS[form]})
-        try:
-            await stream.prepare(request)
-            async for piece in pieces:
-                await stream.write(piece)
-        finally:
-            await cast(Any, pieces).aclose()
-        return stream
+        return await in_pieces(request, FORMATS[form], pieces)
 
 
 def said_of_export(query: Mapping[str, str]) -> tuple[Literal["csv", "json", "parquet"], float, float]:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.admin.desk import ReportDesk
 from gateway.admin.ledger_routes import FORMATS
+from gateway.admin.pieces import in_pieces
 from gateway.admin.said import Wrong, body_of
 
 ASKED_MOST = 256 * 1024
@@ -53,11 +54,4 @@ class ReportCalls:
         except msgspec.MsgspecError as error:
             raise Wrong(400, "bad_request", f'"question" is not a JSON object: {error}') from error
         pieces = await self._desk.write(asked, cast(Literal["csv", "json", "parquet"], form))
-        stream = web.StreamResponse(headers={"Content-Type": FORMATS[form]})
-        try:
-            await stream.prepare(request)
-            async for piece in pieces:
-                await stream.write(piece)
-        finally:
-            await cast(Any, pieces).aclose()
-        return stream
+        return await in_pieces(request, FORMATS[form], pieces)

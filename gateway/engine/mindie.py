@@ -110,12 +110,7 @@ def _out_of_range(fields: Fields) -> list[str]:
 
 def _guided(fields: Fields) -> list[str]:
     """A schema becomes a `response_format` (3.0); for the rest MindIE has no words."""
-    wants, taken = rewrite.take_guided(fields)
-    outputs = rewrite.value(fields, "structured_outputs")
-    if isinstance(outputs, dict):
-        del fields["structured_outputs"]
-        wants = {**wants, **outputs}
-        taken.append("structured_outputs")
+    wants, taken = rewrite.take_outputs(fields)
     schema = wants.get("json")
     if schema is None or "response_format" in fields:
         return [f"-{name}" for name in taken]

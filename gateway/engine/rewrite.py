@@ -64,6 +64,17 @@ def take_guided(fields: Fields) -> tuple[dict[str, Any], list[str]]:
     return wants, taken
 
 
+def take_outputs(fields: Fields) -> tuple[dict[str, Any], list[str]]:
+    """The same, and vLLM's present word for it, `structured_outputs`, for engines that know neither."""
+    wants, taken = take_guided(fields)
+    outputs = value(fields, "structured_outputs")
+    if isinstance(outputs, dict):
+        del fields["structured_outputs"]
+        wants = {**wants, **outputs}
+        taken.append("structured_outputs")
+    return wants, taken
+
+
 def _schema(text: str) -> Any:
     """`guided_json` may be a schema's text."""
     try:

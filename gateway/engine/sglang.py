@@ -90,12 +90,7 @@ def _without_nulls(delta: dict[str, Any]) -> None:
 
 def _guided(fields: Fields) -> list[str]:
     """vLLM's words for guided output in SGLang's: response_format, regex, ebnf."""
-    wants, taken = rewrite.take_guided(fields)
-    outputs = rewrite.value(fields, "structured_outputs")
-    if isinstance(outputs, dict):
-        del fields["structured_outputs"]
-        wants = {**wants, **outputs}
-        taken.append("structured_outputs")
+    wants, taken = rewrite.take_outputs(fields)
     if not taken:
         return []
     asked: dict[str, Any] = {}

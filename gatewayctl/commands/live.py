@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -133,22 +133,7 @@ def _keys_file_made(config: Path) -> Iterator[None]:
 
 def load_for_keys(config: Path) -> "Loaded":
     """The configuration, for what it says of keys: variables that only the service's environment has are no mistake here."""
+    from gateway.config.absent import Environment
     from gateway.config.load import load
 
-    return load(config, _Environment())
-
-
-class _Environment(Mapping[str, str]):
-    """Ours, and `1` for what it does not have: it passes for a secret, a number, a port or a host."""
-
-    def __getitem__(self, name: str) -> str:
-        return os.environ.get(name, "1")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(os.environ)
-
-    def __len__(self) -> int:
-        return len(os.environ)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name]
+    return load(config, Environment())
