@@ -22,7 +22,9 @@ from tests.test_limits_talk import House
 DAY = Limit("requests", 150, "day")
 TOKENS = Limit("total_tokens", 9000, "hour")
 SECOND = Limit("requests", 40, "second")
-LIMITS = {"": (TOKENS,), "tenants/t": (DAY,)}
+FLIGHT = Limit("concurrency", 90)
+USED = {"": (TOKENS,), "tenants/t": (DAY,)}
+LIMITS = {"": (TOKENS, FLIGHT), "tenants/t": (DAY,)}
 
 
 def eager(patch: pytest.MonkeyPatch) -> None:
@@ -58,6 +60,8 @@ class Lending(RuleBasedStateMachine):
         self.house.settle_down()
         self.beyond = 0
         """Requests that killed workers had been lent and may have made."""
+        self.away = False
+        """A worker was out of reach: what it has in flight counts as over until it says so again."""
 
     def teardown(self) -> None:
         try:
@@ -114,6 +118,7 @@ class Lending(RuleBasedStateMachine):
         assert made <= house.counted("tenants/t", DAY) <= made + self.beyond
         spent = sum(used[3] for _, used, *_ in house.journal) + sum(claim.wanted[3] for claim in granted)
         assert house.counted("", TOKENS) == spent
+        assert house.counted("", FLIGHT) == len(granted)
 
     @rule(slot=st.integers(0, 1))
     def a_worker_is_killed(self, slot):
@@ -126,6 +131,7 @@ class Lending(RuleBasedStateMachine):
     def a_connection_is_lost(self, slot):
         self.house.loop.advance(0.01)
         self.house.settle_down()
+        self.away = True
         self.house.disconnect(slot)
         self.house.loop.advance(0.01)
         self.house.connect(slot)
@@ -151,6 +157,7 @@ class Lending(RuleBasedStateMachine):
     def no_limit_is_passed(self):
         house = self.house
         assert len(house.journal) + len(house.open_claims()) + lent(house) <= DAY.max
+        assert self.away or len(house.open_claims()) + lent(house) <= FLIGHT.max
 
 
 TestLending = Lending.TestCase
@@ -160,7 +167,7 @@ TestLending.settings = settings(max_examples=80, stateful_step_count=40, deadlin
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     eager(monkeypatch)
-    found = House(monkeypatch, tmp_path / "limits", "local", LIMITS)
+    found = House(monkeypatch, tmp_path / "limits", "local", USED)
     found.settle_down()
     yield found
 
@@ -188,8 +195,17 @@ def test_of_those_that_ask_again_and_again_exactly_n_pass_though_much_was_lent(h
     assert house.referee._lending._number < 0
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_exactly_n_are_in_flight_though_much_was_lent(tmp_path, monkeypatch, seed):
+    eager(monkeypatch)
+    house = House(monkeypatch, tmp_path / "limits", "local", {"": (FLIGHT,)})
+    house.settle_down()
+    assert run(house, seed, 300) == (FLIGHT.max, 300 - FLIGHT.max)
+    assert house.referee._lending._number < 0
+
+
 def test_who_asks_now_and_then_is_lent_nothing(tmp_path, monkeypatch):
-    house = House(monkeypatch, tmp_path / "limits", "local", LIMITS)
+    house = House(monkeypatch, tmp_path / "limits", "local", USED)
     house.settle_down()
     for _ in range(30):
         house.ask(0, amounts(1, 1, 0))

@@ -2,7 +2,7 @@
 
 What is lent counts as used from the moment at which the loan ends, so that no stretch of a window holds more than its limit. Only a small
 part of what is left is ever lent. A request that finds no room while something is lent waits until that is back: the last ones
-are granted one by one, to the last request. Not lent: requests in flight, money, and what a schedule switches.
+are granted one by one, to the last request. Not lent: money, and what a schedule switches.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ class Lending:
         """Requests like this that may be lent; 0 when it is not to be."""
         most = 0
         for gauge in plan.gauges:
-            if gauge is None or gauge.rule.count in ("concurrency", "money") or gauge.rule.hours is not None:
+            if gauge is None or gauge.rule.count == "money" or gauge.rule.hours is not None:
                 return 0
             window, rule = gauge.window, gauge.rule
             if rule.limit.per in ("day", "month") and window.place(now.wall) != window.place(until.wall):

@@ -209,8 +209,15 @@ class Quotas:
             else:
                 self._take(slot, number, plan, wanted, [self._applies(gauge, since) for gauge in plan.gauges], since)
         for number, ghost in ghosts.items():
-            if number < 0:  # what was lent: of its requests each was told now, those that were made
-                self._settle(ghost._replace(amounts=(ghost.amounts[0], 0, 0, 0, 0)), NONE, ghost.since)
+            if number < 0:
+                self._never_lent(ghost)
+
+    @staticmethod
+    def _never_lent(ghost: Lease) -> None:
+        """`forget` took all requests of a loan as made. Those that were have been told one by one now."""
+        for gauge, mark in zip(ghost.plan.gauges, ghost.marks, strict=True):
+            if gauge is not None and mark is not None and gauge.rule.count == "requests":
+                gauge.window.change(mark, -ghost.amounts[0])
 
     @staticmethod
     def _applies(gauge: Gauge | None, at: Moment) -> int | None:

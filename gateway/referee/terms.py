@@ -50,7 +50,7 @@ class Terms:
         """What control has lent for such requests (`loans.Loan`); None = nothing."""
         self.asks = 0.0
         """Until when (monotonic seconds) an answer is awaited that may bring a loan."""
-        self.lendable = all(rule.count not in ("concurrency", "money") and rule.hours is None for rule, _ in rules)
+        self.lendable = all(rule.count != "money" and rule.hours is None for rule, _ in rules)
         self.input_most, self.output_most, self.total_most = (
             _least(rules, count) for count in ("input_tokens", "output_tokens", "total_tokens")
         )

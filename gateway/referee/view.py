@@ -125,7 +125,7 @@ def _holders(quotas: Quotas, gauge: Gauge) -> list[tuple[str, int]]:
     for held in quotas.held.values():
         for lease in held.values():
             if gauge in lease.plan.gauges:
-                holders[lease.plan.key] = holders.get(lease.plan.key, 0) + 1
+                holders[lease.plan.key] = holders.get(lease.plan.key, 0) + lease.amounts[0]
     return sorted(holders.items(), key=lambda one: -one[1])[:TOP]
 
 
