@@ -334,10 +334,11 @@ class Worker:
         self._door.cut()
         await self._door.shutdown(LAST_WORDS)
         await self._aftercount.finish()
+        self._limits.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for part in (self._seats, self._limits, self._shared):
+        for part in (self._seats, self._shared):
             part.close()
         await self._measure.close()
         await self._shared.counter.close()

@@ -127,7 +127,8 @@ async def test_local_each_worker_goes_on_with_its_share_and_tells_control_afterw
         os.kill(control, signal.SIGCONT)
     passed = sum(answer.status == 200 for answer in answers)
     assert 4 <= passed <= 9, "each has 5, one of them less what it had served already"
-
+    done = [record for record in small.records() if record["kind"] == "done" and record.get("key") == "day" and record["status"] == 200]
+    assert len(done) == 1 + passed and all(record.get("reserved") for record in done), "a control that begins anew counts by them"
     await eventually(lambda: counted(small, "day", 1 + passed))
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.config.resolved_limits import Limit
 from gateway.errors import Refusal
 from gateway.referee import lending
-from gateway.referee.claims import GRANTED
+from gateway.referee.claims import GRANTED, Claim
 from gateway.referee.pace import SPAN, Pace
 from gateway.referee.rules import amounts
 from tests.test_limits_talk import House
@@ -241,6 +241,74 @@ def test_a_worker_that_does_not_give_back_holds_others_up_for_a_moment_only(hous
         house.loop.advance(0.01)
         house.lines[0].up.clear()
     assert not silent and all(house.claims[id][1].answer.done() for id in ids)
+
+
+def asks(house: House, slot: int, model: str, many: int) -> list[Claim]:
+    """Of another model's limits."""
+    worker = house.workers[slot]
+    assert worker._table is not None
+    terms = worker._table.terms("k", "t", "p", (), model, "")
+    assert terms is not None
+    return [worker.claim(terms, amounts(1, 1, 0)) for _ in range(many)]
+
+
+def test_whoever_waits_for_a_loan_is_counted_as_refused_once(house):
+    granted, refused = run(house, 1, 500)
+    house.settle_down()
+    rules = house.referee._rules.values()
+    assert (granted, refused) == (DAY.max, 500 - DAY.max) and sum(rule.refused for rule in rules) == refused
+
+
+def test_who_is_refused_by_a_limit_of_which_nothing_is_lent_takes_no_loan_from_others(tmp_path, monkeypatch):
+    eager(monkeypatch)
+    three = Limit("requests", 3, "day", models=("other",))
+    house = House(monkeypatch, tmp_path / "limits", "local", {"": (TOKENS,), "tenants/t": (three,)})
+    house.settle_down()
+    house.ask(0, amounts(5, 5, 0))
+    house.settle_down()
+    before = lent(house)
+    answers: list[Any] = [claim.answer for claim in asks(house, 1, "other", 10)]
+    house.loop.turn()
+    while house.deliver(1, up=True) or house.deliver(1, up=False):
+        house.loop.turn()
+    assert [isinstance(answer.value, Refusal) for answer in answers if answer.done()] == [False] * 3 + [True] * 7
+    assert lent(house) == before > 0
+
+
+def test_who_waits_behind_another_has_its_own_loan_called_back_too(tmp_path, monkeypatch):
+    """Worker 0 holds up the first one; what the second one waits for is with worker 1, which answers at once."""
+    eager(monkeypatch)
+    few = [Limit("requests", 20, "day", "one", models=("m",)), Limit("requests", 20, "day", "two", models=("other",))]
+    house = House(monkeypatch, tmp_path / "limits", "local", {"tenants/t": tuple(few)})
+    house.settle_down()
+    called: list[int] = []
+    monkeypatch.setattr(house.referee._lending, "_recall", called.append)
+    asks(house, 0, "m", 1)
+    asks(house, 1, "other", 1)
+    house.settle_down()
+    assert lent(house) > 4
+    monkeypatch.setattr(lending, "LEAST", 1000)  # nothing more is lent
+    asks(house, 1, "m", 20)
+    asks(house, 0, "other", 20)
+    house.loop.turn()
+    assert house.deliver(1, up=True) and called == [0]
+    assert house.deliver(0, up=True) and called == [0, 1]
+
+
+def test_a_worker_that_ends_in_order_tells_and_gives_back_everything(house):
+    ids = []
+    for _ in range(4):
+        ids.append(house.ask(0, amounts(5, 5, 0)))
+        house.settle_down()
+    assert lent(house) > 0
+    for id in ids:
+        house.end(id, amounts(5, 3, 0))
+    house.workers[0].close()
+    while house.deliver(0, up=True):
+        pass
+    house.disconnect(0)
+    assert (house.counted("tenants/t", DAY), house.counted("", TOKENS)) == (4, 32)
+    assert not any(house.referee.quotas.held.values())
 
 
 def test_no_second_holds_more_than_its_limit(tmp_path, monkeypatch):

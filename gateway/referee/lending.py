@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from gateway.referee.gauges import Plan
+from gateway.referee.gauges import Gauge, Plan
 from gateway.referee.moment import Moment
 from gateway.referee.pace import SPAN
 from gateway.referee.quotas import Quotas
@@ -56,6 +56,8 @@ class Lending:
         self._number = 0
         self._out: dict[tuple[int, int], Out] = {}
         self._parked: list[Parked] = []
+        self._recalled: set[int] = set()
+        """Slots whose workers know that somebody waits."""
         self._timer: asyncio.TimerHandle | None = None
 
     # -- loans --------------------------------------------------------------------------------------------------------
@@ -100,11 +102,10 @@ class Lending:
         return most
 
     def back(self, slot: int, number: int) -> None:
-        """The worker holds nothing more of it that is not in use."""
+        """The worker holds nothing more of it that is not in use. `resume` when all of its frame is read."""
         out = self._out.pop((slot, number), None)
         if out is not None:
             self._forget(out)
-            self.resume()
 
     def lost(self, slot: int) -> None:
         """The worker is gone, or says anew what it holds: its loans are over, and its questions are not asked any more."""
@@ -126,23 +127,24 @@ class Lending:
 
     # -- questions that wait ------------------------------------------------------------------------------------------
 
-    def waits(self, slot: int, op: list[Any], plan: Plan, now: Moment, until: float = 0.0) -> bool:
-        """Of a question that found no room: whether it waits for what is lent. until: of one that has waited already."""
-        if (until and until <= now.mono) or not any(gauge is not None and gauge.lent for gauge in plan.gauges):
+    def waits(self, slot: int, op: list[Any], plan: Plan, full: Gauge, now: Moment, until: float = 0.0) -> bool:
+        """Of a question that found no room: whether it waits for what is lent. full: the counter without room. until: of one that has
+        waited already."""
+        if not full.lent or (until and until <= now.mono):
             return False
         for place, out in list(self._out.items()):  # who has not given back what was over long ago does not hold up others
             if out.until + PATIENCE > now.mono:
                 break
             self._forget(self._out.pop(place))
-        shared = {gauge for gauge in plan.gauges if gauge is not None}
-        slots = {slot for (slot, _), out in self._out.items() if not shared.isdisjoint(out.plan.gauges)}
+        slots = {slot for (slot, _), out in self._out.items() if full in out.plan.gauges}
         if not slots:
             return False
         until = until or now.mono + PATIENCE
         if not self._parked:
             self._timer = self._loop.call_later(until - now.mono, self.resume)
-            for one in slots:
-                self._recall(one)
+        for one in slots - self._recalled:
+            self._recall(one)
+        self._recalled |= slots
         self._parked.append(Parked(slot, op, plan, until))
         return True
 
@@ -155,6 +157,7 @@ class Lending:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._recalled.clear()
         if self._parked:
             parked, self._parked = self._parked, []
             self._again(parked)

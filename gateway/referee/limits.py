@@ -92,7 +92,7 @@ class Limiter:
             money = till.before(x, Guess(input, output, *told), terms.money_most)
         wanted = amounts(input, output, money)
         claim = self.claim(terms, wanted)
-        if claim.loan is not None:
+        if claim.state == GRANTED:  # by a loan, or by this worker itself
             x.reserved = Tokens(input, 0, output)
         claim.till = till
         claim.free = not facts.max_tokens and x.api in STREAMING_APIS
@@ -334,5 +334,7 @@ class Limiter:
         claim.answer.set_result(no)
 
     def close(self) -> None:
-        """At the worker's end."""
+        """At the worker's end, while the bus is still there: control is told what it was not told yet, and gets back what is lent."""
+        self._loans.recall()
+        self._talk.hurry()
         self._talk.close()

@@ -102,9 +102,6 @@ class Quotas:
                         number, after, beyond = place, wait, used
             uses.append(used)
         if number >= 0:
-            refusing = plan.gauges[number]
-            assert refusing is not None
-            refusing.rule.refused += 1
             return Verdict(self._figures(plan, uses, NONE, now), number, after, beyond)
         for rule in shadows:
             rule.shadowed += 1

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.budgets import Spent, spent
-from gateway.referee.gauges import Gauge, Plan, note
+from gateway.referee.gauges import NEVER, Gauge, Plan, note
 from gateway.referee.lending import Lending, Parked
 from gateway.referee.limits import ASK, FORGET, LEFT, OVER, TERMS
 from gateway.referee.loans import BACK, PART
@@ -161,7 +161,7 @@ class Referee:
 
     def _do(self, slot: int, ops: list[list[Any]]) -> list[list[Any]]:
         """In their order: an end that was noted after its question must not come before it."""
-        now, quotas, said = self._now(), self.quotas, []
+        now, quotas, said, back = self._now(), self.quotas, [], False
         plans = self._plans.get(slot) or {}
         for op in ops:
             kind = op[0]
@@ -183,6 +183,7 @@ class Referee:
                 _, loan, many, input, output = op
                 quotas.part(slot, loan, (many, input, output, input + output, 0), NONE, now)
                 self._lending.back(slot, loan)
+                back = True
             elif kind == LEFT:
                 quotas.undo(slot, op[1])
                 self._lending.left(slot, op[1])
@@ -191,15 +192,22 @@ class Referee:
             elif kind == FORGET:
                 self._forget_terms(slot)
                 plans = {}
+        if back:
+            self._lending.resume()
         return said
 
     def _ask(self, slot: int, op: list[Any], plan: Plan, now: Moment, until: float = 0.0) -> list[Any] | None:
         """The answer to a question; None: it waits for what is lent. until: of one that has waited already."""
         _, lease, _, input, output, money, wants = op
         wanted = (1, input, output, input + output, money)
-        figures, *no = self.quotas.ask(slot, lease, plan, wanted, now)
-        if no[0] >= 0:
-            return None if self._lending.waits(slot, op, plan, now, until) else [lease, *figures, *no]
+        figures, number, after, beyond = self.quotas.ask(slot, lease, plan, wanted, now)
+        if number >= 0:
+            full = plan.gauges[number]
+            assert full is not None
+            if after != NEVER and self._lending.waits(slot, op, plan, full, now, until):
+                return None
+            full.rule.refused += 1
+            return [lease, *figures, number, after, beyond]
         loan = self._lending.offer(slot, plan, wanted, now) if wants else None
         return [lease, *figures] if loan is None else [lease, *figures, loan]
 
