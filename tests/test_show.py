@@ -27,7 +27,7 @@ ROWS = [
 def drawn(monkeypatch: pytest.MonkeyPatch, width: int | None, rows: list[dict[str, Any]] = ROWS) -> str:
     """width: of the terminal; None = a pipe."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: width is not None)
-    monkeypatch.setattr(show.shutil, "get_terminal_size", lambda: os.terminal_size((width or 80, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((width or 80, 24)))
     return show.table(Session(Path("gateway.yaml"), color="never"), rows, COLUMNS)
 
 
