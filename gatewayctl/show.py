@@ -1,6 +1,7 @@
 """Prints data on stdout: tables for people, JSON, YAML and CSV for programs. The only module that knows rich, and only for tables."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ STYLES: Final = {
     "yellow": "starting draining busy unknown degraded disabled pending silenced note restarted incomplete".split(),
     "bold red": "down hung ejected wedged failed refused no lost false unreachable expired frozen firing wrong bypassed missing".split(),
 }
+WORD: Final = 12
+"""Characters of a text that are not folded, where its words are as long."""
 _style_of: Final = {word: style for style, words in STYLES.items() for word in words}
 
 
@@ -60,29 +63,73 @@ def as_yaml(value: Any) -> str:
 
 
 def table(session: Session, found: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> str:
-    """The lines of a table. Into a pipe it is as wide as it needs to be."""
+    """The lines of a table. Into a pipe it is as wide as it needs to be. On a terminal texts may be folded, numbers never: half of one
+    reads as another. So a narrow one has no bars, and where that does not help each item is a paragraph."""
+    cells = [[text_of(column.of(item)) for column in columns] for item in found]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if room is not None and _needs(columns, cells) > room:
+        kept = [place for place, column in enumerate(columns) if column.title]
+        columns, cells = [columns[place] for place in kept], [[row[place] for place in kept] for row in cells]
+        if _needs(columns, cells) > room:
+            return _paragraphs(session, columns, cells)
+    return _drawn(session, columns, cells, room)
+
+
+def _drawn(session: Session, columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int | None) -> str:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     colored = session.colored(sys.stdout)
-    on_terminal = sys.stdout.isatty()
     console = Console(
         color_system="standard" if colored else None,
         no_color=not colored,
         force_terminal=colored,
-        width=None if on_terminal else 10_000,
+        width=room or 10_000,
         highlight=False,
     )
     drawn = Table(box=None, pad_edge=False, header_style="bold" if colored else "")
-    for column in columns:
-        drawn.add_column(column.title.upper(), justify=column.align, no_wrap=not on_terminal, overflow="fold")
-    for item in found:
-        texts = [(text_of(column.of(item)), column.colored) for column in columns]
-        drawn.add_row(*[Text(text, style=style_of(text) if styled else "") for text, styled in texts])
+    for place, column in enumerate(columns):
+        least = _least(column, [row[place] for row in cells]) if room else None
+        drawn.add_column(column.title.upper(), justify=column.align, no_wrap=room is None, overflow="fold", min_width=least)
+    for row in cells:
+        styled = zip(row, columns, strict=True)
+        drawn.add_row(*[Text(text, style=style_of(text) if column.colored else "") for text, column in styled])
     with console.capture() as captured:
         console.print(drawn)
     return "\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n"))
+
+
+def _least(column: Column, texts: Sequence[str]) -> int:
+    """Characters that a column cannot do without: of numbers and bars all, of a text the longest word up to `WORD`."""
+    words = [word for text in texts for word in text.split()]
+    longest = max(map(width_of, (*column.title.split(), "", *words)))
+    return max(longest, *map(width_of, texts), 1) if column.align == "right" or not column.title else min(WORD, longest)
+
+
+def _needs(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> int:
+    return sum(_least(column, [row[place] for row in cells]) + 2 for place, column in enumerate(columns)) - 2
+
+
+def _paragraphs(session: Session, columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> str:
+    """Each item by itself, one field a line."""
+    most = max(width_of(column.title) for column in columns)
+    found = []
+    for row in cells:
+        lines = [
+            f"{paint(session, column.title.upper().ljust(most), 'bold')}  {paint(session, text, style_of(text) if column.colored else '')}"
+            for column, text in zip(columns, row, strict=True)
+            if text.strip()
+        ]
+        found.append("\n".join(line.rstrip() for line in lines))
+    return "\n\n".join(found)
+
+
+def width_of(text: str) -> int:
+    """Characters of a terminal: of Chinese two each."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def facts(session: Session, pairs: Iterable[tuple[str, Any]], indent: int = 0) -> None:
@@ -165,5 +212,12 @@ def _csv(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     if titles:
         out.writerow(titles)
     for row in rows:
-        out.writerow([";".join(map(str, cell)) if isinstance(cell, list | tuple) else cell for cell in row])
+        out.writerow([_csv_cell(cell) for cell in row])
     sys.stdout.flush()
+
+
+def _csv_cell(cell: Any) -> Any:
+    """Truth as in JSON, a list with `;` between."""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return ";".join(map(str, cell)) if isinstance(cell, list | tuple) else cell

@@ -10,7 +10,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from gateway.ledger import question
 from gatewayctl import charts
+from gatewayctl.commands import asking
 from gatewayctl.commands.asking import moment, span
 from gatewayctl.trouble import Trouble
 from tests.harness import Rig
@@ -127,12 +129,53 @@ async def test_every_report_is_drawn(rig, ctl):
     assert "AT THE END" in await ctl("cost", "forecast")
     assert await ctl("usage", "top", "--since", "2020-01", "--until", "2020-02") == ""
     for said, wrong in (
-        (("--by", "password"), "not by 'password'"),
+        (("--by", "password"), "not 'password'"),
+        (("--by", "tenan"), 'did you mean "tenant"?'),
         (("--by", "tenant,key,model"), "two"),
+        (("--by", "key,key"), "twice"),
+        (("--status", "4444"), "--status wants a status such as 503"),
+        (("--status", "abc"), "--status wants a status such as 503"),
         (("--since", "2020", "--last", "1d"), "--last and --since"),
+        (("--since", "2999-01"), "--since is in the future"),
+        (("--since", "2026-02", "--until", "2026-01"), "--since is after --until"),
         (("--zone", "Mars/Base"), "no time zone"),
     ):
-        assert wrong in await ctl("usage", "top", *said, code=2 if said[0] != "--by" else 1)
+        assert wrong in await ctl("usage", "top", *said, code=2)
+
+
+async def test_who_is_mistyped_is_not_taken_for_one_who_used_nothing(rig, inside):
+    await spent(rig)
+    for asked, said in (
+        (("usage", "top", "--tenant", "acmee"), 'no tenant "acmee"; did you mean "acme"?'),
+        (("usage", "show", "--model", "qwn"), 'no model "qwn"; did you mean "qwen"?'),
+        (("usage", "timeline", "--key", "zzz"), 'no key "zzz"'),
+        (("cost", "report", "--channel", "b", "--project", "acme/nope"), 'no project "acme/nope"'),
+    ):
+        status, out, err = await inside(*asked, "--config", str(rig.path))
+        assert (status, out) == (0, "") and "no requests" in err and f"the configuration has {said}" in err
+    _, _, err = await inside("usage", "top", "--tenant", "acme", "--since", "2020-01", "--until", "2020-02", "--config", str(rig.path))
+    assert "no requests" in err and "configuration" not in err
+    assert list(question.DIMENSIONS) == asking.DIMENSIONS
+
+
+async def test_cost_over_time_is_of_everything_or_of_each(rig, ctl):
+    await spent(rig)
+    rows = list(csv.DictReader(io.StringIO(await ctl("cost", "report", "--bucket", "day", "--by", "tenant", "--last", "1h", "-o", "csv"))))
+    assert {row["tenant"] for row in rows} >= {"acme"} and sum(Decimal(row["amount_CNY"] or 0) for row in rows) == Decimal("0.144")
+    whole = json.loads(await ctl("cost", "report", "--bucket", "day", "--last", "1h", "-o", "json"))
+    assert whole["by"] == [] and sum(Decimal(one["amount"].get("CNY", "0")) for one in whole["buckets"]) == Decimal("0.144")
+
+
+async def test_csv_of_budgets_and_of_new_prices_is_exact(rig, ctl):
+    rig.config["tenants"]["acme"]["budget"] = {"amount": "5", "currency": "CNY", "warn": [50], "stop": 100}
+    rig.config["tenants"]["acme"]["models"] = {"deny": ["dear"]}
+    await spent(rig)
+    (row,) = csv.DictReader(io.StringIO(await ctl("cost", "budgets", "-o", "csv")))
+    assert (row["owner"], row["budget"], row["spent"], row["left"]) == ("acme", "5", "0.144", "4.856") and "" not in row
+    rig.config["prices"][0]["output"] = "8.123456"
+    await rig.reload()
+    (row,) = csv.DictReader(io.StringIO(await ctl("cost", "reprice", "--since", "1d", "--dry-run", "-o", "csv")))
+    assert (row["model"], row["before"]) == ("qwen", "0.144") and len(row["after"]) > len("0.144")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
 from tests.harness import Rig
 from tests.test_limits_lasting import end
-from tests.test_limits_live import ask, key, race
+from tests.test_limits_live import ask, key, race, secret
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,6 +28,7 @@ def priced(rig: Rig) -> None:
         {"model": "slow", "currency": "USD", "request": "0.01"},
         {"model": "tokens", "currency": "CNY", "input": 0, "output": "1000"},
         {"model": "all", "currency": "CNY", "per": "1K", "input": "1", "cached": "0.5", "output": "3"},
+        {"model": "steady", "currency": "CNY", "per": "1K", "input": "1", "output": "3"},
         {"model": "half", "currency": "CNY", "input": 1},
         {"channel": "a", "currency": "USD", "request": "0.1"},
     ]
@@ -39,7 +41,9 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         await rig.engine("slow", model="m", ttft=0.5)
         for name in ("m", "tokens", "all", "half", "bychannel"):
             rig.model(name, {"a": 1})
+        await rig.engine("steady", model="m", tps=100)
         rig.model("slow", {"slow": 1})
+        rig.model("steady", {"steady": 1})
         priced(rig)
         budget(rig, "requests", "0.25")
         budget(rig, "dollars", "0.71")
@@ -108,6 +112,34 @@ async def test_what_was_set_aside_is_settled_with_what_it_really_came_to(rig):
     assert record["reserved"]["out"] == 50
     await asyncio.sleep(0.3)  # its end is told in the next turn
     assert round(float((await counter(rig, "both"))["used"]) * 1_000_000) == paid > 0
+
+
+@pytest.mark.parametrize("ended", ["left", "frozen"])
+async def test_a_stream_that_does_not_end_by_itself_is_paid_until_then(rig, ended):
+    """Whoever leaves before the end would otherwise pay nothing, however long it reads."""
+    before = float((await counter(rig, "both"))["used"])
+    record = await broken_off(rig, ended)
+    output = record["tokens"]["out"]
+    assert record["status"] == {"left": 499, "frozen": 403}[ended] and output > 10
+    await asyncio.sleep(0.3)  # its end is told in the next turn
+    paid = float((await counter(rig, "both"))["used"]) - before
+    assert round(paid * 1_000_000) == record["tokens"]["in"] * 1_000 + output * 3_000
+
+
+async def broken_off(rig: Rig, ended: str) -> dict[str, Any]:
+    """The record of a long stream that its caller leaves, or that the kill switch ends."""
+    headers = {"Authorization": f"Bearer {secret('both')}"}
+    asked = {"model": "steady", "stream": True, "max_tokens": 3000, "ignore_eos": True, "messages": [{"role": "user", "content": "go on"}]}
+    async with rig.session.post(f"{rig.url}/v1/chat/completions", json=asked, headers=headers) as answer:
+        for _ in range(40):
+            await answer.content.readline()
+        if ended == "frozen":
+            await rig.admin("POST", "/v1/freeze", {"kind": "key", "name": "both", "reason": ""})
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+            await rig.admin("POST", "/v1/unfreeze", {"kind": "key", "name": "both"})
+        id = answer.headers["x-request-id"]
+    return await rig.record(id=id)
 
 
 async def test_discounts_and_places_and_currencies_together(rig):

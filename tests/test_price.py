@@ -203,6 +203,9 @@ def test_records():
     assert [amount(one) for one in bill(found, fact())] == ["1", "2.0005"]
     for refused in (429, 502, 499):
         assert bill(found, fact(status=refused)) == (NOTHING, NOTHING)
+    for ended in (499, 403, 503):
+        cut = fact(status=ended, source="continuous", output=500_000)
+        assert amount(bill(found, cut).price) == "1.5", "a stream that was left, frozen or stopped costs what was counted until then"
     assert bill(found, fact(status=0, source="none", input=0)) == (NOTHING, NOTHING), "its worker died before anything was counted"
     assert amount(bill(found, fact(status=0, source="continuous")).price) == "1", "and after that"
     assert bill(found, fact(api="tokenize", source="none", input=0)) == (NOTHING, NOTHING)

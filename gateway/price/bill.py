@@ -42,7 +42,7 @@ _NOTHING: Final = Bill(NOTHING, NOTHING)
 def bill(book: PriceBook, fact: Fact) -> Bill:
     """The caller pays once, for what the final answer used, however many attempts it took."""
     api, model, channel, tenant, status, source, input, cached, output, reasoning, read, queue, total, ts = fact
-    if is_free(api, status, source):
+    if is_free(api, status, source, output):
         return _NOTHING
     use = Use(input, cached, output, reasoning, micros(read, queue, total))
     if source == "none" and _by_tokens(book, model, channel, ts):
@@ -50,9 +50,10 @@ def bill(book: PriceBook, fact: Fact) -> Bill:
     return Bill(book.price(model, channel, tenant, use, ts), book.cost(channel, use, ts))
 
 
-def is_free(api: str, status: int, source: str) -> bool:
-    """Whether nobody pays: it was refused, no engine answered, its worker died before anything was counted, or it only counts tokens."""
-    return status >= 400 or (not status and source == "none") or api in FREE_APIS
+def is_free(api: str, status: int, source: str, output: int) -> bool:
+    """Whether nobody pays: it was refused, no engine answered, its worker died before anything was counted, or it only counts tokens.
+    A stream whose caller left, or that an operator ended, has a status like a refused request, but output that was delivered."""
+    return (status >= 400 and not output) or (not status and source == "none") or api in FREE_APIS
 
 
 def _by_tokens(book: PriceBook, model: str, channel: str, ts: float) -> bool:

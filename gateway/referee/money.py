@@ -56,7 +56,8 @@ class Till:
         tokens, read = x.tokens, x.read - x.accepted if x.read else 0.0
         took = int((now - x.accepted) * 1_000_000) - int(read * 1_000_000) - int(x.queued * 1_000_000)
         use = Use(tokens.input, tokens.cached, tokens.output, tokens.reasoning, max(0, took))
-        return self._spent(is_free(x.api, x.status, x.source), x.virtual.name, x.channel, x.key.tenant, use, x.ts, currencies)
+        free = is_free(x.api, x.status, x.source, tokens.output)
+        return self._spent(free, x.virtual.name, x.channel, x.key.tenant, use, x.ts, currencies)
 
     # -- the journal's ------------------------------------------------------------------------------------------------
 
@@ -66,7 +67,7 @@ class Till:
         took = micros(ms.get("read", 0.0), ms.get("queue", 0.0), ms.get("total", 0.0))
         use = Use(tokens.get("in", 0), tokens.get("cached", 0), tokens.get("out", 0), tokens.get("reasoning", 0), took)
         who = record.get("model", ""), record.get("channel", ""), record.get("tenant", "")
-        free = is_free(record.get("api", ""), record.get("status", 0), record.get("source", "none"))
+        free = is_free(record.get("api", ""), record.get("status", 0), record.get("source", "none"), use.output)
         return self._spent(free, *who, use, float(record["ts"]), self.currencies) or NO_MONEY
 
     def reserved(self, record: Mapping[str, Any]) -> Money:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import typer
 
 from gatewayctl.commands.ledger import whole_file
+from gatewayctl.commands.unheard import unheard
 from gatewayctl.programs import ledger_act, ledger_bytes
 from gatewayctl.session import Session
 from gatewayctl.trouble import UNREACHABLE, USAGE, Trouble
@@ -22,9 +23,11 @@ from gatewayctl.words import size
 PATIENCE: Final = 300.0
 """Seconds that a report may take."""
 LAST: Final = "7d"
+DIMENSIONS: Final = "tenant project key model channel system api status end error endpoint node rule policy".split()
 FILTERS: Final = ("tenant", "project", "key", "model", "channel", "system", "api", "status", "end")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _duration = re.compile(r"(\d+)([smhdw])")
+_status = re.compile(r"[0-9*]{1,3}|[0-9][xX]{2}")
 
 
 class Asked(NamedTuple):
@@ -76,6 +79,9 @@ def options(
     """The shared options, declared once."""
     now, tz = time.time(), zone_named(zone)
     where = dict(zip(FILTERS, (tenant, project, key, model, channel, system, api, status, end), strict=True))
+    wrong = next((one for one in status or () if not _status.fullmatch(one)), None)
+    if wrong is not None:
+        raise Trouble(f"--status wants a status such as 503, 5xx or 0 (none was sent), not {wrong!r}", code=USAGE)
     begin, finish = span(since, until, last, tz, now)
     return Asked(
         zone, tz, now, {"since": begin, "until": finish, "zone": zone, "where": {word: found for word, found in where.items() if found}}
@@ -104,7 +110,7 @@ def span(since: str | None, until: str | None, last: str | None, tz: tzinfo, now
     finish = moment("--until", until, tz, now) if until else now
     begin = moment("--since", since, tz, now) if since else finish - duration("--last", last or LAST)
     if begin > finish:
-        raise Trouble("--since is after --until", code=USAGE)
+        raise Trouble("--since is after --until" if until else "--since is in the future", code=USAGE)
     return max(0.0, begin), finish
 
 
@@ -146,10 +152,24 @@ def zone_named(name: str) -> tzinfo:
 
 def words(text: str, option: str = "--by") -> list[str]:
     """`tenant,model` → both."""
+    from gateway.config.wording import nearest
+
     found = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = next((word for word in found if word not in DIMENSIONS), None)
+    if unknown is not None:
+        raise Trouble(f"{option} wants {', '.join(DIMENSIONS)}, not {unknown!r}", nearest(unknown, DIMENSIONS) or "", USAGE)
     if len(found) != len(set(found)):
         raise Trouble(f"{option} says the same twice", code=USAGE)
+    if len(found) > 2:
+        raise Trouble(f"{option} wants one thing, or two that differ", code=USAGE)
     return found
+
+
+def say_nothing(session: Session, of: Asked) -> None:
+    """That there were no requests, and which of the names that were asked for the configuration does not have."""
+    session.say(f"no requests: {of.told()}")
+    for sentence in unheard(session.config, of.body["where"]):
+        session.say(sentence)
 
 
 # -- who answers -------------------------------------------------------------------------------------------------------

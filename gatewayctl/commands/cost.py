@@ -9,7 +9,7 @@ import typer
 from gatewayctl import show
 from gatewayctl.command import command, noun
 from gatewayctl.commands import anomalies, cost_looks, figures
-from gatewayctl.commands.asking import Asked, asked, file_of, reports, taking, words, written
+from gatewayctl.commands.asking import Asked, asked, file_of, reports, say_nothing, taking, words, written
 from gatewayctl.commands.done import well_done
 from gatewayctl.commands.usage import Parquet, Top
 from gatewayctl.session import Session
@@ -28,9 +28,8 @@ app = noun(
     gatewayctl cost reprice --since 2026-11-20 --dry-run         after prices were corrected
     """,
 )
-By = Annotated[
-    str, typer.Option("--by", metavar="WHAT", help="tenant, project, key, model, channel, system, api, status …, or any two: tenant,model.")
-]
+BY_WHAT = "tenant, project, key, model, channel, system, api, status …, or any two: tenant,model."
+By = Annotated[str, typer.Option("--by", metavar="WHAT", help=BY_WHAT)]
 
 
 @command(
@@ -48,9 +47,11 @@ By = Annotated[
 def report(
     session: Session,
     when: Asked,
-    by: By = "tenant",
+    by: Annotated[str | None, typer.Option("--by", metavar="WHAT", help=f"{BY_WHAT} [default: tenant; with --bucket all]")] = None,
     number: Top = 10,
-    bucket: Annotated[Literal["hour", "day", "month"] | None, typer.Option("--bucket", help="Over time, instead of by group.")] = None,
+    bucket: Annotated[
+        Literal["hour", "day", "month"] | None, typer.Option("--bucket", help="Over time; with --by a line for each.")
+    ] = None,
     capacity: Annotated[bool, typer.Option("--capacity", help="What channels with cost.per_hour cost, used or idle.")] = False,
     parquet: Parquet = None,
 ) -> None:
@@ -59,13 +60,12 @@ def report(
     Money is exact in JSON, YAML, CSV and Parquet, and rounded in tables. Lines add up to the total.
     """
     if capacity:
-        body = {**when.body, "by": words(by), "top": number}
+        body = {**when.body, "by": words(by or "tenant"), "top": number}
         cost_looks.print_capacity(session, asked(session, "capacity", "/v1/cost/capacity", "capacity", body), when)
         return
-    question = {**when.body, "by": words(by), "top": number, "order": "amount", "before": bucket is None, "latency": False}
+    groups = words(by or ("" if bucket else "tenant"))
+    question = {**when.body, "by": groups, "top": number, "order": "amount", "before": bucket is None, "latency": False}
     question |= {"bucket": bucket} if bucket else {"trend": when.parts}
-    if bucket and by == "tenant":
-        question["by"] = []
     if parquet is not None:
         written(session, parquet, file_of(session, question, "parquet"))
         return
@@ -79,7 +79,7 @@ def report(
     elif session.machine:
         show.data(session, found)
     elif not found["total"]["requests"]:
-        session.say(f"no requests: {when.told()}")
+        say_nothing(session, when)
     else:
         cost_looks.print_report(session, found, bucket or "")
         session.say(when.told())
@@ -127,6 +127,9 @@ def export(
 def budgets(session: Session) -> None:
     """Each budget: spent, left, and what will be spent when its day or month is over, by what weekdays usually take."""
     found = asked(session, "budgets", "/v1/cost/budgets", "budgets", None)
+    if session.output == "csv":
+        show.data(session, found)
+        return
     show.items(session, found, cost_looks.BUDGETS, "no budgets")
     for one in found:
         if one["unpriced"] and not session.machine:

@@ -80,7 +80,9 @@ def print_capacity(session: Session, found: Told, when: Asked) -> None:
     elif session.machine:
         show.data(session, found)
     elif not found["channels"]:
-        session.say('no channel says what it costs: channels.NAME.cost: {per_hour: "12.50"}')
+        which = " or ".join(when.body["where"].get("channel", ())) or "no channel"
+        says = "says" if which == "no channel" else "does not say"
+        session.say(f'{which} {says} what it costs: channels.NAME.cost: {{per_hour: "12.50"}}')
     else:
         print(show.table(session, found["channels"], CHANNELS) + "\n")
         word = found["by"]
@@ -160,7 +162,7 @@ def repricing(since: str, until: str | None, models: list[str], zone: str, dry: 
     finish = moment("--until", until, tz, now) if until else now
     begin = max(0.0, moment("--since", since, tz, now))
     if begin > finish:
-        raise Trouble("--since is after --until", code=USAGE)
+        raise Trouble("--since is after --until" if until else "--since is in the future", code=USAGE)
     return {"since": begin, "until": finish, "models": models, "dry": dry}
 
 
@@ -180,7 +182,7 @@ CHANGES = [
 
 def print_repriced(session: Session, found: Told) -> None:
     if session.output == "csv":
-        show.items(session, found["changes"], CHANGES)
+        show.data(session, found["changes"])
     elif session.machine:
         show.data(session, found)
     elif found["changes"]:

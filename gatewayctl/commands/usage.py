@@ -9,7 +9,7 @@ import typer
 from gatewayctl import charts, show
 from gatewayctl.command import command, noun
 from gatewayctl.commands import figures, reconcile
-from gatewayctl.commands.asking import Asked, file_of, reports, taking, words, written
+from gatewayctl.commands.asking import Asked, file_of, reports, say_nothing, taking, words, written
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.words import millis, plural
@@ -64,7 +64,7 @@ def top(session: Session, asked: Asked, by: By = "tenant", number: Top = 10, ord
     elif session.machine:
         show.data(session, report)
     elif not report["total"]["requests"]:
-        session.say(f"no requests: {asked.told()}")
+        say_nothing(session, asked)
     else:
         columns = [*figures.groups(report["by"] or ["all"]), *figures.usage_columns(report), *figures.share_columns(report)]
         print(show.table(session, figures.lines(report), [*columns, *figures.speed_columns()]))
@@ -105,7 +105,7 @@ def timeline(
     elif session.machine:
         show.data(session, report)
     elif not report["total"]["requests"]:
-        session.say(f"no requests: {asked.told()}")
+        say_nothing(session, asked)
     elif report["by"]:
         columns = [*figures.groups(report["by"]), *figures.usage_columns(report), *figures.share_columns(report)]
         total = {"trend": [_of(one, order) for one in report["buckets"]]}
@@ -160,7 +160,7 @@ def show_usage(session: Session, asked: Asked, number: Annotated[int, typer.Opti
     elif session.machine:
         show.data(session, {"total": found[0], **{word: report for word, report in zip(dims, found[1:], strict=True)}})
     elif not found[0]["total"]["requests"]:
-        session.say(f"no requests: {asked.told()}")
+        say_nothing(session, asked)
     else:
         _print_total(session, asked, found[0])
         for word, report in zip(dims, found[1:], strict=True):
@@ -182,13 +182,17 @@ def _print_total(session: Session, asked: Asked, report: dict[str, Any]) -> None
             ("time", asked.told()),
             ("requests", f"{total['requests']:,}, {plural(total['errors'], 'error')} ({share})"),
             ("tokens", tokens),
-            ("change", f"{charts.change(total['change'])} tokens against the time before"),
+            ("change", _change(total["change"])),
             ("cost", ", ".join(f"{charts.money(amount)} {code}" for code, amount in total["amount"].items()) or None),
             ("first token", waits or None),
             ("speed", f"{total['tokens_per_second']} tokens/s a stream" if total["tokens_per_second"] else None),
             ("trend", charts.spark([float(one["tokens"]) for one in report["buckets"]])),
         ],
     )
+
+
+def _change(part: float | None) -> str:
+    return "there were no tokens in the time before" if part is None else f"{charts.change(part)} tokens against the time before"
 
 
 reconcile.add_to(app)

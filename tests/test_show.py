@@ -1,0 +1,51 @@
+"""Tables on terminals of any width: numbers stay whole, and nothing is left out."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayctl import show
+from gatewayctl.session import Session
+from gatewayctl.show import Column
+
+COLUMNS = [
+    Column("tenant", lambda row: row["tenant"]),
+    Column("requests", lambda row: f"{row['requests']:,}", "right"),
+    Column("in CNY", lambda row: row["amount"], "right"),
+    Column("", lambda row: "█" * 10),
+    Column("why", lambda row: row["why"]),
+]
+ROWS = [
+    {"tenant": "a-tenant-with-a-long-name", "requests": 1_234_567, "amount": "1,451.63", "why": "it is far from what such an hour has"},
+    {"tenant": "零售", "requests": 2, "amount": "0.00042", "why": ""},
+]
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, width: int | None, rows: list[dict[str, Any]] = ROWS) -> str:
+    """width: of the terminal; None = a pipe."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: width is not None)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((width or 80, 24)))
+    return show.table(Session(Path("gateway.yaml"), color="never"), rows, COLUMNS)
+
+
+@pytest.mark.parametrize("width", [*range(8, 130), None])
+def test_no_number_is_ever_torn(monkeypatch, width):
+    """Half of a number, with its rest a line below, reads as another number."""
+    text = drawn(monkeypatch, width)
+    for number in ("1,234,567", "1,451.63", "0.00042"):
+        assert number in text.split(), f"{width}: {text}"
+
+
+@pytest.mark.parametrize(
+    ("width", "kept", "bars"), [(None, True, True), (120, True, True), (64, True, True), (44, True, False), (30, False, False)]
+)
+def test_a_narrow_one_has_no_bars_and_a_very_narrow_one_paragraphs(monkeypatch, width, kept, bars):
+    text = drawn(monkeypatch, width)
+    assert ("█" in text) == bars and (text.count("TENANT") == 1) == kept
+    if width is not None and kept:
+        assert max(map(show.width_of, text.split("\n"))) <= width
+    if not kept:
+        assert "IN CNY    1,451.63" in text.split("\n") and "TENANT    零售" in text.split("\n")
