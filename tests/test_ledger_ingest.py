@@ -163,7 +163,7 @@ print("alive")
 """
 
 
-@pytest.mark.parametrize("place", [one for one in PLACES if not one.startswith("journal.")])
+@pytest.mark.parametrize("place", [one for one in PLACES if not one.startswith(("journal.", "reprice."))])
 def test_killed_anywhere_each_request_is_there_once(tmp_path, journal, place):
     records = [*(done(OCTOBER + n) for n in range(20)), *(done(NOW - n) for n in range(10))]
     for number in range(3):
@@ -375,3 +375,20 @@ async def test_a_report_holds_no_loading_up(kept, journal):
 def test_an_empty_journal_and_no_folder(ingest, journal, tmp_path):
     assert ingest.step().waiting == 0 and ingest.bundle() == 0 and ingest.verify() == []
     assert bundles.bundles(journal) == []
+
+
+def test_a_long_report_delays_what_is_kept_and_nothing_fails(ingest, store, journal):
+    write(journal, "0-a-000001", *(done(OCTOBER + n) for n in range(20)))
+    aged(journal)
+    ingest.catch_up()
+    ingest.bundle()
+
+    def report(ask):
+        ask("SELECT count(*) FROM usage")
+        ingest.keep(SETTINGS)
+        return ask("SELECT count(*) FROM usage").rows
+
+    assert store.together(report) == [(20,)]
+    assert [one.month for one in store.facts().archives] == ["2026-10"] and len(bundles.bundles(journal)) == 1
+    ingest.keep(SETTINGS)
+    assert bundles.bundles(journal) == [] and store.counts() == {"2026-10": 20}
