@@ -89,6 +89,11 @@ async def test_an_hour_is_compared_once_it_is_over_for_alerts_and_metrics(rooms)
     assert truth.ratios() == {"gpu": pytest.approx(0.1176)}
     await truth._count()
     assert truth.unpriced == {"qwen": 2}, "nothing has a price here"
+    models = {name: SimpleNamespace(name=name, aliases=aliases) for name, aliases in (("qwen3", ("qwen",)), ("idle", ()))}
+    config: Any = SimpleNamespace(models=models)
+    assert truth.without_price(config) == {"qwen3": 2, "idle": 0} and truth.without_price(None) == {}
+    models.pop("qwen3")
+    assert truth.without_price(config) == {"idle": 0, "": 2}, "a name that nobody has is not a label"
     assert [row["channel"] for row in await truth.reconcile(HOUR)] == ["gpu", "gpu"] and await truth.reconcile(HOUR, "asc") == []
 
 

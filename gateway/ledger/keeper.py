@@ -286,6 +286,10 @@ class Ledger:
         """Seconds that the oldest sealed segment has waited."""
         return max(0.0, self._clock() - self.oldest) if self.waiting and self.oldest else 0.0
 
+    def ready(self) -> bool:
+        """Whether it has what the journal has, but for the last moments: who compares hours must wait for that."""
+        return self._open and bool(self._looked) and self.lag() <= BEHIND
+
     def _state(self) -> str:
         if self.trouble:
             return "failing"
