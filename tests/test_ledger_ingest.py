@@ -17,7 +17,7 @@ from gateway.ledger import bundles
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import Ingest
 from gateway.ledger.keeper import Ledger
-from gateway.ledger.store import StoreFailure
+from gateway.ledger.store import Raw, StoreFailure
 from gateway.meter.records import Records
 from tests.harness import eventually
 from tests.test_ledger_store import NOW, OCTOBER, done, ids, write
@@ -151,6 +151,7 @@ from pathlib import Path
 from gateway.config.resolved import Ledger as Settings
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import Ingest
+from gateway.ledger.store import Increase, Raw
 folder, now = Path(sys.argv[1]), float(sys.argv[2])
 store = DuckStore(folder / "ledger.duckdb", memory=128 * 1024**2, journal=folder / "journal", clock=lambda: now)
 store.open()
@@ -158,6 +159,7 @@ ingest = Ingest(store, folder / "journal", clock=lambda: now)
 ingest.catch_up()
 ingest.bundle()
 ingest.keep(Settings())
+store.note_counters([Increase(now // 3600 * 3600, "gpu", "u", 1, 2, 0, 1.0, now, now + 1)], [Raw("gpu", "u", 1, 2, now)])
 store.compact()
 print("alive")
 """
@@ -179,6 +181,7 @@ def test_killed_anywhere_each_request_is_there_once(tmp_path, journal, place):
         ingest.catch_up()
         ingest.bundle()
         ingest.keep(SETTINGS)
+        assert store.last_counters() == ([Raw("gpu", "u", 1, 2, NOW)] if place == "engines.noted" or place.startswith("compact.") else [])
         assert sorted(ids(store)) == sorted(one.id for one in records)
         assert store.counts() == {"2026-10": 20, "2026-11": 10} and ingest.verify() == []
         assert bundles.segments(journal) == [] and not list(journal.glob("kept/*.new")) and not list(tmp_path.glob("*.duckdb.new*"))

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from gateway.failpoint import failpoint
 from gateway.ledger import archiving, counters, loading, repricing
 from gateway.ledger.database import Database, sync, translated
+from gateway.ledger.remembered import Remembered
 from gateway.ledger.schema import AHEAD, FORMAT, absurd, names, read_lines, tables, usage_view
 from gateway.ledger.store import (
     DAMAGED,
@@ -54,6 +55,7 @@ class DuckStore:
         self._shown: list[str] | None = None
         """Archives that the view has."""
         self._damaged: set[str] = set()
+        self._remembered: Remembered | None = Remembered(journal)
         self.book: PriceBook | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------------
@@ -81,6 +83,8 @@ class DuckStore:
         self._show()
         self._damaged |= archiving.take_in(db)
         self._show()
+        if self._remembered is not None:
+            self._remembered.agree(db)
 
     def _show(self) -> None:
         """The view has every archive that can be read."""
@@ -209,6 +213,9 @@ class DuckStore:
 
     def note_counters(self, increases: Sequence[Increase], last: Sequence[Raw]) -> None:
         counters.note(self._db, increases, last)
+        failpoint("engines.noted")
+        if self._remembered is not None:
+            self._remembered.add(self._db, increases, last)
 
     def last_counters(self) -> list[Raw]:
         return counters.last(self._db)
@@ -231,6 +238,7 @@ class DuckStore:
         return Facts(
             rows, sources, aside, size, int(unused), int(memory), 0.0 if first == float("inf") else first,
             max([float(last), *(one.last for one in archives)]), archives, absent, unpriced,
+            self._remembered.unwritten if self._remembered is not None else "",
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -257,6 +265,8 @@ class DuckStore:
         if count:
             self._db.run(f"DELETE FROM requests WHERE ts < {_STAMP}", [before])
         counters.drop(self._db, before)
+        if self._remembered is not None:
+            self._remembered.tidy(self._db)
         return int(count)
 
     def compact(self) -> tuple[int, int]:
@@ -287,7 +297,7 @@ class DuckStore:
         for old in (path, _wal(path)):
             old.unlink(missing_ok=True)
         fresh = DuckStore(path, memory=max(LEAST, self._memory // 2), journal=self._journal, clock=self._clock)
-        fresh.book = self.book
+        fresh.book, fresh._remembered = self.book, None
         try:
             fresh.open()
             fill(fresh)

@@ -128,7 +128,7 @@ class Ledger:
             if not step.waiting:
                 self._afterwards()
             self._failures = 0
-            self._say("; ".join(filter(None, (self._absent(), self.ingest.full))))
+            self._say("; ".join(filter(None, (self._absent(), self.ingest.full, self.facts.unwritten))))
             return 0.0 if step.waiting else STEP_EVERY
         except StoreFailure as failure:
             return self._failed(failure)

@@ -103,6 +103,8 @@ class Facts:
     """Archives whose files are missing or damaged: reports do without them."""
     unpriced: int = 0
     """Requests outside archives whose price is unknown."""
+    unwritten: str = ""
+    """Why something that belongs beside it is not on the disk; "" = it is."""
 
 
 class Change(NamedTuple):
