@@ -152,6 +152,7 @@ class Control:
                 self.ledger.told,
                 self.alerting.figures,
                 self.truth.ratios,
+                lambda: self.truth.without_price(self.rollout.config),
             ),
         )
 

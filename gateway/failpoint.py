@@ -16,6 +16,8 @@ PLACES: Final = (
     *("ledger.before-begin", "ledger.rows-inserted", "ledger.before-commit", "ledger.committed", "ledger.before-settle", "ledger.settled"),
     *("bundle.written", "bundle.renamed", "bundle.known", "bundle.before-delete", "bundle.deleted"),
     *("archive.written", "archive.renamed", "archive.rows-deleted", "archive.committed"),
+    "engines.noted",
+    *("reprice.written", "reprice.renamed", "reprice.committed"),
     *("compact.written", "compact.renamed"),
 )
 """Every place there is; a test compares them with the code."""

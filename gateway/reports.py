@@ -159,6 +159,8 @@ def _repriced(done: Repriced) -> Told:
         "changed": done.changed,
         "costs": done.costs,
         "archived": done.archived,
+        "archives": done.archives,
+        "absent": done.absent,
         "changes": [
             {
                 "model": one.model, "requests": one.rows, "rev_before": one.rev_before, "currency_before": one.currency_before or None,

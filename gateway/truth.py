@@ -14,6 +14,8 @@ from typing import Any, Final
 from gateway.admin.desk import Failed
 from gateway.alert.facts import Drift
 from gateway.alert.facts import Ledger as LedgerSeen
+from gateway.config.aliases import names
+from gateway.config.resolved import Resolved
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import Look
 from gateway.ledger.growth import Growth
@@ -45,7 +47,7 @@ class Truth:
         self._growth: Growth | None = None
         self._kept = self._counted = time.monotonic()
         self._hour = 0.0
-        self.hours = Hours(lambda: ledger.store, clock)
+        self.hours = Hours(lambda: ledger.store if ledger.ready() else None, clock)
         self.last: list[dict[str, Any]] | None = None
         """The newest hour that is over, as `reconcile` tells it; None = not compared yet."""
         self.unpriced: dict[str, int] | None = None
@@ -146,6 +148,16 @@ class Truth:
         """For /metrics: of each channel, what its engines counted beyond the ledger, as a share of the larger."""
         rows = self.last or ()
         return {row["channel"]: row["percent"] / 100 for row in rows if row["state"] not in (UNKNOWN, INCOMPLETE)}
+
+    def without_price(self, config: Resolved | None) -> dict[str, int]:
+        """For /metrics: the same as `unpriced`, by virtual model; "" = of models that the configuration no longer has."""
+        found: dict[str, int] = {}
+        if config is not None:
+            name, found = names(config), dict.fromkeys(config.models, 0) if self.unpriced is not None else {}
+            for model, requests in (self.unpriced or {}).items():
+                known = name(model) if name(model) in config.models else ""
+                found[known] = found.get(known, 0) + requests
+        return found
 
     # -- for people -----------------------------------------------------------------------------------------------------
 

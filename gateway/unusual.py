@@ -9,7 +9,7 @@ from typing import Any, Final
 from gateway.alert.anomaly import HOURS, Baseline
 from gateway.alert.kinds import cost_anomaly, usage_anomaly
 from gateway.ledger.series import BY, HOUR, Series, hourly, hourly_of_all
-from gateway.ledger.store import Store, StoreFailure
+from gateway.ledger.store import UNUSABLE, Store, StoreFailure
 
 LATE: Final = 120.0
 LEAST: Final = {"tokens": usage_anomaly.LEAST, "requests": 20.0, "cost": cost_anomaly.LEAST}
@@ -22,20 +22,23 @@ class Hours:
     """What alerts look at. Asked from any thread; asks the ledger for what is over once an hour, and for the running hour each time."""
 
     def __init__(self, store: Any, clock: Any) -> None:
-        """store: gives the ledger's store. clock: Unix seconds."""
+        """store: gives the ledger's store, None = it is not ready. clock: Unix seconds."""
         self._store, self._clock = store, clock
         self._kept: dict[tuple[str, str], tuple[int, Series]] = {}
 
-    def series(self, kind: str, by: str, hours: int) -> Mapping[str, Sequence[float | None]]:
+    def series(self, kind: str, by: str, hours: int) -> Mapping[str, Sequence[float | None]] | None:
         """See `alert.facts.Series`. While the ledger cannot say, what it said last."""
         last = int((self._clock() - LATE) // HOUR)
         kept = self._kept.get((kind, by))
         try:
+            store = self._store()
+            if store is None:
+                raise StoreFailure(UNUSABLE, "it is not ready")
             if kept is None or kept[0] != last:
-                kept = self._kept[kind, by] = (last, hourly(self._store(), kind, by, last - 1, hours - 1))
-            running = hourly(self._store(), kind, by, last, 1)
+                kept = self._kept[kind, by] = (last, hourly(store, kind, by, last - 1, hours - 1))
+            running = hourly(store, kind, by, last, 1)
         except StoreFailure:
-            return {name: [*values, None] for name, values in kept[1].items()} if kept is not None else {}
+            return {name: [*values, None] for name, values in kept[1].items()} if kept is not None else None
         known = any(values[-1] is not None for values in running.values())
         return {name: [*values, *running.get(name, [0.0 if known else None])] for name, values in kept[1].items()}
 

@@ -17,6 +17,7 @@ from gatewayctl.commands.asking import moment, span
 from gatewayctl.trouble import Trouble
 from tests.harness import Rig
 from tests.test_ledger_live import has
+from tests.test_ledger_store import done, write
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()
 
@@ -117,6 +118,22 @@ async def test_prices_that_come_later_reach_old_requests_by_reprice(rig, ctl):
     acts = [one for one in (await rig.admin("GET", "/v1/audit"))["audit"] if one["what"].startswith("cost reprice")]
     assert [one["what"] for one in acts] == ["cost reprice --model de*", "cost reprice"]
     assert acts[0]["before"] == ["dear: 2 at no price, unknown"] and acts[0]["after"][0].endswith("1.8 CNY")
+
+
+async def test_archives_are_priced_anew_too_and_named_before(rig, ctl, inside):
+    await spent(rig)
+    old = datetime.now(UTC) - timedelta(days=70)
+    write(rig.data_dir / "journal", "9-old-000001", *(done(old.timestamp() + n, model="dear", source="final") for n in range(4)))
+    await has(rig, 10)
+    assert f"{old:%Y-%m}.parquet" in await ctl("ledger", "archive")
+    rig.config["prices"] += [{"model": "dear", "currency": "CNY", "per": "1K", "input": "100", "output": "100"}]
+    await rig.reload()
+    _, _, err = await inside("cost", "reprice", "--since", "80d", "--dry-run", "--config", str(rig.path))
+    assert f"would be written anew: {old:%Y-%m}.parquet" in err
+    status, out, err = await inside("cost", "reprice", "--since", "80d", "--config", str(rig.path))
+    assert status == 0 and f"were written anew: {old:%Y-%m}.parquet" in err and "7.80 CNY" in out
+    assert "7.80" in await ctl("cost", "report", "--by", "model", "--last", "80d")
+    assert (await ctl("ledger", "verify")) == "" and "r2.parquet" in await ctl("ledger", "status")
 
 
 async def test_every_report_is_drawn(rig, ctl):

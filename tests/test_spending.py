@@ -87,27 +87,3 @@ def test_weekdays_weigh_and_months_are_those_of_the_zone():
     assert ahead(700, weeks, begin, end, now, UTC) == 700 + 70 * 11
     assert bounds(NOW, "month", ZoneInfo("Asia/Shanghai"))[0] == MONTH - 8 * 3600
     assert bounds(NOW, "day", UTC) == (NOW - DAY / 2, NOW + DAY / 2)
-
-
-def test_reprice_changes_what_is_not_archived_and_says_what_is(store):  # noqa: F811
-    fill(store, [spend(MONTH + 5, model="nobody"), spend(MONTH - 5), spend(MONTH + 7)])
-    store.archive("2026-10")
-    before, store.book = store.book, type(store.book)([*_prices(), *_prices("nobody")], {}, {})
-    try:
-        dry = store.reprice(MONTH - DAY, NOW, [], dry=True)
-        assert (dry.rows, dry.changed, dry.archived) == (2, 2, 1)
-        assert [(one.model, one.before, one.after) for one in dry.changes] == [("nobody", None, 5), ("qwen", Decimal("2.000000001"), 5)]
-        assert store.query("SELECT count(*) FROM usage WHERE amount IS NULL").rows == [(1,)]
-        assert store.reprice(MONTH - DAY, NOW, ["no*"], dry=False).changed == 1
-        assert store.reprice(MONTH - DAY, NOW, [], dry=False).changed == 1
-        assert store.reprice(MONTH - DAY, NOW, [], dry=False).changed == 0
-        assert store.query("SELECT sum(amount) FROM usage").rows == [(Decimal("12.000000001"),)]
-    finally:
-        store.book = before
-        store.expire("2026-10.parquet")
-
-
-def _prices(model: str = "qwen"):
-    from gateway.config.resolved_prices import Price
-
-    return [Price(model, "", "CNY", input=5 * 10**9)]

@@ -89,7 +89,36 @@ async def test_an_hour_is_compared_once_it_is_over_for_alerts_and_metrics(rooms)
     assert truth.ratios() == {"gpu": pytest.approx(0.1176)}
     await truth._count()
     assert truth.unpriced == {"qwen": 2}, "nothing has a price here"
+    models = {name: SimpleNamespace(name=name, aliases=aliases) for name, aliases in (("qwen3", ("qwen",)), ("idle", ()))}
+    config: Any = SimpleNamespace(models=models)
+    assert truth.without_price(config) == {"qwen3": 2, "idle": 0} and truth.without_price(None) == {}
+    models.pop("qwen3")
+    assert truth.without_price(config) == {"idle": 0, "": 2}, "a name that nobody has is not a label"
     assert [row["channel"] for row in await truth.reconcile(HOUR)] == ["gpu", "gpu"] and await truth.reconcile(HOUR, "asc") == []
+
+
+@pytest.mark.parametrize("at", [30, 4096 + 20, 12_288 + 4096 + 77])
+async def test_after_a_flipped_bit_engines_and_ledger_are_compared_as_before(rooms, tmp_path, at):
+    """What engines counted is in no record: the file beside the journal has it."""
+    truth = rooms.truth
+    await rooms.turn()
+    rooms.endpoints.show(0, 0)
+    await rooms.record(served(HOUR + 100, 30_000))
+    for minute in range(1, 100):
+        rooms.now = HOUR + 60 * minute
+        rooms.endpoints.show(10 * minute, 500 * minute)
+    before = await truth.reconcile(HOUR)
+    assert [(row["state"], row["engine"]) for row in before] == [("bypassed", 19_500), ("agrees", 30_000)]
+    await rooms.ledger.close()
+    path = tmp_path / "ledger.duckdb"
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    again = rooms.ledger = Ledger(tmp_path, Settings(memory=128 * 1024**2), clock=lambda: rooms.now)
+    await again.mend()
+    assert again.repairs == 1 and await Truth(again, rooms.journal, clock=lambda: rooms.now).reconcile(HOUR) == before
+    await again.act(lambda store, ingest: ingest.rebuild())
+    assert await Truth(again, rooms.journal, clock=lambda: rooms.now).reconcile(HOUR) == before
 
 
 async def test_what_the_ledger_cannot_take_is_kept_until_it_can(rooms, monkeypatch):

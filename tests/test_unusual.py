@@ -3,6 +3,9 @@
 import pytest
 
 from gateway.alert.anomaly import HOURS
+from gateway.alert.facts import Facts
+from gateway.alert.kinds import usage_anomaly
+from gateway.config.resolved_alerts import rule_of
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.series import hourly
 from gateway.ledger.store import Increase, StoreFailure
@@ -53,6 +56,12 @@ def found(store: DuckStore, days: float = 7, sensitivity: str = "normal") -> lis
     ]
 
 
+def total(seen: Hours) -> list[float | None]:
+    series = seen.series("tokens", "total", HOURS)
+    assert series is not None
+    return list(series["total"])
+
+
 def test_a_spike_is_listed_with_baseline_value_and_distance(store):
     fill(store, WEEKS * 168, 0)
     fill(store, WEEKS * 168, 0, tenant="lab")
@@ -95,12 +104,12 @@ def test_alerts_get_whole_hours_once_an_hour_and_the_running_one_each_time(store
     fill(store, 0, -1, tokens=7, requests=1)
     now = [END * 3600 + LATE - 1]
     seen = Hours(lambda: store, lambda: now[0])
-    assert seen.series("tokens", "total", HOURS)["total"][-2:] == [30_000, 30_000], "the hour that was over just now is not whole yet"
+    assert total(seen)[-2:] == [30_000, 30_000], "the hour that was over just now is not whole yet"
     now[0] = END * 3600 + LATE + 60
-    assert seen.series("tokens", "total", HOURS)["total"][-2:] == [30_000, 7]
+    assert total(seen)[-2:] == [30_000, 7]
     fill(store, 0, -1, tokens=1, requests=1)
     fill(store, 1, 0, tokens=1, requests=1)
-    series = seen.series("tokens", "total", HOURS)["total"]
+    series = total(seen)
     assert series[-2:] == [30_000, 8] and len(series) == HOURS
 
 
@@ -108,8 +117,15 @@ def test_what_the_ledger_cannot_say_now_is_as_it_was(store):
     fill(store, 300, 0)
     now = float(END * 3600 + LATE)
     seen = Hours(lambda: store, lambda: now)
-    before = seen.series("tokens", "total", HOURS)["total"]
+    before = total(seen)
     store.close()
     with pytest.raises(StoreFailure):
         hourly(store, "tokens", "total", END, 5)
-    assert seen.series("tokens", "total", HOURS)["total"] == [*before[:-1], None]
+    assert total(seen) == [*before[:-1], None]
+    assert seen.series("cost", "total", HOURS) is None, "it never said anything"
+    assert Hours(lambda: None, lambda: now).series("tokens", "total", HOURS) is None
+
+
+def test_a_rule_on_anomalies_is_not_sure_before_the_ledger_is_ready():
+    """Otherwise what fires would be told as resolved whenever control is started again."""
+    assert not usage_anomaly.found(rule_of("usage_anomaly"), Facts(now=0.0, series=Hours(lambda: None, lambda: 0.0))).sure

@@ -29,8 +29,9 @@ class Found(NamedTuple):
 class Series(Protocol):
     """Hourly figures of the past: the ledger's."""
 
-    def series(self, kind: str, by: str, hours: int) -> Mapping[str, Sequence[float | None]]:
-        """kind: `tokens` or `cost`. by: `total`, `tenant`, … The last hour is the one that goes on; None = nothing is known of an hour."""
+    def series(self, kind: str, by: str, hours: int) -> Mapping[str, Sequence[float | None]] | None:
+        """kind: `tokens` or `cost`. by: `total`, `tenant`, … The last hour is the one that goes on; None = nothing is known of an hour.
+        None in place of all: the ledger cannot say yet."""
         ...
 
 

@@ -11,9 +11,12 @@ def odd(rule: Rule, facts: Facts, kind: str, least: float) -> Found:
     """By the last whole hour, and by the running one when it is over the mark already."""
     if facts.series is None:
         return Found([], sure=False)
+    series = facts.series.series(kind, rule.by, HOURS)
+    if series is None:
+        return Found([], sure=False)
     glob = {"tenant": rule.tenant, "project": rule.tenant, "model": rule.model, "channel": rule.channel}.get(rule.by, "")
     conditions = []
-    for name, hours in facts.series.series(kind, rule.by, HOURS).items():
+    for name, hours in series.items():
         owner = name.partition("/")[0] if rule.by == "project" else name
         if not wanted(glob, owner):
             continue

@@ -2,10 +2,16 @@
 
 Written under another name, checked against the table, renamed; then, in one transaction, its rows go and its name comes. A file that
 is there without its name (we died in between, or the database is a new one) is taken in the same way: rows that it holds go.
+
+A file never changes. Priced anew it is another one beside it, `2026-10.r2.parquet`, and of such revisions one counts.
 """
 
 import contextlib
 import hashlib
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -14,6 +20,8 @@ from gateway.failpoint import failpoint
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.schema import SUMMED, names, usage_view
 from gateway.ledger.store import DAMAGED, REFUSED, Archive, StoreFailure
+
+log = logging.getLogger("gateway.ledger")
 
 ROW_GROUP: Final = 61_440
 _SUMS: Final = ", ".join(f"coalesce(sum({name}), 0)::HUGEINT" for name in SUMMED)
@@ -39,16 +47,14 @@ def archive(db: Database, month: str) -> Archive:
     wanted = db.one(f"SELECT {_CHECK} FROM requests WHERE ts >= ? AND ts < ?", stretch)
     if not wanted[0]:
         raise StoreFailure(REFUSED, f"there is no request of {month} outside archives")
-    path = _free_name(db.archives, month)
+    path = _free_name(db, month)
     new = path.with_name(f"{path.name}.new")
     # Not sorted: they came nearly in order, and sorting ten million wide rows takes minutes and more memory than there is.
     rows = f"SELECT {names()} FROM requests WHERE ts >= TIMESTAMP '{stretch[0]}' AND ts < TIMESTAMP '{stretch[1]}'"
     try:
-        db.run(f"COPY ({rows}) TO '{new}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})")
+        checks = write(db, rows, new)
         failpoint("archive.written")
-        with translated():
-            sync(new)
-        if db.one(f"SELECT {_CHECK} FROM read_parquet('{new}')") != wanted:
+        if checks != wanted:
             raise StoreFailure(REFUSED, f"the archive of {month} is not what the ledger has; nothing was changed")
         with translated():
             new.rename(path)
@@ -61,10 +67,23 @@ def archive(db: Database, month: str) -> Archive:
     return adopt(db, path)
 
 
+def write(db: Database, rows: str, path: Path) -> tuple[Any, ...]:
+    """Rows as a file, through to the disk; returns what is in it, by `_CHECK`. Raises StoreFailure when that is not what it was to be."""
+    wanted = db.one(f"SELECT {_CHECK} FROM ({rows})")
+    db.run(f"COPY ({rows}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})")
+    with translated():
+        sync(path)
+    found = db.one(f"SELECT {_CHECK} FROM read_parquet('{path}')")
+    if found != wanted:
+        raise StoreFailure(REFUSED, f"{path.name} is not what the ledger has; nothing was changed")
+    return found
+
+
 def adopt(db: Database, path: Path) -> Archive:
-    """Takes a whole archive in: what the table has of it goes. Raises StoreFailure when it cannot be read."""
+    """Takes a whole archive in: what the table has of it goes, and so does another revision's name. Raises StoreFailure when it cannot be
+    read."""
     found = described(db, path)
-    good = [str(db.archives / name) for (name,) in db.run("SELECT name FROM archives") if (db.archives / name).exists()]
+    others = [one.name for one in listed(db) if part_of(one.name) == part_of(path.name)]
     first, last = (datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None) for stamp in (found.first, found.last))
     with db.transaction():
         db.run(
@@ -73,12 +92,86 @@ def adopt(db: Database, path: Path) -> Archive:
             [first, last],
         )
         failpoint("archive.rows-deleted")
-        marks = ", ".join("?" * (5 + len(SUMMED) + 2))
-        values = [found.name, found.month, found.rows, found.bytes, found.digest, *found.sums, first, last]
-        db.run(f"INSERT INTO archives VALUES ({marks}, now() AT TIME ZONE 'UTC')", values)
-        db.run(usage_view([*good, str(path)]))
+        _name(db, found, others)
+        _show(db)
     failpoint("archive.committed")
     return found
+
+
+def _name(db: Database, one: Archive, instead_of: Sequence[str]) -> None:
+    db.run("DELETE FROM archives WHERE name IN (SELECT unnest(?))", [list(instead_of)])
+    marks = ", ".join("?" * (5 + len(SUMMED) + 2))
+    first, last = (datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None) for stamp in (one.first, one.last))
+    values = [one.name, one.month, one.rows, one.bytes, one.digest, *one.sums, first, last]
+    db.run(f"INSERT INTO archives VALUES ({marks}, now() AT TIME ZONE 'UTC')", values)
+
+
+def _show(db: Database) -> None:
+    db.run(usage_view([str(db.archives / one.name) for one in listed(db) if (db.archives / one.name).exists()]))
+
+
+def replace(db: Database, made: Sequence[tuple[Archive, Path]], also: Callable[[], object]) -> None:
+    """Whole files in the place of those archives, in one transaction with what else is to be done in it."""
+    found = [(old, described(db, path)) for old, path in made]
+    with db.transaction():
+        for old, new in found:
+            _name(db, new, [old.name])
+        _show(db)
+        also()
+    failpoint("reprice.committed")
+
+
+def take_in(db: Database) -> set[str]:
+    """Of each part of a month one file counts: the one that the table names, or else the latest that can be read, which is taken in. The
+    others go. Returns the names of those that nobody can read."""
+    known, damaged = {part_of(one.name): one for one in listed(db)}, set[str]()
+    for part, paths in _files(db).items():
+        one = known.get(part)
+        if one is not None and _stands(db, one):
+            continue
+        for path in paths:
+            if one is not None and path.name == one.name:
+                continue
+            try:
+                adopt(db, path)
+                log.info("ledger: the archive %s was taken in", path.name)
+                break
+            except StoreFailure as failure:
+                if failure.kind != DAMAGED:
+                    raise
+                damaged.add(path.name)
+                log.error("ledger: %s", failure)
+    sweep(db)
+    return damaged
+
+
+def sweep(db: Database) -> None:
+    """Other revisions of what the table names go, once no report reads any more."""
+    if db.reading:
+        return
+    known = {part_of(one.name): one for one in listed(db)}
+    for part, paths in _files(db).items():
+        one = known.get(part)
+        for path in paths:
+            if one is not None and path.name != one.name and _stands(db, one):
+                with translated():
+                    path.unlink(missing_ok=True)
+
+
+def _files(db: Database) -> dict[str, list[Path]]:
+    """By part, the latest revision first."""
+    found = defaultdict[str, list[Path]](list)
+    with translated():
+        for path in sorted(db.archives.glob("*.parquet"), key=lambda path: -_revision(path.name)):
+            found[part_of(path.name)].append(path)
+    return dict(sorted(found.items()))
+
+
+def _stands(db: Database, one: Archive) -> bool:
+    try:
+        return (db.archives / one.name).stat().st_size == one.bytes
+    except FileNotFoundError:
+        return False
 
 
 def described(db: Database, path: Path) -> Archive:
@@ -102,18 +195,10 @@ def listed(db: Database) -> list[Archive]:
     ]
 
 
-def unknown(db: Database) -> list[Path]:
-    """Whole files that no table names."""
-    known = {one.name for one in listed(db)}
-    with translated():
-        return sorted(path for path in db.archives.glob("*.parquet") if path.name not in known)
-
-
 def expire(db: Database, name: str) -> None:
     with db.transaction():
         db.run("DELETE FROM archives WHERE name = ?", [name])
-        good = [str(db.archives / one.name) for one in listed(db) if (db.archives / one.name).exists()]
-        db.run(usage_view(good))
+        _show(db)
     with translated():
         (db.archives / name).unlink(missing_ok=True)
 
@@ -123,9 +208,28 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
 
-def _free_name(directory: Path, month: str) -> Path:
-    """A later part of a month that has an archive already gets a number."""
-    number = 1
-    while (path := directory / f"{month}{f'-{number}' if number > 1 else ''}.parquet").exists():
+def part_of(name: str) -> str:
+    """`2026-10-2` of `2026-10-2.r3.parquet`."""
+    return name.partition(".")[0]
+
+
+def _revision(name: str) -> int:
+    found = re.fullmatch(r"[^.]+\.r([0-9]{1,9})\.parquet", name)
+    return int(found[1]) if found else 1
+
+
+def next_name(directory: Path, name: str) -> Path:
+    """Of the next revision of an archive."""
+    number = _revision(name) + 1
+    while (path := directory / f"{part_of(name)}.r{number}.parquet").exists():
         number += 1
     return path
+
+
+def _free_name(db: Database, month: str) -> Path:
+    """A later part of a month that has an archive already gets a number."""
+    taken = {*_files(db), *(part_of(one.name) for one in listed(db))}
+    number = 1
+    while (part := f"{month}{f'-{number}' if number > 1 else ''}") in taken:
+        number += 1
+    return db.archives / f"{part}.parquet"

@@ -1,4 +1,5 @@
-"""What engines counted themselves, in two tables of the ledger: increases by hour, and what each showed last. Not in the journal."""
+"""What engines counted themselves, in two tables of the ledger: increases by hour, and what each showed last. Not in
+the journal's records; `remembered.py` keeps them beside it."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -50,7 +51,7 @@ def drop(db: Database, before: float) -> None:
 
 
 def copy(old: Database, new: Database) -> None:
-    """Into a ledger that is built anew: no file of the journal has them."""
+    """Into a ledger that is built anew."""
     rows = old.run(
         "SELECT epoch(hour), channel, endpoint, prompt_tokens, generation_tokens, resets, seconds_covered, since, until FROM counters"
     )

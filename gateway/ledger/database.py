@@ -98,6 +98,11 @@ class Database:
     def opened(self) -> bool:
         return self._writer is not None
 
+    @property
+    def reading(self) -> bool:
+        """Whether a report runs."""
+        return bool(self._readers)
+
     def replaced(self) -> bool:
         """Whether the file that is open is no longer the one that stands there."""
         try:

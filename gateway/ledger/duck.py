@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.failpoint import failpoint
-from gateway.ledger import archiving, counters, loading, pricing
+from gateway.ledger import archiving, counters, loading, repricing
 from gateway.ledger.database import Database, sync, translated
+from gateway.ledger.remembered import Remembered
 from gateway.ledger.schema import AHEAD, FORMAT, absurd, names, read_lines, tables, usage_view
 from gateway.ledger.store import (
     DAMAGED,
@@ -38,6 +39,7 @@ _FORMATS: Final = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet"
 _STAMP: Final = "make_timestamp(CAST(? * 1000000 AS BIGINT))"
 
 
+_BUSY: Final = "Cannot CHECKPOINT"
 ASIDE_TOLD: Final = 5
 LEAST: Final = 128 * 1024 * 1024
 """Bytes of memory without which a ledger cannot be filled."""
@@ -53,6 +55,7 @@ class DuckStore:
         self._shown: list[str] | None = None
         """Archives that the view has."""
         self._damaged: set[str] = set()
+        self._remembered: Remembered | None = Remembered(journal)
         self.book: PriceBook | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------------
@@ -78,16 +81,10 @@ class DuckStore:
         self._shown = None
         self._damaged.clear()
         self._show()
-        for path in archiving.unknown(db):
-            try:
-                archiving.adopt(db, path)
-                log.info("ledger: the archive %s was taken in", path.name)
-            except StoreFailure as failure:
-                if failure.kind != DAMAGED:
-                    raise
-                self._damaged.add(path.name)
-                log.error("ledger: %s", failure)
+        self._damaged |= archiving.take_in(db)
         self._show()
+        if self._remembered is not None:
+            self._remembered.agree(db)
 
     def _show(self) -> None:
         """The view has every archive that can be read."""
@@ -135,7 +132,12 @@ class DuckStore:
 
     def settle(self) -> None:
         failpoint("ledger.before-settle")
-        self._db.run("CHECKPOINT")
+        try:
+            self._db.run("CHECKPOINT")
+        except StoreFailure as failure:
+            if _BUSY in str(failure):
+                raise StoreFailure(REFUSED, "a report runs that began before the last archive was written") from failure
+            raise
         failpoint("ledger.settled")
 
     def merged(self, names: Iterable[str], bundle: Source) -> None:
@@ -180,7 +182,16 @@ class DuckStore:
     def reprice(self, since: float, until: float, globs: Sequence[str], *, dry: bool) -> Repriced:
         if self.book is None:
             raise StoreFailure(REFUSED, "no prices are known")
-        return pricing.reprice(self._db, self.book, since, until, globs, dry=dry)
+        self._show()
+        there = {Path(path).name for path in self._shown or ()}
+        archives = archiving.listed(self._db)
+        found = repricing.reprice(self._db, self.book, [one for one in archives if one.name in there], since, until, globs, dry=dry)
+        found.absent = [one.name for one in archives if one.name not in there and one.first < until and one.last >= since]
+        if found.archives and not dry:
+            self._shown = None
+            self._show()
+            archiving.sweep(self._db)
+        return found
 
     def export(self, path: Path, since: float, until: float, form: Format, *, seconds: float = 3600.0) -> int:
         rows = f"SELECT {names()} FROM usage WHERE ts >= {_STAMP} AND ts < {_STAMP} ORDER BY ts, id"
@@ -202,6 +213,9 @@ class DuckStore:
 
     def note_counters(self, increases: Sequence[Increase], last: Sequence[Raw]) -> None:
         counters.note(self._db, increases, last)
+        failpoint("engines.noted")
+        if self._remembered is not None:
+            self._remembered.add(self._db, increases, last)
 
     def last_counters(self) -> list[Raw]:
         return counters.last(self._db)
@@ -215,6 +229,7 @@ class DuckStore:
         (unused,) = db.one("SELECT coalesce(sum(free_blocks * block_size), 0) FROM pragma_database_size()")
         (memory,) = db.one("SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory()")
         self._show()
+        archiving.sweep(db)
         archives = archiving.listed(db)
         shown = {Path(path).name for path in self._shown or ()}
         absent = sorted({one.name for one in archives if one.name not in shown} | self._damaged)
@@ -223,6 +238,7 @@ class DuckStore:
         return Facts(
             rows, sources, aside, size, int(unused), int(memory), 0.0 if first == float("inf") else first,
             max([float(last), *(one.last for one in archives)]), archives, absent, unpriced,
+            self._remembered.unwritten if self._remembered is not None else "",
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -237,7 +253,6 @@ class DuckStore:
         done = archiving.archive(self._db, month)
         self._shown = None
         self._show()
-        self.settle()
         return done
 
     def expire(self, name: str) -> None:
@@ -250,6 +265,8 @@ class DuckStore:
         if count:
             self._db.run(f"DELETE FROM requests WHERE ts < {_STAMP}", [before])
         counters.drop(self._db, before)
+        if self._remembered is not None:
+            self._remembered.tidy(self._db)
         return int(count)
 
     def compact(self) -> tuple[int, int]:
@@ -280,7 +297,7 @@ class DuckStore:
         for old in (path, _wal(path)):
             old.unlink(missing_ok=True)
         fresh = DuckStore(path, memory=max(LEAST, self._memory // 2), journal=self._journal, clock=self._clock)
-        fresh.book = self.book
+        fresh.book, fresh._remembered = self.book, None
         try:
             fresh.open()
             fill(fresh)

@@ -101,7 +101,7 @@ class Ingest:
         self._dirty = self._dirty or bool(batch)
         now = time.monotonic()
         if self._dirty and now - self._settled >= SETTLE_EVERY:
-            self.settle()
+            self._could_settle()
         rest = waiting[len(batch) :]
         return Step(loaded, len(rest), _written(rest))
 
@@ -138,6 +138,16 @@ class Ingest:
         self._store.settle()
         self._dirty, self._settled = False, time.monotonic()
 
+    def _could_settle(self) -> bool:
+        """False: a long report is in the way; it is tried again later."""
+        try:
+            self.settle()
+        except StoreFailure as failure:
+            if failure.kind != REFUSED:
+                raise
+            return False
+        return True
+
     def backlog(self) -> tuple[int, float]:
         """Sealed segments, and when the first of them was written: what waits while no store is open."""
         loose = bundles.segments(self._journal)
@@ -154,9 +164,8 @@ class Ingest:
         old = self._clock() - young
         known = self._store.known()
         loose = [one for one in bundles.segments(self._journal) if one.name in known and one.path.stat().st_mtime <= old]
-        if not loose:
+        if not loose or not self._could_settle():
             return 0
-        self.settle()
         for group in bundles.portions(loose, bundles.BUNDLE_MOST):
             made = bundles.make(self._journal, group)
             self._store.merged([one.name for one in group], made)
@@ -190,7 +199,8 @@ class Ingest:
                 log.info("ledger: the archive %s is older than ledger.keep and was deleted", one.name)
         if dropped := store.drop(cut):
             log.info("ledger: %d request(s) are older than ledger.keep and were deleted", dropped)
-        self.settle()
+        if not self._could_settle():
+            return
         spent = set(store.spent(cut))
         gone = [one for one in bundles.bundles(self._journal) if one.name in spent]
         bundles.remove(gone)

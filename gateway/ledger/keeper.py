@@ -128,7 +128,7 @@ class Ledger:
             if not step.waiting:
                 self._afterwards()
             self._failures = 0
-            self._say("; ".join(filter(None, (self._absent(), self.ingest.full))))
+            self._say("; ".join(filter(None, (self._absent(), self.ingest.full, self.facts.unwritten))))
             return 0.0 if step.waiting else STEP_EVERY
         except StoreFailure as failure:
             return self._failed(failure)
@@ -285,6 +285,10 @@ class Ledger:
     def lag(self) -> float:
         """Seconds that the oldest sealed segment has waited."""
         return max(0.0, self._clock() - self.oldest) if self.waiting and self.oldest else 0.0
+
+    def ready(self) -> bool:
+        """Whether it has what the journal has, but for the last moments: who compares hours must wait for that."""
+        return self._open and bool(self._looked) and self.lag() <= BEHIND
 
     def _state(self) -> str:
         if self.trouble:

@@ -103,6 +103,8 @@ class Facts:
     """Archives whose files are missing or damaged: reports do without them."""
     unpriced: int = 0
     """Requests outside archives whose price is unknown."""
+    unwritten: str = ""
+    """Why something that belongs beside it is not on the disk; "" = it is."""
 
 
 class Change(NamedTuple):
@@ -120,14 +122,16 @@ class Change(NamedTuple):
 
 @dataclass(slots=True)
 class Repriced:
-    """rows: looked at. changed: of them. archived: requests of the same time and models in archives, which stay as they are.
-    costs: of those looked at, rows whose engine cost is another."""
+    """rows: looked at. changed: of them. archived: of those looked at, rows in archives. costs: of those looked at, rows whose engine cost
+    is another. archives: names of the archives that differ. absent: archives of that time whose files are missing or damaged, and stay."""
 
     rows: int = 0
     changed: int = 0
     costs: int = 0
     archived: int = 0
     changes: list[Change] = field(default_factory=list)
+    archives: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
 
 
 class Ask(Protocol):
@@ -180,7 +184,8 @@ class Store(Protocol):
         there. What is no record is put aside with its reason."""
 
     def settle(self) -> None:
-        """From here on what was loaded survives whatever happens to a log of changes: sources may be bundled or go."""
+        """From here on what was loaded survives whatever happens to a log of changes: sources may be bundled or go. Refused
+        while a report runs that began before the last archive was written or expired."""
 
     def merged(self, names: Iterable[str], bundle: Source) -> None:
         """These sources' records are in that bundle now: it is known in their place."""
@@ -201,8 +206,8 @@ class Store(Protocol):
         """A query's answer into a file below `scratch`; returns how many rows."""
 
     def reprice(self, since: float, until: float, globs: Sequence[str], *, dry: bool) -> Repriced:
-        """Prices requests outside archives anew, by `book`: from `since` until before `until`, of models that match any of the globs.
-        dry: only says what it would change."""
+        """Prices requests anew, by `book`, archives included: from `since` until before `until`, of models that match any of the globs.
+        All of it or nothing. dry: only says what it would change."""
 
     def export(self, path: Path, since: float, until: float, form: Format, *, seconds: float = 3600.0) -> int:
         """Requests that began from `since` until before `until` (Unix seconds) into a file below `scratch`; returns how many."""

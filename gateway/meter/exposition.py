@@ -37,10 +37,11 @@ class Facts:
         ledger: Callable[[], Mapping[str, Any]] = dict,
         alerts: Callable[[], tuple[Pairs, Pairs]] = lambda: ({}, {}),
         drift: Callable[[], Mapping[str, float]] = dict,
+        unpriced: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """capacity: of each limited channel, see `referee.line.Line.figures`. refusals: see `Referee.refusals`. ledger: see
         `ledger.keeper.Ledger.told`. alerts: firing by kind and severity, messages by sink and outcome. drift: of each channel, see
-        `truth.Truth.ratios`."""
+        `truth.Truth.ratios`. unpriced: of each model, see `truth.Truth.without_price`."""
         self._status = status
         self._endpoints = endpoints
         self._capacity = capacity
@@ -48,6 +49,7 @@ class Facts:
         self._ledger = ledger
         self._alerts = alerts
         self._drift = drift
+        self._unpriced = unpriced
 
     def collect(self) -> Iterable[Metric]:
         status = self._status()
@@ -60,6 +62,7 @@ class Facts:
         yield from _ledger(self._ledger())
         yield from _alerts(*self._alerts())
         yield from _drift(self._drift())
+        yield from _unpriced(self._unpriced())
 
 
 def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
@@ -159,6 +162,13 @@ def _drift(ratios: Mapping[str, float]) -> Iterable[Metric]:
     for channel, ratio in ratios.items():
         drift.add_metric([channel], ratio)
     yield drift
+
+
+def _unpriced(requests: Mapping[str, int]) -> Iterable[Metric]:
+    unpriced = GaugeMetricFamily("gateway_ledger_unpriced_requests", "Requests of the last day whose price is unknown.", labels=["model"])
+    for model, count in requests.items():
+        unpriced.add_metric([model], count)
+    yield unpriced
 
 
 def _alerts(firing: Pairs, messages: Pairs) -> Iterable[Metric]:

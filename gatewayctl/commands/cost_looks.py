@@ -191,8 +191,10 @@ def print_repriced(session: Session, found: Told) -> None:
     session.say(f"{found['changed']:,} of {_requests(found['requests'])} {done}")
     if found["costs"]:
         session.say(f"the engines' cost of {_requests(found['costs'])} {done} too")
-    if found["archived"]:
-        session.say(f"{_requests(found['archived'])} in archives stay as they are")
+    if found["archives"]:
+        session.say(f"archives that {'would be' if found['dry'] else 'were'} written anew: {', '.join(found['archives'])}")
+    if found["absent"]:
+        session.warn(f"gatewayctl: missing or damaged, and not priced anew: {', '.join(found['absent'])}")
 
 
 def _requests(number: int) -> str:
