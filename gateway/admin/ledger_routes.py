@@ -1,7 +1,7 @@
 """The ledger's part of the admin API. Its acts may take minutes: callers wait."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, Literal, cast
 
 from aiohttp import web
@@ -27,6 +27,7 @@ class LedgerCalls:
             web.post("/v1/ledger/archive", self.archive),
             web.post("/v1/ledger/rebuild", self.rebuild),
             web.get("/v1/ledger/export", self.export),
+            web.get("/v1/ledger/copy", self.copy),
         ]
 
     async def status(self, request: web.Request) -> web.Response:
@@ -49,15 +50,22 @@ class LedgerCalls:
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         form, since, until = said_of_export(request.query)
-        pieces = await self._desk.export(form, since, until)
-        stream = web.StreamResponse(headers={"Content-Type": FORMATS[form]})
-        try:
-            await stream.prepare(request)
-            async for piece in pieces:
-                await stream.write(piece)
-        finally:
-            await cast(Any, pieces).aclose()
-        return stream
+        return await _streamed(request, await self._desk.export(form, since, until), FORMATS[form])
+
+    async def copy(self, request: web.Request) -> web.StreamResponse:
+        return await _streamed(request, await self._desk.copy(), "application/octet-stream")
+
+
+async def _streamed(request: web.Request, pieces: AsyncIterator[bytes], kind: str) -> web.StreamResponse:
+    """A file as an answer. What is left of it goes also when the caller does."""
+    stream = web.StreamResponse(headers={"Content-Type": kind})
+    try:
+        await stream.prepare(request)
+        async for piece in pieces:
+            await stream.write(piece)
+    finally:
+        await cast(Any, pieces).aclose()
+    return stream
 
 
 def said_of_export(query: Mapping[str, str]) -> tuple[Literal["csv", "json", "parquet"], float, float]:
