@@ -67,6 +67,17 @@ def contents(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def for_both(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What an rpm marks as documentation nfpm would leave out of a deb."""
+    found = []
+    for one in entries:
+        marked = one.get("type") in ("doc", "licence")
+        found.append({**one, "packager": "rpm"} if marked else one)
+        if marked:
+            found.append({**{word: value for word, value in one.items() if word != "type"}, "packager": "deb"})
+    return found
+
+
 def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
 
@@ -99,7 +110,7 @@ def recipe(folder: Path) -> dict[str, Any]:
         "license": "Apache-2.0",
         "description": "One OpenAI-compatible address before an enterprise's own inference engines\n"
         "A gateway for vLLM, SGLang, MindIE and others: routing, limits, accounts. Needs no network to run.",
-        "contents": contents(folder),
+        "contents": for_both(contents(folder)),
         "scripts": scripts(),
         "overrides": {
             "deb": {"depends": [f"libc6 (>= {libc})", "passwd"]},
