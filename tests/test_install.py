@@ -28,7 +28,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         *(f"share/completions/{shell}" for shell in ("bash", "zsh", "fish")),
     ):
         (folder / place).mkdir(parents=True)
-    (folder / "gatewayctl").write_text("#!/bin/sh\n")
+    (folder / "gatewayctl").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (folder / "gatewayctl").chmod(0o755)
     (folder / "share/sbom.cdx.json").write_text("{}")
     for file in ("gateway.yaml", "keys.yaml", "gateway.schema.json"):
@@ -118,6 +118,21 @@ def test_the_same_again_changes_nothing_and_another_build_of_it_gets_its_own_fol
     assert run("install", "--root", root) == 0
     assert {path.name for path in versions.iterdir()} == {"1.0.0", "1.0.0-2"}
     assert "1.0.0-2" in str((root / "usr/local/bin/gatewayctl").readlink())
+
+
+def test_one_that_cannot_read_what_is_there_is_refused(packaged: Path, tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "root"
+    assert run("install", "--root", root) == 0
+    config = root / "etc/gateway/gateway.yaml"
+    for place in ("var/lib/gateway", "srv/gw"):
+        config.write_text(f"version: 1\ndata_dir: /{place}\n")
+        stamp = root / place / "formats.json"
+        stamp.parent.mkdir(parents=True)
+        stamp.write_text('{"version": "9.9.9", "formats": {"ledger": 99}}')
+        (packaged / "share/sbom.cdx.json").write_text(place)
+        before = sorted(root.rglob("*"))
+        assert run("install", "--root", root) == 1
+        assert "version 9.9.9: its ledger has format 99" in capsys.readouterr().err and sorted(root.rglob("*")) == before
 
 
 def test_what_is_not_ours_is_left_alone(packaged: Path, tmp_path: Path, capsys: Any) -> None:

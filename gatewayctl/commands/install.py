@@ -11,6 +11,7 @@ import typer
 
 from gatewayctl.command import alone, command
 from gatewayctl.layout import MARK, USER, Layout, looked_for, must_be_root, packaged
+from gatewayctl.programs import gateway_command
 from gatewayctl.session import Session
 from gatewayctl.trouble import FAILED, Trouble
 
@@ -44,6 +45,7 @@ def install(
     layout = Layout(root.absolute(), prefix.absolute())
     layout.must_not_be_packaged()
     source = packaged()
+    _must_read(layout)
     before = layout.present()
     folder = _lay(source, layout, _version())
     _link(layout, folder)
@@ -59,6 +61,18 @@ def install(
     if fresh:
         session.say(f"A first configuration is in {layout.etc}. Add your engines and a key:")
         session.say(f"  {layout.link} init --force --engine vllm=http://10.0.0.6:8000")
+
+
+def _must_read(layout: Layout) -> None:
+    """What a newer version has written must not get an older one in its place."""
+    from gateway.config.locate import data_dir_of
+
+    config = layout.etc / "gateway.yaml"
+    data = layout.at(data_dir_of(config)) if config.exists() else layout.data
+    argv = gateway_command("fit", "--config", str(config), "--data-dir", str(data))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Trouble(f"nothing was installed: {done.stderr.strip()}", code=FAILED)
 
 
 def _version() -> str:
