@@ -22,7 +22,8 @@ from gateway.config.report import render
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key, Resolved
 from gateway.errors import ConfigError
-from gateway.ledger.keeper import Ledger
+from gateway.ledger.copying import copy_file
+from gateway.ledger.keeper import Ledger, path_of
 from gateway.ledger.store import StoreFailure
 from gateway.meter.orphans import close_orphans
 from gateway.reports import Reports, ledger_book
@@ -37,7 +38,7 @@ TOLD = ("reconcile", "anomalies")
 def main(argv: Sequence[str]) -> int:
     """Prints the answer as JSON, of `export` the file itself. Returns 1 when it failed, with the reason on stderr."""
     parser = argparse.ArgumentParser(prog="gateway ledger", description="The ledger, while no gateway runs.")
-    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export", *ASKED, *TOLD])
+    parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export", "copy", *ASKED, *TOLD])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--channel", default="")
     parser.add_argument("--sensitivity", choices=SENSITIVITIES, default="normal")
@@ -46,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--since", type=float, default=0.0)
     parser.add_argument("--until", type=float, default=4e9)
     parser.add_argument("--asked", default="{}", help="JSON, as the admin API takes it")
+    parser.add_argument("--to", type=Path, help="the file that `copy` makes")
     options = parser.parse_args(argv)
     try:
         config, keys = resolve(load(options.config, Environment()))
@@ -53,6 +55,10 @@ def main(argv: Sequence[str]) -> int:
         print(render(error.mistakes), file=sys.stderr)
         return BAD_CONFIG
     try:
+        if options.act == "copy":
+            os.umask(0o077)
+            copy_file(path_of(Path(config.data_dir), config.ledger), options.to)
+            return 0
         return asyncio.run(_act(options, config, keys))
     except (Failed, Misasked, StoreFailure, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The ledger's desk: what an operator may ask of it, and what may be done with it, each act with its line in the audit log."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
@@ -23,6 +24,7 @@ class Books:
         """note: writes a line of the audit log, see `Audit.note`."""
         self._ledger = ledger
         self._note = note
+        self._copying = asyncio.Lock()
 
     def status(self) -> dict[str, Any]:
         return self._ledger.told()
@@ -77,6 +79,25 @@ class Books:
             return await self._ledger.read(work)
         except StoreFailure as failure:
             raise Failed(f"the ledger: {failure}") from failure
+
+    async def copy(self) -> AsyncIterator[bytes]:
+        """The database as a file, piece by piece. What goes wrong goes wrong before the first one."""
+
+        def work(store: Store) -> Path:
+            path = store.scratch / f"copy-{next(_numbers)}.duckdb"
+            try:
+                store.copy(path)
+            except BaseException:
+                for left in path.parent.glob(f"{path.name}*"):
+                    left.unlink(missing_ok=True)
+                raise
+            return path
+
+        async with self._copying:
+            try:
+                return pieces_of(await self._ledger.read(work))
+            except StoreFailure as failure:
+                raise Failed(f"the ledger: {failure}") from failure
 
     # -- records -------------------------------------------------------------------------------------------------------
 

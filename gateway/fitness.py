@@ -1,4 +1,5 @@
-"""The role `fit`: may this version take over from the one that runs? Asked by the running supervisor before it becomes this one.
+"""The role `fit`: may this version take over from the one that runs? Asked by the running supervisor before it becomes this one; by an
+installation only whether it can read what is there.
 
 It changes nothing. That it starts at all is half of the answer.
 """
@@ -15,13 +16,13 @@ from gateway.formats import Newer, check
 from gateway.handover import HANDOVER
 
 
-def objection(config: Path, data_dir: Path, handover: int) -> str:
-    """Why not, in a sentence; empty: it may."""
-    if handover != HANDOVER:
+def objection(config: Path, data_dir: Path, handover: int | None) -> str:
+    """Why not, in a sentence; empty: it may. handover: None = nobody runs, or that is asked later."""
+    if handover not in (None, HANDOVER):
         return f"its processes cannot be taken over (handover {handover}, this version knows {HANDOVER}): restart the service instead"
     try:
         check(data_dir)
-        if Revisions(data_dir).current() is None:
+        if handover is not None and Revisions(data_dir).current() is None:
             load(config)
     except Newer as newer:
         return str(newer)
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="gateway fit")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--handover", type=int, required=True)
+    parser.add_argument("--handover", type=int)
     options = parser.parse_args(arguments)
     why = objection(options.config, options.data_dir, options.handover)
     if why:

@@ -46,7 +46,7 @@ COMMANDS: Final = {
     "health": ("health:app", "Which endpoints are up, and why the others are not."),
     "doctor": ("doctor:app", "What is wrong with this host, these files and these engines, and what to do."),
     "support-bundle": ("support:app", "Gather what support needs, without secrets and prompts."),
-    "backup": ("backup:app", "Copy configuration, keys, journal and counters, while the gateway serves."),
+    "backup": ("backup:app", "Copy configuration, keys, journal and ledger, while the gateway serves."),
     "restore": ("restore:app", "Bring a backup back."),
     "upgrade": ("upgrade:app", "Become the installed version without a dropped request."),
     "install": ("install:app", "Install this program as a service."),

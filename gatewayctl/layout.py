@@ -11,6 +11,11 @@ from gatewayctl.trouble import Trouble
 USER: Final = "gateway"
 PACKAGED: Final = "lib/systemd/system/gateway.service"
 """Where a deb or rpm has the unit, below /usr."""
+COMPLETIONS: Final = {
+    "bash/gatewayctl": "bash-completion/completions/gatewayctl",
+    "zsh/_gatewayctl": "zsh/site-functions/_gatewayctl",
+    "fish/gatewayctl.fish": "fish/vendor_completions.d/gatewayctl.fish",
+}
 MARK: Final = "# Written by `gatewayctl install`."
 
 
@@ -34,8 +39,12 @@ class Layout:
         return self.at(self.prefix) / "bin/gatewayctl"
 
     @property
-    def unit(self) -> Path:
-        return self.at("/etc/systemd/system/gateway.service")
+    def units(self) -> Path:
+        return self.at("/etc/systemd/system")
+
+    @property
+    def share(self) -> Path:
+        return self.at(self.prefix) / "share"
 
     @property
     def etc(self) -> Path:
@@ -52,10 +61,23 @@ class Layout:
         folder = Path(os.path.normpath(self.link.parent / self.link.readlink())).parent
         return folder if folder.parent == self.versions else None
 
+    def unlink_manual(self) -> None:
+        """Takes away what man and the shells were shown of any version."""
+        for folder in ("man/man1", "man/man5", *(os.path.dirname(place) for place in COMPLETIONS.values())):
+            for link in (self.share / folder).glob("*gate*"):
+                if link.is_symlink() and os.path.normpath(link.parent / link.readlink()).startswith(f"{self.versions}/"):
+                    link.unlink()
+
     def must_not_be_packaged(self) -> None:
         """Two installations would fight for one service."""
         if self.at(f"/usr/{PACKAGED}").exists():
             raise Trouble("the gateway was installed here as a package", "Use the package manager: dnf or apt.")
+
+
+def looked_for(share: Path) -> list[tuple[Path, str]]:
+    """Manual pages and completions in a packaged `share`, each with where man and shells look for it below /usr/share."""
+    found = [(page, f"man/man{page.suffix[1:]}/{page.name}") for page in sorted((share / "man").iterdir())]
+    return found + [(share / "completions" / file, place) for file, place in COMPLETIONS.items()]
 
 
 def packaged() -> Path:

@@ -1,5 +1,6 @@
 """Where a gateway lives, whether it runs or not: its data_dir, its node's name, and the environment that its configuration is read with."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from gateway.config.resolve import host_name
 from gatewayctl.session import Session
 from gatewayctl.trouble import UNREACHABLE, Trouble
 
+LEDGER: Final = "ledger.duckdb"
 QUICK: Final = 5.0
 """Seconds for one answer of a gateway that runs."""
 
@@ -39,6 +41,17 @@ class Place:
             return load(config, self.environ).config.node or host_name()
         except ConfigError:
             return host_name()
+
+    def ledger(self, session: Session) -> Path:
+        """The ledger's file, as far as anybody says where it is."""
+        if self.status is not None:
+            with contextlib.suppress(Trouble):
+                return Path(session.client().get("/v1/ledger", QUICK)["ledger"]["path"])
+        try:
+            url = load(session.config, self.environ).config.ledger.url
+        except ConfigError:
+            url = LEDGER
+        return Path(os.path.abspath(self.data_dir / url.removeprefix("duckdb:")))
 
 
 def place_of(session: Session) -> Place:

@@ -73,6 +73,17 @@ def ledger_bytes(config: Path, options: list[str], act: str = "export") -> Itera
             raise _child_failed(child.returncode, said.read().decode(errors="replace"))
 
 
+def ledger_copy(config: Path, to: Path, seconds: float) -> None:
+    """A copy of the ledger into the file `to`, by a child that changes nothing, while no gateway runs. Raises Trouble."""
+    argv = gateway_command("ledger", "copy", "--config", str(config), "--to", str(to))
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Trouble(f"it could not be copied within {seconds:.0f} s") from error
+    if done.returncode:
+        raise _child_failed(done.returncode, done.stderr)
+
+
 def _child_failed(status: int, said: str) -> Trouble:
     lines = said.strip().splitlines()
     if status == BAD_CONFIG:

@@ -16,6 +16,7 @@ from glibc import report
 
 from gateway import __version__
 from gateway.config.tokenizers import BUNDLED, FOLDER, read
+from gatewayctl.manual import main as manual
 
 ROOT = Path(__file__).parents[1]
 DIST, WORK = ROOT / "dist", ROOT / "build" / "pyinstaller"
@@ -51,10 +52,7 @@ def furnish(folder: Path) -> None:
     for file in ("gateway.yaml", "keys.yaml", "gateway.schema.json"):
         shutil.copy(ROOT / "configs" / file, share / "configs")
     shutil.copytree(ROOT / "systemd", share / "systemd")
-    for optional in ("completions", "man", "dashboards", "alerts"):
-        for place in (ROOT / "packaging" / optional, ROOT / "configs" / optional, ROOT / "build" / optional):
-            if place.is_dir():
-                shutil.copytree(place, share / optional, dirs_exist_ok=True)
+    manual(share)  # man/ and completions/, from the commands themselves
     shutil.copytree(ROOT / "docs", share / "docs")
     shutil.copy(ROOT / "CHANGELOG.md", share / "docs")
     shutil.copy(ROOT / "LICENSE", share)

@@ -18,6 +18,7 @@ from glibc import needs
 
 from gateway import __version__
 from gateway.formats import FORMATS
+from gatewayctl.layout import looked_for
 
 STAGE = ROOT / "build" / "packages"
 SCRIPTS = ROOT / "packaging" / "scripts"
@@ -36,7 +37,7 @@ def contents(folder: Path) -> list[dict[str, Any]]:
     here = f"/usr/lib/gateway/{__version__}"
     found = [
         {"src": f"../lib/gateway/{__version__}/gatewayctl", "dst": "/usr/bin/gatewayctl", "type": "symlink"},
-        entry(share / "systemd/gateway.service", "/usr/lib/systemd/system/gateway.service", 0o644),
+        *(entry(unit, f"/usr/lib/systemd/system/{unit.name}", 0o644) for unit in sorted((share / "systemd").iterdir())),
         entry(ROOT / "packaging/sysusers.conf", "/usr/lib/sysusers.d/gateway.conf", 0o644),
         {"dst": "/etc/gateway", "type": "dir", "file_info": {"mode": 0o750, "owner": "root", "group": "gateway"}},
         {"dst": "/etc/gateway/secrets", "type": "dir", "file_info": {"mode": 0o700, "owner": "root", "group": "root"}},
@@ -47,12 +48,10 @@ def contents(folder: Path) -> list[dict[str, Any]]:
     for file in ("gateway.yaml", "keys.yaml"):
         found.append(entry(share / "configs" / file, f"/etc/gateway/{file}", 0o640, "config|noreplace", "gateway"))
     places = {"docs": "/usr/share/doc/gateway", "licences": "/usr/share/gateway/licences", "configs": "/usr/share/gateway/configs"}
-    places |= {"dashboards": "/usr/share/gateway/dashboards", "alerts": "/usr/share/gateway/alerts"}
-    places |= {"man": "/usr/share/man", "completions": "/usr/share/gateway/completions"}
     for name, place in places.items():
-        if (share / name).is_dir():
-            kind = {"docs": "doc", "licences": "licence"}.get(name, "")
-            found += [entry(file, f"{place}/{file.relative_to(share / name)}", 0o644, kind) for file in files(share / name)]
+        kind = {"docs": "doc", "licences": "licence"}.get(name, "")
+        found += [entry(file, f"{place}/{file.relative_to(share / name)}", 0o644, kind) for file in files(share / name)]
+    found += [entry(file, f"/usr/share/{place}", 0o644, "doc" if place.startswith("man/") else "") for file, place in looked_for(share)]
     # Named, so that an rpm takes them away with it.
     folders = [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir() and not path.is_symlink())]
     owned = [f"{here}/{path.relative_to(folder)}".rstrip("/.") for path in folders if share != path and share not in path.parents]
@@ -65,6 +64,17 @@ def contents(folder: Path) -> list[dict[str, Any]]:
             found.append(
                 {"src": str(file.readlink()), "dst": target, "type": "symlink"} if file.is_symlink() else entry(file, target, mode)
             )
+    return found
+
+
+def for_both(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What an rpm marks as documentation nfpm would leave out of a deb."""
+    found = []
+    for one in entries:
+        marked = one.get("type") in ("doc", "licence")
+        found.append({**one, "packager": "rpm"} if marked else one)
+        if marked:
+            found.append({**{word: value for word, value in one.items() if word != "type"}, "packager": "deb"})
     return found
 
 
@@ -100,7 +110,7 @@ def recipe(folder: Path) -> dict[str, Any]:
         "license": "Apache-2.0",
         "description": "One OpenAI-compatible address before an enterprise's own inference engines\n"
         "A gateway for vLLM, SGLang, MindIE and others: routing, limits, accounts. Needs no network to run.",
-        "contents": contents(folder),
+        "contents": for_both(contents(folder)),
         "scripts": scripts(),
         "overrides": {
             "deb": {"depends": [f"libc6 (>= {libc})", "passwd"]},

@@ -75,6 +75,7 @@ def test_what_is_in_it_and_what_is_not(config, tmp_path):
     }  # fmt: skip
     assert f"not in it: {config.parent}/gpu.key (a secret: --with-secrets takes it along)" in ran.err
     assert "not in it: ${env:TEAM}" in ran.err
+    assert "the ledger is not in the backup" in ran.err, "an x is no ledger"
     assert SECRET.encode() not in target.read_bytes()
     ctl("backup", tmp_path / "s.tar.gz", "-c", config, "--with-secrets")
     assert any(name.endswith("gpu.key") for name in names(tmp_path / "s.tar.gz"))
@@ -87,7 +88,11 @@ def test_a_secret_in_plain_text_is_said(config, tmp_path):
 
 def test_while_a_gateway_serves_what_is_being_written_is_left_out(config):
     data = data_dir_of(config)
-    found = {item.name for item in of_data(data, serving=True, with_secrets=False, known={"data/audit.log"}) if isinstance(item, Item)}
+    found = {
+        item.name
+        for item in of_data(data, data / "ledger.duckdb", serving=True, with_secrets=False, known={"data/audit.log"})
+        if isinstance(item, Item)
+    }
     assert "data/journal/0-a-000001.ndjson" in found and "data/audit.log" not in found
     assert not any(name.endswith((".open", ".progress", "reserve", "lock")) or "ledger" in name or "metrics" in name for name in found)
 

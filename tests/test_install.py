@@ -1,6 +1,7 @@
 """`gatewayctl install` and `uninstall` below a root of their own: what lies where, what stays, what goes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from gatewayctl import app
 from gatewayctl.commands import install as module
+from gatewayctl.manual import SCRIPTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,14 +20,22 @@ ROOT = Path(__file__).parents[1]
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder as `make binary` makes it, and this process as its program."""
     folder = tmp_path / "unpacked"
-    for place in ("_internal", "share/configs", "share/systemd", "share/docs"):
+    for place in (
+        "_internal",
+        "share/configs",
+        "share/docs",
+        "share/man",
+        *(f"share/completions/{shell}" for shell in ("bash", "zsh", "fish")),
+    ):
         (folder / place).mkdir(parents=True)
-    (folder / "gatewayctl").write_text("#!/bin/sh\n")
+    (folder / "gatewayctl").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (folder / "gatewayctl").chmod(0o755)
     (folder / "share/sbom.cdx.json").write_text("{}")
     for file in ("gateway.yaml", "keys.yaml", "gateway.schema.json"):
         (folder / "share/configs" / file).write_text((ROOT / "configs" / file).read_text())
-    (folder / "share/systemd/gateway.service").write_text((ROOT / "systemd/gateway.service").read_text())
+    shutil.copytree(ROOT / "systemd", folder / "share/systemd")
+    for file in ("man/gatewayctl.1", "man/gatewayctl-keys.1", "man/gateway.yaml.5", *(f"completions/{name}" for name in SCRIPTS.values())):
+        (folder / "share" / file).write_text(file)
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "executable", str(folder / "gatewayctl"))
     monkeypatch.setattr(module, "_version", lambda: "1.0.0")
@@ -59,8 +69,17 @@ def test_everything_is_laid_out_and_taken_back(packaged: Path, tmp_path: Path, r
     assert {path.name for path in (root / "etc/gateway").iterdir()} == {"gateway.yaml", "keys.yaml", "gateway.schema.json", "secrets"}
     assert (root / "etc/gateway").stat().st_mode & 0o777 == 0o750
     assert (root / "etc/gateway/keys.yaml").stat().st_mode & 0o777 == 0o640
+    assert "ExecStart=/usr/local/bin/gatewayctl backup" in (root / "etc/systemd/system/gateway-backup.service").read_text()
+    assert (root / "etc/systemd/system/gateway-backup.timer").exists()
+    shown = root / "usr/local/share"
+    assert (shown / "man/man1/gatewayctl-keys.1").read_text() == "man/gatewayctl-keys.1" and (shown / "man/man5/gateway.yaml.5").exists()
+    assert (shown / "bash-completion/completions/gatewayctl").read_text() == "completions/bash/gatewayctl"
     (root / "var/lib/gateway").mkdir(parents=True)
+    (root / "etc/systemd/system/gateway-mine.timer").write_text("mine")
+    (shown / "man/man1/gatewayfoo.1").write_text("not ours")
     assert run("uninstall", "--root", root) == 0
+    assert [path.name for path in (root / "etc/systemd/system").iterdir()] == ["gateway-mine.timer"]
+    assert [path.name for path in shown.rglob("*") if not path.is_dir() or path.is_symlink()] == ["gatewayfoo.1"]
     assert not os.path.lexists(link) and not (root / "usr/local/lib/gateway").exists()
     assert not (root / "etc/systemd/system/gateway.service").exists()
     assert (root / "etc/gateway/gateway.yaml").exists() and (root / "var/lib/gateway").exists()
@@ -85,6 +104,7 @@ def test_a_newer_version_lies_beside_the_one_before_and_the_files_stay(
         assert str((prefix / "bin/gatewayctl").readlink()) == f"../lib/gateway/{version}/gatewayctl"
     assert {path.name for path in (prefix / "lib/gateway").iterdir()} == {"1.1.0", "1.2.0"}
     assert (root / "etc/gateway/gateway.yaml").read_text() == "mine"
+    assert os.path.realpath(prefix / "share/man/man1/gatewayctl.1") == str(prefix / "lib/gateway/1.2.0/share/man/gatewayctl.1")
     assert "/opt/gw/bin/gatewayctl" in (root / "etc/systemd/system/gateway.service").read_text()
 
 
@@ -98,6 +118,21 @@ def test_the_same_again_changes_nothing_and_another_build_of_it_gets_its_own_fol
     assert run("install", "--root", root) == 0
     assert {path.name for path in versions.iterdir()} == {"1.0.0", "1.0.0-2"}
     assert "1.0.0-2" in str((root / "usr/local/bin/gatewayctl").readlink())
+
+
+def test_one_that_cannot_read_what_is_there_is_refused(packaged: Path, tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "root"
+    assert run("install", "--root", root) == 0
+    config = root / "etc/gateway/gateway.yaml"
+    for place in ("var/lib/gateway", "srv/gw"):
+        config.write_text(f"version: 1\ndata_dir: /{place}\n")
+        stamp = root / place / "formats.json"
+        stamp.parent.mkdir(parents=True)
+        stamp.write_text('{"version": "9.9.9", "formats": {"ledger": 99}}')
+        (packaged / "share/sbom.cdx.json").write_text(place)
+        before = sorted(root.rglob("*"))
+        assert run("install", "--root", root) == 1
+        assert "version 9.9.9: its ledger has format 99" in capsys.readouterr().err and sorted(root.rglob("*")) == before
 
 
 def test_what_is_not_ours_is_left_alone(packaged: Path, tmp_path: Path, capsys: Any) -> None:

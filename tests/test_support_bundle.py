@@ -34,6 +34,14 @@ def clean(path: Path, *canaries: str) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+SINKS = {
+    "ops": "${file:ops.url}",
+    "ding": "${env:BUNDLE_DING}",
+    "hook": "json://hookuser-canary:hookpass-canary@127.0.0.1:9/path-canary-1?token=query-canary-1",
+    "mail": "mailto://mailuser-canary:mailpass-canary@127.0.0.1:9?from=a@example.com&to=b@example.com",
+    "am": {"alertmanager": "http://127.0.0.1:9", "credential": "am-canary-credential"},
+}
+"""The one that nobody listens to says in the log, and in `alerts`, why it did not work."""
 FILE_SECRET = "file-canary-1"
 LOG = """\
 2026-11-27T10:00:00.000 error worker-0 gateway: Authorization: Bearer log-canary-1
@@ -44,6 +52,7 @@ Traceback (most recent call last):
 ValueError: invalid literal: 'prompt-canary in an exception'
 Nov 27 10:00:01 gw-a gateway[1]: gateway.wire.openai.MalformedJson: no match
 {"ts": 1, "level": "error", "message": "m", "exception": "Traceback\\nKeyError: 'prompt-canary again'"}
+pieces of sinks: TIslackcanary012345678901 hookpass-canary path-canary-1 query-canary-1 mailpass-canary am-canary-credential
 secrets that are known: file-canary-1 env-canary-1 literal-canary-1 header-canary-1
 """
 
@@ -61,7 +70,13 @@ async def full(rig: Rig, tmp_path: Path) -> Rig:
     rig.config["keys"].append(
         {**copy.deepcopy(rig.config["keys"][0]), "id": "k2", "hash": "sha256:" + hashlib.sha256(b"hash-canary").hexdigest()}
     )
-    await rig.start(env={"BUNDLE_KEY": "env-canary-1"})
+    (tmp_path / "ops.url").write_text("slack://T1JJ3T3L2/A1BRTD4JD/TIslackcanary012345678901/#alerts\n")
+    (tmp_path / "prices.yaml").write_text(
+        "# contract-canary\nprices: [{model: qwen, currency: CNY, input: '2', output: '8'}] # discount-canary\n"
+    )
+    rig.config["include"] = ["prices.yaml"]
+    rig.config["alerts"] = {"sinks": {name: sink for name, sink in SINKS.items()}}
+    await rig.start(env={"BUNDLE_KEY": "env-canary-1", "BUNDLE_DING": "dingtalk://SECcanarysign@" + "canary01" * 8})
     return rig
 
 
@@ -77,6 +92,10 @@ async def test_nothing_secret_is_in_it(full: Rig, tmp_path: Path) -> None:
         return "gateway_requests_total{" in await rig.metrics()
 
     await eventually(counted)
+    tested = await actl("alerts", "test", "-c", rig.path)
+    assert tested.code == 1, tested.out
+    await rig.admin("POST", "/v1/freeze", {"kind": "model", "name": "qwen", "reason": "reason-canary-1"})
+    await rig.admin("POST", "/v1/alerts/silence", {"labels": {"channel": "a"}, "seconds": 60, "comment": "comment-canary-2"})
     log.write_text(LOG + rig.log())
     rig.path.write_text("# comment-canary\n" + rig.path.read_text())
     hashes = [hashlib.sha256(text).hexdigest() for text in (KEY.encode(), b"hash-canary")]
@@ -84,6 +103,8 @@ async def test_nothing_secret_is_in_it(full: Rig, tmp_path: Path) -> None:
     ran = await actl("support-bundle", "-c", rig.path, "-f", target, "--log", log)
     assert ran.code == 0, ran.err
     found = texts(target)
+    assert json.loads(found["freezes.json"])["freezes"][0]["reason"] == "***" and json.loads(found["alerts.json"])["silences"]
+    assert json.loads(found["ledger.json"])["ledger"]["state"] == "ok" and "prices:" in found["config/effective.yaml"]
     assert set(PARTS) - {"config/mistakes.txt", "config/files.yaml", "unit.txt"} <= set(found), found["missing.txt"]
     clean(target, *hashes, *(digest[:20] for digest in hashes), KEY, "127.0.0.1:1\n")
     records = [json.loads(line) for line in found["records.ndjson"].splitlines()]
@@ -209,3 +230,9 @@ def test_of_exceptions_the_kind_stays() -> None:
     assert cleaned("<3>ValueError: canary") == "<3>ValueError: (left out)"
     assert cleaned("2026-11-27T10:00:00+0000 gw-a gateway[7]: KeyError: 'canary'").endswith("KeyError: (left out)")
     assert cleaned("a warning: this stays") == "a warning: this stays"
+
+
+def test_of_a_freeze_the_reason_goes() -> None:
+    said = "model qwen is frozen by root (uid 0, pid 7)"
+    assert cleaned(f"x warning control gateway: {said}: canary (1): 2") == f"x warning control gateway: {said}: (left out)"
+    assert json.loads(cleaned(json.dumps({"message": f"{said}: canary", "n": 1}))) == {"message": f"{said}: (left out)", "n": 1}

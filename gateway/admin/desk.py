@@ -70,6 +70,9 @@ class LedgerDesk(Protocol):
     async def export(self, form: Literal["csv", "json", "parquet"], since: float, until: float) -> AsyncIterator[bytes]:
         """Requests that began from `since` until before `until` (Unix seconds), as a file in pieces."""
 
+    async def copy(self) -> AsyncIterator[bytes]:
+        """The database, archives apart, as a file in pieces: everything of one moment."""
+
 
 class TruthDesk(Protocol):
     """What engines counted against what the ledger has. Failed when the ledger cannot say now."""

@@ -28,6 +28,7 @@ class LedgerCalls:
             web.post("/v1/ledger/archive", self.archive),
             web.post("/v1/ledger/rebuild", self.rebuild),
             web.get("/v1/ledger/export", self.export),
+            web.get("/v1/ledger/copy", self.copy),
         ]
 
     async def status(self, request: web.Request) -> web.Response:
@@ -50,8 +51,10 @@ class LedgerCalls:
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         form, since, until = said_of_export(request.query)
-        pieces = await self._desk.export(form, since, until)
-        return await in_pieces(request, FORMATS[form], pieces)
+        return await in_pieces(request, FORMATS[form], await self._desk.export(form, since, until))
+
+    async def copy(self, request: web.Request) -> web.StreamResponse:
+        return await in_pieces(request, "application/octet-stream", await self._desk.copy())
 
 
 def said_of_export(query: Mapping[str, str]) -> tuple[Literal["csv", "json", "parquet"], float, float]:

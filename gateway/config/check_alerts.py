@@ -18,7 +18,7 @@ OWN: Final = ("over", "within", "share", "requests", "sensitivity", "by", "chann
 BACK: Final = ("error_share", "ttft", "journal_lost", "control_restarted", "worker_restarted")
 """Kinds that look back in time `within`."""
 _MEASURES: Final = {SHARE: "a share, like 5%", TIME: "a time, like 3s", NUMBER: "a number, like 100"}
-_EXAMPLES: Final = '"slack://…", "dingtalk://…", "mailtos://…" or "json://host:port/path"; docs/alerts.md has one for each service'
+_EXAMPLES: Final = 'one that begins with "slack://", "dingtalk://", "mailtos://" or "json://"; docs/alerts.md has one for each service'
 
 
 def alerts(config: Config, reading: Reading) -> Iterator[Mistake]:

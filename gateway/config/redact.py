@@ -9,6 +9,7 @@ from typing import Final
 
 SECRET_WORDS: Final = frozenset({"credential", "hash"})
 SECRET_MAPS: Final = frozenset({"headers", "sinks"})
+_HOST_IS_PLAIN: Final = ("http", "https", "json", "jsons", "form", "forms", "xml", "xmls")
 NOBODY: Final[frozenset[str]] = frozenset()
 _looks_secret = r"[\w.-]*(?:credential|hash|secret|passw|authori|cookie|api[-_]?key|bearer|token(?!s|izer))[\w.-]*"
 _secret_name = re.compile(_looks_secret, re.I)
@@ -42,6 +43,13 @@ def sentence(text: str, names: frozenset[str] = NOBODY) -> str:
     text = _tokens.sub(lambda m: m[0] if m[0] in names else "*" * len(m[0]), text)
     text = _hook.sub(_after, _service.sub(_after, text))
     return _keys.sub("***", _port.sub(lambda m: m[1] + "*" * len(m[2]), text))
+
+
+def pieces_of(url: str) -> set[str]:
+    """What a service's URL is made of, and may turn up alone: tokens, passwords, addresses. Of a webhook without its host."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2] if scheme.lower() in _HOST_IS_PLAIN else ""
+    return set(re.split(r"[/:@?&=#,+\s]+", rest.replace(host, "", 1) if host else rest)) - {""}
 
 
 def _after(found: re.Match[str]) -> str:

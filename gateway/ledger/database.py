@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import duckdb
@@ -15,6 +15,13 @@ from gateway.failpoint import failpoint
 from gateway.ledger.store import DAMAGED, LOCKED, REFUSED, UNUSABLE, Ask, Kind, Rows, StoreFailure
 
 T = TypeVar("T")
+
+
+class Run(Protocol):
+    """Statements of one connection: rows."""
+
+    def __call__(self, sql: str, params: Sequence[Any] = (), /) -> list[tuple[Any, ...]]: ...
+
 
 THREADS_MOST: Final = 4
 PER_THREAD: Final = 128 * 1024 * 1024
@@ -176,6 +183,11 @@ class Database:
             finally:
                 with contextlib.suppress(duckdb.Error):
                     reader.execute("ROLLBACK")
+
+    def apart(self, work: Callable[[Run], T], seconds: float) -> T:
+        """By any thread: statements of a connection of its own, which may also write into another file."""
+        with self._reader(seconds) as reader, translated(reading=True):
+            return work(lambda sql, params=(): reader.execute(sql, list(params)).fetchall())
 
     @contextlib.contextmanager
     def _reader(self, seconds: float) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.failpoint import failpoint
 from gateway.ledger import archiving, counters, loading, repricing
+from gateway.ledger.copying import copy_into
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.remembered import Remembered
 from gateway.ledger.schema import AHEAD, FORMAT, absurd, names, read_lines, tables, usage_view
@@ -41,6 +42,8 @@ _STAMP: Final = "make_timestamp(CAST(? * 1000000 AS BIGINT))"
 
 _BUSY: Final = "Cannot CHECKPOINT"
 ASIDE_TOLD: Final = 5
+SPARED: Final = 0.05
+"""Of a disk: what a copy must leave free for the journal."""
 LEAST: Final = 128 * 1024 * 1024
 """Bytes of memory without which a ledger cannot be filled."""
 
@@ -197,6 +200,14 @@ class DuckStore:
         rows = f"SELECT {names()} FROM usage WHERE ts >= {_STAMP} AND ts < {_STAMP} ORDER BY ts, id"
         return self.write(path, rows, [since, until], form, seconds=seconds)
 
+    def copy(self, path: Path, *, seconds: float = 600.0) -> None:
+        with translated():
+            wanted, disk = self._db.path.stat().st_size, shutil.disk_usage(path.parent)
+        if disk.free - wanted < disk.total * SPARED:
+            raise StoreFailure(REFUSED, f"a copy takes up to {wanted} bytes for a moment, and {disk.free} are free")
+        end = time.monotonic() + seconds
+        self._db.apart(lambda run: copy_into(run, path, lambda: time.monotonic() >= end), seconds)
+
     def altered(self, sources: Sequence[Source]) -> list[str]:
         digests = dict(self._db.run("SELECT name, digest FROM segments"))
         found = []
@@ -226,7 +237,8 @@ class DuckStore:
             "SELECT count(*), count(*) FILTER (amount IS NULL), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests"
         )
         (sources,), (aside,) = db.one("SELECT count(*) FROM segments"), db.one("SELECT count(*) FROM quarantine")
-        (unused,) = db.one("SELECT coalesce(sum(free_blocks * block_size), 0) FROM pragma_database_size()")
+        ours = "database_name = current_database()"
+        (unused,) = db.one(f"SELECT coalesce(sum(free_blocks * block_size), 0) FROM pragma_database_size() WHERE {ours}")
         (memory,) = db.one("SELECT coalesce(sum(memory_usage_bytes), 0) FROM duckdb_memory()")
         self._show()
         archiving.sweep(db)
@@ -275,19 +287,7 @@ class DuckStore:
         before = db.path.stat().st_size
         new = db.path.with_name(f"{db.path.name}.new")
         new.unlink(missing_ok=True)
-        (ours,) = db.one("SELECT current_database()")
-        db.run(f"ATTACH '{new}' AS compacted")
-        try:
-            db.run("USE compacted")
-            for statement in tables():
-                db.run(statement)
-            db.run(f'USE "{ours}"')
-            for (table,) in db.run("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [ours]):
-                db.run(f'INSERT INTO compacted.main."{table}" SELECT * FROM "{ours}".main."{table}"')
-            db.run("CHECKPOINT compacted")
-        finally:
-            db.run(f'USE "{ours}"')
-            db.run("DETACH compacted")
+        copy_into(db.run, new)
         failpoint("compact.written")
         self._swap(new)
         return before, db.path.stat().st_size

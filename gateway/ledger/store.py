@@ -1,6 +1,7 @@
 """What a ledger's database must be able to do, and how it fails. DuckDB does it now (`duck.py`); a shared store may stand in its place.
 
-Every method but `query`, `together`, `write`, `export` and `stop` belongs to one thread, the writer's; these may be called from any.
+Every method but `query`, `together`, `write`, `export`, `copy` and `stop` belongs to one thread, the writer's; these may be called
+from any.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -211,6 +212,9 @@ class Store(Protocol):
 
     def export(self, path: Path, since: float, until: float, form: Format, *, seconds: float = 3600.0) -> int:
         """Requests that began from `since` until before `until` (Unix seconds) into a file below `scratch`; returns how many."""
+
+    def copy(self, path: Path, *, seconds: float = 600.0) -> None:
+        """Everything of one moment, archives apart, as a ledger of its own: a file below `scratch`. Refused without room for it."""
 
     @property
     def scratch(self) -> Path:

@@ -5,6 +5,7 @@ revisions, how far limits have counted before what they counted, both before the
 """
 
 import fnmatch
+import glob
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,9 +21,8 @@ CONFIG, DATA = "config", "data"
 FIRST: Final = ("revisions/current", "revisions/*", "limits/upto.json", "limits/*", "[!j]*")
 """The order of data_dir's files: by the first pattern that fits; the journal comes last."""
 
-NEVER: Final = ("lock", "*.sock", "metrics/*", "journal/reserve", "*.making", "*.tmp", "*.new", "*.table", "*.partial", "ledger.duckdb*")
-"""Made anew by the gateway: locks, sockets, counters since the start, half-made files; and the ledger, which is rebuilt from the
-journal and `archive/`, because a DuckDB file that is being written cannot be copied."""
+NEVER: Final = ("lock", "*.sock", "metrics/*", "journal/reserve", "*.making", "*.tmp", "*.new", "*.table", "*.partial")
+"""Made anew by the gateway: locks, sockets, counters since the start, half-made files."""
 
 WHILE_SERVING: Final = ("journal/*.open", "journal/*.progress")
 """Not whole while a worker writes them; its next segment is at most `journal.every` away."""
@@ -30,11 +30,12 @@ WHILE_SERVING: Final = ("journal/*.open", "journal/*.progress")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """name: in the backup. path: on this host. data: in place of the file's bytes."""
+    """name: in the backup. path: on this host. data: in place of the file's bytes. bytes_of: a file that has them, in place of it."""
 
     name: str
     path: Path
     data: bytes | None = field(default=None, repr=False)
+    bytes_of: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,14 @@ def of_configuration(path: Path, environ: Mapping[str, str], with_secrets: bool)
     return items, left, list(found.literal)
 
 
-def of_data(data_dir: Path, serving: bool, with_secrets: bool, known: set[str]) -> Iterator[Item | Left]:
+def of_data(data_dir: Path, ledger: Path, serving: bool, with_secrets: bool, known: set[str]) -> Iterator[Item | Left]:
     """The files of data_dir that are not in `known` (names in the backup) yet. What is in a revision is resolved: without secrets
-    only its texts are taken."""
+    only its texts are taken. The ledger's own file is for ledger.py, because one that is being written cannot be copied."""
     never = NEVER + (WHILE_SERVING if serving else ())
+    if ledger.is_relative_to(data_dir):
+        never += (f"{glob.escape(str(ledger.relative_to(data_dir)))}*",)
+    else:
+        yield from of_archives(ledger, known)
     revisions = Revisions(data_dir)
     for name in sorted(_names(data_dir), key=_order):
         if f"{DATA}/{name}" in known or any(fnmatch.fnmatchcase(name, pattern) for pattern in never):
@@ -76,6 +81,13 @@ def of_data(data_dir: Path, serving: bool, with_secrets: bool, known: set[str]) 
                 yield Item(item.name, item.path, revisions.without_secrets(int(Path(name).stem)))
             except (Damaged, ValueError) as error:
                 yield Left(str(item.path), str(error))
+
+
+def of_archives(ledger: Path, known: set[str]) -> Iterator[Item]:
+    """Months of a ledger that lies outside data_dir; they lie beside it."""
+    for path in sorted(ledger.with_name("archive").glob("*.parquet")):
+        if f"{CONFIG}{path}" not in known:
+            yield Item(f"{CONFIG}{path}", path)
 
 
 def _names(data_dir: Path) -> Iterator[str]:

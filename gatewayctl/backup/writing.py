@@ -2,9 +2,11 @@
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tarfile
 import time
@@ -18,6 +20,8 @@ from gatewayctl.backup.manifest import NAME, Entry, Manifest
 
 PASSES: Final = 5
 """Looks at data_dir: after one in which a file vanished under our hands, what took its place has to be found."""
+
+WORK: Final = ".work"
 
 More = Callable[[set[str]], Iterable[Item | Left]]
 """Items that are not in the backup yet, given the names that are."""
@@ -61,9 +65,11 @@ class Writing:
     def _copy(self, item: Item) -> None:
         with item.path.open("rb") as file:
             facts = self._tar.gettarinfo(arcname=item.name, fileobj=file)
-            facts.type = tarfile.REGTYPE  # a second name of the same file would become a link
-            reader = _Sum(file if item.data is None else io.BytesIO(item.data))
-            facts.size = facts.size if item.data is None else len(item.data)
+        facts.type = tarfile.REGTYPE  # a second name of the same file would become a link
+        with (item.bytes_of or item.path).open("rb") if item.data is None else io.BytesIO(item.data) as file:
+            reader = _Sum(file)
+            facts.size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             self.folder(item.path.parent, item.name.rpartition("/")[0])
             self._tar.addfile(facts, reader)
         self.entries.append(Entry(item.name, facts.size, reader.sum.hexdigest()))
@@ -113,6 +119,30 @@ def partial_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.partial")
 
 
+@contextlib.contextmanager
+def working_file(target: Path) -> Iterator[Path]:
+    """The name of a file beside `target` that is not there and goes at the end, or with the next backup."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = partial_of(target)
+    handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield partial.with_name(f"{partial.name}{WORK}")
+    finally:
+        _remove(partial)
+        os.close(handle)
+
+
+def _remove(partial: Path) -> None:
+    """What is half-written, and the file that was worked with."""
+    for path in partial.parent.glob(f"{glob.escape(partial.name)}{WORK}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)
+
+
 def sweep(folder: Path, pattern: str) -> None:
     """Removes what killed backups have left: half-written files whose lock is free."""
     for path in folder.glob(f".{pattern}.*.partial"):
@@ -120,14 +150,16 @@ def sweep(folder: Path, pattern: str) -> None:
             handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                _remove(path)
             finally:
                 os.close(handle)
 
 
-def need(data_dir: Path) -> int:
-    """Bytes that a backup of this data_dir may take."""
+def need(data_dir: Path, ledger: Path | None) -> int:
+    """Bytes that a backup of this data_dir may take, with this ledger (None = without), which is copied into a file of its own first."""
     total = 64 << 20
+    with contextlib.suppress(OSError):
+        total += os.lstat(ledger).st_size if ledger is not None else 0
     for folder, _, names in os.walk(data_dir):
         for name in names:
             with contextlib.suppress(OSError):

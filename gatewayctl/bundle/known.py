@@ -7,10 +7,13 @@ from typing import Final
 
 from gateway.config.expand import read_small
 from gateway.config.named import Named
+from gateway.config.redact import pieces_of
 from gateway.config.revisions import Damaged, Revisions
 
 REVISIONS: Final = 10
 """The newest ones are looked at: a secret that was replaced may still stand in a log."""
+TOKEN: Final = 8
+"""Characters from which on a piece of a sink's URL is more than a port or a word."""
 _secret_variable: Final = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE", re.I)
 _paths: Final = re.compile(r"/[\w./-]*")
 
@@ -47,3 +50,6 @@ def _of_revisions(data_dir: Path) -> Iterator[str]:
         for channel in revision.resolved.channels.values():
             yield channel.credential or ""
             yield from channel.headers.values()
+        for sink in revision.resolved.alerts.sinks.values():
+            yield from (sink.url, sink.credential, *(piece for piece in pieces_of(sink.url) if len(piece) >= TOKEN))
+            yield from pieces_of(sink.alertmanager.partition("://")[2].rpartition("@")[0])

@@ -15,6 +15,7 @@ from gateway.config.load import load
 from gateway.config.report import ConfigError, render
 from gateway.config.show import effective
 from gatewayctl import show
+from gatewayctl.bundle.cover import COVERED
 from gatewayctl.bundle.gather import Gather, Missing
 from gatewayctl.bundle.log import cleaned
 from gatewayctl.doctor.host import UNIT
@@ -29,6 +30,7 @@ SYSCTLS: Final = (
     "fs.nr_open fs.inotify.max_user_watches vm.overcommit_memory kernel.pid_max"
 ).split()
 FACTS: Final = "/etc/os-release /proc/meminfo /proc/loadavg /proc/pressure/memory /proc/self/mountinfo /proc/net/sockstat".split()
+WORDS: Final = ("comment", "reason")
 _KEY: Final = ("id", "tenant", "project", "enabled", "expires", "models")
 
 
@@ -37,7 +39,16 @@ def _json(value: Any) -> str:
 
 
 def _admin(path: str) -> Callable[[Gather], str]:
-    return lambda gather: _json(gather.cover.tree(gather.admin(path)))
+    return lambda gather: _json(gather.cover.tree(_wordless(gather.admin(path))))
+
+
+def _wordless(value: Any) -> Any:
+    """JSON without what people wrote about a freeze or a silence."""
+    if isinstance(value, list):
+        return [_wordless(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: COVERED if name in WORDS and part else _wordless(part) for name, part in value.items()}
 
 
 def configuration(gather: Gather) -> str:
@@ -76,7 +87,7 @@ def audit(gather: Gather) -> str:
     from gateway.config import audit_file
 
     found = audit_file.read(gather.case.data_dir / audit_file.NAME, last=ACTS)
-    return "".join(json.dumps(gather.cover.tree(one), ensure_ascii=False) + "\n" for one in found)
+    return "".join(json.dumps(gather.cover.tree(_wordless(one)), ensure_ascii=False) + "\n" for one in found)
 
 
 def metrics(gather: Gather) -> str:
@@ -183,6 +194,8 @@ PARTS: Final[Mapping[str, Callable[[Gather], str]]] = {
     "limits.json": _admin("/v1/limits"),
     "counters.json": _admin("/v1/limits/counters"),
     "freezes.json": _admin("/v1/freezes"),
+    "ledger.json": _admin("/v1/ledger"),
+    "alerts.json": _admin("/v1/alerts"),
     "records.ndjson": records,
     "audit.ndjson": audit,
     "metrics.txt": metrics,

@@ -1,8 +1,9 @@
-"""`gatewayctl backup`: a consistent copy of configuration, keys, journal and counters, while the gateway serves."""
+"""`gatewayctl backup`: a consistent copy of configuration, keys, journal, ledger and counters, while the gateway serves."""
 
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from gatewayctl.trouble import BAD_CONFIG, FORBIDDEN, USAGE, Trouble
 from gatewayctl.words import plural, size
 
 if TYPE_CHECKING:
+    from gatewayctl.backup.contents import Item, Left
     from gatewayctl.backup.manifest import Manifest
     from gatewayctl.place import Place
 
@@ -30,6 +32,7 @@ FILES = (".tar", ".tar.gz", ".tgz")
     gatewayctl backup /var/backups/gateway --keep 7     a new file in this folder; the seven newest stay
     gatewayctl backup before-the-upgrade.tar
     gatewayctl backup everything.tar.gz --with-secrets
+    gatewayctl backup small.tar.gz --without-ledger     its database is made anew from the journal when it is restored
     gatewayctl restore --check before-the-upgrade.tar
     """,
 )
@@ -40,16 +43,21 @@ def backup(
     with_secrets: Annotated[
         bool, typer.Option("--with-secrets", help="Take files of ${file:…}, private keys and resolved revisions along.")
     ] = False,
+    without_ledger: Annotated[
+        bool, typer.Option("--without-ledger", help="Leave the ledger's database out: journal and archives are enough to make it anew.")
+    ] = False,
 ) -> None:
-    """Copy configuration, keys, revisions, counters of limits, drains, freezes, audit log and journal into one file, mode 0600.
+    """Copy configuration, keys, revisions, counters of limits, drains, freezes, audit log, journal and ledger into one file, mode 0600.
 
-    The gateway may serve meanwhile. References to secrets stay references; what is not in the backup is said.
+    The gateway may serve meanwhile. References to secrets stay references; what is not in the backup is said. A ledger that is damaged,
+    or cannot be copied in ten minutes, is left out with a warning.
     """
     whole = target.name.endswith(FILES) and not target.is_dir()
     if keep is not None and whole:
         raise Trouble("--keep is about backups in a folder, and this is a file", code=USAGE)
     if not session.config.exists():
         raise Trouble(f"there is no configuration {session.config}", "Say which: --config FILE", BAD_CONFIG)
+    from gatewayctl.backup.ledger import copied
     from gatewayctl.backup.writing import keep as keep_newest
     from gatewayctl.backup.writing import name_of, sweep
     from gatewayctl.place import place_of
@@ -58,8 +66,10 @@ def backup(
     node = at.node(session.config)
     file = target if whole else target / name_of(node, now)
     sweep(file.parent, file.name if whole else f"gateway-backup-{node}-*")
-    _room(file, at.data_dir)
-    manifest, literal = _written(session, file, at, with_secrets, now)
+    ledger = at.ledger(session)
+    _room(file, at.data_dir, None if without_ledger else ledger)
+    with copied(session, at, ledger, file, wanted=not without_ledger) as copy:
+        manifest, literal = _written(session, file, at, ledger, copy, with_secrets, now)
     gone = keep_newest(target, node, keep) if keep is not None else []
     for path in literal:
         session.say(f"{path} holds a secret in plain text, so the backup does too")
@@ -73,7 +83,9 @@ def backup(
         print(f"{file}: {plural(len(manifest.files), 'file')}, {size(total)}")
 
 
-def _written(session: Session, file: Path, at: "Place", with_secrets: bool, now: float) -> "tuple[Manifest, list[Path]]":
+def _written(
+    session: Session, file: Path, at: "Place", ledger: Path, copy: "Iterable[Item | Left]", with_secrets: bool, now: float
+) -> "tuple[Manifest, list[Path]]":
     """The backup, whole and on the disk; YAML files in it with a secret in plain text."""
     from gatewayctl.backup.contents import DATA, of_configuration, of_data
     from gatewayctl.backup.manifest import Manifest
@@ -85,7 +97,8 @@ def _written(session: Session, file: Path, at: "Place", with_secrets: bool, now:
             backup.take([*items, *left])
             if at.data_dir.is_dir():
                 backup.folder(at.data_dir, DATA)
-            backup.take_all(lambda known: of_data(at.data_dir, at.serving, with_secrets, known))
+            backup.take(copy)
+            backup.take_all(lambda known: of_data(at.data_dir, ledger, at.serving, with_secrets, known))
             manifest = Manifest(
                 node=at.node(session.config),
                 version=version_of(PROGRAM) or "",
@@ -102,11 +115,11 @@ def _written(session: Session, file: Path, at: "Place", with_secrets: bool, now:
     return manifest, literal
 
 
-def _room(file: Path, data_dir: Path) -> None:
+def _room(file: Path, data_dir: Path, ledger: Path | None) -> None:
     """A backup that fills the disk would stop the journal."""
     from gatewayctl.backup.writing import need
 
     folder = next(parent for parent in file.absolute().parents if parent.exists())
-    wanted, free = need(data_dir), shutil.disk_usage(folder).free
+    wanted, free = need(data_dir, ledger), shutil.disk_usage(folder).free
     if wanted > free:
         raise Trouble(f"{folder} has {size(free)} free, and the backup may take {size(wanted)}", "Put it on another disk.")

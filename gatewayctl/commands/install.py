@@ -10,7 +10,8 @@ from typing import Annotated, Final
 import typer
 
 from gatewayctl.command import alone, command
-from gatewayctl.layout import MARK, USER, Layout, must_be_root, packaged
+from gatewayctl.layout import MARK, USER, Layout, looked_for, must_be_root, packaged
+from gatewayctl.programs import gateway_command
 from gatewayctl.session import Session
 from gatewayctl.trouble import FAILED, Trouble
 
@@ -35,7 +36,7 @@ def install(
         Path, typer.Option("--root", metavar="DIR", readable=False, help="Lay everything out below DIR instead; starts nothing.")
     ] = Path("/"),
 ) -> None:
-    """Install this very program: a folder for its version, the link gatewayctl, the service, its user, a first configuration.
+    """Install this very program: a folder for its version, the link gatewayctl, the service, manual pages, its user, a first configuration.
 
     Again, with a newer file, it upgrades: a gateway that runs becomes the new version without a dropped request. What is
     in /etc/gateway and /var/lib/gateway stays as it is.
@@ -44,10 +45,12 @@ def install(
     layout = Layout(root.absolute(), prefix.absolute())
     layout.must_not_be_packaged()
     source = packaged()
+    _must_read(layout)
     before = layout.present()
     folder = _lay(source, layout, _version())
     _link(layout, folder)
-    _unit(layout, folder)
+    _units(layout, folder)
+    _manual(layout, folder)
     if layout.root == Path("/"):
         _user()
     fresh = _configuration(layout, folder)
@@ -58,6 +61,18 @@ def install(
     if fresh:
         session.say(f"A first configuration is in {layout.etc}. Add your engines and a key:")
         session.say(f"  {layout.link} init --force --engine vllm=http://10.0.0.6:8000")
+
+
+def _must_read(layout: Layout) -> None:
+    """What a newer version has written must not get an older one in its place."""
+    from gateway.config.locate import data_dir_of
+
+    config = layout.etc / "gateway.yaml"
+    data = layout.at(data_dir_of(config)) if config.exists() else layout.data
+    argv = gateway_command("fit", "--config", str(config), "--data-dir", str(data))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Trouble(f"nothing was installed: {done.stderr.strip()}", code=FAILED)
 
 
 def _version() -> str:
@@ -104,15 +119,26 @@ def _link(layout: Layout, folder: Path) -> None:
     new.replace(layout.link)
 
 
-def _unit(layout: Layout, folder: Path) -> None:
-    """The packaged unit with our paths. One that somebody else wrote stays."""
-    if layout.unit.exists() and MARK not in layout.unit.read_text():
-        return
-    text = (folder / "share/systemd/gateway.service").read_text()
-    text = text.replace("/usr/bin/gatewayctl", str(layout.prefix / "bin/gatewayctl"))
-    text = text.replace("/usr/share/doc/gateway", str(layout.prefix / "lib/gateway" / folder.name / "share/docs"))
-    layout.unit.parent.mkdir(parents=True, exist_ok=True)
-    layout.unit.write_text(f"{MARK}\n{text}")
+def _units(layout: Layout, folder: Path) -> None:
+    """The packaged units with our paths. One that somebody else wrote stays."""
+    layout.units.mkdir(parents=True, exist_ok=True)
+    for packed in sorted((folder / "share/systemd").iterdir()):
+        unit = layout.units / packed.name
+        if unit.exists() and MARK not in unit.read_text():
+            continue
+        text = packed.read_text().replace("/usr/bin/gatewayctl", str(layout.prefix / "bin/gatewayctl"))
+        text = text.replace("/usr/share/doc/gateway", str(layout.prefix / "lib/gateway" / folder.name / "share/docs"))
+        unit.write_text(f"{MARK}\n{text}")
+
+
+def _manual(layout: Layout, folder: Path) -> None:
+    """Links for man and the shells. A file that is there and not ours stays."""
+    layout.unlink_manual()
+    for file, place in looked_for(folder / "share"):
+        link = layout.share / place
+        if not os.path.lexists(link):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(file, link.parent))
 
 
 def _user() -> None:

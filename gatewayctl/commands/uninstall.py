@@ -41,9 +41,11 @@ def uninstall(
         session.confirm("The journal of all requests, the keys and the configuration will be deleted.", yes)
     here = layout.root == Path("/")
     if here and Path("/run/systemd/system").is_dir():
-        subprocess.run(["systemctl", "disable", "--now", "gateway"], check=False)
-    if layout.unit.exists() and MARK in layout.unit.read_text():
-        layout.unit.unlink()
+        subprocess.run(["systemctl", "disable", "--now", "gateway", "gateway-backup.timer"], check=False)
+    for unit in layout.units.glob("gateway*"):
+        if unit.is_file() and MARK in unit.read_text():
+            unit.unlink()
+    layout.unlink_manual()
     if here and Path("/run/systemd/system").is_dir():
         subprocess.run(["systemctl", "daemon-reload"], check=False)
     layout.link.unlink(missing_ok=True)

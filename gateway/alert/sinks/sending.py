@@ -1,18 +1,16 @@
 """What a way out is: takes notices, says what came back, and never says the sink's secrets."""
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from gateway.alert.state import Notice
-from gateway.config.redact import sentence
+from gateway.config.redact import pieces_of, sentence
 from gateway.config.resolved_alerts import Sink
 
 PATIENCE: Final = 20.0
 """Seconds that one attempt may take."""
 SAID_MOST: Final = 300
 _PIECE_LEAST: Final = 4
-_HOST_IS_PLAIN: Final = ("http", "https", "json", "jsons", "form", "forms", "xml", "xmls")
 
 Send = Callable[[str, Sink, Sequence[Notice], float], Awaitable[str]]
 """(node, sink, notices, now) → why it did not work, "" = it did. Raises nothing."""
@@ -20,11 +18,7 @@ Send = Callable[[str, Sink, Sequence[Notice], float], Awaitable[str]]
 
 def covered(said: str, sink: Sink) -> str:
     """What a service or a library said, without any piece of the sink's URL or credential."""
-    scheme, _, rest = sink.url.partition("://")
-    host = ""
-    if scheme.lower() in _HOST_IS_PLAIN:
-        host = rest.partition("/")[0].rpartition("@")[2]
-    pieces = {sink.url, sink.credential, *re.split(r"[/:@?&=#,+\s]+", rest.replace(host, "", 1) if host else rest)}
+    pieces = {sink.url, sink.credential, *pieces_of(sink.url)}
     for piece in sorted((one for one in pieces if len(one) >= _PIECE_LEAST), key=len, reverse=True):
         said = said.replace(piece, "***")
     said = " ".join(sentence(said).split())

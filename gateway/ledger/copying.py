@@ -1,0 +1,69 @@
+"""A whole copy of a ledger, of one moment, while it is read and written on. Every block is read, so a damaged ledger gives none."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from gateway.ledger.database import Run, translated
+from gateway.ledger.schema import tables
+from gateway.ledger.store import REFUSED, StoreFailure
+
+ALIAS: Final = "copied"
+MEMORY: Final = 256 * 1024 * 1024
+"""Bytes for a copy that nobody's ledger pays for."""
+
+
+def copy_into(run: Run, new: Path, late: Callable[[], bool] = lambda: False) -> None:
+    """The database that `run` asks, into the file `new`, which is not there; what was deleted takes no room in it. late: whether to give
+    up, asked before each table; what runs is stopped by whoever owns the connection."""
+    ((ours,),) = run("SELECT current_database()")
+    run(f"DETACH DATABASE IF EXISTS {ALIAS}")  # the one before was stopped in the very moment
+    run(f"ATTACH {_quoted(new)} AS {ALIAS}")
+    try:
+        run(f"USE {ALIAS}")
+        for statement in tables():
+            run(statement)
+        run(f'USE "{ours}"')
+        run("BEGIN TRANSACTION")
+        try:
+            for (table,) in run("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [ours]):
+                if late():
+                    raise StoreFailure(REFUSED, "it took too long and was stopped")
+                run(f'INSERT INTO {ALIAS}.main."{table}" SELECT * FROM "{ours}".main."{table}"')
+        except BaseException:
+            run("ROLLBACK")
+            raise
+        run("COMMIT")
+        run(f"CHECKPOINT {ALIAS}")
+    finally:
+        run(f'USE "{ours}"')
+        run(f"DETACH {ALIAS}")
+
+
+def copy_file(path: Path, new: Path) -> None:
+    """A ledger that nobody has open: nothing of it is changed, and nobody opens it meanwhile. Raises StoreFailure."""
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{MEMORY // 1024}KiB",
+        "threads": 2,
+        "temp_directory": f"{new}.tmp",
+        "preserve_insertion_order": False,
+        "autoload_known_extensions": False,
+    }
+    with translated(reading=True):
+        connection = duckdb.connect(":memory:", config=settings)
+
+        def run(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            return connection.execute(sql, list(params)).fetchall()
+
+        try:
+            run(f"ATTACH {_quoted(path)} AS ledger (READ_ONLY)")
+            run("USE ledger")
+            copy_into(run, new)
+        finally:
+            connection.close()
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
