@@ -4,9 +4,10 @@ import time
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from gatewayctl.alone import take_over
 from gatewayctl.programs import ledger_act
 from gatewayctl.session import Session
-from gatewayctl.trouble import UNREACHABLE, USAGE, Trouble
+from gatewayctl.trouble import USAGE, Trouble
 from gatewayctl.words import since
 
 PATIENCE: Final = 600.0
@@ -18,9 +19,7 @@ def ledger_says(session: Session, path: str, act: str, word: str, wanted: dict[s
     try:
         found = session.client().get(f"{path}?{urlencode(wanted)}", PATIENCE)
     except Trouble as trouble:
-        if trouble.code != UNREACHABLE or session.socket_option is not None:
-            raise
-        session.say("the gateway is not running; its files are read")
+        take_over(session, trouble, "the gateway is not running; its files are read")
         found = ledger_act(session.config, act, *(part for name, value in wanted.items() for part in (f"--{name}", value)))
     answer: list[dict[str, Any]] = found[word]
     return answer

@@ -140,7 +140,10 @@ async def test_every_report_is_drawn(rig, ctl):
     await spent(rig)
     top = await ctl("usage", "top", "--by", "model")
     assert "qwen" in top and "█" in top and top.splitlines()[-1].startswith("total")
-    assert "TENANT" in await ctl("usage", "show") and "first token" in await ctl("usage", "show")
+    assert "TENANT" in await ctl("usage", "show") and "first token" not in await ctl("usage", "show"), "no stream, so nobody saw one"
+    await rig.chat("qwen", stream=True, max_tokens=5)
+    await has(rig, 7)
+    assert "first token" in await ctl("usage", "show")
     assert "(idle)" in await ctl("cost", "report", "--capacity")
     assert "NO PRICE" in await ctl("cost", "report")
     assert "AT THE END" in await ctl("cost", "forecast")

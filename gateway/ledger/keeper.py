@@ -280,6 +280,8 @@ class Ledger:
             except StoreFailure as failure:
                 if failure.kind == DAMAGED and self._open:
                     await self._in_writer(partial(self._failed, failure))
+                elif not self._open and failure.kind == UNUSABLE:
+                    raise StoreFailure(UNUSABLE, f"it cannot be read now: {self.trouble or 'it is being opened'}") from failure
                 raise
 
     def lag(self) -> float:

@@ -1,4 +1,5 @@
-"""How long callers wait for the first token: the median and the 95th percentile, of the whole, of each group, of each bucket.
+"""How long callers of streams wait for the first token: the median and the 95th percentile, of the whole, of each group, of each bucket.
+Of a whole answer nobody sees the first token: all of it comes at once, and would make a time of its length.
 
 Counted in classes, so that millions of requests need no memory and every run says the same: each microsecond is one, and above
 `EXACT` requests classes of 2 %, whose middle is told.
@@ -30,7 +31,7 @@ def latencies(
     exact = requests <= EXACT
     kind = "CAST(ms_first * 1000 AS BIGINT)" if exact else f"CAST(floor(ln(ms_first) * {_PER_FOLD}) AS BIGINT)"
     columns = ", ".join(f"{sql} AS d{number}" for number, sql in enumerate(dims))
-    rows = f"SELECT {kind} AS h{f', {columns}' if dims else ''}, {part or '0'} AS part FROM usage WHERE {where} AND ms_first > 0"
+    rows = f"SELECT {kind} AS h{f', {columns}' if dims else ''}, {part or '0'} AS part FROM usage WHERE {where} AND stream AND ms_first > 0"
     given = list(params)
     place, join = "0", ""
     if dims:

@@ -13,16 +13,18 @@ from urllib.parse import urlencode
 
 import typer
 
+from gatewayctl.alone import take_over
 from gatewayctl.commands.ledger import whole_file
 from gatewayctl.commands.unheard import unheard
 from gatewayctl.programs import ledger_act, ledger_bytes
 from gatewayctl.session import Session
-from gatewayctl.trouble import UNREACHABLE, USAGE, Trouble
+from gatewayctl.trouble import USAGE, Trouble
 from gatewayctl.words import size
 
 PATIENCE: Final = 300.0
 """Seconds that a report may take."""
 LAST: Final = "7d"
+FILES: Final = "the gateway is not running; this is what its files have"
 DIMENSIONS: Final = "tenant project key model channel system api status end error endpoint node rule policy".split()
 FILTERS: Final = ("tenant", "project", "key", "model", "channel", "system", "api", "status", "end")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -181,7 +183,7 @@ def asked(session: Session, act: str, path: str, word: str, body: dict[str, Any]
     try:
         found = client.get(path, PATIENCE) if body is None else client.post(path, body, PATIENCE)
     except Trouble as trouble:
-        _offline(session, trouble)
+        take_over(session, trouble, FILES)
         found = ledger_act(session.config, act, "--asked", json.dumps(body or {}))
     return found[word]
 
@@ -197,7 +199,7 @@ def file_of(session: Session, question: dict[str, Any], form: str) -> Iterable[b
     try:
         return session.client().pieces(f"/v1/report/file?{urlencode({'format': form, 'question': json.dumps(question)})}", PATIENCE)
     except Trouble as trouble:
-        _offline(session, trouble)
+        take_over(session, trouble, FILES)
         return ledger_bytes(session.config, ["--format", form, "--asked", json.dumps(question)], "file")
 
 
@@ -207,9 +209,3 @@ def written(session: Session, path: Path, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             file.write(piece)
     session.say(f"{path}: {size(path.stat().st_size)}")
-
-
-def _offline(session: Session, trouble: Trouble) -> None:
-    if trouble.code != UNREACHABLE or session.socket_option is not None:
-        raise trouble
-    session.say("the gateway is not running; this is what its files have")

@@ -12,12 +12,13 @@ from urllib.parse import urlencode
 import typer
 
 from gatewayctl import show
+from gatewayctl.alone import take_over
 from gatewayctl.command import command, noun
 from gatewayctl.commands.done import well_done
 from gatewayctl.programs import ledger_act, ledger_bytes
 from gatewayctl.session import Session
 from gatewayctl.show import Column
-from gatewayctl.trouble import DEGRADED, FAILED, UNREACHABLE, USAGE, Done, Trouble
+from gatewayctl.trouble import DEGRADED, FAILED, USAGE, Done, Trouble
 from gatewayctl.words import ago, moment, plural, since, size, span
 
 app = noun(
@@ -212,9 +213,7 @@ def _pieces(session: Session, wanted: dict[str, Any]) -> Iterable[bytes]:
     try:
         return session.client().pieces(f"/v1/ledger/export?{urlencode(wanted)}", PATIENCE)
     except Trouble as trouble:
-        if trouble.code != UNREACHABLE or session.socket_option is not None:
-            raise
-        session.say("the gateway is not running; this is done on its files")
+        take_over(session, trouble, "the gateway is not running; this is done on its files")
         return ledger_bytes(session.config, [part for name, value in wanted.items() for part in (f"--{name}", str(value))])
 
 
@@ -224,9 +223,7 @@ def _done(session: Session, act: str, method: str, path: str, word: str, body: d
     try:
         found = client.get(path, PATIENCE) if method == "GET" else client.post(path, body or {}, PATIENCE)
     except Trouble as trouble:
-        if trouble.code != UNREACHABLE or session.socket_option is not None:
-            raise
-        session.say("the gateway is not running; this is done on its files")
+        take_over(session, trouble, "the gateway is not running; this is done on its files")
         return ledger_act(session.config, act, *(["--force"] if (body or {}).get("force") else []))
     answer: dict[str, Any] = found[word]
     return answer
