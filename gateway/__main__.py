@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def main() -> int:
-    """`gateway ROLE …`. Roles: serve; control, worker, fit (started by serve); simulate, probe, tariff, ledger, examine, records."""
+    """`gateway ROLE …`. Roles: serve; control, worker, fit (started by serve), tokenizer (by control); simulate, probe, tariff, ledger,
+    examine, records."""
     role, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     match role:
         case "serve":
@@ -50,6 +51,10 @@ def main() -> int:
             from gateway.discover.examine import main as examine
 
             return examine()
+        case "tokenizer":
+            from gateway.tokens.role import main as tokenizer
+
+            return tokenizer(arguments)
         case "records":
             from gateway.meter.role import main as records
 

@@ -28,6 +28,7 @@ from gateway.bus.child import end_soon, obey_the_supervisor_alone
 from gateway.bus.frames import frame
 from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.bus.server import BusServer, Link
+from gateway.config import tokenizers
 from gateway.config.locate import data_dir_of
 from gateway.config.report import render
 from gateway.config.resolved import Resolved
@@ -43,6 +44,7 @@ from gateway.meter.exposition import Exposition, Facts
 from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
+from gateway.proving import Prover
 from gateway.recount import adopt, killed, open_limits
 from gateway.referee.desk import Desk
 from gateway.referee.line import limits_of
@@ -50,6 +52,7 @@ from gateway.reports import ledger_book
 from gateway.rollout import Outcome, Rollout
 from gateway.route.build import figured
 from gateway.sockets import SupervisorLine
+from gateway.tokens.kept import kept_in
 from gateway.truth import Truth
 
 log = logging.getLogger("gateway.control")
@@ -96,6 +99,7 @@ class Control:
         await self._line.boot(config)
         data_dir = Path(config.data_dir)
         await self._prepare_directory(data_dir, fresh=again is None)
+        tokenizers.prove = Prover(kept_in(data_dir))
         for work in (self.rollout.registries.run(), self.endpoints.run()):
             self._keep(work)
         self.audit = Audit(data_dir)

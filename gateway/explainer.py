@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -153,6 +154,7 @@ class Explainer:
         """Built anew each time: asking is rare, and every endpoint begins as if nobody had met it."""
         async with self._building:
             config = self._config()
+            self._counter.keep_in(Path(config.data_dir))
             await self._counter.prepare({model.tokenizer for model in config.models.values()})
 
             async def no_keys() -> AsyncIterator[list[Key]]:

@@ -183,6 +183,7 @@ class Worker:
                 yield Parcel.keys(part)
 
         config = parcel.config()
+        self._shared.counter.keep_in(Path(config.data_dir))
         troubles = await self._shared.counter.prepare({model.tokenizer for model in config.models.values()})
         for name, why in troubles.items():
             log.error("prompts are only estimated where tokenizer %s should count: %s", name, why)

@@ -23,7 +23,7 @@ FLOORS = {
     ),
     **dict.fromkeys("claim fitness formats handover succession".split(), 5),
     **dict.fromkeys("acts aftercount agreement alerting books builder cutting dispatch explainer freezing live looking".split(), 5),
-    **dict.fromkeys("measure moves office recount reports rollout shared snapshot sockets spending survey tariff truth".split(), 5),
+    **dict.fromkeys("measure moves office proving recount reports rollout shared snapshot sockets spending survey tariff truth".split(), 5),
     **dict.fromkeys("unusual watch".split(), 5),
     "pipeline": 6,
     **dict.fromkeys(("supervisor", "control", "worker"), 7),

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from gateway.config.tokenizers import BUNDLED, ENGINE, Unusable
 from gateway.route.ask import Ask
 from gateway.tokens.bounds import NFC, UNKNOWN, Growth, bounds, estimate
+from gateway.tokens.kept import kept_in
 from gateway.tokens.pieces import pieces
 from gateway.tokens.total import Total, measure
 from gateway.tokens.vocabulary import Shelf, Tokenizer
@@ -43,11 +44,16 @@ class Counter:
         self._turns = asyncio.Semaphore(threads)
         self._threads, self._closing = threads, threading.Event()
 
+    def keep_in(self, data_dir: Path) -> None:
+        """Tokenizers that were converted once, by whichever process, are found there, and new ones go there."""
+        self._shelf.kept = kept_in(data_dir)
+
     async def prepare(self, names: Iterable[str]) -> dict[str, str]:
         """Loads the tokenizers that a configuration names, anew where a file has changed; returns `troubles`. One that has
         become unusable is served on as it was.
 
-        Loading stalls the loop for 0.1 to 0.2 s a tokenizer: best done before the worker serves, or while it prepares a revision.
+        Loading stalls the loop for 0.1 to 0.2 s a tokenizer, a tokenizer.json that nobody converted yet for half a second: best done
+        before the worker serves, or while it prepares a revision.
         """
         for name in sorted({name for name in names if name and name != ENGINE}):
             with suppress(Unusable):

@@ -6,6 +6,7 @@ Both packages, and the 35 to 75 MB that a vocabulary takes, are loaded when a mo
 import threading
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -16,6 +17,7 @@ from msgspec import Struct
 from gateway.config.tokenizers import BUNDLED, Unusable, check_json, is_json, locate, ranks, read
 from gateway.tokens.bounds import NFC, UNKNOWN, Growth
 from gateway.tokens.byte_level import ByteLevel, agree, byte_level
+from gateway.tokens.kept import find, keep
 from gateway.tokens.pieces import pieces
 
 _BATCH: Final = 4
@@ -108,6 +110,8 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         """folder: what relative names start from."""
         self._folder = folder
+        self.kept: Path | None = None
+        """Where converted ones are found and go; None = nowhere."""
         self._kept: dict[str, tuple[tuple[int, int, int], Tokenizer]] = {}
         self._lock = threading.Lock()
 
@@ -117,7 +121,7 @@ class Shelf:
             mark = _mark(locate(name, self._folder))
             kept = self._kept.get(name)
             if kept is None or kept[0] != mark:
-                kept = self._kept[name] = mark, load(name, self._folder)
+                kept = self._kept[name] = mark, load(name, self._folder, self.kept)
             return kept[1]
 
     def keep(self, names: set[str]) -> None:
@@ -126,13 +130,13 @@ class Shelf:
             self._kept = {name: kept for name, kept in self._kept.items() if name in names}
 
 
-def load(name: str, folder: Path) -> Tokenizer:
-    """A tokenizer by its bundled name or its file. folder: what relative names start from. Errors: Unusable."""
+def load(name: str, folder: Path, kept: Path | None = None) -> Tokenizer:
+    """A tokenizer by its bundled name or its file. folder: what relative names start from. kept: where converted ones are found and go.
+    Errors: Unusable."""
     data = read(name, folder)
     try:
         if is_json(data):
-            check_json(data, name)
-            return _quicker(HuggingFace(data), byte_level(data))
+            return _from_json(data, name, kept)
         vocabulary = ranks(data, name)
         pattern = _pattern(name, vocabulary)
         return Ranked(vocabulary, pattern, nfc=pattern is _QWEN)
@@ -144,17 +148,35 @@ def load(name: str, folder: Path) -> Tokenizer:
         raise Unusable(f"{name}: it cannot be loaded ({str(fault)[:200]})") from None
 
 
-def _quicker(own: HuggingFace, found: ByteLevel | None) -> Tokenizer:
-    """The same tokenizer as ranks, when it is of that kind and counts alike."""
-    if found is None:
+def _from_json(data: bytes, name: str, kept: Path | None) -> Tokenizer:
+    """As ranks, when it is of that kind; that it counts alike was proved when it was converted."""
+    known = find(kept, data) if kept is not None else None
+    if known is not None:
+        return _ranked(known)
+    check_json(data, name)
+    own, found = HuggingFace(data), byte_level(data)
+    quicker = _quicker(own, found) if found is not None else None
+    if quicker is None or found is None:
         return own
+    if kept is not None:
+        with suppress(OSError):  # it is only made anew
+            keep(kept, data, found)
+    return quicker
+
+
+def _ranked(found: ByteLevel) -> Ranked:
+    return Ranked(found.ranks, found.pattern, nfc=found.nfc, whole=found.whole)
+
+
+def _quicker(own: HuggingFace, found: ByteLevel) -> Ranked | None:
+    """The same tokenizer as ranks, when it counts alike."""
     try:
-        made = Ranked(found.ranks, found.pattern, nfc=found.nfc, whole=found.whole)
-        return made if agree(made.count, own.count, found.ranks) else own
+        made = _ranked(found)
+        return made if agree(made.count, own.count, found.ranks) else None
     except BaseException as fault:  # a pattern that the other engine does not know; Rust's panics are no Exception
         if _is_ours(fault):
             raise
-        return own
+        return None
 
 
 def _mark(path: Path) -> tuple[int, int, int]:
