@@ -79,6 +79,7 @@ class Office:
         segments, size = control.records.size()
         links = control.bus.links
         journal = [link.health.get("journal", {}) for link in links.values()]
+        uncounted = any(link.health.get("metrics", {}).get("failing") for link in links.values())
         return {
             "version": __version__,
             "python": sys.version.split()[0],
@@ -106,8 +107,10 @@ class Office:
             },
             "ledger": control.ledger.told(),
             "frozen": self.freezes(),
+            "metrics": {"failing": uncounted},
             "unsafe": [
-                *filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing, control.alerting.unwritten))
+                *filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing, control.alerting.unwritten)),
+                *(["the disk has no room for metrics: new ones are counted in memory and shown when it has"] if uncounted else []),
             ],
             "channels": len(config.channels),
             "models": len(config.models),

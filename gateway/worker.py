@@ -321,6 +321,7 @@ class Worker:
         return {
             "in_flight": self._metrics.in_flight,
             "journal": {"failing": self._journal.failing, "lost": self._journal.lost},
+            "metrics": {"failing": self._metrics.failing},
             "endpoints": told(self._live.current.channels.values(), time.monotonic()),
         }
 

@@ -69,6 +69,8 @@ class Ledger:
         self._open = False
         self._counted = False
         self._failures = 0
+        self._unkept = ""
+        """Why months that are over are not archived; "" = they are."""
         self._looked = self._kept = 0.0
         self._closing = asyncio.Event()
 
@@ -128,7 +130,7 @@ class Ledger:
             if not step.waiting:
                 self._afterwards()
             self._failures = 0
-            self._say("; ".join(filter(None, (self._absent(), self.ingest.full, self.facts.unwritten))))
+            self._say("; ".join(filter(None, (self._absent(), self.ingest.full, self._unkept, self.facts.unwritten))))
             return 0.0 if step.waiting else STEP_EVERY
         except StoreFailure as failure:
             return self._failed(failure)
@@ -179,10 +181,21 @@ class Ledger:
             expected.note(self._store.counts())
             self._counted = True
         if time.monotonic() - self._kept >= KEEP_EVERY:
-            self._kept = time.monotonic()
+            self._keep()
+
+    def _keep(self) -> None:
+        """Months that are over, and what is too old. What fails here is said until it works, and what is loaded waits for none of it."""
+        self._kept = time.monotonic()
+        try:
             self.ingest.keep(self.settings)
-            self._counted = False
-            self.facts = self._store.facts()
+            self._unkept = ""
+        except StoreFailure as failure:
+            if failure.kind == DAMAGED:
+                raise
+            self._unkept = f"what is over cannot be archived: {failure}"
+            self._kept -= KEEP_EVERY - RETRY_MOST
+        self._counted = False
+        self.facts = self._store.facts()
 
     def _absent(self) -> str:
         names = ", ".join(self.facts.absent)

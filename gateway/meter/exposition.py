@@ -54,6 +54,7 @@ class Facts:
     def collect(self) -> Iterable[Metric]:
         status = self._status()
         yield from _configuration(status)
+        yield from _unwritten(status)
         yield from _frozen(status["frozen"])
         yield from _processes(status["processes"])
         yield from _endpoints(self._endpoints())
@@ -83,6 +84,11 @@ def _configuration(status: dict[str, Any]) -> Iterable[Metric]:
     digest = GaugeMetricFamily("gateway_config_hash_info", "Digest of the configuration that is served.", labels=["hash", "revision"])
     digest.add_metric([status["revision"]["digest"][:16], str(status["revision"]["rev"])], 1)
     yield digest
+
+
+def _unwritten(status: dict[str, Any]) -> Iterable[Metric]:
+    failing = float(status["metrics"]["failing"])
+    yield GaugeMetricFamily("gateway_metrics_failing", "1 while the disk has no room for a worker's new metrics.", value=failing)
 
 
 def _frozen(freezes: list[dict[str, Any]]) -> Iterable[Metric]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
 from gateway.exchange import Exchange
+from gateway.meter.backed import Backed
 
 DURATION: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 FIRST: Final = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)
@@ -125,6 +126,8 @@ class Metrics:
             "gateway_journal_failing", "1 while a worker's disk refuses journal lines.", multiprocess_mode="livemax", **kind
         )
         self.in_flight = 0
+        self.failing = False
+        """The disk has no room for what was counted: it is kept in memory and shown later."""
         self._cells: dict[Labels, _Cell] = {}
 
     def account(self, x: Exchange, now: float) -> None:
@@ -188,6 +191,7 @@ class Metrics:
             tally.flush()
         for tally in (self._connections, self._lost, self._unpriced):
             tally.flush()
+        self.failing = not Backed.catch_up()
 
     def _flush_cell(self, labels: Labels, cell: _Cell) -> None:
         _, model, channel = labels
@@ -215,5 +219,6 @@ def slot_metrics(directory: Path, slot: int) -> Metrics:
     for gauge in directory.glob(f"gauge_*_{slot}.db"):
         gauge.unlink()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    values.MmapedDict = Backed  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)  # type: ignore[no-untyped-call]
     return Metrics()
