@@ -64,11 +64,11 @@ def elves(folder: Path) -> Iterator[Path]:
                     yield path
 
 
-def needs(folder: Path) -> dict[Path, Version]:
-    """Each ELF file, and the highest GLIBC version it names."""
+def needs(folder: Path, family: str = "GLIBC") -> dict[Path, Version]:
+    """Each ELF file, and the highest version of the family that it names. GLIBCXX: of libstdc++, which a folder has with it."""
     found = {}
     for path in elves(folder):
-        numbers = [re.fullmatch(r"GLIBC_([\d.]+)", name) for name in Elf(path).versions()]
+        numbers = [re.fullmatch(rf"{family}_([\d.]+)", name) for name in Elf(path).versions()]
         found[path] = max((tuple(map(int, one[1].split("."))) for one in numbers if one), default=(0,))
     return found
 
@@ -88,7 +88,8 @@ def report(folder: Path) -> str:
     highest = max(found.values(), default=(0,))
     worst = [str(path.relative_to(folder)) for path, version in found.items() if version == highest]
     more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
-    return f"needs glibc {named(highest)} or newer ({', '.join(worst[:3])}{more}; {len(found)} files looked at)"
+    plus = named(max(needs(folder, "GLIBCXX").values(), default=(0,)))
+    return f"needs glibc {named(highest)} or newer ({', '.join(worst[:3])}{more}; {len(found)} files looked at), and GLIBCXX {plus} of libstdc++"
 
 
 def main() -> int:
