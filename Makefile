@@ -31,8 +31,9 @@ help: ## list these targets
 demo: $(STAMP) ## the gateway before a real llama.cpp and simulated vLLM and MindIE; KEEP=1 leaves it running
 	$(BIN)/gatewayctl demo $(if $(filter 1,$(KEEP)),--keep)
 
-test: $(STAMP) ## the tests (ARGS="-k words -x" is passed to pytest)
-	$(PYTEST) $(ARGS)
+# Two files at once: half of its time a test waits for processes and sockets. A file stays whole, its tests share fixtures.
+test: $(STAMP) ## the tests (ARGS="-k words -x" is passed to pytest; "-n 0" runs them in one process)
+	$(PYTEST) -n 2 --dist loadfile $(ARGS)
 
 test-hard: $(STAMP) ## the longer kill, soak and race tests
 	$(PYTEST) -m hard --timeout=600 $(ARGS)

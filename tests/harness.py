@@ -35,10 +35,17 @@ KEY = "sk-test-0123456789abcdef0123456789abcdef"
 """The key of every rig, unless a test writes its own."""
 
 
+LANE, LANES = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+"""Which of the processes that run tests side by side this is, and how many there are."""
+
+
 def free_port() -> int:
-    """One that nobody has. Below those that the kernel gives to outgoing connections, or one of these may have it a moment later."""
+    """One that nobody has. Below those that the kernel gives to outgoing connections, or one of these may have it a moment later.
+
+    Each of the processes that run tests has ports of its own: it would take until a gateway listens to see that another chose the same.
+    """
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = random.randrange(10_000 + LANE, 32_000, LANES)
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port

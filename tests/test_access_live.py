@@ -112,8 +112,8 @@ async def test_openais_client_sees_each_refusal_and_does_not_try_again(rig, id, 
     [
         (None, "missing_api_key", "no key"),
         ("Basic YTpi", "invalid_api_key", "not a bearer header"),
-        (f"Bearer {new_secret('k9')[1]}", "invalid_api_key", "unknown key"),
-        (f"Bearer {new_secret('k9')[1][:-1]}", "invalid_api_key", "mistyped key"),
+        pytest.param(f"Bearer {new_secret('k9')[1]}", "invalid_api_key", "unknown key", id="not ours"),
+        pytest.param(f"Bearer {new_secret('k9')[1][:-1]}", "invalid_api_key", "mistyped key", id="not whole"),
         (f"Bearer {KEY[:-1]}", "invalid_api_key", "unknown key"),
     ],
 )

@@ -76,7 +76,7 @@ async def test_a_full_queue_is_told_at_once_with_when_to_come_back(rig):
     third = await rig.chat("tight", max_tokens=2)
     took = time.monotonic() - begun
     assert third.status == 503 and third.error is not None and third.error["code"] == "upstream_overloaded"
-    assert int(third.headers["retry-after"]) >= 1 and took < 0.3
+    assert int(third.headers["retry-after"]) >= 1 and took < 2, "or it would wait for 10 s"
     assert (await first).status == 200 and (await second).status == 200
     record = await rig.record(id=third.headers["x-request-id"])
     assert (record["end"], record["error"]) == ("GQ", "queue_full")

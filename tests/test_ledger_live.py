@@ -221,7 +221,7 @@ async def test_two_hundred_kills_and_the_ledger_is_what_callers_got(rig):
     keeping.cancel()
     callers.stop()
     await asyncio.gather(keeping, *tasks, return_exceptions=True)
-    await asyncio.sleep(3)
+    await eventually(lambda: _at_rest(rig), within=30)
     await rig.stop(within=30)
     ledger = Ledger(rig.data_dir, Settings(memory=128 * 1024**2))
     await asyncio.to_thread(close_orphans, rig.data_dir / "journal")
@@ -253,6 +253,15 @@ async def _archive_all_the_time(rig: Rig, old: list[str]) -> None:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                 await asyncio.wait_for(rig.admin("POST", f"/v1/ledger/{act}"), 20)
         await asyncio.sleep(0.5)
+
+
+async def _at_rest(rig: Rig) -> bool:
+    """Whoever was killed last is back, and the ledger has taken in what is sealed."""
+    try:
+        ledger, processes = await ledger_of(rig), (await rig.admin("GET", "/v1/status"))["processes"]
+    except (aiohttp.ClientError, OSError, KeyError):  # control is not back, or its ledger is not yet
+        return False
+    return ledger["state"] == "ok" and ledger["waiting"] == 0 and all(one["state"] == "up" for one in processes)
 
 
 async def _kill(rig: Rig, place: str, wanted: Path) -> bool:

@@ -141,7 +141,7 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("line", BAD, ids=lambda line: repr(line)[2:50])
+@pytest.mark.parametrize("line", BAD, ids=[f"{number} {why}" for number, why in enumerate(BAD.values())])
 def test_a_line_that_is_no_record_is_put_aside_and_its_neighbours_are_not(store, journal, line):
     before, after = done(), done()
     loaded = store.load([write(journal, "0-a-000001", before, line, after), write(journal, "0-a-000002", done())])

@@ -247,10 +247,10 @@ prices:
 def test_a_plain_loop_prices_many_rows():
     found = book(price(model="m*", input=2, cached=1, output=8), price(model="m*", input=1, output=4, during="n"), n=lambda ts: ts % 7 < 3)
     facts = [fact(model=f"m{number % 50}", ts=float(number), output=number % 4000) for number in range(20_000)]
-    began = time.perf_counter()
+    began = time.process_time()
     for one in facts:
         bill(found, one)
-    assert len(facts) / (time.perf_counter() - began) > 30_000, "bench: a hundred thousand and more"
+    assert len(facts) / (time.process_time() - began) > 30_000, "bench: a hundred thousand and more"
 
 
 def _priced(found: Priced | None) -> Priced:

