@@ -455,7 +455,9 @@ async def test_a_great_bomb_takes_no_memory(rig):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"), [("gzip", b"not gzip at all"), ("gzip", gzip.compress(BODY)[:-12]), ("deflate", b"\xff\xff")]
+    ("encoding", "body"),
+    [("gzip", b"not gzip at all"), ("gzip", gzip.compress(BODY)[:-12]), ("deflate", b"\xff\xff")],
+    ids=["no gzip", "torn gzip", "no deflate"],
 )
 async def test_a_body_that_cannot_be_unpacked(rig, encoding, body):
     raw = await ask(rig, post(body, f"Content-Encoding: {encoding}"))
