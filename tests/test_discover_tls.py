@@ -22,8 +22,6 @@ from gateway.config.x509 import read
 from gateway.discover.probe import peek, probe, probe_url
 from gateway.simulate.simulator import start
 
-NOW = datetime.datetime.now(datetime.UTC)
-
 
 class Authority:
     """A CA of the test's own; `issue` writes `name.crt` and `name.key`."""
@@ -55,8 +53,9 @@ class Authority:
 
     def _sign(self, subject, key, *, days=3650, hosts=(), authority=False):
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(NOW - datetime.timedelta(days=400))
-        builder = builder.not_valid_after(NOW + datetime.timedelta(days=days, minutes=5))
+        now = datetime.datetime.now(datetime.UTC)  # not when the file was imported: it may be minutes until its tests run
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=400))
+        builder = builder.not_valid_after(now + datetime.timedelta(days=days, minutes=5))
         builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(host) for host in hosts]), critical=False)

@@ -189,7 +189,7 @@ async def worst_stall(work) -> float:
 async def test_a_long_prompt_does_not_stall_the_loop(counter, text):
     await counter.prepare(["o200k"])
     stalls = [await worst_stall(counter.count(said(text), "o200k")) for _ in range(5)]
-    assert min(stalls) < 0.01, stalls  # bench/tokens.py measures; this tells a count on the loop (over 40 ms) from one beside it
+    assert min(stalls) < 0.03, stalls  # bench/tokens.py measures; this tells a count on the loop (over 40 ms) from one beside it
 
 
 async def test_hostile_prompts_are_counted_or_estimated_but_never_fail(counter):
