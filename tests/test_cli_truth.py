@@ -37,8 +37,9 @@ async def test_engines_and_ledger_side_by_side(desk, inside):
     since, channel = desk.truth.calls[-1]
     assert code == 0 and channel == "gpu" and abs(time.time() - 7200 - since) < 30
     first, second = (line.split() for line in out.splitlines()[1:])
-    assert first[2:] == ["gpu", "bypassed", "1500", "1000", "0", "500", "+33.33%", "500", "0", "40", "30", "2", "1", "100%"]
+    assert first[2:] == ["gpu", "bypassed", "1,500", "1,000", "0", "500", "+33.33%", "500", "0", "40", "30", "2", "1", "100%"]
     assert second[2:] == ["plain", "unknown", "-", "7", "0", "-", "-", "-", "0", "-", "0", "0", "0", "0%"]
+    assert ",1500,1000,0,500," in (await inside("usage", "reconcile", "-o", "csv"))[1]
     code, out, _ = await inside("usage", "reconcile", "-o", "json")
     assert json.loads(out) == desk.truth.hours
     desk.truth.hours = []
