@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gateway.alert.anomaly import HOURS, Baseline
 from gateway.alert.kinds import cost_anomaly, usage_anomaly
-from gateway.ledger.series import BY, HOUR, Series, hourly, hourly_of_all
+from gateway.ledger.series import BY, HOUR, Series, hourly, hourly_of_all, main_currency
 from gateway.ledger.store import Store, StoreFailure
 
 LATE: Final = 120.0
@@ -24,7 +24,8 @@ class Hours:
     def __init__(self, store: Any, clock: Any) -> None:
         """store: gives the ledger's store. clock: Unix seconds."""
         self._store, self._clock = store, clock
-        self._kept: dict[tuple[str, str], tuple[int, Series]] = {}
+        self._kept: dict[tuple[str, str], tuple[int, str, Series]] = {}
+        """By kind and dimension: the last hour, the currency that has no name, the hours before."""
 
     def series(self, kind: str, by: str, hours: int) -> Mapping[str, Sequence[float | None]]:
         """See `alert.facts.Series`. While the ledger cannot say, what it said last."""
@@ -32,12 +33,13 @@ class Hours:
         kept = self._kept.get((kind, by))
         try:
             if kept is None or kept[0] != last:
-                kept = self._kept[kind, by] = (last, hourly(self._store(), kind, by, last - 1, hours - 1))
-            running = hourly(self._store(), kind, by, last, 1)
+                main = main_currency(self._store(), last - 1, hours - 1)
+                kept = self._kept[kind, by] = (last, main, hourly(self._store(), kind, by, last - 1, hours - 1, main))
+            running = hourly(self._store(), kind, by, last, 1, kept[1])
         except StoreFailure:
-            return {name: [*values, None] for name, values in kept[1].items()} if kept is not None else {}
+            return {name: [*values, None] for name, values in kept[2].items()} if kept is not None else {}
         known = any(values[-1] is not None for values in running.values())
-        return {name: [*values, *running.get(name, [0.0 if known else None])] for name, values in kept[1].items()}
+        return {name: [*values, *running.get(name, [0.0 if known else None])] for name, values in kept[2].items()}
 
 
 def unusual(store: Store, since: float, now: float, sensitivity: str) -> list[dict[str, Any]]:

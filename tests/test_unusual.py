@@ -113,3 +113,14 @@ def test_what_the_ledger_cannot_say_now_is_as_it_was(store):
     with pytest.raises(StoreFailure):
         hourly(store, "tokens", "total", END, 5)
     assert seen.series("tokens", "total", HOURS)["total"] == [*before[:-1], None]
+
+
+def test_the_running_hour_is_in_the_currency_of_those_before_it(store):
+    """An hour in which dollars are the rule is compared with dollars, and its yuan with yuan."""
+    fill(store, WEEKS * 168, 1, requests=30)
+    fill(store, WEEKS * 168, 1, requests=3, currency="USD", amount=0.25)
+    fill(store, 1, 0, requests=4)
+    fill(store, 1, 0, requests=40, currency="USD", amount=0.25)
+    seen = Hours(lambda: store, lambda: END * 3600 - 1000.0)
+    series = seen.series("cost", "tenant", HOURS)
+    assert series["retail"][-2:] == [15.0, 2.0] and series["retail (USD)"][-2:] == [0.75, 10.0]
