@@ -3,6 +3,7 @@
 An hour is whole LATE seconds after its end, when its last requests have come into the ledger.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ LEAST: Final = {"tokens": usage_anomaly.LEAST, "requests": 20.0, "cost": cost_an
 """How much an anomaly differs by at least, an hour."""
 WORD: Final = {"tokens": "tokens", "requests": "requests", "cost": "amount"}
 LISTED: Final = 1000
+_other = re.compile(r" \(([A-Z]{3})\)$")
+"""How the name of a series says that its amounts are of another currency, see `series`."""
 
 
 class Hours:
@@ -47,9 +50,12 @@ def unusual(store: Store, since: float, now: float, sensitivity: str) -> list[di
     last = int((now - LATE) // HOUR) - 1
     looked = max(1, min(last - int(since // HOUR) + 1, HOURS))
     found: list[dict[str, Any]] = []
+    main = main_currency(store, last, HOURS + looked)
     for by in BY:
-        for kind, series in hourly_of_all(store, by, last, HOURS + looked).items():
-            found += _of(series, kind, by, last, looked, sensitivity)
+        for kind, series in hourly_of_all(store, by, last, HOURS + looked, main).items():
+            for one in _of(series, kind, by, last, looked, sensitivity):
+                other = _other.search(one["name"])
+                found.append({**one, "currency": None if kind != "cost" else other[1] if other else main})
     return sorted(found, key=lambda one: (-one["hour"], one["what"], one["by"], one["name"]))[:LISTED]
 
 

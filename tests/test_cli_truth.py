@@ -51,7 +51,11 @@ async def test_hours_that_are_out_of_the_ordinary(desk, inside):
     one = {"hour": HOUR, "what": "tokens", "by": "tenant", "name": "lab", "kind": "spike"}
     desk.truth.unusual = [{**one, "value": 330_000.0, "baseline": 30_000.0, "times": 11.0, "deviations": 7.5}]
     code, out, _ = await inside("cost", "anomalies", "--sensitivity", "high")
-    assert code == 0 and out.splitlines()[1].split()[2:] == ["tokens", "tenant", "lab", "spike", "330000.0", "30000.0", "11.0", "7.5"]
+    assert code == 0 and out.splitlines()[1].split()[2:] == ["tokens", "tenant", "lab", "spike", "330,000", "30,000", "11.0", "7.5"]
+    desk.truth.unusual[0] |= {"what": "amount", "currency": "USD", "value": 1234.5}
+    _, out, _ = await inside("cost", "anomalies", "--sensitivity", "high")
+    assert out.splitlines()[1].split()[2:8] == ["amount", "USD", "tenant", "lab", "spike", "1,234.50"], "of which currency"
+    assert ",1234.5,30000.0," in (await inside("cost", "anomalies", "--sensitivity", "high", "-o", "csv"))[1]
     since, sensitivity = desk.truth.calls[-1]
     assert sensitivity == "high" and abs(time.time() - 7 * 86_400 - since) < 30
 

@@ -124,3 +124,13 @@ def test_the_running_hour_is_in_the_currency_of_those_before_it(store):
     seen = Hours(lambda: store, lambda: END * 3600 - 1000.0)
     series = seen.series("cost", "tenant", HOURS)
     assert series["retail"][-2:] == [15.0, 2.0] and series["retail (USD)"][-2:] == [0.75, 10.0]
+
+
+def test_of_an_amount_the_currency_is_said(store):
+    for currency in ("CNY", "USD"):
+        fill(store, WEEKS * 168, 0, currency=currency, tenant=currency.lower(), requests=30 if currency == "CNY" else 20)
+        fill(store, 5, 4, currency=currency, tenant=currency.lower(), requests=400)
+    now = END * 3600 + LATE + 1
+    said = {(one["what"], one["by"], one["name"]): one["currency"] for one in unusual(store, now - 86_400, now, "normal")}
+    assert said["amount", "tenant", "cny"] == "CNY" and said["amount", "tenant", "usd (USD)"] == "USD"
+    assert said["tokens", "tenant", "usd"] is None
