@@ -136,7 +136,7 @@ async def test_archives_are_priced_anew_too_and_named_before(rig, ctl, inside):
     assert (await ctl("ledger", "verify")) == "" and "r2.parquet" in await ctl("ledger", "status")
 
 
-async def test_every_report_is_drawn(rig, ctl):
+async def test_every_report_is_drawn(rig, ctl, inside):
     await spent(rig)
     top = await ctl("usage", "top", "--by", "model")
     assert "qwen" in top and "█" in top and top.splitlines()[-1].startswith("total")
@@ -144,7 +144,12 @@ async def test_every_report_is_drawn(rig, ctl):
     await rig.chat("qwen", stream=True, max_tokens=5)
     await has(rig, 7)
     assert "first token" in await ctl("usage", "show")
-    assert "(idle)" in await ctl("cost", "report", "--capacity")
+    capacity = await ctl("cost", "report", "--capacity")
+    assert "(idle)" in capacity and "0.0 h" not in capacity and " s " in capacity
+    assert (
+        "nowhere does not say what it costs"
+        in (await inside("cost", "report", "--capacity", "--channel", "nowhere", "--config", str(rig.path)))[2]
+    )
     assert "NO PRICE" in await ctl("cost", "report")
     assert "AT THE END" in await ctl("cost", "forecast")
     assert await ctl("usage", "top", "--since", "2020-01", "--until", "2020-02") == ""

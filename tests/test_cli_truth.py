@@ -37,8 +37,9 @@ async def test_engines_and_ledger_side_by_side(desk, inside):
     since, channel = desk.truth.calls[-1]
     assert code == 0 and channel == "gpu" and abs(time.time() - 7200 - since) < 30
     first, second = (line.split() for line in out.splitlines()[1:])
-    assert first[2:] == ["gpu", "bypassed", "1500", "1000", "0", "500", "+33.33%", "500", "0", "40", "30", "2", "1", "100%"]
+    assert first[2:] == ["gpu", "bypassed", "1,500", "1,000", "0", "500", "+33.33%", "500", "0", "40", "30", "2", "1", "100%"]
     assert second[2:] == ["plain", "unknown", "-", "7", "0", "-", "-", "-", "0", "-", "0", "0", "0", "0%"]
+    assert ",1500,1000,0,500," in (await inside("usage", "reconcile", "-o", "csv"))[1]
     code, out, _ = await inside("usage", "reconcile", "-o", "json")
     assert json.loads(out) == desk.truth.hours
     desk.truth.hours = []
@@ -50,7 +51,11 @@ async def test_hours_that_are_out_of_the_ordinary(desk, inside):
     one = {"hour": HOUR, "what": "tokens", "by": "tenant", "name": "lab", "kind": "spike"}
     desk.truth.unusual = [{**one, "value": 330_000.0, "baseline": 30_000.0, "times": 11.0, "deviations": 7.5}]
     code, out, _ = await inside("cost", "anomalies", "--sensitivity", "high")
-    assert code == 0 and out.splitlines()[1].split()[2:] == ["tokens", "tenant", "lab", "spike", "330000.0", "30000.0", "11.0", "7.5"]
+    assert code == 0 and out.splitlines()[1].split()[2:] == ["tokens", "tenant", "lab", "spike", "330,000", "30,000", "11.0", "7.5"]
+    desk.truth.unusual[0] |= {"what": "amount", "currency": "USD", "value": 1234.5}
+    _, out, _ = await inside("cost", "anomalies", "--sensitivity", "high")
+    assert out.splitlines()[1].split()[2:8] == ["amount", "USD", "tenant", "lab", "spike", "1,234.50"], "of which currency"
+    assert ",1234.5,30000.0," in (await inside("cost", "anomalies", "--sensitivity", "high", "-o", "csv"))[1]
     since, sensitivity = desk.truth.calls[-1]
     assert sensitivity == "high" and abs(time.time() - 7 * 86_400 - since) < 30
 

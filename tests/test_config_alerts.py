@@ -92,6 +92,20 @@ def test_what_is_always_watched_when_nothing_is_written(tmp_path):
     assert resolved(tmp_path, text(None, OPS, "  rules:\n")).alerts == with_sink
 
 
+def test_who_has_prices_hears_of_a_model_without_one_and_who_wrote_warn_that_it_is_reached(tmp_path):
+    """Neither would be told to anybody else, and what has no price is in no bill."""
+    priced = TOP + 'prices: [{model: "*", currency: CNY, input: 1, output: 1}]\n'
+    kinds = [rule.kind for rule in resolved(tmp_path, priced).alerts.rules]
+    assert kinds == [*alert_kinds.DEFAULTS, "unpriced"]
+    for warn, more in (("", []), (", warn: [80]", ["budget"])):
+        budget = f"tenants: {{retail: {{projects: {{bot: {{budget: {{amount: 5, currency: CNY, stop: 100{warn}}}}}}}}}}}\n"
+        written = priced.replace("tenants: {retail: {}}\n", budget)
+        rules = resolved(tmp_path, written).alerts.rules
+        assert [rule.kind for rule in rules] == [*kinds, *more]
+    assert rules[-1].over == 100 and rules[-2].over == 0
+    assert [rule.kind for rule in resolved(tmp_path, written + "alerts: {rules: [{on: disk}]}\n").alerts.rules] == ["disk"]
+
+
 def test_an_older_revision_has_what_is_always_watched(tmp_path):
     packed = msgspec.to_builtins(resolved(tmp_path, TOP))
     del packed["alerts"]

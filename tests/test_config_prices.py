@@ -289,7 +289,9 @@ def test_other_differences(tmp_path):
 
 def test_a_budget_that_changes_is_told_as_it_is_written(tmp_path):
     words = ("{amount: 5, stop: 100}", "{amount: 6.5, warn: [50, 80], stop: 90}", "{amount: 6.5, warn: [50]}")
-    pairs = [resolve(loaded(tmp_path, text(tenant=f", budget: {one}", top="currencies: {base: CNY}\n"))) for one in words]
+    pairs = [
+        resolve(loaded(tmp_path, text(tenant=f", budget: {one}", top="currencies: {base: CNY}\nalerts: {rules: []}\n"))) for one in words
+    ]
     assert [str(change) for old, new in pairwise(pairs) for change in diff(old, new)] == [
         "tenants.retail.limits[0] budget 5 CNY per month, stops at 100% -> budget 6.5 CNY per month, warns at 50, 80%, stops at 90%",
         "tenants.retail.limits[0] budget 6.5 CNY per month, warns at 50, 80%, stops at 90% -> budget 6.5 CNY per month, warns at 50%",

@@ -128,6 +128,7 @@ async def test_a_damaged_and_a_locked_ledger_stop_nobody_and_status_says_so(rig,
         for asked in (("usage", "top"), ("cost", "report"), ("usage", "reconcile")):
             code, _, err = await ctl(*asked)
             assert code == 1 and "it cannot be read now: IO Error" in err and str(holder.pid) in err, "why, and who has it"
+            assert "http" not in err
         assert "gateway_ledger_failing 1.0" in await rig.metrics()
         holder.stdin.close()
         holder.wait(10)

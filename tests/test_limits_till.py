@@ -95,8 +95,8 @@ def test_the_journal_says_what_the_worker_said(model, tokens, read, queued, rest
     said = TILL.after(x, now, TILL.currencies)
     record = msgspec.json.decode(encode_record(x.closing("n", 0, 1, now)))
     assert TILL.recorded(record) == (said or 0)
-    delivered = status == 200 or output > 0
-    assert (said is None) == (delivered and (model == "other" or (model == "half" and output > 0)))
+    paid = status == 200 or output > 0
+    assert (said is None) == (paid and (model == "other" or (model == "half" and output > 0)))
 
 
 def test_terms_know_in_which_currencies_they_count():

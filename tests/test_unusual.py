@@ -129,3 +129,25 @@ def test_what_the_ledger_cannot_say_now_is_as_it_was(store):
 def test_a_rule_on_anomalies_is_not_sure_before_the_ledger_is_ready():
     """Otherwise what fires would be told as resolved whenever control is started again."""
     assert not usage_anomaly.found(rule_of("usage_anomaly"), Facts(now=0.0, series=Hours(lambda: None, lambda: 0.0))).sure
+
+
+def test_the_running_hour_is_in_the_currency_of_those_before_it(store):
+    """An hour in which dollars are the rule is compared with dollars, and its yuan with yuan."""
+    fill(store, WEEKS * 168, 1, requests=30)
+    fill(store, WEEKS * 168, 1, requests=3, currency="USD", amount=0.25)
+    fill(store, 1, 0, requests=4)
+    fill(store, 1, 0, requests=40, currency="USD", amount=0.25)
+    seen = Hours(lambda: store, lambda: END * 3600 - 1000.0)
+    series = seen.series("cost", "tenant", HOURS)
+    assert series is not None
+    assert series["retail"][-2:] == [15.0, 2.0] and series["retail (USD)"][-2:] == [0.75, 10.0]
+
+
+def test_of_an_amount_the_currency_is_said(store):
+    for currency in ("CNY", "USD"):
+        fill(store, WEEKS * 168, 0, currency=currency, tenant=currency.lower(), requests=30 if currency == "CNY" else 20)
+        fill(store, 5, 4, currency=currency, tenant=currency.lower(), requests=400)
+    now = END * 3600 + LATE + 1
+    said = {(one["what"], one["by"], one["name"]): one["currency"] for one in unusual(store, now - 86_400, now, "normal")}
+    assert said["amount", "tenant", "cny"] == "CNY" and said["amount", "tenant", "usd (USD)"] == "USD"
+    assert said["tokens", "tenant", "usd"] is None

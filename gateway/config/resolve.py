@@ -67,7 +67,7 @@ def resolve(loaded: Loaded) -> tuple[form.Resolved, list[form.Key]]:
         currencies=resolve_currencies(config),
         discounts=resolve_discounts(config),
         costs=resolve_costs(config),
-        alerts=resolve_alerts(config.alerts),
+        alerts=resolve_alerts(config),
         registries={name: registry_form(name, registry, loaded.path.parent) for name, registry in config.registries.items()},
     )
     return found, [_key(key, config) for key in config.keys]

@@ -1,25 +1,41 @@
 """Alerts as checked, in the compact form that control goes by. Decides nothing."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from gateway.config import resolved_alerts as form
-from gateway.config.alert_kinds import KINDS
-from gateway.config.alerts import AlertRule, Alerts, Sink, measure
+from gateway.config.alert_kinds import DEFAULTS, KINDS
+from gateway.config.alerts import AlertRule, Sink, measure
+from gateway.config.model import Model
+from gateway.config.schema import Config, Key, Project, Tenant
 
 _TEXTS = ("sensitivity", "by", "channel", "model", "tenant", "severity")
 
 
-def resolve_alerts(alerts: Alerts) -> form.Alerts:
+def resolve_alerts(config: Config) -> form.Alerts:
     """Defaults filled in; without rules, those that are always watched, told to every sink."""
+    alerts = config.alerts
     sinks = {name: _sink(name, sink) for name, sink in alerts.sinks.items()}
     everyone, repeat = tuple(sinks), float(alerts.repeat)
     if alerts.rules is None:
-        rules = tuple(form.rule_of(rule.kind, repeat=repeat, to=everyone) for rule in form.DEFAULT_RULES)
+        rules = tuple(form.rule_of(kind, repeat=repeat, to=everyone, **said) for kind, said in _watched(config))
         return form.Alerts(sinks=sinks, rules=rules)
     counts: dict[str, int] = {}
     taken = {rule.name for rule in alerts.rules if rule.name}
     rules = tuple(_rule(rule, rule.name or _free(rule.on, counts, taken), everyone, repeat) for rule in alerts.rules)
     return form.Alerts(sinks=sinks, rules=rules)
+
+
+def _watched(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is watched without rules. Who has prices wants to hear of a model without one; who wrote `warn`, that it is reached: of other
+    limits and budgets only what is beyond them is said then."""
+    yield from ((kind, {}) for kind in DEFAULTS)
+    if config.prices:
+        yield "unpriced", {}
+    projects = [project for tenant in config.tenants.values() for project in tenant.projects.values()]
+    owners: list[Tenant | Project | Model | Key] = [*config.tenants.values(), *projects, *config.models.values(), *config.keys]
+    if any(owner.budget is not None and owner.budget.warn for owner in owners):
+        yield "budget", {"over": 100.0}
 
 
 def _sink(name: str, sink: Sink) -> form.Sink:

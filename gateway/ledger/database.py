@@ -228,7 +228,7 @@ def translated(reading: bool = False) -> Iterator[None]:
     except duckdb.InterruptException as error:
         raise StoreFailure(REFUSED, "it took too long and was stopped") from error
     except duckdb.Error as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = str(error).splitlines()[0].partition(" See also http")[0] if str(error) else type(error).__name__
         raise StoreFailure(_kind(error, text, reading), text) from error
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""

@@ -19,35 +19,47 @@ BY: Final = {"total": "'total'", "project": _PROJECT, **{name: f'"{name}"' for n
 Series = dict[str, list[float | None]]
 
 
-def hourly(store: Store, kind: str, by: str, last: int, hours: int) -> Series:
+def main_currency(store: Store, last: int, hours: int) -> str:
+    """The one with the most requests in these hours, "" when nothing has an amount. Raises StoreFailure."""
+    found = store.query(
+        f"SELECT currency FROM usage WHERE channel <> '' AND ts >= {_moment('$1')} AND ts < {_moment('$2')} AND currency <> '' "
+        "GROUP BY currency ORDER BY count(*) DESC, currency LIMIT 1",
+        [float((last - hours + 1) * HOUR), float((last + 1) * HOUR)],
+        seconds=120.0,
+    ).rows
+    return str(found[0][0]) if found else ""
+
+
+def hourly(store: Store, kind: str, by: str, last: int, hours: int, main: str | None = None) -> Series:
     """kind: of KINDS; see `hourly_of_all`."""
-    return hourly_of_all(store, by, last, hours)[kind]
+    return hourly_of_all(store, by, last, hours, main)[kind]
 
 
-def hourly_of_all(store: Store, by: str, last: int, hours: int) -> dict[str, Series]:
-    """Of each kind. by: of BY. last: the last hour, counted from 1970; hours: how many. Amounts of a second currency are a series of
-    their own, `name (USD)`. Raises StoreFailure."""
+def hourly_of_all(store: Store, by: str, last: int, hours: int, main: str | None = None) -> dict[str, Series]:
+    """Of each kind. by: of BY. last: the last hour, counted from 1970; hours: how many. Amounts of another currency than `main` are a
+    series of their own, `name (USD)`. main: None = `main_currency` of these hours; of hours that go on with others it has to be that of
+    the others. Raises StoreFailure."""
     first = last - hours + 1
+    main = main_currency(store, last, hours) if main is None else main
     sums: dict[str, dict[str, dict[int, float]]] = {kind: {} for kind in KINDS}
     for hour, name, currency, *values in _rows(store, by, first, last):
+        other = f" ({currency})" if currency and currency != main else ""
         for kind, value in zip(KINDS, values, strict=True):
             if value is not None:
-                of = sums[kind].setdefault(f"{name} ({currency})" if currency and kind == "cost" else name, {})
+                of = sums[kind].setdefault(f"{name}{other}" if kind == "cost" else name, {})
                 of[hour] = of.get(hour, 0.0) + float(value)
     known = _known(store, first, last)
     return {kind: {name: _series(found, known, first, last) for name, found in named.items()} for kind, named in sums.items()}
 
 
 def _rows(store: Store, by: str, first: int, last: int) -> list[tuple[Any, ...]]:
-    """Requests that were sent to an engine. The currency is said when it is not the one with the most requests."""
+    """Requests that were sent to an engine."""
     wanted = f"FROM usage WHERE channel <> '' AND ts >= {_moment('$1')} AND ts < {_moment('$2')}"
     hour = "CAST(floor(epoch(ts) / 3600) AS BIGINT) AS hour"
     return store.query(
         f"WITH sums AS (SELECT {BY[by]} AS name, {hour}, currency, {', '.join(f'{sql} AS {kind}' for kind, sql in KINDS.items())} {wanted} "
-        f"GROUP BY ALL), most AS (SELECT name FROM sums GROUP BY name ORDER BY sum(requests) DESC LIMIT {MOST}), main AS "
-        "(SELECT currency FROM sums WHERE currency IS NOT NULL GROUP BY currency ORDER BY sum(requests) DESC LIMIT 1) "
-        "SELECT hour, name, CASE WHEN currency = (FROM main) THEN '' ELSE coalesce(currency, '') END, "
-        f"{', '.join(KINDS)} FROM sums WHERE name IN (FROM most) AND name <> ''",
+        f"GROUP BY ALL), most AS (SELECT name FROM sums GROUP BY name ORDER BY sum(requests) DESC LIMIT {MOST}) "
+        f"SELECT hour, name, coalesce(currency, ''), {', '.join(KINDS)} FROM sums WHERE name IN (FROM most) AND name <> ''",
         [float(first * HOUR), float((last + 1) * HOUR)],
         seconds=120.0,
         most=5_000_000,

@@ -1,6 +1,7 @@
 """`gatewayctl cost anomalies`: hours of the ledger that are out of the ordinary."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,12 +14,12 @@ from gatewayctl.words import moment
 
 COLUMNS = [
     Column("hour", lambda a: (moment(a.get("hour")) or "")[:16]),
-    Column("what", lambda a: a.get("what")),
+    Column("what", lambda a: f"{a.get('what')} {a.get('currency') or ''}".strip()),
     Column("by", lambda a: a.get("by")),
     Column("name", lambda a: a.get("name")),
     Column("kind", lambda a: a.get("kind")),
-    Column("value", lambda a: a.get("value"), "right"),
-    Column("baseline", lambda a: a.get("baseline"), "right"),
+    Column("value", lambda a: _number(a, "value"), "right"),
+    Column("baseline", lambda a: _number(a, "baseline"), "right"),
     Column("times", lambda a: a.get("times"), "right"),
     Column("deviations", lambda a: a.get("deviations"), "right"),
 ]
@@ -48,4 +49,13 @@ def anomalies(
     """
     wanted = {"since": str(period("--last", last)), "sensitivity": sensitivity}
     found = ledger_says(session, "/v1/cost/anomalies", "anomalies", "anomalies", wanted)
+    if session.output == "csv":
+        show.data(session, found)
+        return
     show.items(session, found, COLUMNS, "nothing is out of the ordinary")
+
+
+def _number(anomaly: Mapping[str, Any], word: str) -> str | None:
+    """Amounts with two digits after the point; of tokens and requests there are no parts."""
+    value = anomaly.get(word)
+    return None if value is None else f"{value:,.2f}" if anomaly.get("what") == "amount" else f"{value:,.0f}"

@@ -119,7 +119,11 @@ def _without(row: Told, *words: str) -> Told:
 
 
 def _hours(seconds: float | None) -> str | None:
-    return None if seconds is None else f"{seconds / 3600:,.1f} h"
+    """Of less than an hour, so that nobody used 0.0 h: minutes or seconds."""
+    if seconds is None:
+        return None
+    unit, name = next(((unit, name) for unit, name in ((3600, "h"), (60, "min")) if seconds >= unit), (1, "s"))
+    return f"{seconds / unit:,.1f} {name}"
 
 
 # -- forecast ----------------------------------------------------------------------------------------------------------

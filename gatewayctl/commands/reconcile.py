@@ -1,10 +1,11 @@
 """`gatewayctl usage reconcile`: what engines counted themselves against what the ledger has, per channel and hour."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from gatewayctl import show
+from gatewayctl import charts, show
 from gatewayctl.command import command
 from gatewayctl.ledger_says import ledger_says, period
 from gatewayctl.session import Session
@@ -59,4 +60,15 @@ def reconcile(
     """
     wanted = {"since": str(period("--last", last)), **({"channel": channel} if channel else {})}
     found = ledger_says(session, "/v1/usage/reconcile", "reconcile", "hours", wanted)
-    show.items(session, found, COLUMNS, "nothing was used in that time")
+    columns = COLUMNS if session.machine else [_readable(column) for column in COLUMNS]
+    show.items(session, found, columns, "nothing was used in that time")
+
+
+def _readable(column: Column) -> Column:
+    """`1,234,567`, as in other tables; programs get plain numbers."""
+
+    def of(row: Any) -> Any:
+        cell = column.of(row)
+        return charts.count(cell) if isinstance(cell, int) else cell
+
+    return replace(column, of=of)
