@@ -141,7 +141,8 @@ async def test_every_report_is_drawn(rig, ctl):
     assert "TENANT" in await ctl("usage", "show") and "first token" in await ctl("usage", "show")
     assert "(idle)" in await ctl("cost", "report", "--capacity")
     assert "NO PRICE" in await ctl("cost", "report")
-    assert "AT THE END" in await ctl("cost", "forecast")
+    forecast = await ctl("cost", "forecast")
+    assert "AT THE END  BY" in forecast and "rate" in forecast and "week" not in forecast
     assert await ctl("usage", "top", "--since", "2020-01", "--until", "2020-02") == ""
     for said, wrong in (
         (("--by", "password"), "not by 'password'"),
