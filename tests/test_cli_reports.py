@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from gateway.exchange import Millis, Tokens
 from gateway.ledger import question
 from gatewayctl import charts
 from gatewayctl.commands import asking
@@ -151,7 +153,8 @@ async def test_every_report_is_drawn(rig, ctl, inside):
         in (await inside("cost", "report", "--capacity", "--channel", "nowhere", "--config", str(rig.path)))[2]
     )
     assert "NO PRICE" in await ctl("cost", "report")
-    assert "AT THE END" in await ctl("cost", "forecast")
+    forecast = await ctl("cost", "forecast")
+    assert "AT THE END  BY" in forecast and "rate" in forecast and "week" not in forecast
     assert await ctl("usage", "top", "--since", "2020-01", "--until", "2020-02") == ""
     for said, wrong in (
         (("--by", "password"), "not 'password'"),
@@ -234,3 +237,50 @@ def test_charts_are_of_characters(monkeypatch):
     assert charts.bar(0.5, 4) == "##" and charts.spark([1, 8]).isascii()
     assert charts.money("1234.5678") == "1,234.57" and charts.money("0.004213") == "0.0042" and charts.money("0") == "0.00"
     assert charts.change(None) == "new" and charts.change(0.125) == "+12%" and charts.change(9.0) == "×10.0"
+
+
+EVERY: tuple[tuple[str, ...], ...] = (
+    ("usage", "top"), ("usage", "top", "--by", "tenant,model", "-n", "2"), ("usage", "top", "--by", "system", "-n", "3"),
+    ("usage", "top", "--by", "status"), ("usage", "timeline", "--bucket", "day"),
+    ("usage", "timeline", "--bucket", "hour", "--by", "model"), ("usage", "show"), ("cost", "report", "--by", "key"),
+    ("cost", "report", "--by", "project", "--bucket", "month"), ("cost", "report", "--by", "channel,api"),
+)  # fmt: skip
+OTHERS: tuple[tuple[str, ...], ...] = (
+    ("cost", "report", "--capacity"), ("cost", "budgets"), ("cost", "forecast", "--by", "tenant"), ("cost", "anomalies"),
+    ("usage", "reconcile"), ("ledger", "status"),
+)  # fmt: skip
+
+
+@pytest.mark.hard
+@pytest.mark.timeout(180)
+async def test_a_month_of_traffic_in_every_report_and_every_form(rig, ctl, tmp_path):
+    """Six weeks that a seed makes, some of it archived: each report is drawn, and says the same sums as every other."""
+    await spent(rig)
+    rng, until = random.Random(3), datetime.now(UTC).replace(minute=0, second=0, microsecond=0).timestamp()
+    begin = until - 42 * 86400
+    records = [
+        done(at + rng.random() * 3600, tenant=tenant, project=rng.choice(["web", "bot"]), key=f"k{rng.randint(1, 9)}", channel="a",
+             model=rng.choice(["qwen", "qwen", "dear"]), system=f"app-{rng.randint(1, 40)}", api=rng.choice(["chat", "embeddings"]),
+             status=rng.choice([200] * 9 + [503]), tokens=Tokens(rng.randint(1, 9000), 0, rng.randint(0, 900)), source="final",
+             ms=Millis(1.0, 0.0, 1.0, 200.0, 900.0))
+        for at in (begin + 3600 * n for n in range(42 * 24)) for tenant in ("acme", "bank", "lab") for _ in range(rng.randint(0, 3))
+    ]  # fmt: skip
+    write(rig.data_dir / "journal", "9-old-000001", *records)
+    await has(rig, len(records) + 6)
+    await ctl("ledger", "archive")
+    span = ("--since", f"{datetime.fromtimestamp(begin, UTC):%Y-%m-%d}", "--until", f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}")
+    errors, tokens = sum(one.status == 503 for one in records), sum(one.tokens.input + one.tokens.output for one in records)
+    totals = []
+    for question in EVERY:
+        found = json.loads(await ctl(*question, *span, "-o", "json"))
+        totals += [one["total"] for one in found.values()] if question[1] == "show" else [found["total"]]
+        table = (await ctl(*question, *span)).splitlines()
+        assert len(table) >= 3, (question, table)
+        assert len((await ctl(*question, *span, "-o", "csv")).splitlines()) >= 2, question
+    keys = ("requests", "errors", "tokens_in", "tokens_out", "tokens", "amount", "unpriced")
+    assert all({key: one[key] for key in keys} == {key: totals[0][key] for key in keys} for one in totals)
+    assert (totals[0]["requests"], totals[0]["errors"]) == (len(records) + 6, errors + 1)
+    assert 5 <= totals[0]["tokens"] - tokens < 200, "and five small answers"
+    for question in OTHERS:
+        assert (await ctl(*question)).strip() or question[1] in ("anomalies", "budgets", "reconcile"), question
+    assert "week" in await ctl("cost", "forecast", "--by", "tenant")

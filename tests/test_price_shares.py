@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.config.resolved_prices import NANO
 from gateway.price.capacity import HOUR, Shares, Used, busy_time, shares, split
-from gateway.price.forecast import EVEN, by_weekday, days_of, forecast, weekdays
+from gateway.price.forecast import EVEN, by_hours, forecast, hours_of, weigh
 
 USES = st.lists(st.builds(Used, st.integers(0, HOUR), st.integers(0, 10**7)), max_size=30)
 
@@ -64,28 +64,31 @@ def test_by_the_share_of_time():
     assert forecast(0, begin, moment("2026-11-11"), end) == 0
 
 
-def test_by_weekday_a_quiet_weekend_is_not_taken_for_a_trend():
-    days = days_of(*NOVEMBER, UTC)
-    assert len(days) == 30 and days[0].weekday == 6  # a Sunday
-    weights = weekdays([*((day % 7, 0 if day % 7 > 4 else 100) for day in range(28))])
-    assert weights == (100,) * 5 + (0,) * 2
+def test_by_hours_a_quiet_weekend_is_not_taken_for_a_trend():
+    hours = hours_of(*NOVEMBER, UTC)
+    assert len(hours) == 720 and hours[0].slot == 6 * 24  # a Sunday
+    past = hours_of(moment("2026-10-05"), moment("2026-11-02"), UTC)
+    weights = weigh({hour.slot: 400 for hour in past if hour.slot < 5 * 24 and hour.slot % 24 >= 12}, past)
+    assert weights == ((0,) * 12 + (100,) * 12) * 5 + (0,) * 48
     friday = moment("2026-11-07")  # the first five working days are over: 21 there are
-    assert by_weekday(500, friday, days, weights) == 2100 and forecast(500, NOVEMBER[0], friday, NOVEMBER[1]) == 2500
-    assert by_weekday(500, moment("2026-11-09"), days, weights) == 2100, "nor is the weekend after it"
-    assert by_weekday(7, moment("2026-11-01T12:00"), days, weights) == 7 * 60, "work on a Sunday that nothing was expected of"
-    assert by_weekday(500, NOVEMBER[1], days, weights) == 500
+    assert by_hours(500, friday, hours, weights) == 2100 and forecast(500, NOVEMBER[0], friday, NOVEMBER[1]) == 2500
+    assert by_hours(500, moment("2026-11-09T12:00"), hours, weights) == 2100, "nor is the weekend after it, and not the morning"
+    assert by_hours(550, moment("2026-11-09T18:00"), hours, weights) == 2100, "half of a day's busy hours"
+    assert by_hours(7, moment("2026-11-01T12:00"), hours, weights) == 7 * 60, "work on a Sunday that nothing was expected of"
+    assert by_hours(500, NOVEMBER[1], hours, weights) == 500
 
 
-def test_without_history_days_are_alike():
-    assert weekdays([]) == EVEN == weekdays([(0, 0)])
-    assert weekdays([(0, 100), (0, 300), (1, 50)]) == (200, 50, 150, 150, 150, 150, 150)
-    days = days_of(*NOVEMBER, UTC)
-    assert by_weekday(100, moment("2026-11-11"), days, EVEN) == 300
+def test_without_history_hours_are_alike():
+    assert weigh({}, []) == EVEN == weigh({}, hours_of(*NOVEMBER, UTC))
+    assert by_hours(100, moment("2026-11-11"), hours_of(*NOVEMBER, UTC), EVEN) == 300
 
 
-def test_days_of_a_zone_whose_clocks_change():
+def test_hours_of_a_zone_whose_clocks_change():
     zone = ZoneInfo("Europe/Berlin")
     begin, end = (datetime(2026, month, 1, tzinfo=zone).timestamp() for month in (10, 11))
-    days = days_of(begin, end, zone)
-    assert len(days) == 31 and (days[0].begin, days[-1].end) == (begin, end)
-    assert all(one.end == other.begin for one, other in pairwise(days)) and days[24].end - days[24].begin == 25 * 3600
+    hours = hours_of(begin, end, zone)
+    assert len(hours) == 31 * 24 + 1 and (hours[0].begin, hours[-1].end) == (begin, end)
+    assert all(one.end == other.begin for one, other in pairwise(hours))
+    assert [hour.slot - 6 * 24 for hour in hours[24 * 24 : 24 * 24 + 5]] == [0, 1, 2, 2, 3]
+    odd = hours_of(begin + 90, begin + 4000, ZoneInfo("Asia/Kathmandu"))
+    assert odd[0].begin == begin + 90 and odd[-1].end == begin + 4000 and {one.end - one.begin for one in odd[1:-1]} <= {3600}

@@ -1,5 +1,6 @@
 """Budgets and forecasts from the ledger: what they say is what reports say."""
 
+import random
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from gateway.config.resolved_limits import UNBOUNDED, Limit
 from gateway.config.resolved_prices import Currencies
 from gateway.exchange import Tokens
 from gateway.ledger.question import BadQuestion, Question
-from gateway.spending import ahead, bounds, budgets, forecasts
+from gateway.spending import RATE, WEEK, ahead, bounds, budgets, forecasts
 from tests.test_ledger_store import done
 from tests.test_reports import RATES, asked, fill, store  # noqa: F401
 
@@ -82,8 +83,41 @@ def test_a_forecast_has_spent_what_the_report_says_with_and_without_groups(month
 
 def test_weekdays_weigh_and_months_are_those_of_the_zone():
     weeks = {datetime(2026, 11, day): 70 if datetime(2026, 11, day).weekday() < 5 else 0 for day in range(2, 16)}
+    pattern = dict.fromkeys(range(5 * 24), 2 * 70)
     now = datetime(2026, 11, 16, tzinfo=UTC).timestamp()
     begin, end = bounds(now, "month", UTC)
-    assert ahead(700, weeks, begin, end, now, UTC) == 700 + 70 * 11
+    assert ahead(700, weeks, pattern, begin, end, now, UTC) == (700 + 70 * 11, WEEK)
+    del weeks[datetime(2026, 11, 2)]
+    assert ahead(700, weeks, pattern, begin, end, now, UTC) == (1400, RATE), "a day less than two weeks"
     assert bounds(NOW, "month", ZoneInfo("Asia/Shanghai"))[0] == MONTH - 8 * 3600
     assert bounds(NOW, "day", UTC) == (NOW - DAY / 2, NOW + DAY / 2)
+
+
+def test_by_hours_of_the_week_a_month_with_quiet_weekends_is_foreseen_better(store):  # noqa: F811
+    """Offices: busy from 8 to 18, Monday to Friday; a twentieth of it at any other time; a third more or less from hour to hour."""
+    rng = random.Random(7)
+    begin, end = MONTH, datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+    hours: dict[float, int] = {}
+    for at in (begin - 28 * DAY + 3600 * number for number in range(58 * 24)):
+        local = datetime.fromtimestamp(at, UTC)
+        hours[at] = rng.randint(700, 1300) * (20 if local.weekday() < 5 and 8 <= local.hour < 18 else 1)
+    fill(store, [spend(at + 60, tokens=Tokens(tokens * 100, 0, 0)) for at, tokens in hours.items() if at < MONTH + 21 * DAY])
+    truth = sum(tokens for at, tokens in hours.items() if at >= begin)
+    errors, plain = [], []
+    for now in (begin + number * 31 * 3600 for number in range(1, 17)):
+        (row,) = store.together(lambda ask: forecasts(ask, Question(since=0, until=now, by=("tenant",)), RATES, now, "month"))["rows"]  # noqa: B023
+        assert row["basis"] == {"CNY": WEEK}
+        errors.append(abs(float(row["forecast"]["CNY"]) / truth / 100 * 500_000 - 1))
+        so_far = sum(tokens for at, tokens in hours.items() if begin <= at < now)
+        plain.append(abs(so_far * (end - begin) / (now - begin) / truth - 1))
+    assert sum(errors) < sum(plain) / 4 and max(errors[2:]) < 0.05, (errors, plain)
+    budget = config({"tenants/shop": (limit(100),)})
+    (found,) = store.together(lambda ask: budgets(ask, budget, [], str, now))
+    assert (found["basis"], found["forecast"]) == (WEEK, row["forecast"]["CNY"])
+
+
+def test_without_two_weeks_of_history_a_forecast_is_by_the_rate(store):  # noqa: F811
+    fill(store, [spend(NOW - number * DAY - 60) for number in range(10)])
+    found = store.together(lambda ask: forecasts(ask, Question(since=0, until=NOW), RATES, NOW, "month"))["total"]
+    assert found["basis"] == {"CNY": RATE}
+    assert abs(Decimal(found["forecast"]["CNY"]) - Decimal(found["spent"]["CNY"]) * 720 / 420) < Decimal("0.00000001")

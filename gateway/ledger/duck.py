@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.failpoint import failpoint
-from gateway.ledger import archiving, counters, loading, repricing
+from gateway.ledger import archiving, checking, counters, loading, repricing
 from gateway.ledger.copying import copy_into
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.remembered import Remembered
-from gateway.ledger.schema import AHEAD, FORMAT, absurd, names, read_lines, tables, usage_view
+from gateway.ledger.schema import AHEAD, FORMAT, names, tables, usage_view
 from gateway.ledger.store import (
     DAMAGED,
     REFUSED,
@@ -41,7 +41,6 @@ _STAMP: Final = "make_timestamp(CAST(? * 1000000 AS BIGINT))"
 
 
 _BUSY: Final = "Cannot CHECKPOINT"
-ASIDE_TOLD: Final = 5
 SPARED: Final = 0.05
 """Of a disk: what a copy must leave free for the journal."""
 LEAST: Final = 128 * 1024 * 1024
@@ -209,15 +208,7 @@ class DuckStore:
         self._db.apart(lambda run: copy_into(run, path, lambda: time.monotonic() >= end), seconds)
 
     def altered(self, sources: Sequence[Source]) -> list[str]:
-        digests = dict(self._db.run("SELECT name, digest FROM segments"))
-        found = []
-        for source in sources:
-            try:
-                if digests.get(source.name) not in (None, archiving.digest_of(source.path)):
-                    found.append(source.name)
-            except FileNotFoundError:
-                continue
-        return found
+        return checking.altered(self._db, sources)
 
     def counts(self) -> dict[str, int]:
         return dict(self._db.run("SELECT strftime(ts, '%Y-%m'), count(*) FROM usage GROUP BY 1 ORDER BY 1"))
@@ -331,47 +322,13 @@ class DuckStore:
     # -- is it right? ------------------------------------------------------------------------------------------------
 
     def verify(self) -> list[str]:
-        db, wrong = self._db, []
-        db.run("SELECT bit_xor(hash(requests)) FROM requests")
-        for one in archiving.listed(db):
-            wrong += self._verify_archive(one)
-        wrong += [f"the archive {name} cannot be read" for name in self._damaged if not any(name in line for line in wrong)]
+        checking.read(self._db)
+        wrong = checking.archives(self._db, self._damaged)
         self._show()
-        (twice,) = db.one("SELECT count(*) FROM (SELECT id FROM usage GROUP BY id HAVING count(*) > 1)")
-        if twice:
-            wrong.append(f"{twice} request(s) are there twice")
-        (aside,) = db.one("SELECT count(*) FROM quarantine")
-        if aside:
-            wrong.append(f"{aside} line(s) of the journal are no records and were put aside")
-            some = db.run(f"SELECT segment, line, reason FROM quarantine ORDER BY noted_at DESC, line LIMIT {ASIDE_TOLD}")
-            wrong += [f"put aside: {segment}{f' line {line}' if line else ''}: {reason}" for segment, line, reason in some]
-        return wrong
-
-    def _verify_archive(self, one: Archive) -> list[str]:
-        path = self._db.archives / one.name
-        if not path.exists():
-            return [f"the archive {one.name} with {one.rows} request(s) is missing"]
-        try:
-            with translated():
-                same = archiving.digest_of(path) == one.digest
-            found = archiving.described(self._db, path) if same else None
-        except StoreFailure as failure:
-            self._damaged.add(one.name)
-            return [str(failure)]
-        if found is None or (found.rows, found.sums) != (one.rows, one.sums):
-            self._damaged.add(one.name)
-            return [f"the archive {one.name} with {one.rows} request(s) is not the file that was written"]
-        return []
+        return wrong + checking.contents(self._db)
 
     def missing(self, sources: Sequence[Source]) -> int:
-        if not sources:
-            return 0
-        lines = read_lines("ignore_errors = true")
-        (count,) = self._db.one(
-            f"SELECT count(*) FROM {lines} lines ANTI JOIN usage USING (id) WHERE kind = 'done' AND id IS NOT NULL AND NOT ({absurd()})",
-            [[str(source.path) for source in sources], self._clock() + AHEAD],
-        )
-        return int(count)
+        return checking.missing(self._db, sources, self._clock() + AHEAD)
 
 
 def _wal(path: Path) -> Path:

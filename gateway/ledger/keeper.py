@@ -20,6 +20,7 @@ from gateway.config.resolved import Ledger as Settings
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import KEEP_EVERY, Ingest, Step
 from gateway.ledger.repair import Attempts, Expected, set_aside
+from gateway.ledger.steady import Steady
 from gateway.ledger.store import DAMAGED, UNUSABLE, Facts, Loaded, Rows, Store, StoreFailure
 from gateway.price.book import PriceBook
 
@@ -69,6 +70,7 @@ class Ledger:
         self._open = False
         self._counted = False
         self._failures = 0
+        self._steady = Steady()
         self._unkept = ""
         """Why months that are over are not archived; "" = they are."""
         self._looked = self._kept = 0.0
@@ -130,7 +132,7 @@ class Ledger:
             if not step.waiting:
                 self._afterwards()
             self._failures = 0
-            self._say("; ".join(filter(None, (self._absent(), self.ingest.full, self._unkept, self.facts.unwritten))))
+            self._say("; ".join(filter(None, (self._absent(), self.ingest.full, self._unkept, self._doubt(), self.facts.unwritten))))
             return 0.0 if step.waiting else STEP_EVERY
         except StoreFailure as failure:
             return self._failed(failure)
@@ -180,8 +182,12 @@ class Ledger:
         if not self._counted:
             expected.note(self._store.counts())
             self._counted = True
-        if time.monotonic() - self._kept >= KEEP_EVERY:
+        self._steady.see(self._clock(), time.monotonic(), self.facts.last)
+        if time.monotonic() - self._kept >= KEEP_EVERY and not self._doubt():
             self._keep()
+
+    def _doubt(self) -> str:
+        return self._steady.doubted(time.monotonic())
 
     def _keep(self) -> None:
         """Months that are over, and what is too old. What fails here is said until it works, and what is loaded waits for none of it."""

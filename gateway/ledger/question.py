@@ -176,6 +176,12 @@ def bucket_sql(question: Question) -> tuple[str, str]:
     return f"{local} // {24 * HOUR}", f"strftime(make_timestamp({local}), '%Y-%m-%d')"
 
 
+def hour_of_week_sql(question: Question) -> str:
+    """A row's hour of the week in the zone, as SQL: 0 = Monday, from 0 to 1 o'clock."""
+    ahead = _by_time(offsets(question.since, question.until, question.tz), lambda seconds: str(seconds * 1_000_000))
+    return f"((epoch_us(ts) + {ahead}) // {HOUR} + 72) % 168"  # 1970 began on a Thursday
+
+
 def _by_time(steps: list[tuple[float, int]], said: Any) -> str:
     """CASE by time; the last step without a condition."""
     if len(steps) == 1:

@@ -1,20 +1,23 @@
 """What will have been spent when a day or a month is over, by what is spent so far. An estimate, in whole numbers; time is an argument."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, tzinfo
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Final, NamedTuple
 
-EVEN: Final = (1,) * 7
-_FINE: Final = 1_000_000
-"""Weights are counted in parts of this, moments in microseconds."""
+WEEK: Final = 168
+EVEN: Final = (1,) * WEEK
+LEAST_DAYS: Final = 14
+"""Whole days of history before hours of the week are believed."""
 
 
-class Day(NamedTuple):
-    """A day of a calendar, in seconds since 1970. weekday: 0 = Monday."""
+class Hour(NamedTuple):
+    """An hour, or its part, in seconds since 1970. slot: of the week by the clock on the wall, 0 = Monday from 0 to 1."""
 
     begin: float
     end: float
-    weekday: int
+    slot: int
 
 
 def forecast(spent: int, begin: float, now: float, end: float) -> int:
@@ -23,40 +26,37 @@ def forecast(spent: int, begin: float, now: float, end: float) -> int:
     return max(spent, spent * whole // passed) if 0 < passed < whole else spent
 
 
-def by_weekday(spent: int, now: float, days: Sequence[Day], weights: Sequence[int]) -> int:
-    """By what weekdays weigh (`weekdays`): a Friday's figure counts for less when Saturdays are quiet. days: all of the period."""
+def by_hours(spent: int, now: float, hours: Sequence[Hour], weights: Sequence[int]) -> int:
+    """By what the hours of the week weigh (`weigh`): what is spent on a Friday counts for less when Saturdays are quiet. hours: all of
+    the period. Never less than what is spent."""
     passed = whole = 0
-    for day in days:
-        long = _micros(day.end - day.begin)
-        gone = min(max(0, _micros(now - day.begin)), long)
-        passed += weights[day.weekday] * _FINE * gone // long
-        whole += weights[day.weekday] * _FINE
+    for begin, end, slot in hours:
+        long = _micros(end - begin)
+        gone = min(max(0, _micros(now - begin)), long)
+        passed += weights[slot] * gone
+        whole += weights[slot] * long
     if not passed:  # nothing was to be expected yet
-        return forecast(spent, days[0].begin, now, days[-1].end)
+        return forecast(spent, hours[0].begin, now, hours[-1].end)
     return max(spent, spent * whole // passed) if passed < whole else spent
 
 
-def weekdays(history: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-    """What each weekday weighs: the mean of its days. history: weekday and amount of whole days; one that is missing weighs the mean."""
-    sums, counts = [0] * 7, [0] * 7
-    for weekday, amount in history:
-        sums[weekday] += amount
-        counts[weekday] += 1
-    if not sum(sums):
-        return EVEN
-    mean = sum(sums) // sum(counts)
-    return tuple(total // count if count else mean for total, count in zip(sums, counts, strict=True))
+def weigh(spent: Mapping[int, int], hours: Iterable[Hour]) -> tuple[int, ...]:
+    """What each hour of the week weighs: the mean of such hours. spent: by slot, in these hours."""
+    counts = Counter(hour.slot for hour in hours)
+    weights = tuple(spent.get(slot, 0) // counts[slot] if counts[slot] else 0 for slot in range(WEEK))
+    return weights if any(weights) else EVEN
 
 
-def days_of(begin: float, end: float, zone: tzinfo) -> list[Day]:
-    """The days of a period, by the clock on the wall of its zone: 23 to 25 hours long."""
-    days: list[Day] = []
-    day = datetime.fromtimestamp(begin, zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    while (starts := day.replace(tzinfo=zone).timestamp()) < end:
-        ends = (day + timedelta(days=1)).replace(tzinfo=zone).timestamp()
-        days.append(Day(max(begin, starts), min(end, ends), day.weekday()))
-        day += timedelta(days=1)
-    return days
+@lru_cache(64)
+def hours_of(begin: float, end: float, zone: tzinfo) -> tuple[Hour, ...]:
+    """The hours of a period. On days when clocks change one is there twice, or not at all."""
+    hours, at = [], begin
+    while at < end:
+        local = datetime.fromtimestamp(at, zone)
+        until = min(end, at + 3600 - local.minute * 60 - local.second - local.microsecond / 1e6)
+        hours.append(Hour(at, until, local.weekday() * 24 + local.hour))
+        at = until
+    return tuple(hours)
 
 
 def _micros(seconds: float) -> int:

@@ -28,6 +28,7 @@ BUDGETS = [
     Column("%", lambda b: f"{b['percent']}%", "right"),
     Column("", lambda b: charts.bar(b["percent"] / 100, 12) or " "),
     _sum("at the end", "forecast"),
+    Column("by", lambda b: "week" if b.get("basis") == "hours of the week" else "rate"),
     Column("warns at", lambda b: ", ".join(f"{one}%" for one in b["warn"]) or None),
     Column("stops at", lambda b: f"{b['stop']}%" if b["stop"] else None),
 ]
@@ -129,6 +130,11 @@ def _hours(seconds: float | None) -> str | None:
 # -- forecast ----------------------------------------------------------------------------------------------------------
 
 
+def _basis(row: Told, code: str) -> str:
+    """What a forecast goes by, in a word."""
+    return {"hours of the week": "week", "rate": "rate"}.get(row.get("basis", {}).get(code, ""), "")
+
+
 def print_forecast(session: Session, found: Told) -> None:
     by, codes = found["by"], found["currencies"]
     rest = [{**found["other"], "kind": f"(other: {found['other']['groups']:,})"}] if found["other"] else []
@@ -137,7 +143,7 @@ def print_forecast(session: Session, found: Told) -> None:
         flat = [
             {
                 **{word: row.get(word) for word in by},
-                **{f"{what}_{code}": row[what].get(code) for code in codes for what in ("spent", "forecast")},
+                **{f"{what}_{code}": row[what].get(code) for code in codes for what in ("spent", "forecast", "basis")},
             }
             for row in (rows[:-1] if by else rows)
         ]
@@ -151,11 +157,13 @@ def print_forecast(session: Session, found: Told) -> None:
         for code in codes:
             columns.append(Column(f"spent {code}", lambda row, code=code: charts.money(row["spent"].get(code)), "right"))  # type: ignore[misc]
             columns.append(Column("at the end", lambda row, code=code: charts.money(row["forecast"].get(code)), "right"))  # type: ignore[misc]
+            columns.append(Column("by", lambda row, code=code: _basis(row, code)))  # type: ignore[misc]
         columns.append(Column("by day", lambda row: charts.spark(row["trend"]) or " "))
         print(show.table(session, rows, columns))
         tz = zone_named(found["zone"])
         ends = " to ".join(datetime.fromtimestamp(found[word], tz).strftime("%Y-%m-%d %H:%M") for word in ("begin", "end"))
         session.say(f"the {found['per']} from {ends} ({found['zone']}); an estimate")
+        session.say("week: by what such hours of the week had; rate: by the time that is over, without two weeks of history")
 
 
 # -- reprice -----------------------------------------------------------------------------------------------------------

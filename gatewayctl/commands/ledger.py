@@ -64,13 +64,9 @@ def status(session: Session) -> None:
         show.data(session, found)
     else:
         _print(session, found)
-    lost = found.get("lost") or []
-    if found.get("trouble"):
-        session.warn(f"gatewayctl: the ledger is not well: {found['trouble']}")
-    for sentence in lost:
-        session.warn(f"gatewayctl: {sentence}")
-    if found.get("trouble") or lost or found.get("state") == "behind":
-        raise Done(DEGRADED)
+    wrong = [f"the ledger is not well: {found['trouble']}"] if found.get("trouble") else []
+    wrong += found.get("lost") or []
+    _complain(session, wrong, bad=bool(wrong) or found.get("state") == "behind")
 
 
 @command(
@@ -83,13 +79,8 @@ def status(session: Session) -> None:
 )
 def verify(session: Session) -> None:
     """Read everything: is each request of the journal in it, once, and is each archive what was written? Exits with 6 when not."""
-    found = _done(session, "verify", "POST", "/v1/ledger/verify", "verified")
-    if session.machine:
-        show.data(session, found)
-    for sentence in found.get("wrong") or []:
-        session.warn(f"gatewayctl: {sentence}")
-    if not found.get("ok"):
-        raise Done(DEGRADED)
+    found = _shown(session, "verify", "/v1/ledger/verify", "verified")
+    _complain(session, found.get("wrong") or [], bad=not found.get("ok"))
     session.say(f"{plural(found.get('rows', 0), 'request')}, all in order, read in {found.get('seconds')} s")
 
 
@@ -112,9 +103,7 @@ def rebuild(
     """
     if force:
         session.confirm("Rebuild the ledger, whatever is lost with it?", yes)
-    found = _done(session, "rebuild", "POST", "/v1/ledger/rebuild", "ledger", {"force": force})
-    if session.machine:
-        show.data(session, found)
+    found = _shown(session, "rebuild", "/v1/ledger/rebuild", "ledger", {"force": force})
     lost = ", ".join(f"{plural(number, 'request')} of {month}" for month, number in (found.get("lost") or {}).items())
     if not found.get("rebuilt"):
         raise Trouble(f"nothing was changed, since this would lose {lost}: no archive and no file of the journal has them",
@@ -132,9 +121,7 @@ def rebuild(
 )
 def compact(session: Session) -> None:
     """Give the disk space back that deleted and archived requests have left in the file. Takes as much again while it lasts."""
-    found = _done(session, "compact", "POST", "/v1/ledger/compact", "ledger")
-    if session.machine:
-        show.data(session, found)
+    found = _shown(session, "compact", "/v1/ledger/compact", "ledger")
     session.say(f"{size(found.get('before'))} before, {size(found.get('after'))} now")
     well_done(found)
 
@@ -227,6 +214,21 @@ def _done(session: Session, act: str, method: str, path: str, word: str, body: d
         return ledger_act(session.config, act, *(["--force"] if (body or {}).get("force") else []))
     answer: dict[str, Any] = found[word]
     return answer
+
+
+def _shown(session: Session, act: str, path: str, word: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An act whose answer is shown to programs as it is."""
+    found = _done(session, act, "POST", path, word, body)
+    if session.machine:
+        show.data(session, found)
+    return found
+
+
+def _complain(session: Session, wrong: Iterable[str], *, bad: bool) -> None:
+    for sentence in wrong:
+        session.warn(f"gatewayctl: {sentence}")
+    if bad:
+        raise Done(DEGRADED)
 
 
 def _repaired(found: dict[str, Any]) -> str | None:

@@ -1,0 +1,40 @@
+"""Is the clock on the wall to be believed, when something is to be deleted for its age? Decides nothing else; both clocks are arguments.
+
+A clock that jumps by more than a day, or that stands long after the newest request when control begins, is believed once it has gone on
+evenly for a day: what was deleted because of a wrong one never comes back.
+"""
+
+from typing import Final
+
+DAY: Final = 86_400.0
+LONG: Final = 60 * DAY
+"""Seconds after the newest request from which on a clock is doubted at the start."""
+
+
+class Steady:
+    """One clock. wall: Unix seconds. steady: monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float] | None = None
+        self._since = float("-inf")
+        self._what = ""
+
+    def see(self, wall: float, steady: float, newest: float) -> None:
+        """newest: when the newest request was, 0 = there is none."""
+        if self._last is None:
+            if newest and wall - newest > LONG:
+                self._doubt(steady, f"the clock is {(wall - newest) / DAY:.0f} days after the newest request")
+        else:
+            jump = (wall - self._last[0]) - (steady - self._last[1])
+            if abs(jump) > DAY:
+                self._doubt(steady, f"the clock jumped by {jump / DAY:+.0f} days")
+        self._last = (wall, steady)
+
+    def _doubt(self, steady: float, what: str) -> None:
+        self._since, self._what = steady, what
+
+    def doubted(self, steady: float) -> str:
+        """Why nothing may be deleted for its age now; "" = it may."""
+        if steady - self._since >= DAY:
+            return ""
+        return f"{self._what}: nothing is archived or deleted for its age before that has been so for a day"
