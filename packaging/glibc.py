@@ -89,8 +89,8 @@ def report(folder: Path) -> str:
     worst = [str(path.relative_to(folder)) for path, version in found.items() if version == highest]
     more = f" and {len(worst) - 3} more" if len(worst) > 3 else ""
     plus = named(max(needs(folder, "GLIBCXX").values(), default=(0,)))
-    where = f"{', '.join(worst[:3])}{more}; {len(found)} files looked at"
-    return f"needs glibc {named(highest)} or newer ({where}), and GLIBCXX {plus} of libstdc++"
+    who = f"{', '.join(worst[:3])}{more}; {len(found)} files looked at"
+    return f"needs glibc {named(highest)} or newer ({who}), and GLIBCXX {plus} of libstdc++"
 
 
 def main() -> int:

@@ -128,6 +128,15 @@ def test_one_outside_data_dir_comes_with_its_archives(config, data, tmp_path):
     assert ids_of(data, file) == before
 
 
+def test_a_data_dir_behind_a_link_is_still_the_ledgers(config, data, tmp_path):
+    data.rename(tmp_path / "real")
+    data.symlink_to(tmp_path / "real")
+    target = tmp_path / "b.tar"
+    config.write_text(config.read_text() + f"ledger: {{url: 'duckdb:{tmp_path}/real/ledger.duckdb'}}\n")
+    assert ctl("backup", target, "-c", config).code == 0
+    assert [name for name in names(target) if "ledger" in name] == [LEDGER]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 def test_its_owner_is_that_of_the_original(config, data, tmp_path):
     os.chown(data / "ledger.duckdb", 65534, 65534)

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from gateway.exchange import Millis, Tokens
-from gateway.ledger import question
+from gateway.ledger.question import DIMENSIONS
 from gatewayctl import charts
 from gatewayctl.commands import asking
 from gatewayctl.commands.asking import moment, span
@@ -183,7 +183,7 @@ async def test_who_is_mistyped_is_not_taken_for_one_who_used_nothing(rig, inside
         assert (status, out) == (0, "") and "no requests" in err and f"the configuration has {said}" in err
     _, _, err = await inside("usage", "top", "--tenant", "acme", "--since", "2020-01", "--until", "2020-02", "--config", str(rig.path))
     assert "no requests" in err and "configuration" not in err
-    assert list(question.DIMENSIONS) == asking.DIMENSIONS
+    assert list(DIMENSIONS) == asking.DIMENSIONS
 
 
 async def test_cost_over_time_is_of_everything_or_of_each(rig, ctl):

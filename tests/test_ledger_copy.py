@@ -107,6 +107,26 @@ def test_without_room_it_is_refused_and_the_ledger_is_well(store, journal, monke
     assert caught.value.kind == "refused" and not list(store.scratch.iterdir()) and len(ids(store)) == 1
 
 
+def test_it_is_made_beside_a_compacting_one(store, journal):
+    """By threads of their own. Swapping the compacted file in ends whatever reads, which may be the copy."""
+    store.load([write(journal, "0-a-000001", *(done() for _ in range(500)))])
+    said: list[str] = []
+
+    def copying() -> None:
+        (store.scratch / "copy.duckdb").unlink(missing_ok=True)
+        try:
+            store.copy(store.scratch / "copy.duckdb")
+        except StoreFailure as failure:
+            said.append(str(failure))
+
+    for _ in range(5):
+        beside = threading.Thread(target=copying)
+        beside.start()
+        store.compact()
+        beside.join()
+    assert len(ids(store)) == 500 and not [one for one in said if "already" in one or "exist" in one], said
+
+
 def test_one_that_takes_too_long_ends_and_can_be_tried_again(store, journal):
     store.load([write(journal, "0-a-000001", *(done() for _ in range(2000)))])
     with pytest.raises(StoreFailure, match="too long"):

@@ -1,6 +1,7 @@
 """A whole copy of a ledger, of one moment, while it is read and written on. Every block is read, so a damaged ledger gives none."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,8 @@ from gateway.ledger.database import Run, translated
 from gateway.ledger.schema import tables
 from gateway.ledger.store import REFUSED, StoreFailure
 
-ALIAS: Final = "copied"
+_numbers: Final = count(1)
+"""Compacting and a backup's copy may go on at once, in one database."""
 MEMORY: Final = 256 * 1024 * 1024
 """Bytes for a copy that nobody's ledger pays for."""
 
@@ -19,10 +21,10 @@ def copy_into(run: Run, new: Path, late: Callable[[], bool] = lambda: False) -> 
     """The database that `run` asks, into the file `new`, which is not there; what was deleted takes no room in it. late: whether to give
     up, asked before each table; what runs is stopped by whoever owns the connection."""
     ((ours,),) = run("SELECT current_database()")
-    run(f"DETACH DATABASE IF EXISTS {ALIAS}")  # the one before was stopped in the very moment
-    run(f"ATTACH {_quoted(new)} AS {ALIAS}")
+    alias = f"copy_{next(_numbers)}"
+    run(f"ATTACH {_quoted(new)} AS {alias}")
     try:
-        run(f"USE {ALIAS}")
+        run(f"USE {alias}")
         for statement in tables():
             run(statement)
         run(f'USE "{ours}"')
@@ -31,15 +33,15 @@ def copy_into(run: Run, new: Path, late: Callable[[], bool] = lambda: False) -> 
             for (table,) in run("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [ours]):
                 if late():
                     raise StoreFailure(REFUSED, "it took too long and was stopped")
-                run(f'INSERT INTO {ALIAS}.main."{table}" SELECT * FROM "{ours}".main."{table}"')
+                run(f'INSERT INTO {alias}.main."{table}" SELECT * FROM "{ours}".main."{table}"')
         except BaseException:
             run("ROLLBACK")
             raise
         run("COMMIT")
-        run(f"CHECKPOINT {ALIAS}")
+        run(f"CHECKPOINT {alias}")
     finally:
         run(f'USE "{ours}"')
-        run(f"DETACH {ALIAS}")
+        run(f"DETACH {alias}")
 
 
 def copy_file(path: Path, new: Path) -> None:

@@ -65,8 +65,8 @@ def of_data(data_dir: Path, ledger: Path, serving: bool, with_secrets: bool, kno
     """The files of data_dir that are not in `known` (names in the backup) yet. What is in a revision is resolved: without secrets
     only its texts are taken. The ledger's own file is for ledger.py, because one that is being written cannot be copied."""
     never = NEVER + (WHILE_SERVING if serving else ())
-    if ledger.is_relative_to(data_dir):
-        never += (f"{glob.escape(str(ledger.relative_to(data_dir)))}*",)
+    if (place := within(data_dir, ledger)) is not None:
+        never += (f"{glob.escape(str(place))}*",)
     else:
         yield from of_archives(ledger, known)
     revisions = Revisions(data_dir)
@@ -81,6 +81,12 @@ def of_data(data_dir: Path, ledger: Path, serving: bool, with_secrets: bool, kno
                 yield Item(item.name, item.path, revisions.without_secrets(int(Path(name).stem)))
             except (Damaged, ValueError) as error:
                 yield Left(str(item.path), str(error))
+
+
+def within(data_dir: Path, ledger: Path) -> Path | None:
+    """Where the ledger is in data_dir, whichever links either is named by; None: elsewhere."""
+    real, file = Path(os.path.realpath(data_dir)), Path(os.path.realpath(ledger))
+    return file.relative_to(real) if file.is_relative_to(real) else None
 
 
 def of_archives(ledger: Path, known: set[str]) -> Iterator[Item]:

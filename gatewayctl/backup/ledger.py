@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from gatewayctl.backup.contents import CONFIG, DATA, Item, Left
+from gatewayctl.backup.contents import CONFIG, DATA, Item, Left, within
 from gatewayctl.backup.writing import working_file
 from gatewayctl.place import Place
 from gatewayctl.programs import ledger_copy
@@ -45,8 +45,8 @@ def _items(session: Session, at: Place, ledger: Path, beside: Path) -> Iterator[
         session.warn(f"gatewayctl: the ledger is not in the backup: {trouble.message}")
         yield Left(str(ledger), f"it could not be copied; {ANEW}")
         return
-    if ledger.is_relative_to(at.data_dir):
-        yield Item(f"{DATA}/{ledger.relative_to(at.data_dir)}", ledger, bytes_of=beside)
+    if (place := within(at.data_dir, ledger)) is not None:
+        yield Item(f"{DATA}/{place}", ledger, bytes_of=beside)
     else:
         yield Item(f"{CONFIG}{ledger}", ledger, bytes_of=beside)
         # Restored, it stands in place of a log of changes that belongs to another state of the file.
