@@ -35,11 +35,12 @@ VERDICTS: Final = ("", NEW, WEDGED, DRAINING, DOWN)
 
 @dataclass(slots=True)
 class Ejection:
-    """since: wall clock. until: monotonic, when the endpoint may have its trial."""
+    """since: wall clock. until: monotonic, when the endpoint may have its trial. slot: of the worker whose trial comes first."""
 
     since: float
     until: float
     reason: str
+    slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Agreement:
         endpoints.on_seen = self._seen
         endpoints.on_adopted = self.refresh
         bus.on("state", self._event)
+        bus.on("trial", self._trial)
         bus.greet(self._greet)
         self.refresh()
 
@@ -171,7 +173,8 @@ class Agreement:
         elif message["event"] == "ejected":
             reason, now = message["reason"], self._now()
             since = before.since if before is not None else time.time()
-            self._ejections[key] = Ejection(since, now + message["remaining"], reason)
+            slot = link.slot if before is None or before.until <= now else before.slot
+            self._ejections[key] = Ejection(since, now + message["remaining"], reason, slot)
             if before is None or before.until <= now:  # else two workers met the same
                 self._ejected.setdefault(key, Counter())[reason] += 1
                 seconds = message["remaining"]
@@ -180,6 +183,10 @@ class Agreement:
             del self._ejections[key]
             log.info("channel %s: %s serves again, says worker-%d", *key, link.slot)
         self._tell([key])
+
+    def _trial(self, link: Link, message: dict[str, Any]) -> None:
+        """One is enough: the other workers wait for what comes of it."""
+        self._bus.broadcast(frame("trial", channel=message["channel"], endpoint=message["endpoint"], slot=link.slot))
 
     def _half_out(self, key: Key) -> bool:
         """Whether as many of a channel's endpoints are ejected as may be at once. Each worker sees to that for itself; two that
@@ -193,14 +200,16 @@ class Agreement:
             self._bus.broadcast(self._states(keys, gone, whole=False))
 
     def _states(self, keys: Iterable[Key], gone: Iterable[Key] = (), *, whole: bool) -> bytes:
-        now, entries = self._now(), []
+        now, entries, turns = self._now(), [], []
         for key in keys:
             word = self._words.get(key) or Word("", "", now)
             out = self._ejections.get(key)
             left = None if out is None else round(max(0.0, out.until - now), 3)
+            if out is not None:
+                turns.append([*key, out.slot])
             entries.append([*key, word.verdict, word.why, round(now - word.since, 3), left, out.reason if out else ""])
         age = round(now - self._born, 3)
-        return frame("states", number=self._number, whole=whole, age=age, entries=entries, gone=[*gone])
+        return frame("states", number=self._number, whole=whole, age=age, entries=entries, turns=turns, gone=[*gone])
 
     def _greet(self, link: Link) -> None:
         """All that there is to say, for a worker that (re)connects."""

@@ -196,7 +196,7 @@ class Dispatch:
         attempt = Attempt(kind, hop.name, hop.at.url, hop.model, via=x.via)
         x.attempts.append(attempt)
         x.channel, x.endpoint, x.upstream_model = hop.name, hop.at.url, hop.model
-        x.ticket = hop.at.breaker.begin(begun)
+        x.ticket = hop.begin(begun)
         load = hop.at.load
         load.in_flight += 1
         delivery: Delivery | None = None

@@ -137,6 +137,14 @@ class Hop:
         """The context length in tokens, 0 = nobody says."""
         return self.channel.context_length or self.at.lengths.get(self.model, 0)
 
+    def begin(self, now: float) -> int:
+        """A request is sent there. now: monotonic. Returns the breaker's ticket for it."""
+        breaker = self.at.breaker
+        ticket = breaker.begin(now)
+        if not breaker.well and breaker.tries(now):
+            self._notice(self.name, self.at.url, "trial", "", 0.0)
+        return ticket
+
     def served(self, ticket: int | None = None) -> None:
         """ticket: what the breaker gave when the request was sent."""
         if self.at.breaker.success(None if self.at.breaker.well else time.monotonic(), ticket):

@@ -36,7 +36,7 @@ class Prover:
             raise Unusable(why)
 
     def _ask(self, data: bytes, name: str, folder: Path) -> str:
-        """ "" = it can."""
+        """Why not; empty: it can."""
         command = [*self_command(), "tokenizer", f"--folder={folder}", f"--kept={self._kept}", "--", name]
         try:
             ended = subprocess.run(

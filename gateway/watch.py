@@ -29,6 +29,8 @@ class Told:
     since: float = 0.0
     until: float | None = None
     reason: str = ""
+    turn: int = -1
+    """The slot of the worker whose trial comes first; -1 = nobody's."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Watch:
     """Called when context lengths became known."""
     now: Callable[[], float] = time.monotonic
     _say: Callable[[bytes], bool] = lambda data: False
+    _slot: int = -1
     _told: dict[Key, Told] = field(default_factory=dict)
     _lengths: dict[Key, dict[str, int]] = field(default_factory=dict)
     _obey: dict[Key, Any] = field(default_factory=dict)
@@ -57,10 +60,11 @@ class Watch:
 
     def connect(self, bus: BusClient) -> None:
         """Before the bus runs."""
-        self._say = bus.say
+        self._say, self._slot = bus.say, bus.slot
         bus.on("states", self._states)
         bus.on("vitals", self._vitals)
         bus.on("stays", self._stays)
+        bus.on("trial", self._trial)
 
     async def greeted(self, patience: float) -> None:
         """Until control has said what there is to know, for so many seconds at most: it may be down."""
@@ -70,8 +74,10 @@ class Watch:
     # -- to control -----------------------------------------------------------------------------------------------------
 
     def notice(self, channel: str, url: str, event: str, reason: str, remaining: float) -> None:
-        """A breaker of ours ejected (`remaining` seconds of it are left) or recovered an endpoint."""
-        if self._say(frame("state", channel=channel, endpoint=url, event=event, reason=reason, remaining=remaining)):
+        """A breaker of ours ejected (`remaining` seconds of it are left) or recovered an endpoint, or begins a trial of it."""
+        if event == "trial":  # of no use when control is away
+            self._say(frame("trial", channel=channel, endpoint=url))
+        elif self._say(frame("state", channel=channel, endpoint=url, event=event, reason=reason, remaining=remaining)):
             self._unheard.pop((channel, url), None)
         else:
             self._unheard[channel, url] = Event(event, reason)
@@ -94,6 +100,8 @@ class Watch:
     def _states(self, message: dict[str, Any]) -> None:
         """Entries: channel, URL, verdict, why, its age, seconds until the ejected one may be tried (None = not ejected), reason.
 
+        turns: of ejected ones, whose trial comes first.
+
         A whole list comes when we (re)connect. What it does not name, control has not looked at yet: there the old word counts,
         unless nobody serves there any more. gone: endpoints that control knows no longer.
         """
@@ -102,6 +110,8 @@ class Watch:
             (channel, url): Told(verdict, why, now - age, None if left is None else now + left, reason)
             for channel, url, verdict, why, age, left, reason in message["entries"]
         }
+        for channel, url, slot in message.get("turns", ()):
+            told[channel, url].turn = slot
         if message["whole"]:
             self._speak_up(told, now - message["age"], now)
             for key in self._told.keys() - told.keys() - dict(_endpoints(self.channels())).keys():
@@ -120,6 +130,12 @@ class Watch:
         """What we ejected stays in: other workers have ejected half of the channel already."""
         if (at := self._at(message["channel"], message["endpoint"])) is not None:
             at.breaker.readmit(self.now())
+
+    def _trial(self, message: dict[str, Any]) -> None:
+        """A worker has begun one."""
+        at = self._at(message["channel"], message["endpoint"])
+        if at is not None and message["slot"] != self._slot:
+            at.breaker.adopt_trial(self.now())
 
     def _forget(self, key: Key) -> None:
         self._told.pop(key, None)
@@ -148,13 +164,13 @@ class Watch:
                 self.notice(*key, "recovered", "", 0.0)
                 known.until = None
 
-    @staticmethod
-    def _apply(at: EndpointLive, told: Told, before: Told, now: float) -> None:
+    def _apply(self, at: EndpointLive, told: Told, before: Told, now: float) -> None:
         breaker = at.breaker
         if (told.verdict, told.why) != (before.verdict, before.why):
             breaker.adopt(told.verdict, told.why, told.since)
         if told.until is not None:
-            breaker.adopt_ejected(now, max(told.until - now, A_MOMENT), told.reason)
+            others = told.until > now and told.turn not in (-1, self._slot)
+            breaker.adopt_ejected(now, max(told.until - now, A_MOMENT), told.reason, others=others)
         elif before.until is not None:
             breaker.adopt_recovered(now)
 

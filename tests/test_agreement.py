@@ -22,7 +22,7 @@ from gateway.discover.drains import Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.finding import ModelSeen, Probe
 from gateway.engine.base import Load as Figures
-from gateway.route.breaker import Breaker
+from gateway.route.breaker import OTHERS_MOST, TURN, Breaker, BreakerSettings
 from gateway.route.load import Load
 from gateway.survey import survey
 from gateway.watch import Watch
@@ -201,13 +201,32 @@ async def test_opposite_words_at_the_same_time_end_in_one_mind(house):
     await everywhere([one, two], "ejected")
     one.serves()
     breaker, now = two.at(A).breaker, time.monotonic()
-    breaker._until = now - 1  # its cooldown is over
+    breaker._until, breaker._others = now - 1, 0.0  # its cooldown is over, and so is the turn of the other one
     breaker.begin(now)
     assert breaker.failure(now, "reset")
     two.watch.notice("gpu", A, "ejected", "reset", breaker.remaining(now))
     await eventually(lambda: house.control.agreement._number >= 3)
     await eventually(lambda: one.state() == two.state(), within=1.0)
     assert (house.control.agreement.ejection("gpu", A) is not None) == (one.state() == "ejected")
+
+
+async def test_after_the_cooldown_one_trial_is_made_for_all(house):
+    workers = one, two, three = await house.open(3)  # slots 0, 1, 2
+    two.fails()
+    await everywhere(workers, "ejected")
+
+    def due(later: float = 0.0) -> list[int]:
+        """Whose next request would be a trial, when the cooldown is over."""
+        now = time.monotonic() + later
+        return [worker.slot for worker in workers if worker.at(A).breaker.due(now)]
+
+    cooldown = BreakerSettings().cooldown
+    assert due(cooldown - 1) == [] and due(cooldown + 0.1) == [1] and due(cooldown + TURN + 0.1) == [0, 1, 2]
+    now = time.monotonic() + cooldown + TURN + 0.1
+    one.at(A).breaker.begin(now)  # worker 1 had no request in that time
+    one.watch.notice("gpu", A, "trial", "", 0.0)
+    await eventually(lambda: two.at(A).breaker._others and three.at(A).breaker._others > time.monotonic() + OTHERS_MOST - 2, within=1.0)
+    assert due(cooldown + TURN + 0.2) == []
 
 
 async def test_an_ejection_whose_time_is_over_is_on_trial(house):

@@ -117,7 +117,23 @@ def test_after_a_restart_what_was_handed_out_serves_until_the_registry_answers(s
     stage.lists(ONE, TWO)
     assert stage.handed() == [ONE]
     stage.lists(TWO)
+    assert stage.handed() == [ONE], "until TWO was looked at"
+    stage.sees(TWO, DOWN)
     assert stage.handed() == []
+
+
+def test_when_all_are_replaced_those_before_serve_until_one_of_the_others_does(stage):
+    stage.lists(ONE)
+    stage.sees(ONE, UP)
+    stage.keep()
+    stage.lists(TWO, OLD)
+    assert stage.handed() == [ONE] and not stage.keep()
+    stage.sees(OLD, DOWN)
+    assert stage.handed() == [ONE]
+    stage.sees(TWO, UP)
+    assert stage.handed() == [TWO] and stage.keep()
+    stage.lists()
+    assert stage.handed() == [], "an empty list is meant"
 
 
 def test_what_another_place_listed_is_not_remembered(stage):

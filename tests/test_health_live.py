@@ -99,6 +99,25 @@ async def test_what_one_worker_meets_all_workers_know_within_a_second(rig: Rig) 
     assert f'gateway_endpoint_ejections_total{{channel="a",endpoint="{url}",reason="status_500"}} 1.0' in await rig.metrics()
 
 
+async def test_two_workers_make_one_trial_of_an_ejected_engine(rig: Rig) -> None:
+    await rig.engine("a", channel={"breaker": {"failures": 2, "cooldown": "1s", "slow_start": "0s"}})
+    await rig.engine("b")
+    rig.model("qwen", retry={"attempts": 3})
+    await rig.start()
+    await both_serve(rig)
+    rig.engines["a"].script = script({"do": "status", "status": 500})
+
+    async def is_ejected() -> bool:
+        await of_workers(rig)
+        return bool((await endpoints(rig))["a"]["state"] == "ejected")
+
+    await eventually(is_ejected)
+    begun, before, both = time.monotonic(), sent(rig, "a"), set()
+    while time.monotonic() - begun < 2.5:  # the first trial comes after a second, the next one two seconds later
+        both |= await of_workers(rig)
+    assert both == {0, 1} and sent(rig, "a") == before + 1
+
+
 @pytest.mark.hard
 async def test_an_engine_that_refuses_is_ejected_everywhere_and_comes_back_everywhere(rig: Rig) -> None:
     await rig.engine("a", channel={"breaker": {"cooldown": "1s", "slow_start": "0s"}})

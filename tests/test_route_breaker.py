@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.route.breaker import LEAST_SHARE, LONGEST, REST_MOST, TRIAL_MOST, Breaker, BreakerSettings
+from gateway.route.breaker import LEAST_SHARE, LONGEST, OTHERS_MOST, REST_MOST, TRIAL_MOST, TURN, Breaker, BreakerSettings
 from gateway.route.budget import RESERVE, RetryBudget
 from gateway.route.ward import Ward
 
@@ -284,6 +284,52 @@ def test_another_workers_failed_trial_makes_the_own_next_one_wait_longer():
     later = NOW + SET.cooldown + 20
     assert not breaker.allows(later - 0.1) and breaker.allows(later)
     assert breaker.failure(later, "reset", breaker.begin(later)) and breaker.remaining(later) == 40.0
+
+
+def test_the_next_trial_is_that_of_the_worker_that_ejected_it():
+    breaker = Breaker(SET)
+    breaker.adopt_ejected(NOW, 4.0, "another worker: reset", others=True)
+    due = NOW + 4.0
+    assert not breaker.allows(due) and breaker.why.endswith("on trial") and not breaker.due(due + TURN - 0.01)
+    assert breaker.due(due + TURN), "nobody else made it"
+    ticket = breaker.begin(due + TURN)
+    assert breaker.tries(due + TURN) and not breaker.allows(due + TURN) and breaker.success(due + TURN, ticket)
+
+
+def test_while_another_worker_tries_nobody_else_does():
+    breaker = broken()
+    due = NOW + SET.cooldown
+    breaker.adopt_trial(due)
+    assert not breaker.allows(due) and not breaker.allows(due + OTHERS_MOST - 0.01)
+    breaker.adopt_ejected(due + 1, 20.0, "trial failed: reset", others=True)
+    assert not breaker.allows(due + 21) and breaker.allows(due + 21 + TURN), "that trial is over"
+    breaker.adopt_trial(due + 22)
+    assert breaker.allows(due + 22 + OTHERS_MOST), "it takes too long"
+    breaker.adopt_recovered(due + 23)
+    assert breaker.allows(due + 23)
+
+
+def test_who_is_sent_there_for_want_of_others_is_no_trial_in_another_workers_turn():
+    breaker = broken()
+    due = NOW + SET.cooldown
+    breaker.adopt_trial(due)
+    ticket = breaker.begin(due + 1)
+    assert not breaker.tries(due + 1) and not breaker.failure(due + 1, "reset", ticket) and breaker.state(due + 1) == "ejected"
+    assert breaker.success(due + 2, breaker.begin(due + 2)) and breaker.state(due + 2) == "up"
+
+
+def test_the_own_ejection_gives_the_own_turn():
+    breaker = broken()
+    due = NOW + SET.cooldown
+    breaker.adopt_ejected(NOW + 1, SET.cooldown - 1, "another worker: reset", others=True)
+    assert not breaker.allows(due) and breaker.failure(due + TURN, "reset", breaker.begin(due + TURN))
+    assert breaker.allows(due + TURN + 2 * SET.cooldown)
+
+
+def test_a_trial_of_what_is_not_ejected_is_old_news():
+    breaker = Breaker(SET)
+    breaker.adopt_trial(NOW)
+    assert breaker.well and breaker.allows(NOW) and broken().allows(NOW + SET.cooldown)
 
 
 def test_news_that_come_late_or_twice_change_nothing():

@@ -32,7 +32,7 @@ class BusClient:
 
     def __init__(self, path: Path, slot: int, swapper: Swapper) -> None:
         self._path = path
-        self._slot = slot
+        self.slot = slot
         self._swapper = swapper
         self._writer: asyncio.StreamWriter | None = None
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
@@ -66,7 +66,7 @@ class BusClient:
                 continue
             report = asyncio.get_running_loop().create_task(self._report(writer))
             try:
-                writer.write(frame("hello", v=VERSION, slot=self._slot, pid=os.getpid(), parent=os.getppid(), rev=self._swapper.rev))
+                writer.write(frame("hello", v=VERSION, slot=self.slot, pid=os.getpid(), parent=os.getppid(), rev=self._swapper.rev))
                 self._writer = writer
                 await self._listen(reader, writer)
             except (asyncio.IncompleteReadError, OSError):

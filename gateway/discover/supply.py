@@ -1,5 +1,6 @@
 """Which endpoints a registry's channels have: those that it lists and a probe has seen well. What was handed out stays for as long
-as it is listed, and is remembered in a file: a restart while the registry is away takes nothing from anybody.
+as it is listed, or until the first of those that take its place was looked at. It is remembered in a file: a restart while the registry
+is away takes nothing from anybody.
 """
 
 import asyncio
@@ -98,20 +99,27 @@ class Supply:
             return channel.endpoints
         given = self._given.get(channel.name)
         known = {one.url for one in given.endpoints} if given else set()
-        looks = self._endpoints.looks()
-        return tuple(one for one in self._list(channel, config) if one.url in known or well(looks.get((channel.name, one.url))))
+        looks, listed = self._endpoints.looks(), self._list(channel, config)
+        good = tuple(one for one in listed if one.url in known or well(looks.get((channel.name, one.url))))
+        if not good and given and any(unseen(looks.get((channel.name, one.url))) for one in listed):
+            return given.endpoints  # all of them are others now: nobody is left without an engine while these are looked at
+        return good
 
     def _unseen(self, channel: Channel, config: Resolved) -> bool:
         if not channel.registry or ((given := self._given.get(channel.name)) and given.endpoints):
             return False
         looks = self._endpoints.looks()
-        found = (looks.get((channel.name, one.url)) for one in self._list(channel, config))
-        return any(look is None or (look.listed[1] == NOT_YET and not look.failures) for look in found)
+        return any(unseen(looks.get((channel.name, one.url))) for one in self._list(channel, config))
 
 
 def _with(channel: Channel, endpoints: tuple[Endpoint, ...]) -> Channel:
     """The very same channel when it has them already."""
     return channel if channel.endpoints == endpoints else msgspec.structs.replace(channel, endpoints=endpoints)
+
+
+def unseen(look: Look | None) -> bool:
+    """Whether no probe has looked at it yet."""
+    return look is None or (look.listed[1] == NOT_YET and not look.failures)
 
 
 def well(look: Look | None) -> bool:

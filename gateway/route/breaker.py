@@ -9,10 +9,12 @@
     half-open   its trial succeeds                                        closed     (slow start)
     half-open   its trial fails                                           open       (twice as long, at most 8 x)
     half-open   its trial is abandoned, or takes TRIAL_MOST               half-open  (another trial)
+    open        cooldown over, but another worker's turn, or trial        the same   (for TURN, or OTHERS_MOST)
     any         answer to a request sent before the last change           the same   (late: counts for nothing)
 
 An engine's own Retry-After makes its endpoint rest without counting as broken. What control found out (`adopt`) stands
-above all of it. Every worker has a table of its own; `adopt_ejected` and `adopt_recovered` tell it what others met.
+above all of it. Every worker has a table of its own; `adopt_ejected`, `adopt_trial` and `adopt_recovered` tell it what others met: one
+trial is enough for all, and it is the turn of the worker that ejected the endpoint.
 """
 
 from typing import Final
@@ -25,6 +27,10 @@ REST_MOST: Final = 60.0
 """Seconds of an engine's Retry-After that are honoured at most."""
 TRIAL_MOST: Final = 60.0
 """Seconds after which a trial without an answer stands in nobody's way."""
+TURN: Final = 0.5
+"""Seconds after the cooldown for which the trial is that of the worker that ejected the endpoint."""
+OTHERS_MOST: Final = 15.0
+"""Seconds that another worker's trial may take before one of ours is tried as well."""
 LONGEST: Final = 8
 """How many cooldowns the cooldown grows to."""
 LEAST_SHARE: Final = 0.1
@@ -50,8 +56,9 @@ class Breaker:
     """One endpoint's recent luck, as one worker knows it."""
 
     __slots__ = (
-        "_bad", "_cause", "_degraded", "_era", "_failures", "_good", "_length", "_past", "_rest_until", "_slow", "_state", "_trial",
-        "_tried", "_turn", "_until", "_verdict", "_verdict_why", "_ward", "reason", "settings", "since", "well", "why",
+        "_bad", "_cause", "_degraded", "_era", "_failures", "_good", "_length", "_others", "_past", "_rest_until", "_slow",
+        "_state", "_trial", "_tried", "_turn", "_until", "_verdict", "_verdict_why", "_ward", "reason", "settings", "since",
+        "well", "why",
     )  # fmt: skip
 
     def __init__(self, settings: BreakerSettings | None = None, ward: Ward | None = None) -> None:
@@ -68,6 +75,8 @@ class Breaker:
         """The last cooldown's length; 0.0 = it is long forgotten."""
         self._trial = 0.0
         """When the trial began that is under way; 0.0 = none."""
+        self._others = 0.0
+        """Until when the trial is another worker's."""
         self._tried = 0.0
         """When it was last tried since it is ejected; 0.0 = not yet."""
         self._era = 0
@@ -95,12 +104,16 @@ class Breaker:
         self._look(now)
         if self._verdict or self._rest_until:
             return False
-        return not self._until or (now >= self._until and not self._on_trial(now))
+        return not self._until or (now >= self._until and now >= self._others and not self._on_trial(now))
 
     def due(self, now: float) -> bool:
         """Whether it is ejected and the next request should be its trial, wherever a policy ranks it: who is never asked never
         comes back."""
         return bool(self._until) and self.allows(now)
+
+    def tries(self, now: float) -> bool:
+        """Whether what began now is its trial: the other workers are to know."""
+        return bool(self._trial) and self._trial == now
 
     @property
     def barred(self) -> bool:
@@ -145,6 +158,8 @@ class Breaker:
             return self._era
         if self._on_trial(now):
             return -1  # not the trial: its answer decides nothing
+        if now < self._others:
+            return self._era
         self._trial = now
         self._era += 1
         self._place(now)
@@ -217,15 +232,23 @@ class Breaker:
             self._slow = since
         self._look(since)
 
-    def adopt_ejected(self, now: float, remaining: float, reason: str) -> None:
+    def adopt_ejected(self, now: float, remaining: float, reason: str, *, others: bool = False) -> None:
         """Another worker ejected it, for so many seconds more. An own trial that is under way may still bring it back; its failure
-        would be the same round's, and is not counted twice."""
+        would be the same round's, and is not counted twice. others: the next trial is not ours, unless nobody else makes it."""
         if self._until:
             self._until = max(self._until, now + remaining)
             self._length = max(self._length, remaining)
             self._place(now)
         elif remaining > 0:
             self._eject(now, remaining, reason)
+        if others and self._until:
+            self._others = now + remaining + TURN
+
+    def adopt_trial(self, now: float) -> None:
+        """Another worker has begun a trial."""
+        if self._until:
+            self._others = max(self._others, now + OTHERS_MOST)
+            self._place(now)
 
     def adopt_recovered(self, now: float) -> None:
         """Another worker's trial succeeded."""
@@ -262,13 +285,13 @@ class Breaker:
 
     def _open(self, now: float, seconds: float, cause: str) -> None:
         self._until, self._length, self._cause = now + seconds, seconds, cause
-        self._trial = self._tried = 0.0
+        self._trial = self._tried = self._others = 0.0
         self._slow = None
         self._fresh()
         self._place(now)
 
     def _recover(self, now: float) -> None:
-        self._until = self._trial = self._tried = 0.0
+        self._until = self._trial = self._tried = self._others = 0.0
         self._degraded = False
         self._slow = now
         self.reason = ""
@@ -321,7 +344,7 @@ class Breaker:
         if self._verdict:
             state, why = "down" if self._verdict == "new" else self._verdict, self._verdict_why
         elif self._until:
-            tried = "; on trial" if self._trial else "; a trial is due" if now >= self._until else ""
+            tried = "; on trial" if self._trial or self._until <= now < self._others else "; a trial is due" if now >= self._until else ""
             state, why = "ejected", self._cause + tried
         elif self._rest_until:
             state, why = "busy", "asked to be left alone"

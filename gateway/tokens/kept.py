@@ -47,7 +47,7 @@ def find(folder: Path, data: bytes) -> ByteLevel | None:
 def keep(folder: Path, data: bytes, made: ByteLevel) -> None:
     """A crash leaves the whole file or none; several processes may do it at once. The oldest go. Errors: OSError."""
     tokens = sorted(made.ranks, key=made.ranks.__getitem__)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     place = _place(folder, data)
     temporary = place.with_suffix(f".{os.getpid()}.new")
     temporary.write_bytes(msgspec.msgpack.encode(_Kept(FORMAT, made.pattern, made.whole, made.nfc, tokens)))
