@@ -55,7 +55,12 @@ class Remembered:
         """What the file has and the ledger has not, or less of, comes into the ledger; what it lacks itself is written into it."""
         with translated():
             there = self._path.exists()
-        db.run("CREATE OR REPLACE TEMP TABLE remembered AS " + (self._read() if there else f"{_HOURS} WHERE false"))
+        lines = self._read() if there else []
+        rows = "FROM (SELECT unnest(CAST(? AS JSON[])) AS line)"
+        db.run(
+            f"CREATE OR REPLACE TEMP TABLE remembered AS SELECT unnest(from_json(line, '{_LINE}'), recursive := true) {rows}",
+            ["[" + ",".join(lines) + "]"],
+        )
         (self._lines,) = db.one("SELECT count(*) FROM remembered")
         ranked = f"SELECT *, row_number() OVER (PARTITION BY hour, channel, endpoint ORDER BY {_BEST}) AS rank FROM remembered"
         db.run(f"CREATE OR REPLACE TEMP TABLE remembered AS SELECT * EXCLUDE (rank) FROM ({ranked}) WHERE rank = 1")
@@ -71,13 +76,11 @@ class Remembered:
         with translated(), self._path.open("rb") as file:
             return bool(file.seek(0, os.SEEK_END)) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
 
-    def _read(self) -> str:
-        lines = (
-            f"read_csv('{self._path}', delim = '\t', header = false, quote = '', escape = '', auto_detect = false, ignore_errors = true, "
-            "null_padding = true, columns = {'sum': 'VARCHAR', 'line': 'VARCHAR'})"
-        )
-        whole = f"SELECT line FROM {lines} WHERE left(md5(line), 8) = sum"
-        return f"SELECT unnest(from_json(CAST(line AS JSON), '{_LINE}'), recursive := true) FROM ({whole})"
+    def _read(self) -> list[str]:
+        """The lines that are whole."""
+        with translated(), self._path.open("rb") as file:
+            parts = [line.rstrip(b"\n").partition(b"\t") for line in file]
+        return [text.decode() for sum, _, text in parts if _sum(text) == sum]
 
     def add(self, db: Database, increases: Sequence[Increase], last: Sequence[Raw]) -> None:
         """After these were noted. A disk that refuses is said, and tried again with all that is missing."""
@@ -131,7 +134,11 @@ class Remembered:
 
 def _line(noted: list[dict[str, Any]]) -> bytes:
     text = msgspec.json.encode(noted)
-    return hashlib.md5(text, usedforsecurity=False).hexdigest()[:8].encode() + b"\t" + text + b"\n"
+    return _sum(text) + b"\t" + text + b"\n"
+
+
+def _sum(text: bytes) -> bytes:
+    return hashlib.md5(text, usedforsecurity=False).hexdigest()[:8].encode()
 
 
 def _restore(db: Database) -> None:
