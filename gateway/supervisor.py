@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.accept.listen import Address, Wish
-from gateway.bus.child import Child
+from gateway.bus.child import START_PATIENCE, Child
 from gateway.claim import Claimed, claim
 from gateway.handover import Estate, inherit, listen_to_signals
 from gateway.log.lines import start_logging
@@ -117,7 +117,7 @@ class Supervisor:
         """A child's line is closed: its end is awaited, then it is started again, unless nobody wants it."""
         if child.pid != pid:
             return
-        status = await child.reap()
+        status = await child.reap(START_PATIENCE if self.own.snapshot < 0 else 1.0)  # its own status says what is wrong at the start
         self._changed.set()
         if self.own.snapshot < 0:  # control never got as far as something to serve; it has said why
             self._end(status if status > 0 else 1)

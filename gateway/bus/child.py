@@ -149,12 +149,12 @@ class Child:
     def beats(self, now: float) -> bool:
         return self.process is not None and now - self.beat < HUNG_AFTER
 
-    async def reap(self) -> int:
-        """Waits for the end of a process whose line is closed; one that lingers is killed. Returns its exit status."""
+    async def reap(self, patience: float = 1.0) -> int:
+        """Waits for the end of a process whose line is closed; one that lingers for so many seconds is killed. Returns its exit status."""
         self.leash = None
         process = self.process
         assert process is not None
-        for _ in range(100):
+        for _ in range(int(patience * 100)):
             if process.poll() is not None:
                 break
             await asyncio.sleep(0.01)
