@@ -75,7 +75,8 @@ class Agreement:
         endpoints.on_seen = self._seen
         endpoints.on_adopted = self.refresh
         bus.on("state", self._event)
-        bus.on("trial", self._trial)
+        bus.on("trial", self._pass_on)
+        bus.on("rests", self._pass_on)
         bus.greet(self._greet)
         self.refresh()
 
@@ -184,9 +185,9 @@ class Agreement:
             log.info("channel %s: %s serves again, says worker-%d", *key, link.slot)
         self._tell([key])
 
-    def _trial(self, link: Link, message: dict[str, Any]) -> None:
-        """One is enough: the other workers wait for what comes of it."""
-        self._bus.broadcast(frame("trial", channel=message["channel"], endpoint=message["endpoint"], slot=link.slot))
+    def _pass_on(self, link: Link, message: dict[str, Any]) -> None:
+        """A trial: one is enough, the other workers wait for what comes of it. An engine that asked for rest: it asked all of them."""
+        self._bus.broadcast(frame(**message, slot=link.slot))
 
     def _half_out(self, key: Key) -> bool:
         """Whether as many of a channel's endpoints are ejected as may be at once. Each worker sees to that for itself; two that

@@ -6,7 +6,7 @@ Made once per snapshot by `builder`; what it refers to (pools, breakers, loads) 
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gateway.config.resolved import Channel, Endpoint, Model
 from gateway.engine.base import Dialect
@@ -22,8 +22,11 @@ from gateway.route.load import Load
 from gateway.route.parameters import Parameters
 from gateway.route.plan import Leaf
 
+LONGER: Final = 0.1
+"""Seconds by which an engine must ask for more rest, before the other workers hear of it again."""
+
 Notice = Callable[[str, str, str, str, float], None]
-"""Tells control what happened to an endpoint: channel, URL, event (`ejected`, `recovered`), reason, seconds it stays so."""
+"""Tells control what happened: channel, endpoint, event (`ejected`, `recovered`, `trial`, `rests`), reason, seconds it stays so."""
 
 NOBODY = Ask(api="", model="")
 """Stands for a request that no policy looks at."""
@@ -161,7 +164,10 @@ class Hop:
         if failure.blame == "engine":
             self.at.load.errors += 1
         if failure.retry_after and failure.upstream_status in (429, 503):
+            rested = breaker.rests(now)
             breaker.rest(now, failure.retry_after, ticket)
+            if breaker.rests(now) > rested + LONGER:
+                self._notice(self.name, self.at.url, "rests", "", breaker.rests(now))
         elif failure.blame != "engine":
             self.served(ticket)
         elif breaker.failure(now, failure.reason, ticket):

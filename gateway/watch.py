@@ -16,6 +16,8 @@ from gateway.live import ChannelLive, EndpointLive
 
 Key = tuple[str, str]
 """Channel's name, endpoint's URL."""
+NOBODY: Final = -1
+"""The ticket of no request of ours."""
 A_MOMENT: Final = 0.001
 """Seconds: an ejection whose cooldown is over still wants a trial first, so it is not taken over as none at all."""
 
@@ -65,6 +67,7 @@ class Watch:
         bus.on("vitals", self._vitals)
         bus.on("stays", self._stays)
         bus.on("trial", self._trial)
+        bus.on("rests", self._rests)
 
     async def greeted(self, patience: float) -> None:
         """Until control has said what there is to know, for so many seconds at most: it may be down."""
@@ -74,9 +77,10 @@ class Watch:
     # -- to control -----------------------------------------------------------------------------------------------------
 
     def notice(self, channel: str, url: str, event: str, reason: str, remaining: float) -> None:
-        """A breaker of ours ejected (`remaining` seconds of it are left) or recovered an endpoint, or begins a trial of it."""
-        if event == "trial":  # of no use when control is away
-            self._say(frame("trial", channel=channel, endpoint=url))
+        """A breaker of ours ejected (`remaining` seconds of it are left) or recovered an endpoint, begins a trial of it, or lets it rest
+        for `remaining` seconds, as its engine asked."""
+        if event in ("trial", "rests"):  # of no use when control is away
+            self._say(frame(event, channel=channel, endpoint=url, remaining=remaining))
         elif self._say(frame("state", channel=channel, endpoint=url, event=event, reason=reason, remaining=remaining)):
             self._unheard.pop((channel, url), None)
         else:
@@ -136,6 +140,12 @@ class Watch:
         at = self._at(message["channel"], message["endpoint"])
         if at is not None and message["slot"] != self._slot:
             at.breaker.adopt_trial(self.now())
+
+    def _rests(self, message: dict[str, Any]) -> None:
+        """A worker was asked by an engine to leave it alone."""
+        at = self._at(message["channel"], message["endpoint"])
+        if at is not None and message["slot"] != self._slot:
+            at.breaker.rest(self.now(), message["remaining"], ticket=NOBODY)
 
     def _forget(self, key: Key) -> None:
         self._told.pop(key, None)

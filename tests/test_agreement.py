@@ -229,6 +229,14 @@ async def test_after_the_cooldown_one_trial_is_made_for_all(house):
     assert due(cooldown + TURN + 0.2) == []
 
 
+async def test_an_engine_that_asks_one_worker_for_rest_gets_it_from_all(house):
+    one, two = await house.open()
+    one.watch.notice("gpu", A, "rests", "", 30.0)
+    await eventually(lambda: two.state() == "busy", within=1.0)
+    assert 29 < two.at(A).breaker.rests(time.monotonic()) <= 30 and two.state(B) == "up"
+    assert one.state() == "up", "what is ours is not told us"
+
+
 async def test_an_ejection_whose_time_is_over_is_on_trial(house):
     (one,) = await house.open(1)
     one.watch.notice("gpu", A, "ejected", "reset", 0.0)

@@ -118,6 +118,21 @@ async def test_two_workers_make_one_trial_of_an_ejected_engine(rig: Rig) -> None
     assert both == {0, 1} and sent(rig, "a") == before + 1
 
 
+async def test_what_an_engine_asks_of_one_worker_all_workers_heed(rig: Rig) -> None:
+    await rig.engine("a")
+    await rig.engine("b")
+    rig.model("qwen", retry={"attempts": 3})
+    await rig.start()
+    await both_serve(rig)
+    rig.engines["a"].script = script({"do": "status", "status": 503, "headers": {"Retry-After": "30"}})
+    before = sent(rig, "a")
+    while sent(rig, "a") == before:  # over one kept connection, so by one worker
+        assert (await rig.chat("qwen", max_tokens=1)).status == 200
+    await is_in(rig, "a", "busy", within=1.0)
+    await both_serve(rig)
+    assert sent(rig, "a") == before + 1
+
+
 @pytest.mark.hard
 async def test_an_engine_that_refuses_is_ejected_everywhere_and_comes_back_everywhere(rig: Rig) -> None:
     await rig.engine("a", channel={"breaker": {"cooldown": "1s", "slow_start": "0s"}})

@@ -1,8 +1,9 @@
 """Frames of the bus: four bytes of length, then MessagePack. Every frame is a map with `kind`; a hello carries the version.
 
-worker → control: hello, prepared, swapped, health; and what rooms tell each other: state, trial, heard, frozen, seats, limits, moves
-control → worker: prepare (with the snapshot's parts), commit, abort; and states, trial, vitals, stays, endpoints, frozen, seats, limits,
-queued, moves
+worker → control: hello, prepared, swapped, health; and what rooms tell each other: state, trial, rests, heard, frozen, seats, limits,
+moves
+control → worker: prepare (with the snapshot's parts), commit, abort; and states, trial, rests, vitals, stays, endpoints, frozen, seats,
+limits, queued, moves
 A snapshot travels as one `head` (the resolved form without keys) and `keys` slices, each a frame of its own, so that
 neither side ever decodes more than a slice in one go.
 """
