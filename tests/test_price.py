@@ -253,3 +253,8 @@ def test_a_plain_loop_prices_many_rows():
 def _priced(found: Priced | None) -> Priced:
     assert found is not None
     return found
+
+
+def test_a_minute_is_one_moment_unless_a_price_begins_within_it():
+    found = book(price(model="m", request=1), price(model="m", request=2, begins=90.0), price(model="m", request=3, begins=240.0))
+    assert [found.moment(ts) for ts in (0.5, 59.9, 61.0, 90.0, 241.0, 299.0)] == [0.0, 0.0, 61.0, 90.0, 240.0, 240.0]

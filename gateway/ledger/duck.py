@@ -209,7 +209,7 @@ class DuckStore:
     def facts(self) -> Facts:
         db = self._db
         rows, unpriced, first, last = db.one(
-            "SELECT count(*), count(*) FILTER (amount IS NULL), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests"
+            "SELECT count(*), count(*) - count(amount), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests"
         )
         (sources,), (aside,) = db.one("SELECT count(*) FROM segments"), db.one("SELECT count(*) FROM quarantine")
         (unused,) = db.one("SELECT coalesce(sum(free_blocks * block_size), 0) FROM pragma_database_size()")

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from gateway.price.book import PriceBook
-from gateway.price.entry import Priced, Use
+from gateway.price.entry import Entry, Priced, Use
 
 NOTHING: Final = Priced(0, "", "")
 """Of a request that was refused, or that no engine answered: known, and free."""
@@ -36,28 +36,61 @@ class Bill(NamedTuple):
     cost: Priced | None
 
 
-_NOTHING: Final = Bill(NOTHING, NOTHING)
+Nanos = tuple[int | None, int | None]
+"""As in Bill."""
+
+
+class Till:
+    """What requests of one kind at one moment come to, by what they used. rev, currency: of the caller's price; "" = none counts."""
+
+    __slots__ = ("_cost", "_discount", "_fixed", "_price", "currency", "engine_currency", "engine_rev", "rev", "timed")
+
+    def __init__(self, price: Entry | None, discount: int, cost: Entry | None, fixed: Nanos | None = None) -> None:
+        """discount: in millionths of the whole. fixed: they come to this, whatever they used."""
+        self._price, self._discount, self._cost, self._fixed = price, discount, cost, fixed
+        self.rev, self.currency = (price.rev(discount), price.currency) if price else ("", "")
+        self.engine_rev, self.engine_currency = (cost.rev(0), cost.currency) if cost else ("", "")
+        self.timed = any(entry is not None and entry.price.second > 0 for entry in (price, cost))
+        """Whether the time that a request took matters."""
+
+    def nanos(self, use: Use) -> Nanos:
+        """Of what the caller pays, and of what it costs us."""
+        if self._fixed is not None:
+            return self._fixed
+        price, cost = self._price, self._cost
+        return None if price is None else price.nanos(use, self._discount), None if cost is None else cost.nanos(use)
+
+    def bill(self, use: Use) -> Bill:
+        price, cost = self.nanos(use)
+        return Bill(
+            None if price is None else Priced(price, self.currency, self.rev),
+            None if cost is None else Priced(cost, self.engine_currency, self.engine_rev),
+        )
+
+
+_FREE: Final = Till(None, 0, None, (0, 0))
+_UNKNOWN: Final = Till(None, 0, None, (None, None))
+
+
+def till(book: PriceBook, api: str, model: str, channel: str, tenant: str, status: int, source: str, ts: float) -> Till:
+    """As in `Fact`. The caller pays once, for what the final answer used, however many attempts it took."""
+    if is_free(api, status, source):
+        return _FREE
+    price = book.entry(model, channel, ts)
+    if source == "none" and price is not None and price.by_tokens:
+        return _UNKNOWN
+    return Till(price, book.discount(tenant), book.engine(channel, ts))
 
 
 def bill(book: PriceBook, fact: Fact) -> Bill:
-    """The caller pays once, for what the final answer used, however many attempts it took."""
     api, model, channel, tenant, status, source, input, cached, output, reasoning, read, queue, total, ts = fact
-    if is_free(api, status, source):
-        return _NOTHING
-    use = Use(input, cached, output, reasoning, micros(read, queue, total))
-    if source == "none" and _by_tokens(book, model, channel, ts):
-        return Bill(None, None)
-    return Bill(book.price(model, channel, tenant, use, ts), book.cost(channel, use, ts))
+    found = till(book, api, model, channel, tenant, status, source, ts)
+    return found.bill(Use(input, cached, output, reasoning, micros(read, queue, total) if found.timed else 0))
 
 
 def is_free(api: str, status: int, source: str) -> bool:
     """Whether nobody pays: it was refused, no engine answered, its worker died before anything was counted, or it only counts tokens."""
     return status >= 400 or (not status and source == "none") or api in FREE_APIS
-
-
-def _by_tokens(book: PriceBook, model: str, channel: str, ts: float) -> bool:
-    entry = book.entry(model, channel, ts)
-    return entry is not None and entry.by_tokens
 
 
 def micros(read: float, queue: float, total: float) -> int:
