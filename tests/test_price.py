@@ -1,5 +1,6 @@
 """What requests cost: which price counts, what it comes to, to the last nano; unknown is None and never 0."""
 
+import json
 import time
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -214,6 +215,28 @@ def test_records():
     assert bill(found, fact(model="other", channel="other")) == (None, None)
 
 
+def attempts(*parts: tuple[str, int, int]) -> str:
+    """parts: channel, input and output tokens of each attempt; no tokens = it says nothing."""
+    said = [{"channel": channel, "ms": 1000.0, "tokens": {"in": i, "out": o} if i or o else None} for channel, i, o in parts]
+    return json.dumps(said)
+
+
+def test_the_caller_pays_once_and_every_attempt_costs():
+    found = book(
+        price(model="m", input=1, output=1),
+        price(channel="gpu", input=2, output=4),
+        price(channel="npu", input=1, output=1, second=1),
+        price(channel="abroad", input=1, currency="USD"),
+    )
+    whole = fact(output=500_000, attempts=attempts(("gpu", 1_000_000, 200_000), ("npu", 1_000_000, 300_000)))
+    assert [amount(one) for one in bill(found, whole)] == ["1.5", "5.1"], "2.8 for the one that died, 2.3 for the one that went on"
+    vain = fact(status=502, input=0, attempts=attempts(("gpu", 500_000, 0), ("npu", 0, 0)))
+    assert bill(found, vain).price == NOTHING and amount(bill(found, vain).cost) == "1", "nobody pays, but an engine has worked"
+    for other in ("abroad", "unknown"):
+        assert bill(found, fact(attempts=attempts(("gpu", 1, 1), (other, 1, 1)))).cost is None
+    assert amount(bill(found, fact(attempts=attempts(("npu", 0, 0), ("gpu", 0, 0)))).cost) == "2", "who says nothing has used nothing"
+
+
 def test_time_that_is_paid_for():
     assert micros(250.0, 500.0, 2750.5) == 2_000_500 and micros(0.0, 0.0, 0.001) == 1 and micros(5.0, 0.0, 1.0) == 0
 
@@ -256,3 +279,8 @@ def test_a_plain_loop_prices_many_rows():
 def _priced(found: Priced | None) -> Priced:
     assert found is not None
     return found
+
+
+def test_a_minute_is_one_moment_unless_a_price_begins_within_it():
+    found = book(price(model="m", request=1), price(model="m", request=2, begins=90.0), price(model="m", request=3, begins=240.0))
+    assert [found.moment(ts) for ts in (0.5, 59.9, 61.0, 90.0, 241.0, 299.0)] == [0.0, 0.0, 61.0, 90.0, 240.0, 240.0]

@@ -225,7 +225,7 @@ class DuckStore:
     def facts(self) -> Facts:
         db = self._db
         rows, unpriced, first, last = db.one(
-            "SELECT count(*), count(*) FILTER (amount IS NULL), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests"
+            "SELECT count(*), count(*) - count(amount), coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0) FROM requests"
         )
         (sources,), (aside,) = db.one("SELECT count(*) FROM segments"), db.one("SELECT count(*) FROM quarantine")
         ours = "database_name = current_database()"

@@ -15,9 +15,12 @@ from gateway.ledger.store import REFUSED, Archive, Loaded, Source, Store, StoreF
 
 log = logging.getLogger("gateway.ledger")
 
-BATCH: Final = 16 * 1024 * 1024
+BATCH: Final = 32 * 1024 * 1024
 """Bytes of the journal in one transaction."""
-SETTLE_EVERY: Final = 30.0
+SETTLE_EVERY: Final = 600.0
+SETTLE_ROWS: Final = 98_304
+"""New rows after which the file is settled. DuckDB keeps rows in groups of 122,880 and at each checkpoint writes neighbours again that fit
+into fewer groups, which costs more than loading them; groups that are four fifths full stay as they are."""
 BUNDLE_EVERY: Final = 900.0
 YOUNG: Final = 120.0
 """Seconds for which a loaded segment stays as it is: whoever looks at the newest requests reads it."""
@@ -46,6 +49,8 @@ class Ingest:
         self._clock = clock
         self._known: set[str] | None = None
         self._dirty = False
+        self._rows = 0
+        """Loaded since the file was settled."""
         self._settled = self._bundled = time.monotonic()
         self.full = ""
         """Why it takes more disk than it may; "" = it does not."""
@@ -99,8 +104,9 @@ class Ingest:
         batch = next(bundles.portions(waiting, BATCH), [])
         loaded = self._load(batch) if batch else Loaded()
         self._dirty = self._dirty or bool(batch)
+        self._rows += loaded.rows
         now = time.monotonic()
-        if self._dirty and now - self._settled >= SETTLE_EVERY:
+        if self._rows >= SETTLE_ROWS or (self._dirty and now - self._settled >= SETTLE_EVERY):
             self._could_settle()
         rest = waiting[len(batch) :]
         return Step(loaded, len(rest), _written(rest))
@@ -136,7 +142,7 @@ class Ingest:
 
     def settle(self) -> None:
         self._store.settle()
-        self._dirty, self._settled = False, time.monotonic()
+        self._dirty, self._rows, self._settled = False, 0, time.monotonic()
 
     def _could_settle(self) -> bool:
         """False: a long report is in the way; it is tried again later."""

@@ -28,6 +28,10 @@ log = logging.getLogger("gateway.ledger")
 
 T = TypeVar("T")
 STEP_EVERY: Final = 1.0
+STEP_MOST: Final = 3.0
+"""Seconds between steps while much comes: a transaction of many rows costs less for each."""
+STEP_SHARE: Final = 20.0
+"""A step waits so many times as long as the one before it took, within these bounds."""
 RETRY_MOST: Final = 30.0
 FACTS_EVERY: Final = 10.0
 BEHIND: Final = 60.0
@@ -36,6 +40,11 @@ READERS: Final = 2
 """Reports at once; further ones wait."""
 FIRST_KEEP: Final = 60.0
 """Seconds after the start until months are archived for the first time."""
+
+
+def pause_after(took: float) -> float:
+    """Seconds until the next step, when this one took so long and nothing waits."""
+    return min(STEP_MOST, max(STEP_EVERY, STEP_SHARE * took))
 
 
 def path_of(data_dir: Path, settings: Settings) -> Path:
@@ -127,13 +136,15 @@ class Ledger:
         try:
             if not self._open:
                 self._begin()
+            began = time.monotonic()
             step = self.ingest.step()
+            took = time.monotonic() - began
             self._note(step)
             if not step.waiting:
                 self._afterwards()
             self._failures = 0
             self._say("; ".join(filter(None, (self._absent(), self.ingest.full, self._unkept, self._doubt(), self.facts.unwritten))))
-            return 0.0 if step.waiting else STEP_EVERY
+            return 0.0 if step.waiting else pause_after(took)
         except StoreFailure as failure:
             return self._failed(failure)
         except Exception as error:

@@ -1,4 +1,5 @@
-"""Journal files into the table, each exactly once: DuckDB parses them; a file with a line that is no record goes line by line.
+"""Journal files into the table, each exactly once: `straight` when it can; else by way of a table of their lines, and a file with a line
+that is no record goes line by line.
 
 The rows, the file's name and what was put aside are one transaction. A record whose id is there already is left out, so that a file
 that comes again in another form (a bundle) brings nothing twice.
@@ -7,7 +8,6 @@ that comes again in another form (a bundle) brings nothing twice.
 import contextlib
 import gzip
 import hashlib
-import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import duckdb
-import msgspec
 
-from gateway.exchange import Record, decode_record
-from gateway.failpoint import failpoint
+from gateway.ledger import straight
 from gateway.ledger.database import Database, translated
+from gateway.ledger.objection import objection
 from gateway.ledger.pricing import price_staged
-from gateway.ledger.schema import EARLIEST, LARGEST, absurd, flat, read_lines
+from gateway.ledger.schema import absurd, flat, read_lines
 from gateway.ledger.store import Loaded, Source, StoreFailure
 from gateway.price.book import PriceBook
 
@@ -55,9 +54,18 @@ class Unreadable(Exception):
 def load(db: Database, sources: Sequence[Source], latest: float, book: PriceBook | None = None) -> Loaded:
     """latest: Unix seconds; a record that claims to be later is none. book: says what the records come to."""
     known = {name for (name,) in db.run("SELECT name FROM segments")}
-    files = [_look(source) for source in sources if source.name not in known]
-    if not files:
+    new = [source for source in sources if source.name not in known]
+    if not new:
         return Loaded()
+    try:
+        return straight.load(db, new, latest, book)
+    except straight.Unusual:
+        return _load(db, new, latest, book)
+
+
+def _load(db: Database, sources: Sequence[Source], latest: float, book: PriceBook | None) -> Loaded:
+    """With a look at each line."""
+    files = [_look(source) for source in sources]
     bad: list[Bad] = []
     try:
         _stage(db, files, latest, bad)
@@ -206,51 +214,6 @@ def _halve(db: Database, file: _File, bad: list[Bad]) -> None:
     file.path.write_bytes(b"".join(good))
 
 
-def objection(line: bytes, latest: float) -> str | None:
-    """Why a line is no record of a settled request; None = it is one, "" = it is another line of ours that has no row."""
-    try:
-        record = decode_record(line)
-    except msgspec.MsgspecError as error:
-        return "" if line.startswith(b'{"kind":"bundle"') else str(error)
-    except UnicodeDecodeError as error:
-        return str(error)
-    if record.kind != "done":
-        return "" if record.kind == "open" else f"its kind is {record.kind!r}"
-    return _objection(record, latest)
-
-
-def _objection(record: Record, latest: float) -> str | None:
-    if record.v != 1:
-        return f"a record of version {record.v}, which this gateway does not know"
-    if not _is_uuid(record.id):
-        return f"its id {record.id[:64]!r} is none"
-    if not EARLIEST <= record.ts <= latest:
-        return f"its time {record.ts} is before 2020 or in the future"
-    for name, value in _numbers(record):
-        if not (math.isfinite(value) and 0 <= value <= LARGEST):
-            return f"{name} is {value}, which nobody can have counted"
-    return None
-
-
-def _is_uuid(id: str) -> bool:
-    return len(id) == 36 and id[8] == id[13] == id[18] == id[23] == "-" and id.replace("-", "").isalnum() and _is_hex(id.replace("-", ""))
-
-
-def _is_hex(text: str) -> bool:
-    return len(text) == 32 and all(sign in "0123456789abcdefABCDEF" for sign in text)
-
-
-def _numbers(record: Record) -> Iterator[tuple[str, float]]:
-    for part in ("tokens", "reserved", "ms", "bytes", "facts"):
-        group = getattr(record, part)
-        for name in group.__struct_fields__:
-            value = getattr(group, name)
-            if not isinstance(value, str):
-                yield f"{part}.{name}", value
-    for name in ("slot", "rev", "status", "tpot"):
-        yield name, getattr(record, name)
-
-
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
@@ -261,14 +224,14 @@ def _commit(db: Database, files: list[_File], bad: list[Bad], book: PriceBook | 
         _leave_out_known(db)
         kept = {path: (rows, first, last) for path, rows, first, last in db.run(_KEPT)}
         db.run(f"INSERT INTO requests BY NAME {flat('staged', price_staged(db, book))}")
-        failpoint("ledger.rows-inserted")
-        loaded = Loaded(sources=len(files))
+        loaded, noted = Loaded(sources=len(files)), []
         for file in files:
             rows, first, last = kept.get(str(file.path), (0, None, None))
             twice = settled.get(str(file.path), 0) - rows
-            row = (file.source.name, rows, twice, file.quarantined, file.bytes, file.digest, first, last, file.source.bundle)
-            db.run("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, now() AT TIME ZONE 'UTC')", row)
+            row = straight.Row(file.source.name, rows, twice, file.quarantined, file.bytes, file.digest, first, last, file.source.bundle)
+            noted.append(row)
             loaded.add(Loaded(0, rows, twice, file.quarantined))
+        straight.note(db, noted)
         for line in bad:
             db.run("INSERT INTO quarantine VALUES (?, ?, ?, ?, now() AT TIME ZONE 'UTC')", line)
     db.run("DROP TABLE staged")

@@ -22,11 +22,12 @@ _FACTS: Final = (
     *("coalesce(api, '')", "coalesce(model, '')", "coalesce(channel, '')", "coalesce(tenant, '')", "coalesce(status, 0)"),
     "coalesce(source, '')",
 )
+ATTEMPTS: Final = "CASE WHEN len(attempts) > 1 THEN CAST(to_json(attempts) AS VARCHAR) END"
 _STAGED: Final = ", ".join(
     (
         *_FACTS,
         *('coalesce(tokens."in", 0)', "coalesce(tokens.cached, 0)", 'coalesce(tokens."out", 0)', "coalesce(tokens.reasoning, 0)"),
-        *('coalesce(ms."read", 0)', "coalesce(ms.queue, 0)", "coalesce(ms.total, 0)", "ts"),
+        *('coalesce(ms."read", 0)', "coalesce(ms.queue, 0)", "coalesce(ms.total, 0)", "ts", ATTEMPTS),
     )
 )
 _NANOS: Final = "CAST({} AS DECIMAL(18, 0)) * 0.000000001::DECIMAL(10, 9)"

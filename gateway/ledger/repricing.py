@@ -15,7 +15,7 @@ from gateway.config.globs import matches
 from gateway.failpoint import failpoint
 from gateway.ledger import archiving
 from gateway.ledger.database import Database, sync, translated
-from gateway.ledger.pricing import CHUNK, COLUMNS, cells, keep, price_staged
+from gateway.ledger.pricing import ATTEMPTS, CHUNK, COLUMNS, cells, keep, price_staged
 from gateway.ledger.schema import COLUMNS as EVERY
 from gateway.ledger.store import REFUSED, Archive, Change, Repriced, StoreFailure
 from gateway.price.bill import Fact, bill
@@ -23,7 +23,7 @@ from gateway.price.book import PriceBook
 
 _FACT: Final = (
     "api, model, channel, tenant, status, source, tokens_in, tokens_cached, tokens_out, tokens_reasoning, ms_read, ms_queue, ms_total, "
-    "epoch(ts)"
+    f"epoch(ts), {ATTEMPTS}"
 )
 _STRETCH: Final = "ts >= make_timestamp(CAST(? * 1000000 AS BIGINT)) AND ts < make_timestamp(CAST(? * 1000000 AS BIGINT))"
 _OTHER: Final = "(r.price_rev, r.currency, r.amount) IS DISTINCT FROM (b.price_rev, b.currency, b.amount)"

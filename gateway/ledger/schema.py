@@ -90,7 +90,7 @@ COLUMNS: Final = (
     Column("currency", "VARCHAR", "", "of `amount`"),
     Column("amount", "DECIMAL(18,9)", "", "what the caller owes; null = unknown, never 0 for it"),
     Column("engine_currency", "VARCHAR", "", "of `engine_cost`"),
-    Column("engine_cost", "DECIMAL(18,9)", "", "what the channel's own price says that it cost us; null = unknown"),
+    Column("engine_cost", "DECIMAL(18,9)", "", "what the channels' own prices say that it cost us, all attempts together; null = unknown"),
 )  # fmt: skip
 
 COUNTERS: Final = (
@@ -126,15 +126,26 @@ _REAL: Final = ('ms."read"', "ms.queue", 'ms."connect"', 'ms."first"', "ms.total
 def absurd() -> str:
     """SQL that is true of a `done` line that is no record, or has a number that nobody can have counted. Parameters: the latest `ts`."""
     tests = ["v IS DISTINCT FROM 1", "id IS NULL", "slot IS NULL", "rev IS NULL", "ts IS NULL", f"NOT (ts BETWEEN {EARLIEST} AND ?)"]
-    tests += [f"NOT ({name} BETWEEN 0 AND {LARGEST})" for name in _WHOLE]
-    tests += [f"NOT ({name} BETWEEN 0 AND {2**31 - 1})" for name in _SMALL]
-    tests += [f"isnan({name}) OR NOT ({name} BETWEEN 0 AND {LARGEST})" for name in _REAL]
+    for numbers, most in ((_WHOLE, LARGEST), (_SMALL, 2**31 - 1), (_REAL, LARGEST)):  # nothing is greater than NaN
+        some = ", ".join(numbers)
+        tests.append(f"NOT (least({some}) >= 0 AND greatest({some}) <= {most})")
     return " OR ".join(f"coalesce({test}, false)" for test in tests)
 
 
-def read_lines(how: str = "filename = true") -> str:
-    """The table function that reads sources. Parameters: a list of paths."""
-    columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in READ.items())
+_NANOS: Final = "CAST({} AS DECIMAL(18, 0)) * 0.000000001::DECIMAL(10, 9)"
+_BILL: Final = {
+    "price_rev": "bill.rev",
+    "currency": "bill.currency",
+    "amount": _NANOS.format("bill.nanos"),
+    "engine_currency": "bill.engine_currency",
+    "engine_cost": _NANOS.format("bill.engine_nanos"),
+}
+
+
+def read_lines(how: str = "filename = true", *, billed: bool = False) -> str:
+    """The table function that reads sources. billed: their lines say what they come to. Parameters: a list of paths."""
+    bill = {"bill": "STRUCT(rev VARCHAR, currency VARCHAR, nanos BIGINT, engine_currency VARCHAR, engine_nanos BIGINT)"}
+    columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in (READ | bill if billed else READ).items())
     return f"read_json(?, format = 'newline_delimited', columns = {{{columns}}}, maximum_object_size = 1048576, {how})"
 
 
@@ -142,6 +153,12 @@ def flat(table: str, bills: str) -> str:
     """SELECT of a read table's records as rows of `requests`. bills: the table that says what each comes to."""
     made = ", ".join(f'{column.source or f"{bills}.{column.name}"} AS "{column.name}"' for column in COLUMNS)
     return f"SELECT {made} FROM {table} LEFT JOIN {bills} ON {bills}.number = {table}.rowid"
+
+
+def rows_of(lines: str, billed: bool) -> str:
+    """SELECT of records as rows of `requests`, straight from the table function that reads them."""
+    made = ", ".join(f'{column.source or (_BILL[column.name] if billed else "NULL")} AS "{column.name}"' for column in COLUMNS)
+    return f"SELECT {made} FROM {lines}"
 
 
 def names() -> str:

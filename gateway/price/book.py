@@ -21,9 +21,8 @@ Series = tuple[Open | None, tuple[Entry, ...]]
 class PriceBook:
     """All prices of a configuration. Answers depend on arguments alone.
 
-    To price many rows: `price` in a plain loop does some hundred thousand rows a second, as what is found for a model and a
-    channel is remembered and a schedule remembers its last minute; so go in the order of time. To do it in SQL instead, take
-    `table()`, join by distinct (model, channel, minute) with what `entry` says, and multiply there.
+    To price many rows, ask `entry` once for each model, channel and `moment`: what is found for a model and a channel is remembered,
+    and a schedule remembers its last minute.
     """
 
     def __init__(
@@ -37,6 +36,8 @@ class PriceBook:
         """discounts: by tenant, in millionths of the whole. name: the virtual model that a caller's name means. channels: where its
         requests may go."""
         self._entries = [Entry(price, _hours(price, schedules)) for price in prices]
+        self._begins = {entry.begins // 60 for entry in self._entries if entry.begins % 60}
+        """Minutes within which a price begins."""
         self._discounts = discounts
         self._name = name
         self._channels = channels
@@ -45,12 +46,25 @@ class PriceBook:
     def price(self, model: str, channel: str, tenant: str, use: Use, ts: float) -> Priced | None:
         """What the caller pays. model: as the caller wrote it. channel: "" = none served. ts: seconds since 1970, when it came."""
         entry = self.entry(model, channel, ts)
-        return None if entry is None else entry.priced(use, self._discounts.get(tenant, 0))
+        return None if entry is None else entry.priced(use, self.discount(tenant))
 
     def cost(self, channel: str, use: Use, ts: float) -> Priced | None:
         """What we pay for it, by the channel's own price."""
-        entry = self._find(self._plan("", channel), ts)
+        entry = self.engine(channel, ts)
         return None if entry is None else entry.priced(use)
+
+    def engine(self, channel: str, ts: float) -> Entry | None:
+        """The price that counts for us."""
+        return self._find(self._plan("", channel), ts)
+
+    def discount(self, tenant: str) -> int:
+        """In millionths of the whole."""
+        return self._discounts.get(tenant, 0)
+
+    def moment(self, ts: float) -> float:
+        """The same for moments at which the same prices count: the minute's beginning, if none begins within it."""
+        minute = ts // 60
+        return ts if minute in self._begins else minute * 60
 
     def estimate(self, model: str, tenant: str, input: int, output: int, ts: float) -> list[Priced]:
         """What it may come to before it is known who serves: several when that turns on the channel, none when nobody knows."""

@@ -44,7 +44,7 @@ class Priced(NamedTuple):
 class Entry:
     """A price of the configuration. hours: when it counts; None = always."""
 
-    __slots__ = ("_plain", "_revs", "_tiers", "begins", "by_tokens", "currency", "hours", "price")
+    __slots__ = ("_more", "_per", "_plain", "_revs", "_tiers", "begins", "by_tokens", "currency", "hours", "price")
 
     def __init__(self, price: Price, hours: Open | None) -> None:
         self.price = price
@@ -57,6 +57,9 @@ class Entry:
         """Otherwise tokens are in the price of the request or of its time."""
         self._plain = _complete(own, own, self.by_tokens)
         self._tiers = [(over, _complete(said, own, self.by_tokens)) for over, said in reversed(tiers)]
+        self._per = price.per
+        self._more = price.request > 0 or price.second > 0
+        """Whether a request or its time costs something besides its tokens."""
         self._revs: dict[int, str] = {}
 
     def rev(self, discount: int) -> str:
@@ -68,21 +71,29 @@ class Entry:
 
     def priced(self, use: Use, discount: int = 0) -> Priced | None:
         """discount: in millionths of the whole. None: something was used that this price says nothing of."""
+        nanos = self.nanos(use, discount)
+        return None if nanos is None else Priced(nanos, self.currency, self.rev(discount))
+
+    def nanos(self, use: Use, discount: int = 0) -> int | None:
+        """As `priced`."""
         input, cached, output, reasoning, micros = use
-        price = self.price
         for_input, for_cached, for_output, for_reasoning = self.tier(input)
         if (for_input < 0 and input) or (for_output < 0 and output):
             return None
-        cached, reasoning = min(cached, input), min(reasoning, output)
+        if cached > input:
+            cached = input
+        if reasoning > output:
+            reasoning = output
         whole = (input - cached) * for_input + cached * for_cached + (output - reasoning) * for_output + reasoning * for_reasoning
-        parts = price.per
-        if price.request > 0 or price.second > 0:
+        parts = self._per
+        if self._more:
+            price = self.price
             whole = whole * MICROS + parts * (max(0, price.request) * MICROS + max(0, price.second) * micros)
             parts *= MICROS
         if discount:
             whole *= PARTS - discount
             parts *= PARTS
-        return Priced(rounded(whole, parts), self.currency, self.rev(discount))
+        return rounded(whole, parts)
 
     def tier(self, input: int) -> Charges:
         """For a prompt of so many tokens."""
