@@ -1,5 +1,6 @@
 """A whole copy of a ledger, of one moment, while it is read and written on. Every block is read, so a damaged ledger gives none."""
 
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,7 @@ from gateway.ledger.database import Run, translated
 from gateway.ledger.schema import tables
 from gateway.ledger.store import REFUSED, StoreFailure
 
+BUSY: Final = "Cannot CHECKPOINT"
 _numbers: Final = count(1)
 """Compacting and a backup's copy may go on at once, in one database."""
 MEMORY: Final = 256 * 1024 * 1024
@@ -28,9 +30,11 @@ def copy_into(run: Run, new: Path, late: Callable[[], bool] = lambda: False) -> 
         for statement in tables():
             run(statement)
         run(f'USE "{ours}"')
+        # Asked before the transaction: whoever asks for all tables holds every database, other copies too, until its end.
+        names = run("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [ours])
         run("BEGIN TRANSACTION")
         try:
-            for (table,) in run("SELECT table_name FROM duckdb_tables() WHERE database_name = ?", [ours]):
+            for (table,) in names:
                 if late():
                     raise StoreFailure(REFUSED, "it took too long and was stopped")
                 run(f'INSERT INTO {alias}.main."{table}" SELECT * FROM "{ours}".main."{table}"')
@@ -38,10 +42,23 @@ def copy_into(run: Run, new: Path, late: Callable[[], bool] = lambda: False) -> 
             run("ROLLBACK")
             raise
         run("COMMIT")
-        run(f"CHECKPOINT {alias}")
+        _checkpoint(run, alias)
     finally:
         run(f'USE "{ours}"')
         run(f"DETACH {alias}")
+
+
+def _checkpoint(run: Run, alias: str, patience: float = 5.0) -> None:
+    """Another copy may be asking for all tables just now."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            run(f"CHECKPOINT {alias}")
+            return
+        except (duckdb.Error, StoreFailure) as failure:
+            if BUSY not in str(failure) or time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
 
 
 def copy_file(path: Path, new: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.failpoint import failpoint
 from gateway.ledger import archiving, checking, counters, loading, repricing
-from gateway.ledger.copying import copy_into
+from gateway.ledger.copying import BUSY, copy_into
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.remembered import Remembered
 from gateway.ledger.schema import AHEAD, FORMAT, names, tables, usage_view
@@ -40,7 +40,6 @@ _FORMATS: Final = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet"
 _STAMP: Final = "make_timestamp(CAST(? * 1000000 AS BIGINT))"
 
 
-_BUSY: Final = "Cannot CHECKPOINT"
 SPARED: Final = 0.05
 """Of a disk: what a copy must leave free for the journal."""
 LEAST: Final = 128 * 1024 * 1024
@@ -137,7 +136,7 @@ class DuckStore:
         try:
             self._db.run("CHECKPOINT")
         except StoreFailure as failure:
-            if _BUSY in str(failure):
+            if BUSY in str(failure):
                 raise StoreFailure(REFUSED, "a report runs that began before the last archive was written") from failure
             raise
         failpoint("ledger.settled")
