@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.ledger.pricing import LARGEST
-from gateway.price.bill import Till, micros, till
+from gateway.price.bill import Till, is_free, micros, till
 from gateway.price.book import PriceBook
 from gateway.price.entry import Use
 
@@ -38,7 +38,16 @@ class _Line(msgspec.Struct, gc=False):
     ms: _Millis = _NO_MILLIS
 
 
+class _Kind(msgspec.Struct, gc=False):
+    """What makes a request free, of a record."""
+
+    api: str = ""
+    status: int = 0
+    source: str = ""
+
+
 _decoder = msgspec.json.Decoder(_Line)
+_kinds = msgspec.json.Decoder(_Kind)
 
 
 class _Form:
@@ -64,8 +73,10 @@ class _Form:
 
 
 def billed(book: PriceBook, lines: bytes) -> bytes:
-    """The same lines with a field `bill` at their ends, as far as it is known. lines: whole ones, each a JSON object. Raises
-    MsgspecError, UnicodeDecodeError."""
+    """The same lines with a field `bill` at their ends, as far as it is known; the same object when nothing is. lines: whole ones,
+    each a JSON object. Raises MsgspecError, UnicodeDecodeError."""
+    if book.empty and not any(is_free(*kind) for kind in {(one.api, one.status, one.source) for one in _kinds.decode_lines(lines)}):
+        return lines
     made = []
     forms: dict[tuple[str | float, ...], _Form] = {}
     moment = book.moment

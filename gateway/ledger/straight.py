@@ -62,7 +62,7 @@ def load(db: Database, sources: Sequence[Source], latest: float, book: PriceBook
     try:
         for source in sources:
             files.append(_look(db, source, book))
-        return _commit(db, files, latest, book is not None)
+        return _commit(db, files, latest)
     except StoreFailure as failure:
         if isinstance(failure.__cause__, duckdb.InvalidInputException | duckdb.DataError):
             raise Unusual from failure
@@ -80,15 +80,18 @@ def _look(db: Database, source: Source, book: PriceBook | None) -> _File:
             raise Unusual
         path = source.path
         if book is not None:
-            path = db.scratch / f"{source.name}.billed.ndjson"
             try:
-                path.write_bytes(billed(book, data))
+                said = billed(book, data)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Unusual from error
+            if said is not data:
+                path = db.scratch / f"{source.name}.billed.ndjson"
+                path.write_bytes(said)
     return _File(source, path, data.count(b"\n"), len(data), hashlib.sha256(data).hexdigest())
 
 
-def _commit(db: Database, files: list[_File], latest: float, priced: bool) -> Loaded:
+def _commit(db: Database, files: list[_File], latest: float) -> Loaded:
+    priced = any(file.path != file.source.path for file in files)
     with db.transaction():
         lines = read_lines("filename = false", billed=priced)
         only = f"CASE WHEN kind = 'done' AND NOT ({absurd()}) THEN true ELSE error('unusual') END"
