@@ -58,8 +58,8 @@ class _Form:
     def __init__(self, till: Till) -> None:
         word = msgspec.json.encode
         self.nanos, self.timed = till.nanos, till.timed
-        price = b'"rev":%b,"currency":%b,"nanos":' % (word(till.rev), word(till.currency))
-        cost = b'"engine_currency":%b,"engine_nanos":' % word(till.engine_currency)
+        price = b'"rev":%b,"currency":%b,"nanos":' % (word(till.price[0]), word(till.price[1]))
+        cost = b'"engine_currency":%b,"engine_nanos":' % word(till.cost[1])
         self._price, self._cost = (one.replace(b"%", b"%%") + b"%d" for one in (price, cost))
         self._both = b',"bill":{' + self._price + b"," + self._cost + b"}}\n"
 

@@ -19,8 +19,8 @@ from gateway.ledger.schema import absurd, read_lines, rows_of
 from gateway.ledger.store import Loaded, Source, StoreFailure
 from gateway.price.book import PriceBook
 
-MOST: Final = 32 * 1024 * 1024
-"""Bytes of files that are held in memory at once; larger ones go the careful way."""
+MOST: Final = 16 * 1024 * 1024
+"""Bytes of a file that is held in memory as a whole; larger ones go the careful way."""
 _OURS: Final = 36_028_797_018_960_000
 """DuckDB's row ids of rows that are not committed yet begin here. Were it another number, everything would be unusual."""
 
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 def load(db: Database, sources: Sequence[Source], latest: float, book: PriceBook | None) -> Loaded:
     """As `loading.load`, of sources that are not known. Raises Unusual."""
     with translated():
-        if any(one.bundle for one in sources) or sum(one.path.stat().st_size for one in sources) > MOST:
+        if any(one.bundle or one.path.stat().st_size > MOST for one in sources):
             raise Unusual
     files: list[_File] = []
     try:
