@@ -22,9 +22,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from gateway.config import resolved_when as when
+from gateway.config.resolved_prices import NANO, Price, Tier
 from gateway.exchange import Attempt, Bytes, Facts, Millis, Record, Tokens, encode_record
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import Ingest
+from gateway.price.book import PriceBook
+from gateway.route.schedule import Schedule
 
 MIB = 1024 * 1024
 CHUNK = 500_000
@@ -84,6 +88,16 @@ def segment(path: Path, at: float, rows: int = SEGMENT_ROWS) -> None:
 def write(journal: Path, count: int, at: float) -> None:
     for number in range(count):
         segment(journal / f"0-{uuid.uuid4().hex[:8]}-{number:06d}.ndjson", at + number * 10)
+
+
+def prices() -> PriceBook:
+    """By the length of the prompt in the day, cheaper at night, what the channel costs, and a tenant with a discount."""
+    night = Schedule(when.Schedule(zone="Asia/Shanghai", hours=(when.Hours(0, 480, 127),)))
+    tiers = (Tier(1000, 4 * NANO, -1, 16 * NANO), Tier(32_000, 6 * NANO, -1, 24 * NANO))
+    day = Price("qwen*", "", "CNY", input=2 * NANO, cached=NANO // 2, output=8 * NANO, tiers=tiers, outside="night")
+    cheap = Price("qwen*", "", "CNY", input=NANO, output=4 * NANO, during="night")
+    channel = Price("", "ascend", "CNY", input=NANO // 2, cached=NANO // 10, output=2 * NANO)
+    return PriceBook([day, cheap, channel], {"night": night.open_at}, {"retail": 100_000})
 
 
 class Clock:
@@ -173,6 +187,10 @@ def measure(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, st
     yield "a month's report", report(store, DAYS)
     write(journal, options.segments, at)
     yield "loading", loading(ingest)
+    store.book = prices()
+    write(journal, options.segments, at + 1800)
+    yield "loading, with prices", loading(ingest)
+    store.book = None
     yield "1,000 requests from the journal into the table", turns(ingest, journal, at + 3600)
     over = threading.Event()
     reporter = threading.Thread(target=reports_meanwhile, args=(store, over))

@@ -91,6 +91,17 @@ def test_loaded_segments_are_bundled_once_they_are_old(ingest, store, journal):
     assert found == set(ids(store))  # who counts limits anew reads bundles too
 
 
+def test_bundles_are_made_one_at_a_time_while_there_are_more(ingest, store, journal, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.bundles.BUNDLE_MOST", 1)
+    for number in range(3):
+        write(journal, f"0-a-{number:06d}", done())
+    aged(journal)
+    ingest.step()
+    assert not ingest.due() and ingest.bundle(most=2) == 2 and len(bundles.bundles(journal)) == 2
+    assert ingest.due() and ingest.bundle(most=2) == 1
+    assert not ingest.due() and ingest.verify() == [] and len(ids(store)) == 3
+
+
 def test_a_rebuilt_ledger_has_what_bundles_and_segments_have(ingest, store, journal):
     write(journal, "0-a-000001", *(done() for _ in range(5)))
     aged(journal)

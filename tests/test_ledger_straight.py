@@ -8,6 +8,7 @@ import pytest
 from gateway.config.resolved_prices import NANO, Tier
 from gateway.exchange import Attempt, Bytes, Facts, Millis, Tokens, encode_record
 from gateway.ledger import loading, straight
+from gateway.ledger.billed import billed
 from gateway.ledger.database import Database
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import Ingest
@@ -81,9 +82,8 @@ def everything() -> list[Any]:
 
 
 def test_it_brings_what_the_careful_way_brings(make, journal, monkeypatch):
-    for known in (None, prices()):
+    for name, known in (("plain", None), ("empty", book()), ("priced", prices())):
         records = everything()
-        name = "priced" if known else "plain"
         first, second = write(journal, f"{name}-1", *records[:25]), write(journal, f"{name}-2", *records[25:])
         short, careful = make(f"{name}-short", known), make(f"{name}-careful", known)
         assert straight.load(short._db, [first, second], NOW + 60, known).rows == 60
@@ -91,12 +91,18 @@ def test_it_brings_what_the_careful_way_brings(make, journal, monkeypatch):
         assert all_of(short) == all_of(careful)
         sums = "SELECT name, rows, duplicates, quarantined, bytes, digest, bundle FROM segments ORDER BY name"
         assert short.query(sums) == careful.query(sums)
-        if known:
+        if name == "priced":
             assert short.query("SELECT count(*) FROM usage WHERE n_attempts > 1 AND engine_cost > 0").rows == [(4,)]
             assert not short.reprice(0.0, NOW + 60, [], dry=True).costs, "priced anew it costs the same"
         amounts = {row[-3] for row in all_of(short)}
-        assert len(amounts) > 10 if known else amounts == {None}
+        assert len(amounts) > 10 if name == "priced" else amounts <= {None, 0}
         assert not [path for path in os.listdir(short.scratch) if "billed" in path]
+
+
+def test_without_prices_only_what_is_free_is_said():
+    lines = encode_record(done(source="final")) * 3
+    assert billed(book(), lines) is lines
+    assert b"bill" in billed(book(), lines + encode_record(done(status=503, tokens=Tokens())))
 
 
 def test_a_plain_segment_is_not_looked_at_line_by_line(make, journal, monkeypatch):

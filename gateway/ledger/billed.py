@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.ledger.pricing import LARGEST
-from gateway.price.bill import Fact, Till, bill, micros, paid_as, till
+from gateway.price.bill import Fact, Till, bill, is_free, micros, paid_as, till
 from gateway.price.book import PriceBook
 from gateway.price.entry import Use
 
@@ -39,7 +39,16 @@ class _Line(msgspec.Struct, gc=False):
     attempts: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _Kind(msgspec.Struct, gc=False):
+    """What makes a request free, of a record."""
+
+    api: str = ""
+    status: int = 0
+    source: str = ""
+
+
 _decoder = msgspec.json.Decoder(_Line)
+_kinds = msgspec.json.Decoder(_Kind)
 
 
 class _Form:
@@ -50,8 +59,8 @@ class _Form:
     def __init__(self, till: Till) -> None:
         word = msgspec.json.encode
         self.nanos, self.timed = till.nanos, till.timed
-        price = b'"rev":%b,"currency":%b,"nanos":' % (word(till.rev), word(till.currency))
-        cost = b'"engine_currency":%b,"engine_nanos":' % word(till.engine_currency)
+        price = b'"rev":%b,"currency":%b,"nanos":' % (word(till.price[0]), word(till.price[1]))
+        cost = b'"engine_currency":%b,"engine_nanos":' % word(till.cost[1])
         self._price, self._cost = (one.replace(b"%", b"%%") + b"%d" for one in (price, cost))
         self._both = b',"bill":{' + self._price + b"," + self._cost + b"}}\n"
 
@@ -78,8 +87,10 @@ def _several(book: PriceBook, one: _Line) -> bytes:
 
 
 def billed(book: PriceBook, lines: bytes) -> bytes:
-    """The same lines with a field `bill` at their ends, as far as it is known. lines: whole ones, each a JSON object. Raises
-    MsgspecError, UnicodeDecodeError."""
+    """The same lines with a field `bill` at their ends, as far as it is known; the same object when nothing is. lines: whole ones,
+    each a JSON object. Raises MsgspecError, UnicodeDecodeError."""
+    if book.empty and not any(is_free(*kind, 0) for kind in {(one.api, one.status, one.source) for one in _kinds.decode_lines(lines)}):
+        return lines
     made = []
     forms: dict[tuple[str | float, ...], _Form] = {}
     moment = book.moment

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,8 @@ from gateway.ledger.store import REFUSED, Archive, Loaded, Source, Store, StoreF
 
 log = logging.getLogger("gateway.ledger")
 
-BATCH: Final = 32 * 1024 * 1024
-"""Bytes of the journal in one transaction."""
+BATCH: Final = 20 * 1024 * 1024
+"""Bytes of the journal in one transaction: two segments of the usual size are a little more than 16 MiB."""
 SETTLE_EVERY: Final = 600.0
 SETTLE_ROWS: Final = 98_304
 """New rows after which the file is settled. DuckDB keeps rows in groups of 122,880 and at each checkpoint writes neighbours again that fit
@@ -52,6 +53,8 @@ class Ingest:
         self._rows = 0
         """Loaded since the file was settled."""
         self._settled = self._bundled = time.monotonic()
+        self.more = False
+        """Whether the last bundling left segments that it might have had."""
         self.full = ""
         """Why it takes more disk than it may; "" = it does not."""
 
@@ -165,25 +168,29 @@ class Ingest:
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 
-    def bundle(self, *, young: float = YOUNG) -> int:
-        """Loaded segments that nobody looks at any more, into bundles; returns how many."""
+    def bundle(self, *, young: float = YOUNG, most: int = 1000) -> int:
+        """Loaded segments that nobody looks at any more, into at most so many bundles; returns how many."""
         old = self._clock() - young
         known = self._store.known()
         loose = [one for one in bundles.segments(self._journal) if one.name in known and one.path.stat().st_mtime <= old]
         if not loose or not self._could_settle():
             return 0
-        for group in bundles.portions(loose, bundles.BUNDLE_MOST):
+        done = 0
+        for group in islice(bundles.portions(loose, bundles.BUNDLE_MOST), most):
             made = bundles.make(self._journal, group)
             self._store.merged([one.name for one in group], made)
             failpoint("bundle.known")
             self._store.settle()
             bundles.remove(group)
-        return len(loose)
+            done += len(group)
+        self.more = done < len(loose)
+        return done
 
     def due(self) -> bool:
         """Whether it is time to bundle."""
-        if time.monotonic() - self._bundled < BUNDLE_EVERY:
+        if not self.more and time.monotonic() - self._bundled < BUNDLE_EVERY:
             return False
+        self.more = False
         self._bundled = time.monotonic()
         return True
 

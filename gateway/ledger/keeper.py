@@ -28,7 +28,7 @@ log = logging.getLogger("gateway.ledger")
 
 T = TypeVar("T")
 STEP_EVERY: Final = 1.0
-STEP_MOST: Final = 3.0
+STEP_MOST: Final = 2.0
 """Seconds between steps while much comes: a transaction of many rows costs less for each."""
 STEP_SHARE: Final = 20.0
 """A step waits so many times as long as the one before it took, within these bounds."""
@@ -188,8 +188,8 @@ class Ledger:
                 log.error("ledger: %s", sentence)
             expected.settle()
         if self.ingest.due():
-            self.ingest.bundle()
-            self._counted = False
+            self.ingest.bundle(most=1)  # segments come meanwhile
+            self._counted = self._counted and self.ingest.more
         if not self._counted:
             expected.note(self._store.counts())
             self._counted = True

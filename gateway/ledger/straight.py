@@ -19,8 +19,8 @@ from gateway.ledger.schema import absurd, read_lines, rows_of
 from gateway.ledger.store import Loaded, Source, StoreFailure
 from gateway.price.book import PriceBook
 
-MOST: Final = 32 * 1024 * 1024
-"""Bytes of files that are held in memory at once; larger ones go the careful way."""
+MOST: Final = 16 * 1024 * 1024
+"""Bytes of a file that is held in memory as a whole; larger ones go the careful way."""
 _OURS: Final = 36_028_797_018_960_000
 """DuckDB's row ids of rows that are not committed yet begin here. Were it another number, everything would be unusual."""
 
@@ -56,13 +56,13 @@ class Row(NamedTuple):
 def load(db: Database, sources: Sequence[Source], latest: float, book: PriceBook | None) -> Loaded:
     """As `loading.load`, of sources that are not known. Raises Unusual."""
     with translated():
-        if any(one.bundle for one in sources) or sum(one.path.stat().st_size for one in sources) > MOST:
+        if any(one.bundle or one.path.stat().st_size > MOST for one in sources):
             raise Unusual
     files: list[_File] = []
     try:
         for source in sources:
             files.append(_look(db, source, book))
-        return _commit(db, files, latest, book is not None)
+        return _commit(db, files, latest)
     except StoreFailure as failure:
         if isinstance(failure.__cause__, duckdb.InvalidInputException | duckdb.DataError):
             raise Unusual from failure
@@ -80,15 +80,18 @@ def _look(db: Database, source: Source, book: PriceBook | None) -> _File:
             raise Unusual
         path = source.path
         if book is not None:
-            path = db.scratch / f"{source.name}.billed.ndjson"
             try:
-                path.write_bytes(billed(book, data))
+                said = billed(book, data)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Unusual from error
+            if said is not data:
+                path = db.scratch / f"{source.name}.billed.ndjson"
+                path.write_bytes(said)
     return _File(source, path, data.count(b"\n"), len(data), hashlib.sha256(data).hexdigest())
 
 
-def _commit(db: Database, files: list[_File], latest: float, priced: bool) -> Loaded:
+def _commit(db: Database, files: list[_File], latest: float) -> Loaded:
+    priced = any(file.path != file.source.path for file in files)
     with db.transaction():
         lines = read_lines("filename = false", billed=priced)
         only = f"CASE WHEN kind = 'done' AND NOT ({absurd()}) THEN true ELSE error('unusual') END"

@@ -69,17 +69,27 @@ Nanos = tuple[int | None, int | None]
 
 
 class Till:
-    """What requests of one kind at one moment come to, by what they used. rev, currency: of the caller's price; "" = none counts."""
+    """What requests of one kind at one moment come to, by what they used."""
 
-    __slots__ = ("_cost", "_discount", "_fixed", "_price", "currency", "engine_currency", "engine_rev", "rev", "timed")
+    __slots__ = ("_cost", "_discount", "_fixed", "_price", "timed")
 
     def __init__(self, price: Entry | None, discount: int, cost: Entry | None, fixed: Nanos | None = None) -> None:
         """discount: in millionths of the whole. fixed: they come to this, whatever they used."""
         self._price, self._discount, self._cost, self._fixed = price, discount, cost, fixed
-        self.rev, self.currency = (price.rev(discount), price.currency) if price else ("", "")
-        self.engine_rev, self.engine_currency = (cost.rev(0), cost.currency) if cost else ("", "")
-        self.timed = any(entry is not None and entry.price.second > 0 for entry in (price, cost))
+        self.timed = (price is not None and price.timed) or (cost is not None and cost.timed)
         """Whether the time that a request took matters."""
+
+    @property
+    def price(self) -> tuple[str, str]:
+        """Revision and currency of what the caller pays by."""
+        price = self._price
+        return ("", "") if price is None else (price.rev(self._discount), price.currency)
+
+    @property
+    def cost(self) -> tuple[str, str]:
+        """Of what it costs us by."""
+        cost = self._cost
+        return ("", "") if cost is None else (cost.rev(0), cost.currency)
 
     def nanos(self, use: Use) -> Nanos:
         """Of what the caller pays, and of what it costs us."""
@@ -90,9 +100,10 @@ class Till:
 
     def bill(self, use: Use) -> Bill:
         price, cost = self.nanos(use)
+        rev, currency = self.price
+        engine_rev, engine_currency = self.cost
         return Bill(
-            None if price is None else Priced(price, self.currency, self.rev),
-            None if cost is None else Priced(cost, self.engine_currency, self.engine_rev),
+            None if price is None else Priced(price, currency, rev), None if cost is None else Priced(cost, engine_currency, engine_rev)
         )
 
 

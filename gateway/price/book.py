@@ -43,6 +43,10 @@ class PriceBook:
         self._channels = channels
         self._plans: dict[tuple[str, str], tuple[Series, ...]] = {}
 
+    @property
+    def empty(self) -> bool:
+        return not self._entries
+
     def price(self, model: str, channel: str, tenant: str, use: Use, ts: float) -> Priced | None:
         """What the caller pays. model: as the caller wrote it. channel: "" = none served. ts: seconds since 1970, when it came."""
         entry = self.entry(model, channel, ts)

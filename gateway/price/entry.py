@@ -44,7 +44,7 @@ class Priced(NamedTuple):
 class Entry:
     """A price of the configuration. hours: when it counts; None = always."""
 
-    __slots__ = ("_more", "_per", "_plain", "_revs", "_tiers", "begins", "by_tokens", "currency", "hours", "price")
+    __slots__ = ("_more", "_per", "_plain", "_revs", "_tiers", "begins", "by_tokens", "currency", "hours", "price", "timed")
 
     def __init__(self, price: Price, hours: Open | None) -> None:
         self.price = price
@@ -57,6 +57,8 @@ class Entry:
         """Otherwise tokens are in the price of the request or of its time."""
         self._plain = _complete(own, own, self.by_tokens)
         self._tiers = [(over, _complete(said, own, self.by_tokens)) for over, said in reversed(tiers)]
+        self.timed = price.second > 0
+        """Whether the time that a request takes costs something."""
         self._per = price.per
         self._more = price.request > 0 or price.second > 0
         """Whether a request or its time costs something besides its tokens."""
