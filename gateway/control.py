@@ -127,6 +127,7 @@ class Control:
         await self.bus.open()
         self.metrics: Exposition = self._exposition(data_dir)
         await self.metrics.open()
+        self._tell({"say": "standing", "status": self._standing(self.rollout.last)})
         await self._line.commit(config, parcel)
         self._serving = True
         for work in (self._tell_queued(), self.agreement.keep(), self._watch_files(again is not None), self._refill()):
@@ -284,8 +285,11 @@ class Control:
             self.ledger.adopt(self.rollout.config.ledger)
             self.ledger.price_by(ledger_book(self.rollout.config))
             self.endpoints.watch_closely(figured(self.rollout.config.models.values()))
-        text = f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
-        self._tell({"say": "reloaded", "status": text})
+        self._tell({"say": "reloaded", "status": self._standing(outcome)})
+
+    def _standing(self, outcome: Outcome) -> str:
+        """What `systemctl status` says of the configuration. outcome: of the last reload, or of the start."""
+        return f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
 
     def _detected(self, channel: str, engine: str) -> None:
         """An `auto` channel's engine became known, or is another one now."""

@@ -41,6 +41,7 @@ class Household(Protocol):
     async def start(self, child: Child) -> None: ...
     async def until(self, done: Callable[[], bool], seconds: float) -> None: ...
     def retire(self, child: Child) -> None: ...
+    def serving(self) -> str: ...
     def tell_processes(self) -> None: ...
 
 
@@ -96,7 +97,7 @@ async def succeed(house: Household) -> None:
         log.info("upgraded to version %s", __version__)
         _say(house, "")
     if not house.stopping:
-        house.systemd.ready(f"serving with {len(own.workers)} worker(s){f'; upgrade {house.upgrade}' if house.upgrade else ''}")
+        house.systemd.ready(f"{house.serving()}{f'; upgrade {house.upgrade}' if house.upgrade else ''}")
 
 
 async def _replace_all(house: Household) -> None:

@@ -48,6 +48,8 @@ class Supervisor:
         self.stopping = False
         self.commits = 0
         self.upgrade = ""
+        self.standing = ""
+        """What control says of the configuration, for `systemctl status`."""
         self.ready = False
         self._resized = False
         self._changed = asyncio.Event()
@@ -170,12 +172,15 @@ class Supervisor:
                 self._task(become(self, message["to"]))
             case "abort":
                 self.own.sockets.drop_new()
+            case "standing":
+                self.standing = message["status"]
             case "reloading":
                 if self.ready and not self.stopping:
                     self.systemd.reloading()
             case "reloaded":
+                self.standing = message["status"]
                 if self.ready and not self.stopping:
-                    self.systemd.ready(message["status"])
+                    self.systemd.ready(self.standing)
 
     async def _boot(self, message: dict[str, Any]) -> None:
         """Control has a configuration to serve: the moment to claim the data directory and the addresses."""
@@ -317,8 +322,12 @@ class Supervisor:
             self.own.sockets.steer(self.own.sockets.workers)
         if not self.ready:
             self.ready = True
-            self.systemd.ready(f"serving with {len(self.own.workers)} worker(s)")
+            self.systemd.ready(self.serving())
             log.info("ready: %d worker(s)", len(self.own.workers))
+
+    def serving(self) -> str:
+        """For `systemctl status`, after a start or an upgrade."""
+        return "; ".join(filter(None, (f"serving with {len(self.own.workers)} worker(s)", self.standing)))
 
     def tell_processes(self) -> None:
         """Control shows the table in `gatewayctl status`, and closes the journal of workers that died."""

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.config.locate import data_dir_of, moved
 from gatewayctl.backup import swapping
-from gatewayctl.backup.contents import FIRST, Item, Left, _order, of_data
+from gatewayctl.backup.contents import FIRST, Item, Left, _order, of_configuration, of_data
 from gatewayctl.backup.manifest import Entry, Manifest, decoded
 from gatewayctl.backup.reading import verified
 from gatewayctl.backup.writing import keep, name_of, sweep, writing
@@ -79,6 +79,23 @@ def test_what_is_in_it_and_what_is_not(config, tmp_path):
     assert SECRET.encode() not in target.read_bytes()
     ctl("backup", tmp_path / "s.tar.gz", "-c", config, "--with-secrets")
     assert any(name.endswith("gpu.key") for name in names(tmp_path / "s.tar.gz"))
+
+
+def test_a_credential_of_the_service_may_be_out_of_reach(config, monkeypatch):
+    there = "/run/credentials/gateway.service/engine.key"
+    config.write_text(config.read_text().replace("${file:gpu.key}", f"${{file:{there}}}"))
+    stat = Path.stat
+
+    def shut_in(path: Path, **how: Any) -> os.stat_result:
+        if str(path) == there:
+            raise PermissionError(13, "Permission denied", there)
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", shut_in)
+    for with_secrets in (False, True):
+        items, left, _ = of_configuration(config, {}, with_secrets)
+        assert {item.path.name for item in items} >= {"gateway.yaml", "keys.yaml"}
+        assert [one.why for one in left if one.path == there] == ["systemd makes it from what LoadCredential= of the unit names; keep that"]
 
 
 def test_a_secret_in_plain_text_is_said(config, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.bus import client as bus_client
 from gateway.bus import server as bus_server
 from gateway.bus.client import BusClient
 from gateway.bus.frames import VERSION, BusError, Parcel, frame, read_frame
@@ -191,13 +192,33 @@ async def test_health_is_reported(bus: Bus) -> None:
         ({"v": VERSION, "slot": 0, "pid": 4711, "parent": 1, "rev": 1}, "belongs to a gateway that has ended"),
     ],
 )
-async def test_strangers_are_sent_away(bus: Bus, caplog: pytest.LogCaptureFixture, hello: dict[str, Any], said: str) -> None:
-    reader, writer = await asyncio.open_unix_connection(str(bus.path))
-    writer.write(frame("hello", **hello))
-    assert await asyncio.wait_for(reader.read(), 2) == b""
-    writer.close()
-    assert said in caplog.text
+async def test_strangers_are_sent_away_and_named_once(bus: Bus, caplog: pytest.LogCaptureFixture, hello: dict[str, Any], said: str) -> None:
+    for _ in range(3):
+        reader, writer = await asyncio.open_unix_connection(str(bus.path))
+        writer.write(frame("hello", **hello))
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+        writer.close()
+    assert caplog.text.count(said) == 1
     assert not bus.server.links
+
+
+async def test_a_worker_that_is_sent_away_asks_less_and_less_and_says_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bus_client, "RECONNECT", 0.01)
+    caplog.set_level("INFO", "gateway.bus")
+    visits: list[float] = []
+
+    def send_away(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(asyncio.get_running_loop().time())
+        writer.close()
+
+    async with await asyncio.start_unix_server(send_away, str(tmp_path / "bus.sock")):
+        worker = Worker(tmp_path / "bus.sock", 0)
+        await eventually(lambda: len(visits) >= 5)
+        await worker.stop()
+    assert visits[4] - visits[0] >= 0.14, "0.01 + 0.02 + 0.04 + 0.08 s"
+    assert caplog.text.count("control is away") == 1
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\x01\x00\x00\x00\xc1", b"\x01\x00\x00\x00\x80", b"\x03\x00\x00\x00\x93\x01\x02"])

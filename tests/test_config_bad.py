@@ -176,6 +176,11 @@ BAD: dict[str, tuple[str, str, str]] = {
     "env": ('version: 1\nnode: ▸"${env:NOT_SET}"\n'.replace('▸"', '"▸'), "the environment variable NOT_SET is not set", "NOT_SET:-default"),
     "env, later in the text": ("version: 1\nnode: abc-▸${env:NOT_SET}\n", "NOT_SET is not set", ""),
     "file": ("version: 1\nnode: ▸${file:/no/such}\n", "/no/such: there is no such file", ""),
+    "file of a unit": (
+        "version: 1\nnode: ▸${file:/run/credentials/none.service/key}\n",
+        "/run/credentials/none.service/key: there is no such file",
+        "systemd makes it as the unit starts (LoadCredential=); only then is it there",
+    ),
     "not a reference": ("version: 1\nnode: ▸${NOT_SET}\n", "${NOT_SET} is not a reference", "${env:NAME}"),
     "reference, open": ("version: 1\nnode: a▸${env:X\n", "`${` is never closed", "$${"),
     # -- YAML

@@ -72,6 +72,18 @@ async def test_the_whole_life_in_order(rig: Rig, notices: Notices) -> None:
     assert notices.words() == ["READY", "RELOADING"] * 2 + ["READY", "STOPPING"]
 
 
+async def test_a_bad_file_at_the_start_is_said_in_the_status(rig: Rig, notices: Notices) -> None:
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start()
+    await rig.stop()
+    rig.config["models"]["qwen"]["targets"] = []
+    await rig.start("--resume", env={"NOTIFY_SOCKET": str(notices.path)})
+    await eventually(lambda: notices.words() == ["READY"])
+    first = next(message for message in notices.all() if "READY=1" in message)
+    assert re.search(r"^STATUS=serving with 1 worker\(s\); revision 1; last reload refused: \S+:\d+:\d+: ", first, re.M), first
+
+
 async def test_a_start_that_fails_is_never_ready(rig: Rig, notices: Notices) -> None:
     rig.config["oops"] = 1
     await rig.start(env={"NOTIFY_SOCKET": str(notices.path)}, wait=False)

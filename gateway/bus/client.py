@@ -12,6 +12,8 @@ from gateway.bus.frames import VERSION, BusError, Parcel, frame, read_frame
 log = logging.getLogger("gateway.bus")
 
 RECONNECT = 0.2
+RECONNECT_AT_LAST = 5.0
+"""Seconds between two tries. Control sends a worker of another version away: one that has streams left for minutes asks less and less."""
 HEALTH_EVERY = 0.5
 """Seconds. All workers agree on an endpoint's state within two of these."""
 
@@ -37,6 +39,8 @@ class BusClient:
         self._writer: asyncio.StreamWriter | None = None
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._lost: list[Callable[[], None]] = []
+        self._pause = RECONNECT
+        self._told_away = False
 
     # -- rooms of the worker that talk with control -------------------------------------------------------------------
 
@@ -70,7 +74,7 @@ class BusClient:
                 self._writer = writer
                 await self._listen(reader, writer)
             except (asyncio.IncompleteReadError, OSError):
-                log.info("control is away; serving on with revision %d", self._swapper.rev)
+                self._say_away()
             except BusError as error:
                 log.error("bus: %s", error)
             finally:
@@ -80,11 +84,19 @@ class BusClient:
                 for told in self._lost:
                     told()
             self._swapper.abort()
-            await asyncio.sleep(RECONNECT)
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, RECONNECT_AT_LAST)
+
+    def _say_away(self) -> None:
+        """Once, until control was heard again."""
+        if not self._told_away:
+            self._told_away = True
+            log.info("control is away; serving on with revision %d", self._swapper.rev)
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             message = await read_frame(reader)
+            self._pause, self._told_away = RECONNECT, False
             match message["kind"]:
                 case "prepare":
                     slices = [(await read_frame(reader))["keys"] for _ in range(message["slices"])]

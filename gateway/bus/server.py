@@ -20,6 +20,10 @@ GATHER_PATIENCE = 2.0
 """Seconds that a change waits for workers that are being replaced or have lost their connection."""
 
 
+class Stranger(BusError):
+    """A worker that is not one of ours, or not any more: after an upgrade it finishes what it has, and asks again until it ends."""
+
+
 class Link:
     """One connected worker."""
 
@@ -49,6 +53,8 @@ class BusServer:
         self.spared: Sequence[str] = ()
         """Ids of keys that are gone in `current`, whose open requests may end in peace."""
         self._come = asyncio.Event()
+        self._sent_away: set[str] = set()
+        """What was said of strangers: they come again, and it is said once."""
         self._handlers: dict[str, Callable[[Link, dict[str, Any]], None]] = {}
         self._greeters: list[Callable[[Link], None]] = []
         self._mourners: list[Callable[[Link], None]] = []
@@ -158,9 +164,9 @@ class BusServer:
         try:
             hello = await asyncio.wait_for(read_frame(reader), PREPARE_PATIENCE)
             if hello["kind"] != "hello" or hello.get("v") != VERSION:
-                raise BusError(f"a worker speaks bus version {hello.get('v')}, this control speaks {VERSION}")
+                raise Stranger(f"a worker (pid {hello.get('pid')}) speaks bus version {hello.get('v')}, this control speaks {VERSION}")
             if hello["parent"] != os.getppid():
-                raise BusError(f"worker-{hello['slot']} (pid {hello['pid']}) belongs to a gateway that has ended")
+                raise Stranger(f"worker-{hello['slot']} (pid {hello['pid']}) belongs to a gateway that has ended")
             link = Link(hello["slot"], hello["pid"], hello["rev"], writer)
             self.links[link.slot] = link
             self._come.set()
@@ -174,6 +180,10 @@ class BusServer:
                 self._heard(link, await read_frame(reader))
         except (asyncio.IncompleteReadError, OSError, TimeoutError):
             return
+        except Stranger as stranger:
+            if str(stranger) not in self._sent_away:
+                self._sent_away.add(str(stranger))
+                log.warning("bus: %s", stranger)
         except BusError as error:
             log.error("bus: %s", error)
         finally:

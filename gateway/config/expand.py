@@ -9,6 +9,8 @@ from typing import Final
 
 _reference = re.compile(r"\$\$\{|\$\{([^}]*)(\})?")
 _name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+CREDENTIALS: Final = "/run/credentials/"
+"""Files there are made by systemd for one unit, are out of reach for every other one that is shut in, and go when it stops."""
 FILE_MOST: Final = 1024 * 1024
 
 
@@ -64,7 +66,8 @@ def _file(path: Path, at: int) -> str:
     except UnicodeDecodeError:
         raise ExpandError(f"{path} is not UTF-8 text", at) from None
     except OSError as error:
-        raise ExpandError(f"{path}: {why(error)}", at) from None
+        hint = "systemd makes it as the unit starts (LoadCredential=); only then is it there" if str(path).startswith(CREDENTIALS) else None
+        raise ExpandError(f"{path}: {why(error)}", at, hint) from None
 
 
 def read_small(path: Path, most: int = FILE_MOST) -> bytes:

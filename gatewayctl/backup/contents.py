@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gateway.config.expand import CREDENTIALS
 from gateway.config.named import named
 from gateway.config.revisions import Damaged, Revisions
 
@@ -51,10 +52,12 @@ def of_configuration(path: Path, environ: Mapping[str, str], with_secrets: bool)
     found = named(path, environ)
     items, left = [], []
     for file, kind in found.files.items():
-        if not file.exists():
-            left.append(Left(str(file), "it is not there"))
-        elif kind == "secret" and not with_secrets:
+        if str(file).startswith(CREDENTIALS):
+            left.append(Left(str(file), "systemd makes it from what LoadCredential= of the unit names; keep that"))
+        elif kind == "secret" and not with_secrets:  # it may lie where we may not look
             left.append(Left(str(file), "a secret: --with-secrets takes it along"))
+        elif not file.exists():
+            left.append(Left(str(file), "it is not there"))
         else:
             items.append(Item(f"{CONFIG}{file}", file))
     left += [Left(f"${{env:{name}}}", "a variable of the service's environment") for name in found.variables]
