@@ -288,7 +288,6 @@ class Control:
         self._tell({"say": "reloaded", "status": self._standing(outcome)})
 
     def _standing(self, outcome: Outcome) -> str:
-        """What `systemctl status` says of the configuration. outcome: of the last reload, or of the start."""
         return f"revision {self.rollout.rev}" + ("" if outcome.ok else f"; last reload refused: {outcome.message}")
 
     def _detected(self, channel: str, engine: str) -> None:

@@ -6,6 +6,8 @@ import logging
 import os
 import socket
 import stat
+import subprocess
+import sys
 
 import aiohttp
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from gateway.admin.desk import Desk
 from gateway.admin.peer import Peer, may_ask, may_ask_at, peer_of
 from gateway.admin.server import LONGEST_PATH, serve_admin
+from tests.fixtures.cli import ROOT
 from tests.fixtures.desk import FakeDesk, record, write_config
 
 
@@ -192,6 +195,13 @@ def test_the_kernel_says_who_is_there(tmp_path):
     assert (peer.pid, peer.uid) == (os.getpid(), os.geteuid())
     assert {os.getegid(), *os.getgroups()} == set(peer.groups)
     assert may_ask_at(peer, tmp_path / "gone") and not may_ask_at(Peer(1, 12345, frozenset()), tmp_path / "gone")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take groups")
+def test_a_group_that_the_peer_has_beside_its_first_one_counts():
+    told = "import socket; from gateway.admin.peer import peer_of; print(sorted(peer_of(socket.socketpair()[0]).groups))"
+    ran = subprocess.run([sys.executable, "-c", told], extra_groups=[997, 1234], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout == f"{sorted({os.getegid(), 997, 1234})}\n"
 
 
 async def test_a_stranger_is_refused_and_the_log_says_so(api, monkeypatch, caplog):

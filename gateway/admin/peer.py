@@ -11,7 +11,8 @@ from typing import Final
 _CREDENTIALS: Final = struct.Struct("3i")
 _PEERGROUPS: Final = 59
 """SO_PEERGROUPS of <asm-generic/socket.h>, Linux 4.13: all groups of the peer; Python has no name for it."""
-_MOST_GROUPS: Final = 4096
+_MOST_GROUPS: Final = 256
+"""Python's getsockopt takes 1024 bytes at most, and refuses to ask for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def may_ask_at(peer: Peer, path: str | os.PathLike[str]) -> bool:
 
 
 def _groups(connection: socket.socket) -> tuple[int, ...]:
-    """Supplementary groups. An old kernel that cannot say leaves the primary one."""
+    """Supplementary groups. An old kernel that cannot say, or a peer with more than fit, leaves the primary one."""
     size = struct.calcsize("I")
     try:
         found = connection.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, size * _MOST_GROUPS)

@@ -10,6 +10,11 @@ case $1 in
         ;;
     purge)
         rm -rf /var/lib/gateway /etc/gateway /usr/lib/gateway
+        rm -f /var/lib/systemd/timers/stamp-gateway-backup.timer
+        # Backups stay, and must not become the next user's who gets the number of ours.
+        for kept in /var/lib/gateway-backup /var/lib/gateway.before-restore*; do
+            if [ -d "$kept" ]; then chown -R root:root "$kept"; fi
+        done
         if getent passwd gateway >/dev/null; then userdel gateway || true; fi
         if getent group gateway >/dev/null; then groupdel gateway || true; fi
         ;;
