@@ -170,7 +170,7 @@ async def test_what_nobody_knows_the_price_of_passes_and_is_told(rig):
 async def test_counters_survive_a_kill_and_are_made_anew_from_the_journal(broken, tmp_path):
     async with Rig(tmp_path, workers=2) as rig:
         await rig.engine("a", model="m")
-        for name in ("m", "slow", "tokens", "all", "half"):
+        for name in ("m", "slow", "tokens", "all", "half", "steady"):
             rig.model(name, {"a": 1})
         priced(rig)
         budget(rig, "k", "1000")
