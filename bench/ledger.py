@@ -119,10 +119,11 @@ class Clock:
 
 
 def loading(ingest: Ingest) -> str:
-    """All that waits, as rows a second."""
+    """All that waits, through to the settled file, as rows a second."""
     rows, clock = 0, Clock()
     while (step := ingest.step()).loaded.sources:
         rows += step.loaded.rows
+    ingest.settle()
     return f"{rows / clock.wall:,.0f} rows/s ({rows / clock.cpu:,.0f} in a second of CPU)"
 
 
