@@ -18,10 +18,11 @@ from gateway.engine.base import Fields
 from gateway.engine.continuing import continued, limit_of, may_continue
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal, UpstreamFailure
-from gateway.exchange import Attempt, Exchange
+from gateway.exchange import Exchange
 from gateway.live import Hop, ModelLive
 from gateway.measure import Measure
 from gateway.meter.account import Account
+from gateway.record import Attempt
 from gateway.referee.seats import Seat, Seats
 from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.engine.family import DIALECTS
-from gateway.wire.openai import usage_of
 from gateway.wire.sse import LIMIT
 from gateway.wire.stream import KINDS, transform, transform_for
+from gateway.wire.usage import usage_of
 from tests.fixtures.engines import (
     ERROR_EVENTS,
     LLAMA,

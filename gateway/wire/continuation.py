@@ -7,7 +7,7 @@ until more text comes: an engine that goes on would lose it (tokenizers and chat
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.exchange import Tokens
+from gateway.record import Tokens
 from gateway.wire.event import OUTPUT, Json
 
 Normalise = Callable[[Json, str], Json]
