@@ -5,12 +5,12 @@ import random
 import re
 import time
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
 
 from gateway.accept.caller import Caller
 from gateway.accept.objections import not_unpacked
@@ -65,7 +65,18 @@ def uuid7(ts: float) -> str:
     return f"{_prefix[1]}{luck[:3]}-a{luck[3:6]}-{luck[6:]}"
 
 
-def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchange:
+class Head(Protocol):
+    """A request's head, as aiohttp's parser gives it: in C a class, in Python a tuple."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
+
+
+def accept(caller: Caller, message: Head, snapshot: Any) -> Exchange:
     """A new exchange, under the snapshot that will serve it to its end."""
     ts = time.time()
     id = uuid7(ts)
