@@ -28,12 +28,12 @@ HOT: Final = {
     "": "dispatch exchange live pipeline snapshot",
     "accept": "request",
     "auth": "keyring permit proxies",
-    "engine": "continuing prepare",
+    "engine": "prepare",
     "meter": "account journal metrics progress",
-    "referee": "claims limits loans money refusing rules talk terms",
+    "referee": "claims limits loans money rules talk terms",
     "relay": "clock connection continuing delivery pool stream waiting whole",
-    "route": "ask breaker budget decide fit least_busy load parameters plan prefix_affinity primary_backup proportional sticky",
-    "wire": "answers continuation event heard sse stream tally template",
+    "route": "ask breaker budget decide fit least_busy load plan prefix_affinity primary_backup proportional sticky",
+    "wire": "answers event sse stream tally template",
 }
 """Modules by their folder in gateway/. Not among them: what inherits from aiohttp's classes, and every msgspec Struct."""
 

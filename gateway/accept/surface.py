@@ -20,7 +20,7 @@ from gateway.words import APIS, End
 
 STARTED = int(time.time())
 
-NO_MESSAGE = RawRequestMessage(
+NO_MESSAGE: Head = RawRequestMessage(
     "", "", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL()
 )  # fmt: skip
 """Stands for a request that could not be parsed."""

@@ -190,7 +190,7 @@ class SoFar:
         if not isinstance(prompt, int) or not isinstance(completion, int):
             return
         known = self.prompt if self.prompt is not None else max(0, prompt - self.spent)
-        new = {"prompt_tokens": known, "total_tokens": known + self.spent + completion, "completion_tokens": self.spent + completion}
+        new: Json = {"prompt_tokens": known, "total_tokens": known + self.spent + completion, "completion_tokens": self.spent + completion}
         if self.prompt is not None:
             new["prompt_tokens_details"] = self._details
         usage.update((name, value) for name, value in new.items() if name in usage)
