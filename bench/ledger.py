@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gateway.config import resolved_when as when
 from gateway.config.resolved_prices import NANO, Price, Tier
-from gateway.exchange import Attempt, Bytes, Facts, Millis, Record, Tokens, encode_record
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import Ingest
 from gateway.price.book import PriceBook
+from gateway.record import Attempt, Bytes, Facts, Millis, Record, Tokens, encode_record
 from gateway.route.schedule import Schedule
 
 MIB = 1024 * 1024

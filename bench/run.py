@@ -3,6 +3,8 @@
 With the side-by-side benchmark in ../shared/bench (nginx, vllm-router and others) that one is run, and with --write its
 table goes into docs/performance.md. Without it: our own smaller comparison of the gateway with the engine alone, a
 simulated vLLM under `wrk`.
+
+Measured is what the binary is made of, the compiled hot path; where there is no C compiler, or with --plain, plain Python.
 """
 
 import argparse
@@ -36,20 +38,28 @@ def main() -> int:
     parser.add_argument("--tests", default="rps1k,rps32k,sse200,burst10,ttft,mem")
     parser.add_argument("--workers", type=int, default=1, help="of the gateway, all on the one core it is given")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--plain", action="store_true", help="measure plain Python, without the compiled hot path")
     options = parser.parse_args()
-    for place in (ROOT, ROOT / "bench"):
+    code = ROOT if options.plain else compiled()
+    for place in (ROOT, ROOT / "bench", code, code / "bench"):
         shutil.rmtree(place / ".bench", ignore_errors=True)
     if (SIDE_BY_SIDE / "bench.py").exists():
-        table, command = side_by_side(options)
+        table, command = side_by_side(options, code)
     else:
-        table, command = alone(), "make bench"
-    print(table)
+        table, command = alone(code), "make bench"
+    print(table if code != ROOT else f"plain Python\n\n{table}")
     if options.write:
         write(table, command)
     return 0
 
 
-def side_by_side(options: argparse.Namespace) -> tuple[str, str]:
+def compiled() -> Path:
+    """Where the compiled hot path is; the project's own folder where it cannot be compiled, which is then said."""
+    done = subprocess.run([sys.executable, str(ROOT / "packaging" / "compiled.py")], check=False)
+    return ROOT / "build" / "compiled" if done.returncode == 0 else ROOT
+
+
+def side_by_side(options: argparse.Namespace, code: Path) -> tuple[str, str]:
     """The benchmark that everybody in the comparison runs under."""
     home = Path(os.environ.get("BENCH_HOME", Path.home() / ".cache" / "gateway-bench"))
     if not (home / "bin" / "mock").exists():
@@ -57,14 +67,19 @@ def side_by_side(options: argparse.Namespace) -> tuple[str, str]:
     config = ROOT / "bench" / "out" / "gateway.yaml"
     config.parent.mkdir(exist_ok=True)
     config.write_text((ROOT / "bench" / "gateway.yaml").read_text().replace("workers: 1\n", f"workers: {options.workers}\n"))
-    environment = {**os.environ, "GATEWAY_DIR": str(ROOT), "GATEWAY_CMD": f"{sys.executable} -m gateway serve --config {config}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(code),
+        "GATEWAY_DIR": str(code),
+        "GATEWAY_CMD": f"{sys.executable} -m gateway serve --config {config}",
+    }
     command = ["bench.py", "-q", "-n", f"gateway,{options.against}", "-t", options.tests, "-r", str(options.rounds)]
     run = [sys.executable, str(SIDE_BY_SIDE / command[0]), *command[1:]]
     done = subprocess.run(run, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.strip(), f"make bench ARGS='--rounds {options.rounds} --against {options.against} --write'"
 
 
-def alone() -> str:
+def alone(code: Path) -> str:
     """The gateway and the simulated engine by itself, under the same load."""
     if shutil.which("wrk") is None:
         return "`wrk` is missing (Debian: apt install wrk); nothing was measured."
@@ -78,7 +93,10 @@ def alone() -> str:
             f"wrk.headers['Authorization']='Bearer {KEY}'"
         )
         rows = ["| 1 KB requests, 64 connections | requests/s | CPU µs a request |", "|---|---|---|"]
-        with running(engine, f"http://127.0.0.1:{ENGINE}/health") as mock, running(serve, f"http://127.0.0.1:{GATEWAY}/readyz") as gateway:
+        with (
+            running(engine, f"http://127.0.0.1:{ENGINE}/health", code) as mock,
+            running(serve, f"http://127.0.0.1:{GATEWAY}/readyz", code) as gateway,
+        ):
             rows.append(row("engine alone", ENGINE, mock, script))
             rows.append(row("gateway", GATEWAY, gateway, script))
     return "\n".join(rows)
@@ -95,9 +113,9 @@ def row(name: str, port: int, process: subprocess.Popen[bytes], script: Path) ->
 
 
 @contextlib.contextmanager
-def running(command: list[str], ready: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], ready: str, code: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that answers `ready`, stopped at the end."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=code, env={**os.environ, "PYTHONPATH": str(code)}, stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 20
         while time.monotonic() < end and process.poll() is None:

@@ -18,10 +18,11 @@ from gateway.engine.base import Fields
 from gateway.engine.continuing import continued, limit_of, may_continue
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal, UpstreamFailure
-from gateway.exchange import Attempt, Exchange
+from gateway.exchange import Exchange
 from gateway.live import Hop, ModelLive
 from gateway.measure import Measure
 from gateway.meter.account import Account
+from gateway.record import Attempt
 from gateway.referee.seats import Seat, Seats
 from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection
@@ -113,21 +114,16 @@ class Dispatch:
                 continue
             if hop.limited:
                 hop, seat = await self._sit(x, caller, hops)
-            try:
-                await self._attempt(x, caller, hop, kind if len(x.attempts) == begun else "failover")
+            error = await self._try(x, caller, hop, seat, kind if len(x.attempts) == begun else "failover")
+            if error is None:
                 return
-            except UpstreamFailure as error:
-                log.info("request %s: attempt at channel %s failed: %s", x.id, hop.name, error.reason)
-                hops = [other for other in hops if other is not hop]
-                if x.first:
-                    failure = error
-                    break
-                failure = _worth_telling(failure, error)
-                if not error.retryable or not _listed(error, model.config.retry.on):
-                    break
-            finally:
-                if seat is not None:
-                    self._seats.give_back(seat)
+            hops = [other for other in hops if other is not hop]
+            if x.first:
+                failure = error
+                break
+            failure = _worth_telling(failure, error)
+            if not error.retryable or not _listed(error, model.config.retry.on):
+                break
         if x.first and failure is not None:
             await self._go_on(x, caller, model, hops, failure, begun)
             return
@@ -148,16 +144,25 @@ class Dispatch:
                 if hop.limited:
                     hop, seat = await self._sit(x, caller, ways)
                 ways.remove(hop)
-                await self._attempt(x, caller, hop, "continue", rest)
-                return
-            except Refusal:  # no room in any of them
+                if await self._try(x, caller, hop, seat, "continue", rest) is None:
+                    return
+            except Refusal:  # no room in any of them, or not what this engine can do
                 break
-            except UpstreamFailure as error:
-                log.info("request %s: channel %s did not go on with the answer: %s", x.id, hop.name, error.reason)
-            finally:
-                if seat is not None:
-                    self._seats.give_back(seat)
         raise died
+
+    async def _try(
+        self, x: Exchange, caller: Caller, hop: Hop, seat: Seat | None, kind: str, rest: Fields | None = None
+    ) -> UpstreamFailure | None:
+        """One attempt, its seat given back afterwards, whatever comes. None: the caller has its answer."""
+        try:
+            await self._attempt(x, caller, hop, kind, rest)
+            return None
+        except UpstreamFailure as error:
+            log.info("request %s: attempt (%s) at channel %s failed: %s", x.id, kind, hop.name, error.reason)
+            return error
+        finally:
+            if seat is not None:
+                self._seats.give_back(seat)
 
     async def _decide(self, x: Exchange, model: ModelLive, ask: Ask) -> Decision:
         """The decision of a request whose tokens must be counted for it. Errors: Refusal."""

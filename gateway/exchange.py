@@ -3,153 +3,22 @@
 Holds facts and arithmetic; never does I/O and never reads a clock: every moment is handed in (monotonic seconds).
 """
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
-from msgspec import Struct, field
 
-VERSION = 1
-"""Of the record. Changes when an old reader could misread a new record."""
+from gateway.record import NO_TOKENS, NOTHING_SPECIAL, VERSION, Attempt, Bytes, Facts, Millis, Record, Tokens
 
 
-class Tokens(Struct, omit_defaults=True, frozen=True):
-    """LLM tokens. cached is part of input, reasoning part of output."""
+class Exchange:
+    """The working state of one request. Times are monotonic seconds; 0.0 = has not happened."""
 
-    input: int = field(default=0, name="in")
-    cached: int = 0
-    output: int = field(default=0, name="out")
-    reasoning: int = 0
-
-
-NO_TOKENS: Final = Tokens()
-"""Of a request that nothing was reserved for. One object, so that records leave it out."""
-
-
-class Attempt(Struct, omit_defaults=True):
-    """One try at an engine. kind: first, failover, fallback, continue. reason: why it failed, or `ok`. ms: how long it took.
-
-    tokens: what it says of its own part, when several engines had a part in one answer. via: as the record's.
-    """
-
-    kind: str
-    channel: str
-    endpoint: str
-    model: str
-    reason: str = ""
-    status: int = 0
-    ms: float = 0.0
-    tokens: Tokens = Tokens()
-    via: str = ""
-
-
-class Millis(Struct, omit_defaults=True, frozen=True):
-    """Milliseconds since accept (read: body complete), or of the phase named."""
-
-    read: float = 0.0
-    queue: float = 0.0
-    connect: float = 0.0
-    first: float = 0.0
-    total: float = 0.0
-
-
-class Bytes(Struct, omit_defaults=True, frozen=True):
-    """Bytes of the caller's body and of the answer's body."""
-
-    input: int = field(default=0, name="in")
-    output: int = field(default=0, name="out")
-
-
-class Facts(Struct, omit_defaults=True, frozen=True):
-    """What the request asked for, without its content. prompt_est: its tokens, when a decision turned on them."""
-
-    max_tokens: int = 0
-    tools: int = 0
-    format: str = ""
-    n: int = 0
-    prompt_est: int = 0
-
-
-class Record(Struct, omit_defaults=True):
-    """A journal line (DESIGN §5). kind: open (at dispatch) or done (at settle). ts: Unix seconds at accept.
-
-    end: two letters, see `words.End`. source: where the token counts come from: final, continuous, counted, none.
-    tpot: milliseconds per output token after the first. rule, policy: what decided. via: the virtual model whose targets served, when a
-    rule or a fallback led to another than was asked for. reserved: tokens that limits set aside; none = unlimited. system: the calling
-    application's name, as far as its key may tell it.
-    """
-
-    v: int
-    kind: str
-    id: str
-    node: str
-    slot: int
-    rev: int
-    ts: float
-    tenant: str = ""
-    project: str = ""
-    key: str = ""
-    ip: str = ""
-    trace: str = ""
-    api: str = ""
-    model: str = ""
-    rule: str = ""
-    policy: str = ""
-    stream: bool = False
-    channel: str = ""
-    endpoint: str = ""
-    upstream_model: str = ""
-    status: int = 0
-    end: str = ""
-    error: str = ""
-    attempts: list[Attempt] = []
-    tokens: Tokens = Tokens()
-    source: str = ""
-    ms: Millis = Millis()
-    tpot: float = 0.0
-    bytes: Bytes = Bytes()
-    rewrites: list[str] = []
-    facts: Facts = Facts()
-    via: str = ""
-    reserved: Tokens = NO_TOKENS
-    system: str = ""
-
-
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Record)
-
-
-def encode_record(record: Record) -> bytes:
-    """One NDJSON line, newline included."""
-    return _encoder.encode(record) + b"\n"
-
-
-def decode_record(line: bytes) -> Record:
-    """Raises msgspec.MsgspecError on a torn or foreign line."""
-    return _decoder.decode(line)
-
-
-class Exchange(Struct, eq=False):
-    """The working state of one request. Times are monotonic seconds; 0.0 = has not happened.
-
-    A msgspec struct for its price: made in a fraction of a microsecond, however many fields it has.
-    """
-
-    id: str
-    request_id: str
-    snapshot: Any
-    method: str
-    path: str
-    headers: Any
-    ip: str
-    accepted: float
-    ts: float
     api: str = ""
     key: Any = None
     permit: Any = None
     system: str = ""
     body: bytes = b""
     body_bytes: int = 0
-    fields: dict[str, msgspec.Raw] = {}
     model: str = ""
     virtual: Any = None
     stream: bool = False
@@ -161,20 +30,17 @@ class Exchange(Struct, eq=False):
     channel: str = ""
     endpoint: str = ""
     upstream_model: str = ""
-    attempts: list[Attempt] = []
-    shaped: list[str] = []
     ticket: int = 0
     so_far: Any = None
     heard: Any = None
     """What the present engine has said, when its tokens may have to be counted (wire.heard.Heard)."""
-    rewrites: list[str] = []
-    tokens: Tokens = Tokens()
+    tokens: Tokens = NO_TOKENS
     source: str = "none"
     status: int = 0
     end: str = ""
     error: str = ""
     trace: str = ""
-    facts: Facts = Facts()
+    facts: Facts = NOTHING_SPECIAL
     read: float = 0.0
     queued: float = 0.0
     in_queue: bool = False
@@ -190,6 +56,23 @@ class Exchange(Struct, eq=False):
     """The Refusal with which it was ended before its time; None = it was not."""
     spared: bool = False
     """Its key was revoked, but it may end in peace."""
+
+    def __init__(
+        self, id: str, request_id: str, snapshot: Any, method: str, path: str, headers: Any, ip: str, accepted: float, ts: float
+    ) -> None:
+        self.id = id
+        self.request_id = request_id
+        self.snapshot = snapshot
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.ip = ip
+        self.accepted = accepted
+        self.ts = ts
+        self.fields: dict[str, msgspec.Raw] = {}
+        self.attempts: list[Attempt] = []
+        self.shaped: list[str] = []
+        self.rewrites: list[str] = []
 
     def opening(self, node: str, slot: int, rev: int) -> Record:
         """The `open` line: what is known when the request is sent to an engine for the first time."""

@@ -5,12 +5,11 @@ import logging
 from time import monotonic
 from typing import Final
 
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway.accept import surface
 from gateway.accept.caller import Caller
-from gateway.accept.request import Memory, accept, facts, read_body, read_call
+from gateway.accept.request import Head, Memory, accept, facts, read_body, read_call
 from gateway.auth.freezes import Frozen
 from gateway.dispatch import Dispatch
 from gateway.errors import Refusal, UpstreamFailure
@@ -53,7 +52,7 @@ class Pipeline:
         self._loop = loop
         self._memory = Memory()
 
-    async def serve(self, caller: Caller, message: RawRequestMessage, payload: StreamReader) -> None:
+    async def serve(self, caller: Caller, message: Head, payload: StreamReader) -> None:
         """One request from its head to its record."""
         snapshot = self._live.current
         path = message.path

@@ -1,4 +1,5 @@
 """`make binary`: dist/gateway, the folder that packages ship, and dist/gatewayctl-<version>-linux-<arch>, the same in one file.
+What packaging/compiled.py made goes in.
 
 Runs in the virtual environment of requirements/packaging.txt. What goes in was checked by its hash when it was installed; nothing
 is downloaded here.
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import sbom
 import single
+from compiled import TREE
 from glibc import report
 
 from gateway import __version__
@@ -31,7 +33,7 @@ def freeze() -> Path:
     shutil.rmtree(WORK, ignore_errors=True)
     command = [sys.executable, "-m", "PyInstaller", "--log-level", "ERROR", "--noconfirm"]
     # The same sources give the same bytes, whatever the order of a set or the hour.
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(epoch())}
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": str(epoch()), "PYTHONPATH": str(TREE)}
     where = ["--distpath", str(DIST), "--workpath", str(WORK)]
     subprocess.run([*command, *where, str(ROOT / "packaging/gateway.spec")], check=True, env=environment)
     return DIST / FOLDER_NAME

@@ -17,6 +17,8 @@ from importlib.metadata import Distribution, distribution, packages_distribution
 from pathlib import Path
 from typing import Any
 
+from compiled import TREE
+
 from gateway.config.tokenizers import BUNDLED, FOLDER
 
 PROGRAM = "onprem-gateway"
@@ -63,7 +65,7 @@ def _packages(collected: dict[str, Any]) -> list[Distribution]:
     modules |= {Path(target).parts[0].split(".")[0] for target, _ in collected["binaries"]}
     owners = packages_distributions()
     names = {owner for module in modules for owner in owners.get(module, ())} - {PROGRAM, "setuptools", "pip"}
-    names.add("pyinstaller")  # its bootloader begins the executable
+    names |= {"pyinstaller", "mypy"}  # one's bootloader begins the executable, the other's runtime is in what is compiled
     return [distribution(name) for name in sorted(names, key=str.lower)]
 
 
@@ -106,10 +108,10 @@ def _python(licences: Path) -> dict[str, Any]:
 
 def _libraries(sources: Iterable[Path], licences: Path) -> list[dict[str, Any]]:
     """Shared libraries of the machine that built this, with the package that each came from where that can be found out."""
-    site = Path(sys.prefix).resolve()
+    ours = Path(sys.prefix).resolve(), TREE, Path(sys.base_prefix).resolve() / "lib"
     parts = []
     for source in sorted({source.resolve() for source in sources}):
-        if source.is_relative_to(site) or source.is_relative_to(Path(sys.base_prefix).resolve() / "lib") or not source.is_file():
+        if any(source.is_relative_to(place) for place in ours) or not source.is_file():
             continue
         package, version = _owner(source)
         part = {

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.aftercount import PATIENCE, Aftercount
-from gateway.exchange import Exchange, Tokens
+from gateway.exchange import Exchange
+from gateway.record import Tokens
 from gateway.simulate import tokens
 from gateway.tokens.counter import Counter
 from gateway.wire.heard import TEXT_MOST, Heard
@@ -113,7 +114,8 @@ class Slow(Counter):
 
 
 def broken_off() -> Exchange:
-    x = Exchange("id", "rid", None, "POST", "/", {}, "", 0.0, 0.0, api="completions", tokens=Tokens(output=7), source="counted")
+    x = Exchange("id", "rid", None, "POST", "/", {}, "", 0.0, 0.0)
+    x.api, x.tokens, x.source = "completions", Tokens(output=7), "counted"
     x.key = SimpleNamespace(tenant="t", project="p", id="k")
     heard = Heard(lambda event, reasoning: event, "x")
     heard.event({"choices": [{"index": 0, "text": "hi"}]}, "reasoning")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.exchange import Record, Tokens
+from gateway.record import Record, Tokens
 from gateway.unusual import LATE
 from tests.harness import Rig, eventually
 from tests.test_alert_live import Ears, begin, ears, listed  # noqa: F401

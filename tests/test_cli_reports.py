@@ -11,8 +11,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from gateway.exchange import Millis, Tokens
 from gateway.ledger.question import DIMENSIONS
+from gateway.record import Millis, Tokens
 from gatewayctl import charts
 from gatewayctl.commands import asking
 from gatewayctl.commands.asking import moment, span

@@ -10,7 +10,8 @@ from gateway.engine.base import Load, ModelFacts
 from gateway.engine.family import DIALECTS
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal
-from gateway.wire.openai import encode, parse_object, usage_of
+from gateway.wire.openai import encode, parse_object
+from gateway.wire.usage import usage_of
 from gateway.words import APIS, ENGINES, STREAMING_APIS
 from tests.fixtures import engines as said
 

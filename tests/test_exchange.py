@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gateway.exchange import Attempt, Exchange, Tokens, decode_record, encode_record
+from gateway.exchange import Exchange
+from gateway.record import Attempt, Tokens, decode_record, encode_record
 
 
 def exchange(**known: Any) -> Exchange:

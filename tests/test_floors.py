@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FLOORS = {
-    **dict.fromkeys(("exchange", "errors", "words"), 0),
+    **dict.fromkeys(("exchange", "record", "errors", "words"), 0),
     "wire": 1,
     "config": 2,
     "failpoint": 2,

@@ -90,4 +90,5 @@ def test_make_alone_is_the_menu():
 def test_ci_calls_make_and_nothing_else():
     run = ROOT / ".ci/run"
     assert os.access(run, os.X_OK)
-    assert run.read_text().splitlines()[-1] == "make lint types test test-hard"
+    assert run.read_text().splitlines()[-1] == "make lint types test test-hard $compiled"
+    assert "compiled=test-compiled\n" in run.read_text()

@@ -18,13 +18,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.config.resolved import Journal as Settings
-from gateway.exchange import Attempt, Exchange, Record, Tokens, decode_record, encode_record
+from gateway.exchange import Exchange
 from gateway.meter.account import Account
 from gateway.meter.journal import RESERVE, Journal
 from gateway.meter.metrics import Metrics
 from gateway.meter.orphans import close_orphans
 from gateway.meter.progress import CAPACITY, ENTRY, OPEN_MOST, Progress, left_open
 from gateway.meter.reserve import keep_reserve
+from gateway.record import Attempt, Record, Tokens, decode_record, encode_record
 from tests.harness import KEY, Rig, eventually, script
 
 
@@ -126,10 +127,9 @@ async def test_an_open_request_stands_in_the_table_and_in_the_journal_only_when_
     monkeypatch.setattr("gateway.meter.progress.CAPACITY", 1)
     journal = Journal(tmp_path, 0, "abc", settings())
     account = Account(journal, Metrics(CollectorRegistry()), "n", 0)
-    asked = [
-        Exchange(id, id, SimpleNamespace(rev=7), "POST", "/v1/completions", {}, "10.0.0.9", 100.0, 1.7e9, channel="gpu")
-        for id in ("a", "b")
-    ]
+    asked = [Exchange(id, id, SimpleNamespace(rev=7), "POST", "/v1/completions", {}, "10.0.0.9", 100.0, 1.7e9) for id in ("a", "b")]
+    for x in asked:
+        x.channel = "gpu"
     for x in (*asked, *asked):  # a second attempt opens nothing again
         account.open(x)
     journal.flush()

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from gateway.exchange import NO_TOKENS, Attempt, Millis, Tokens
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.reconcile import compared
 from gateway.ledger.store import Increase
+from gateway.record import NO_TOKENS, Attempt, Millis, Tokens
 from tests.test_ledger_store import done, write
 
 HOUR = 1_790_000_000.0 // 3600 * 3600

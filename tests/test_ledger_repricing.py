@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway.config.resolved_prices import Price
-from gateway.exchange import Tokens
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.store import StoreFailure
 from gateway.price.book import PriceBook
+from gateway.record import Tokens
 from tests.test_ledger_store import NOW, OCTOBER, archived, done, journal, reopen, store, write  # noqa: F401
 
 ROOT = Path(__file__).parents[1]

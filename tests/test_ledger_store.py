@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.exchange import Attempt, Bytes, Facts, Millis, Record, Tokens, encode_record
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.records import find, newest
 from gateway.ledger.schema import COLUMNS
 from gateway.ledger.store import Source, Store, StoreFailure
+from gateway.record import Attempt, Bytes, Facts, Millis, Record, Tokens, encode_record
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()
 OCTOBER = datetime(2026, 10, 5, tzinfo=UTC).timestamp()

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from gateway.config.resolved_prices import NANO, Tier
-from gateway.exchange import Attempt, Bytes, Facts, Millis, Tokens, encode_record
 from gateway.ledger import loading, straight
 from gateway.ledger.billed import billed
 from gateway.ledger.database import Database
@@ -15,6 +14,7 @@ from gateway.ledger.ingest import Ingest
 from gateway.ledger.keeper import STEP_EVERY, STEP_MOST, pause_after
 from gateway.ledger.store import Source
 from gateway.price.book import PriceBook
+from gateway.record import Attempt, Bytes, Facts, Millis, Tokens, encode_record
 from tests.test_ledger_store import NOW, OCTOBER, done, write
 from tests.test_price import book, price
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gateway.config.resolved import Http, Journal, Key, Resolved
 from gateway.config.resolved_limits import UNBOUNDED, Limit, Limits
 from gateway.config.resolved_prices import NANO, Currencies, Price
-from gateway.exchange import Exchange, Tokens, encode_record
+from gateway.exchange import Exchange
+from gateway.record import Tokens, encode_record
 from gateway.referee.budgets import Spent, budgets_of, spent
 from gateway.referee.moment import Moment
 from gateway.referee.money import Guess, Till, currencies_of, till_of

@@ -12,8 +12,9 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.exchange import Attempt, Exchange, Tokens
+from gateway.exchange import Exchange
 from gateway.meter.metrics import Metrics
+from gateway.record import Attempt, Tokens
 from tests.harness import Rig, eventually, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -147,8 +148,8 @@ class Named:
 
 
 def exchange(**more) -> Exchange:
-    found = Exchange("1", "1", None, "POST", "/", {}, "", 100.0, 1.0, api="chat", virtual=Named(), channel="a", status=200, end="--")
-    for name, value in more.items():
+    found = Exchange("1", "1", None, "POST", "/", {}, "", 100.0, 1.0)
+    for name, value in {"api": "chat", "virtual": Named(), "channel": "a", "status": 200, "end": "--", **more}.items():
         setattr(found, name, value)
     return found
 

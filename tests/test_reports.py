@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.resolved_prices import Cost, Currencies, Price
-from gateway.exchange import Attempt, Millis, Tokens
 from gateway.ledger import latency
 from gateway.ledger.capacity import capacity
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.question import BadQuestion, Question, period_before
 from gateway.ledger.report import flat, report
 from gateway.price.book import PriceBook
+from gateway.record import Attempt, Millis, Tokens
 from tests.test_ledger_store import done, write
 
 PRICES = [

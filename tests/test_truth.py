@@ -9,11 +9,11 @@ from gateway.admin.desk import Failed
 from gateway.alert.facts import Drift
 from gateway.config.resolved import Ledger as Settings
 from gateway.engine.base import Load
-from gateway.exchange import Attempt, Millis, Record, Tokens, encode_record
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.store import UNUSABLE, StoreFailure
 from gateway.meter.progress import Progress
 from gateway.meter.underway import underway
+from gateway.record import Attempt, Millis, Record, Tokens, encode_record
 from gateway.truth import KEEP_EVERY, Truth
 from gateway.unusual import LATE
 from tests.test_ledger_store import done, write

@@ -38,6 +38,8 @@ class Installed(Rig):
         """Another version in the place of the present one, as a package would put it there."""
         if not (self.tmp / "gateway").exists():
             shutil.copytree(ROOT / "gateway", self.tmp / "gateway", ignore=shutil.ignore_patterns("*.tiktoken", "__pycache__"))
+            for library in ROOT.glob("*.so"):  # of compiled modules
+                shutil.copy(library, self.tmp)
         place = self.tmp / "gateway"
         (place / "__init__.py").write_text(f'"""The gateway."""\n__version__ = "{version}"\n')
         text = (ROOT / "gateway/formats.py").read_text()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.exchange import Tokens
+from gateway.record import Tokens
 from gateway.wire.continuation import SoFar
 
 

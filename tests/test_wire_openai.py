@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from gateway.wire.openai import MalformedJson, Usage, encode, error_body, error_event, json_string, parse_object, usage_of, value_of
+from gateway.wire.openai import MalformedJson, encode, error_body, error_event, json_string, parse_object, value_of
+from gateway.wire.usage import Usage, usage_of
 
 DEEP = 100_000
 

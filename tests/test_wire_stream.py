@@ -1,6 +1,5 @@
 """The three transforms on what engines really send, at every split; splice must say what decode says."""
 
-import copy
 import json
 
 import pytest
@@ -8,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.engine.family import DIALECTS
-from gateway.wire.openai import usage_of
 from gateway.wire.sse import LIMIT
 from gateway.wire.stream import KINDS, transform, transform_for
+from gateway.wire.usage import usage_of
 from tests.fixtures.engines import (
     ERROR_EVENTS,
     LLAMA,
@@ -186,12 +185,10 @@ def test_splice_equals_decode_whatever_the_text(parts, ascii, spaced, with_usage
 def test_splice_equals_decode_on_damaged_events(damage):
     events = VLLM_CONTINUOUS.encode().split(b"\n\n")
     head, hurt = b"\n\n".join(events[:6]), events[6] + b"\n\n"
-    learned = [make("decode"), make("splice")]
-    for stream in learned:
-        stream.feed(head + b"\n\n")
     for at in range(len(hurt)):
         data = hurt[:at] + damage + hurt[at + len(damage) :]
-        slow, quick = copy.deepcopy(learned[0]), copy.deepcopy(learned[1])
+        slow, quick = make("decode"), make("splice")
+        slow.feed(head + b"\n\n"), quick.feed(head + b"\n\n")
         assert messages(quick.feed(data)) == messages(slow.feed(data))
         quick.flush(), slow.flush()
         assert state(quick) == state(slow)

@@ -238,7 +238,11 @@ class Caller(RequestHandler):
         self.message = None
         self.head_sent = self.streaming = False
         self.close_after = True
-        await self.door.refused(self, refusal)
+        try:
+            await self.door.refused(self, refusal)
+        except Exception:
+            log.exception("a refusal ended in a fault of ours")
+            self.force_close()
 
     async def _linger(self) -> None:
         """After the last answer, to a caller that is still sending: it gets time to read the answer, and nothing that it
@@ -255,8 +259,6 @@ class Caller(RequestHandler):
 
     async def _swallow(self, payload: StreamReader) -> bool:
         """Reads the rest of a body that nobody wanted, for a short while. False: the connection must close."""
-        if payload.is_eof():
-            return True
         try:
             async with asyncio.timeout(LINGER):
                 while not payload.is_eof():

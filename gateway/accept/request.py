@@ -5,18 +5,19 @@ import random
 import re
 import time
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
 
 from gateway.accept.caller import Caller
 from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
-from gateway.exchange import Exchange, Facts
-from gateway.wire.openai import MalformedJson, parse_object
+from gateway.exchange import Exchange
+from gateway.record import NOTHING_SPECIAL, Facts
+from gateway.wire.openai import MalformedJson, parse_object, stream_options
 from gateway.words import STREAMING_APIS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -64,7 +65,18 @@ def uuid7(ts: float) -> str:
     return f"{_prefix[1]}{luck[:3]}-a{luck[3:6]}-{luck[6:]}"
 
 
-def accept(caller: Caller, message: RawRequestMessage, snapshot: Any) -> Exchange:
+class Head(Protocol):
+    """A request's head, as aiohttp's parser gives it: in C a class, in Python a tuple."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
+
+
+def accept(caller: Caller, message: Head, snapshot: Any) -> Exchange:
     """A new exchange, under the snapshot that will serve it to its end."""
     ts = time.time()
     id = uuid7(ts)
@@ -159,14 +171,8 @@ def _too_large(most: int) -> Refusal:
     return Refusal(413, "request_too_large", f"The request body is larger than this gateway accepts ({most} bytes).", close=True)
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
-
-
 _model_of = msgspec.json.Decoder(str)
 _flag_of = msgspec.json.Decoder(bool | None)
-_options_of = msgspec.json.Decoder(_StreamOptions | None)
 
 
 def read_call(x: Exchange) -> None:
@@ -190,16 +196,10 @@ def read_call(x: Exchange) -> None:
             raise Refusal(400, "invalid_type", "`stream` must be true or false.", param="stream") from None
     if x.stream and "stream_options" in fields:
         try:
-            options = _options_of.decode(fields["stream_options"])
+            x.wants_usage, x.wants_continuous = stream_options(fields["stream_options"])
         except msgspec.MsgspecError:
             raise Refusal(400, "invalid_type", "`stream_options` must be an object of flags.", param="stream_options") from None
-        if options is not None:
-            x.wants_usage = bool(options.include_usage)
-            x.wants_continuous = x.wants_usage and bool(options.continuous_usage_stats)
     x.facts = facts(fields)
-
-
-NOTHING_SPECIAL = Facts()
 
 
 def facts(fields: dict[str, msgspec.Raw]) -> Facts:

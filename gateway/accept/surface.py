@@ -12,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gateway.accept.caller import Caller
+from gateway.accept.request import Head
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.wire.answers import cors_lines
@@ -19,7 +20,7 @@ from gateway.words import APIS, End
 
 STARTED = int(time.time())
 
-NO_MESSAGE = RawRequestMessage(
+NO_MESSAGE: Head = RawRequestMessage(
     "", "", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL()
 )  # fmt: skip
 """Stands for a request that could not be parsed."""
@@ -41,7 +42,7 @@ def is_health(target: str) -> bool:
     return target.startswith(("/healthz", "/readyz", "http")) and _path(target) in ("/healthz", "/readyz")
 
 
-def answer_health(caller: Caller, message: RawRequestMessage, draining: bool, configured: bool) -> None:
+def answer_health(caller: Caller, message: Head, draining: bool, configured: bool) -> None:
     """/healthz: this worker runs. /readyz: it also has a configuration and is not draining. Neither asks for a key nor is recorded."""
     if not is_health(message.path):
         caller.write(caller.refused(Refusal(503, "starting", "The gateway is starting.", retry_after=1.0)))

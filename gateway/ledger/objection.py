@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.exchange import Record, decode_record
 from gateway.ledger.schema import EARLIEST, LARGEST
+from gateway.record import Record, decode_record
 
 
 def objection(line: bytes, latest: float) -> str | None:

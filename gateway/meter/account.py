@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
-from gateway.exchange import Exchange, Record, encode_record
+from gateway.exchange import Exchange
 from gateway.meter.journal import Journal, Release
 from gateway.meter.metrics import Metrics
 from gateway.meter.progress import OPEN_MOST
+from gateway.record import Record, encode_record
 
 
 class Account:

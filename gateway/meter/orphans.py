@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.exchange import Record, decode_record, encode_record
 from gateway.failpoint import failpoint
 from gateway.meter.progress import left_open
+from gateway.record import Record, decode_record, encode_record
 from gateway.wire.usage import tokens_of
 from gateway.words import End
 

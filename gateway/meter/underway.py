@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.exchange import Tokens, decode_record
 from gateway.meter.progress import left_open
+from gateway.record import Tokens, decode_record
 from gateway.wire.usage import tokens_of
 
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import Refusal
-from gateway.exchange import Exchange, Tokens
+from gateway.exchange import Exchange
+from gateway.record import Tokens
 from gateway.referee.claims import ASKED, ENDED, GRANTED, Claim, spent_money
 from gateway.referee.gauges import Plan, Verdict
 from gateway.referee.loans import BACK, PATIENCE, Loan, Loans

@@ -7,7 +7,7 @@ from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.money import Till
 from gateway.referee.rules import Hours, Placed, Rule, matching
 
-REMEMBERED: Final = 20_000
+REMEMBERED = 20_000
 """Terms of which a worker knows at once; beyond, it begins anew."""
 FIRST_GUESS: Final = 256
 """Tokens of an answer, when neither the caller nor experience says more."""

@@ -32,7 +32,7 @@ class Owner(Protocol):
     def forget(self, connection: "Connection") -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """States: idle (in the pool) → busy (has a sink) → idle, or closed. `untouched`: no byte of the present answer has come."""
 
     __slots__ = (
@@ -172,6 +172,11 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
+
+    def pause_writing(self) -> None:
+        """A request is one write, kept whole anyway until it has left."""
+
+    def resume_writing(self) -> None: ...
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.closed = True

@@ -4,7 +4,8 @@ from functools import partial
 from time import monotonic
 
 from gateway.errors import UpstreamFailure
-from gateway.exchange import Exchange, Tokens
+from gateway.exchange import Exchange
+from gateway.record import Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.ports import Book, Taker, Way
 from gateway.relay.stream import StreamDelivery

@@ -7,6 +7,7 @@ through a reload. `handshakes` counts what each new connection costs: MindIE clo
 import asyncio
 import socket
 import ssl
+from typing import Any
 
 from gateway.config.resolved import Endpoint
 from gateway.errors import UpstreamFailure
@@ -87,13 +88,18 @@ class Pool:
             raise trouble or OSError("no address")
         try:
             name = self._server_name or endpoint.host
+            protocol: Connection
             _, protocol = await loop.create_connection(
-                lambda: Connection(self, loop), sock=sock, ssl=self.tls, server_hostname=name if self.tls else None
+                self._connection, sock=sock, ssl=self.tls, server_hostname=name if self.tls else None
             )
         except BaseException:
             sock.close()
             raise
         return protocol
+
+    def _connection(self) -> Any:
+        """A protocol, although it does not inherit from `asyncio.Protocol`: a compiled class cannot."""
+        return Connection(self, self._loop)
 
     def post(self, connection: Connection) -> None:
         """It has something to send. What one turn of the loop brings leaves together at its end: each write wakes the engine's

@@ -8,7 +8,8 @@ from functools import partial
 from time import monotonic
 
 from gateway.errors import UpstreamFailure
-from gateway.exchange import NO_TOKENS, Exchange, Tokens
+from gateway.exchange import Exchange
+from gateway.record import NO_TOKENS, Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import Delivery
 from gateway.relay.ports import Book, Taker, Way

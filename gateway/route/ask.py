@@ -3,32 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
+
+from gateway.route.message import Message, messages_of, tool_names_of, value_of
 
 Text = str | list[Any] | None
 _SYSTEM: Final = ("system", "developer")
-
-
-class Message(Struct):
-    """One message of a chat, as far as decisions look at it. What callers get wrong in it is the engine's to refuse."""
-
-    role: str = ""
-    content: Any = None
-
-
-class _Named(Struct):
-    name: str = ""
-
-
-class _Tool(Struct):
-    function: _Named | None = None
-    name: str = ""
-
-
-_messages: Final = msgspec.json.Decoder(list[Message])
-_tools: Final = msgspec.json.Decoder(list[_Tool])
-_anything: Final = msgspec.json.Decoder()
 
 
 class Ask:
@@ -92,7 +72,7 @@ class Ask:
     def messages(self) -> list[Message]:
         """A chat's messages; empty when there are none, or none that can be read."""
         if self._messages is None:
-            self._messages = _decoded(_messages, self.fields.get("messages"))
+            self._messages = messages_of(self.fields.get("messages"))
         return self._messages
 
     @property
@@ -102,16 +82,16 @@ class Ask:
             found = [text for message in self.messages for text in texts_of(message.content)]
             for name in ("prompt", "input", "query", "documents"):
                 if name in self.fields:
-                    found += texts_of(_value(self.fields[name]))
+                    found += texts_of(value_of(self.fields[name]))
             self._all = found
         return self._all
 
     @property
     def units(self) -> list[str]:
         """What an engine reads one by one, of APIs without messages: each prompt, each input, each document with the query."""
-        query = "".join(texts_of(_value(self.fields["query"]))) if "query" in self.fields else ""
+        query = "".join(texts_of(value_of(self.fields["query"]))) if "query" in self.fields else ""
         for name in ("documents", "prompt", "input", "text_2"):
-            if name in self.fields and (found := texts_of(_value(self.fields[name]))):
+            if name in self.fields and (found := texts_of(value_of(self.fields[name]))):
                 return [f"{query}\n{text}" if query else text for text in found]
         return ["\n".join(self.texts)]
 
@@ -134,8 +114,7 @@ class Ask:
     def tool_names(self) -> list[str]:
         """Names of the functions that the request offers, by `tools` or the older `functions`."""
         if self._tools is None:
-            offered: list[_Tool] = _decoded(_tools, self.fields.get("tools")) + _decoded(_tools, self.fields.get("functions"))
-            self._tools = [tool.function.name if tool.function else tool.name for tool in offered]
+            self._tools = tool_names_of(self.fields.get("tools")) + tool_names_of(self.fields.get("functions"))
         return self._tools
 
     def has_images(self) -> bool:
@@ -157,7 +136,7 @@ class Ask:
         return found
 
     def _at(self, path: tuple[str, ...]) -> Any:
-        value = _value(self.fields[path[0]])
+        value = value_of(self.fields[path[0]])
         for step in path[1:]:
             if isinstance(value, dict):
                 value = value.get(step)
@@ -181,18 +160,3 @@ def texts_of(content: Any) -> list[str]:
         elif isinstance(part, dict) and isinstance(part.get("text"), str):
             found.append(part["text"])
     return found
-
-
-def _decoded(decoder: Any, raw: Raw | None) -> Any:
-    """Errors: none; what is not of the shape is as if it were not there."""
-    try:
-        return decoder.decode(raw) if raw is not None else []
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return []
-
-
-def _value(raw: Raw) -> Any:
-    try:
-        return _anything.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None

@@ -17,9 +17,8 @@ above all of it. Every worker has a table of its own; `adopt_ejected`, `adopt_tr
 trial is enough for all, and it is the turn of the worker that ejected the endpoint.
 """
 
+from dataclasses import dataclass
 from typing import Final
-
-from msgspec import Struct
 
 from gateway.route.ward import Ward
 
@@ -41,7 +40,8 @@ BARRED: Final = ("draining", "new")
 """Verdicts that bar an endpoint altogether. `down` and `wedged` ones are still tried when nobody else is left."""
 
 
-class BreakerSettings(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class BreakerSettings:
     """share: 0..1, of at least `least` requests in `window`. Times in seconds. slow_start: 0.0 = none."""
 
     failures: int = 5

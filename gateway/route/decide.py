@@ -4,8 +4,7 @@ No I/O: when a prompt's exact length is needed, the answer is `None`, and the ca
 """
 
 from collections.abc import Callable, Sequence
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from gateway.route import fit
 from gateway.route.ask import Ask
@@ -16,7 +15,8 @@ Bounds = Callable[[Ask], tuple[int, int]]
 """Sound lower and upper bounds of a prompt's tokens."""
 
 
-class Decision(Struct):
+@dataclass(eq=False)
+class Decision:
     """What was decided. rule: the one that matched, "" = none. via: the model that it led to, if it did; through: all models on the way.
 
     resting: seconds until the first endpoint may be asked, when all rest.
@@ -30,7 +30,8 @@ class Decision(Struct):
     through: tuple[str, ...] = ()
 
 
-class RuleLive(Struct):
+@dataclass(eq=False)
+class RuleLive:
     """A rule, compiled. It leads to a node of its own, or to another model's route."""
 
     name: str

@@ -7,7 +7,7 @@ until more text comes: an engine that goes on would lose it (tokenizers and chat
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.exchange import Tokens
+from gateway.record import Tokens
 from gateway.wire.event import OUTPUT, Json
 
 Normalise = Callable[[Json, str], Json]
@@ -190,7 +190,7 @@ class SoFar:
         if not isinstance(prompt, int) or not isinstance(completion, int):
             return
         known = self.prompt if self.prompt is not None else max(0, prompt - self.spent)
-        new = {"prompt_tokens": known, "total_tokens": known + self.spent + completion, "completion_tokens": self.spent + completion}
+        new: Json = {"prompt_tokens": known, "total_tokens": known + self.spent + completion, "completion_tokens": self.spent + completion}
         if self.prompt is not None:
             new["prompt_tokens_details"] = self._details
         usage.update((name, value) for name, value in new.items() if name in usage)

@@ -1,12 +1,12 @@
-"""OpenAI's JSON: a request parsed one level deep, a usage object, an error. Never trusts what it reads."""
+"""OpenAI's JSON: a request parsed one level deep, its stream options, an error. Never trusts what it reads."""
 
 import codecs
 import re
 from functools import lru_cache
-from typing import Annotated, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 Fields = dict[str, Raw]
 """A JSON object parsed one level deep: each value is the JSON text as it came."""
@@ -18,7 +18,6 @@ _BYTE: Final = re.compile(r"(.*?) ?\(byte (\d+)\)$")
 _KIND: Final = re.compile(r"got `(\w+)`")
 _ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S)
 _STEP: Final = 1 << 16
-_MOST: Final = 2**53
 _BOM: Final = b"\xef\xbb\xbf"
 
 encode = _encoder.encode
@@ -103,80 +102,19 @@ def _check_utf8(body: bytes) -> None:
             raise MalformedJson(body, start - held + why.start, "it is not UTF-8") from None
 
 
-class Usage(Struct, frozen=True):
-    """What an engine says it used, in tokens. None: it does not say. cached is part of prompt, reasoning part of completion."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    cached: int | None = None
-    reasoning: int | None = None
+class _StreamOptions(Struct):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
-_Tokens = Annotated[int, Meta(ge=0, le=_MOST)]
+_options: Final = msgspec.json.Decoder(_StreamOptions | None)
 
 
-class _Cached(Struct):
-    cached_tokens: _Tokens | None = None
-
-
-class _Reasoned(Struct):
-    reasoning_tokens: _Tokens | None = None
-
-
-class _Plain(Struct):
-    """A usage object as engines in good health write it; anything else takes the slower way."""
-
-    prompt_tokens: _Tokens | None = None
-    completion_tokens: _Tokens | None = None
-    total_tokens: _Tokens | None = None
-    reasoning_tokens: _Tokens | None = None
-    prompt_tokens_details: _Cached | None = None
-    completion_tokens_details: _Reasoned | None = None
-
-
-_plain: Final = msgspec.json.Decoder(_Plain)
-
-
-def _plain_usage(plain: _Plain) -> Usage:
-    cached, reasoned = plain.prompt_tokens_details, plain.completion_tokens_details
-    reasoning = reasoned.reasoning_tokens if reasoned is not None else None
-    return Usage(
-        plain.prompt_tokens,
-        plain.completion_tokens,
-        plain.total_tokens,
-        cached.cached_tokens if cached is not None else None,
-        plain.reasoning_tokens if reasoning is None else reasoning,
-    )
-
-
-def usage_of(raw: bytes | Raw) -> Usage:
-    """Reads a usage object. Errors: none; what is missing or is no count of tokens is None, an explicit 0 stays 0."""
-    try:
-        return _plain_usage(_plain.decode(raw))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass  # not the plain form, or no usage at all: read with more care
-    try:
-        usage = _anything.decode(raw) if raw else None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Usage()
-    if not isinstance(usage, dict):
-        return Usage()
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    cached = _count(prompt, "cached_tokens")
-    reasoning = _count(completion, "reasoning_tokens")
-    return Usage(
-        _count(usage, "prompt_tokens"),
-        _count(usage, "completion_tokens"),
-        _count(usage, "total_tokens"),
-        cached,
-        _count(usage, "reasoning_tokens") if reasoning is None else reasoning,  # SGLang has it at the top
-    )
-
-
-def _count(where: object, name: str) -> int | None:
-    value = where.get(name) if isinstance(where, dict) else None
-    return value if type(value) is int and 0 <= value <= _MOST else None
+def stream_options(raw: Raw) -> tuple[bool, bool]:
+    """Whether the caller wants the stream's usage, and with each event. Errors: msgspec.MsgspecError, for what is no object of flags."""
+    options = _options.decode(raw)
+    usage = options is not None and bool(options.include_usage)
+    return usage, usage and bool(options.continuous_usage_stats)
 
 
 def error_body(message: str, type: str, param: str | None, code: str | None) -> bytes:

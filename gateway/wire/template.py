@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
 
 from gateway.wire.event import OUTPUT, Json, decode, encode
 from gateway.wire.tally import Tally
+from gateway.wire.usage import usage_in
 
 _MARK: Final = "\ue000text\ue000"
 _MARK_BYTES: Final = _MARK.encode()
@@ -28,13 +28,6 @@ _shapes: dict[bytes, re.Pattern[bytes]] = {}
 _forms: dict[tuple[bytes, bytes, bytes], re.Pattern[bytes] | None] = {}
 """What follows `before`, as one pattern: twice as quick as step by step, but dear to compile. So only for a form that a second stream
 has too, and never for one that holds a stream's own id."""
-
-
-class _Usage(Struct):
-    usage: Raw = Raw(b"")
-
-
-_usage_decoder: Final = msgspec.json.Decoder(_Usage)
 
 
 class Template:
@@ -136,7 +129,7 @@ def learn(event: bytes, show: Callable[[Json], Json]) -> Template | None:
     before, rest = event[: found.end()], event[body.end() :]
     between, after, shape = b"", rest, None
     if value.get("usage") is not None:
-        usage = bytes(_usage_decoder.decode(event[5:-2]).usage)
+        usage = usage_in(event[5:-2])
         between, mark, after = rest.rpartition(usage)
         if not mark or not usage.startswith(b"{"):
             return None

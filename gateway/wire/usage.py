@@ -1,9 +1,102 @@
-"""An engine's usage object as the token counts of a record."""
+"""An engine's usage object: read with whatever is wrong in it, and as the token counts of a record."""
 
-from msgspec import Raw
+from typing import Annotated, Final
 
-from gateway.exchange import Tokens
-from gateway.wire.openai import usage_of
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from gateway.record import Tokens
+
+_MOST: Final = 2**53
+_anything: Final = msgspec.json.Decoder()
+
+
+class Usage(Struct, frozen=True):
+    """What an engine says it used, in tokens. None: it does not say. cached is part of prompt, reasoning part of completion."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached: int | None = None
+    reasoning: int | None = None
+
+
+_Tokens = Annotated[int, Meta(ge=0, le=_MOST)]
+
+
+class _Cached(Struct):
+    cached_tokens: _Tokens | None = None
+
+
+class _Reasoned(Struct):
+    reasoning_tokens: _Tokens | None = None
+
+
+class _Plain(Struct):
+    """A usage object as engines in good health write it; anything else takes the slower way."""
+
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    total_tokens: _Tokens | None = None
+    reasoning_tokens: _Tokens | None = None
+    prompt_tokens_details: _Cached | None = None
+    completion_tokens_details: _Reasoned | None = None
+
+
+_plain: Final = msgspec.json.Decoder(_Plain)
+
+
+def _plain_usage(plain: _Plain) -> Usage:
+    cached, reasoned = plain.prompt_tokens_details, plain.completion_tokens_details
+    reasoning = reasoned.reasoning_tokens if reasoned is not None else None
+    return Usage(
+        plain.prompt_tokens,
+        plain.completion_tokens,
+        plain.total_tokens,
+        cached.cached_tokens if cached is not None else None,
+        plain.reasoning_tokens if reasoning is None else reasoning,
+    )
+
+
+def usage_of(raw: bytes | Raw) -> Usage:
+    """Reads a usage object. Errors: none; what is missing or is no count of tokens is None, an explicit 0 stays 0."""
+    try:
+        return _plain_usage(_plain.decode(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass  # not the plain form, or no usage at all: read with more care
+    try:
+        usage = _anything.decode(raw) if raw else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Usage()
+    if not isinstance(usage, dict):
+        return Usage()
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    cached = _count(prompt, "cached_tokens")
+    reasoning = _count(completion, "reasoning_tokens")
+    return Usage(
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+        _count(usage, "total_tokens"),
+        cached,
+        _count(usage, "reasoning_tokens") if reasoning is None else reasoning,  # SGLang has it at the top
+    )
+
+
+def _count(where: object, name: str) -> int | None:
+    value = where.get(name) if isinstance(where, dict) else None
+    return value if type(value) is int and 0 <= value <= _MOST else None
+
+
+class _Event(Struct):
+    usage: Raw = Raw(b"")
+
+
+_event: Final = msgspec.json.Decoder(_Event)
+
+
+def usage_in(event: bytes) -> bytes:
+    """The usage object of a stream's event, as it stands there; empty when it has none. event: its JSON, known to be an object."""
+    return bytes(_event.decode(event).usage)
 
 
 def tokens_of(raw: bytes | Raw | None) -> Tokens | None:
