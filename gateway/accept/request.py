@@ -174,7 +174,7 @@ def read_call(x: Exchange) -> None:
     try:
         fields = parse_object(x.body)
     except MalformedJson as error:
-        raise Refusal(400, "invalid_json", f"The request body cannot be read: {error}", close=False) from None
+        raise not_read(error) from None
     x.fields = fields
     x.body = b""
     if "model" not in fields:
@@ -197,6 +197,11 @@ def read_call(x: Exchange) -> None:
             x.wants_usage = bool(options.include_usage)
             x.wants_continuous = x.wants_usage and bool(options.continuous_usage_stats)
     x.facts = facts(fields)
+
+
+def not_read(error: ValueError) -> Refusal:
+    """The body is no JSON object."""
+    return Refusal(400, "invalid_json", f"The request body cannot be read: {error}", close=False)
 
 
 NOTHING_SPECIAL = Facts()
