@@ -40,8 +40,10 @@ async def test_show_says_what_is_used_and_by_whom(config):
 
 
 async def test_what_a_forecast_of_money_goes_by_is_said(config, monkeypatch):
-    budget = {"scope": "tenant", "owner": "retail", "name": "budget", "count": "money", "max": "50", "per": "month", "zone": "UTC",
-              "currency": "CNY", "budget": "50", "used": "20", "left": "30", "percent": 40, "forecast": "41.5", "basis": "rate", "applies": True}  # fmt: skip
+    budget = {
+        "scope": "tenant", "owner": "retail", "name": "budget", "count": "money", "max": "50", "per": "month", "zone": "UTC",
+        "currency": "CNY", "budget": "50", "used": "20", "left": "30", "percent": 40, "forecast": "41.5", "basis": "rate",
+    }  # fmt: skip
 
     async def counters(self, **wanted):
         return [budget]
