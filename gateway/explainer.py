@@ -4,17 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from gateway.accept.request import facts
-from gateway.admin.desk import NoSuch
+from gateway.accept.request import facts, not_read, read_call
+from gateway.admin.desk import Misasked, NoSuch
 from gateway.auth.keyring import standing
 from gateway.builder import Builder
 from gateway.config.resolved import Key, Model, Resolved, Target
 from gateway.config.resolved_when import When
 from gateway.errors import Refusal
+from gateway.exchange import Exchange
 from gateway.live import ModelLive
 from gateway.route.ask import Ask
 from gateway.route.explain import explain
@@ -22,10 +23,12 @@ from gateway.route.parameters import APIS as SAMPLED
 from gateway.shared import Shared
 from gateway.snapshot import Snapshot
 from gateway.tokens.counter import Counter
-from gateway.wire.openai import MalformedJson, parse_object
+from gateway.wire.openai import MalformedJson, encode, json_string, parse_object
+from gateway.wire.outermost import misshapen
 
 MIDDLE = 0.5
 """Stands for luck where there is none."""
+SENT: Final = "the gateway sends such a request all the same, and the engine refuses it"
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
@@ -100,23 +103,22 @@ class Explainer:
     # -- where one would go ---------------------------------------------------------------------------------------------
 
     async def explain(self, asked: Asked) -> dict[str, Any]:
-        """The decision, rule by rule. Raises NoSuch for a key or model that is not there, Refusal for a body that is no request."""
+        """The decision, rule by rule. Raises NoSuch for a key or model that is not there, Misasked for a body that workers refuse."""
         snapshot = await self._snapshot()
-        fields = _fields(asked)
         key = self._key(asked.key)
-        name = asked.model or _model_of(fields)
         at = time.time() if asked.at is None else asked.at
+        x = _read(asked, snapshot, at)
+        fields, name, api = x.fields, x.model, x.api
         try:
             standing(key, at)
             model = snapshot.model(snapshot.keyring.permit(key), name, at)
         except Refusal as no:
             raise NoSuch(no.message) from None
-        api = asked.api or _api(fields)
         shaped = model.parameters.apply(fields) if model.parameters is not None and api in SAMPLED else []
         ask = Ask(
             api=api,
             model=name,
-            stream=fields.get("stream") == msgspec.Raw(b"true"),
+            stream=x.stream,
             headers={header.lower(): value for header, value in asked.headers.items()},
             tenant=key.tenant,
             project=key.project,
@@ -131,6 +133,7 @@ class Explainer:
         return {
             "asked": {"model": name, "api": api, "key": key.id, "tenant": key.tenant, "project": key.project, "at": ask.at},
             "prompt": counted,
+            "remarks": [f"{said}: {SENT}" for said in misshapen(api, fields)] if asked.body.strip() else [],
             "parameters": shaped,
             **explain(model.route, ask),
             "retry": _plain(model.config.retry),
@@ -234,20 +237,26 @@ def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-def _fields(asked: Asked) -> dict[str, msgspec.Raw]:
-    if not asked.body.strip():
-        return {}
+def _read(asked: Asked, snapshot: Snapshot, at: float) -> Exchange:
+    """Its JSON, as a worker reads it. Raises Misasked with what a worker would refuse it with, NoSuch when it names no model."""
+    x = Exchange("", "", snapshot, "POST", "", asked.headers, "", time.monotonic(), at)
     try:
-        return parse_object(asked.body.encode())
+        fields = parse_object(asked.body.encode()) if asked.body.strip() else {}
+        if asked.model:
+            fields["model"] = json_string(asked.model)
+        if "model" not in fields:
+            raise NoSuch("no model is named: neither with --model nor in the request")
+        x.api, x.body = asked.api or _api(fields), encode(fields)
+        read_call(x)
     except (MalformedJson, UnicodeEncodeError) as error:
-        raise NoSuch(f"the request cannot be read: {error}") from None
+        raise _refused(not_read(error)) from None
+    except Refusal as no:
+        raise _refused(no) from None
+    return x
 
 
-def _model_of(fields: dict[str, msgspec.Raw]) -> str:
-    try:
-        return msgspec.json.decode(fields["model"], type=str)
-    except (KeyError, msgspec.MsgspecError):
-        raise NoSuch("no model is named: neither with --model nor in the request") from None
+def _refused(no: Refusal) -> Misasked:
+    return Misasked(f"such a request is refused with {no.status} {no.code}: {no.message}")
 
 
 def _api(fields: dict[str, msgspec.Raw]) -> str:

@@ -1,4 +1,5 @@
-"""The role `tariff`: what a model costs at a moment, by the files alone. Started by gatewayctl, which knows no schedules."""
+"""The role `tariff`: what a model costs at a moment, or which schedules are open then, by the files alone. Started by gatewayctl, which
+knows no schedules."""
 
 import argparse
 import json
@@ -23,13 +24,19 @@ def main(argv: Sequence[str]) -> int:
     """One JSON object. Raises ConfigError when the files have mistakes."""
     parser = argparse.ArgumentParser(prog="gateway tariff", description="What does a model cost at a moment?")
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model", help="without it: which schedules are open")
     parser.add_argument("--tenant", default="")
     parser.add_argument("--at", type=float, required=True, help="seconds since 1970")
     options = parser.parse_args(argv)
     config, _ = resolve(load(options.config, Environment()))
-    print(json.dumps(told(config, options.model, options.tenant, options.at), ensure_ascii=False))
+    asked = schedules(config, options.at) if options.model is None else told(config, options.model, options.tenant, options.at)
+    print(json.dumps(asked, ensure_ascii=False))
     return 0
+
+
+def schedules(config: Resolved, at: float) -> dict[str, bool]:
+    """Of each whether it is open."""
+    return {name: compile_schedule(schedule).open_at(at) for name, schedule in config.schedules.items()}
 
 
 def told(config: Resolved, asked: str, tenant: str, at: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import Look
 from gateway.ledger.growth import Growth
 from gateway.ledger.keeper import Ledger
-from gateway.ledger.reconcile import BYPASSED, HOUR, INCOMPLETE, MISSING, UNKNOWN, Stretch, compared
+from gateway.ledger.reconcile import BYPASSED, ENOUGH, HOUR, INCOMPLETE, MISSING, UNCERTAIN, UNKNOWN, Stretch, compared
 from gateway.ledger.store import StoreFailure
 from gateway.meter.underway import underway
 from gateway.unusual import LATE, Hours, unusual
@@ -32,8 +32,6 @@ AFTER_A_FAULT: Final = 60.0
 KEEP_EVERY: Final = 30.0
 COUNT_EVERY: Final = 20.0
 DAY: Final = 86_400.0
-COVERED: Final = 0.5
-"""Of an hour, without which nothing is told of it."""
 
 
 class Truth:
@@ -141,13 +139,13 @@ class Truth:
         """Channels whose engines counted something else than the ledger has, in the last hour that is over."""
         if self.last is None:
             return None
-        wrong = [row for row in self.last if row["state"] in (BYPASSED, MISSING) and row["coverage"] >= COVERED]
+        wrong = [row for row in self.last if row["state"] in (BYPASSED, MISSING) and row["coverage"] >= ENOUGH]
         return [Drift(row["channel"], row["percent"], row["drift"], row["hour"]) for row in wrong]
 
     def ratios(self) -> dict[str, float]:
         """For /metrics: of each channel, what its engines counted beyond the ledger, as a share of the larger."""
         rows = self.last or ()
-        return {row["channel"]: row["percent"] / 100 for row in rows if row["state"] not in (UNKNOWN, INCOMPLETE)}
+        return {row["channel"]: row["percent"] / 100 for row in rows if row["state"] not in (UNKNOWN, INCOMPLETE, UNCERTAIN)}
 
     def without_price(self, config: Resolved | None) -> dict[str, int]:
         """For /metrics: the same as `unpriced`, by virtual model; "" = of models that the configuration no longer has."""

@@ -31,7 +31,16 @@ def become(role: str, *args: str) -> NoReturn:
 
 def tariff(config: Path, model: str, tenant: str, at: float) -> dict[str, Any]:
     """What a model costs at a moment by the files, found out by a child that knows schedules. They are without mistakes."""
-    argv = gateway_command("tariff", "--config", str(config), "--model", model, "--tenant", tenant, "--at", repr(at))
+    return _tariff(config, at, "--model", model, "--tenant", tenant)
+
+
+def open_schedules(config: Path, at: float) -> dict[str, bool]:
+    """Of each schedule whether it is open at a moment."""
+    return _tariff(config, at)
+
+
+def _tariff(config: Path, at: float, *more: str) -> dict[str, Any]:
+    argv = gateway_command("tariff", "--config", str(config), "--at", repr(at), *more)
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_PATIENCE, check=False)
     try:
         found: dict[str, Any] = json.loads(done.stdout)

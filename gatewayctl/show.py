@@ -12,7 +12,7 @@ from gatewayctl.session import Session
 
 STYLES: Final = {
     "green": "up serving ok closed yes true running active resolved agrees".split(),
-    "yellow": "starting draining busy unknown degraded disabled pending silenced note restarted incomplete".split(),
+    "yellow": "starting draining busy unknown degraded disabled pending silenced note restarted incomplete uncertain".split(),
     "bold red": "down hung ejected wedged failed refused no lost false unreachable expired frozen firing wrong bypassed missing".split(),
 }
 WORD: Final = 12

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import re
+import socket
 from collections.abc import AsyncIterator, Sequence
 from json import loads
 from types import SimpleNamespace
@@ -152,6 +154,24 @@ async def test_a_service_that_hangs_is_left_behind_and_not_asked_twice_at_once(e
         assert await delivery.send_now("ops", notice()) == "no answer within 0 s"
         assert await delivery.send_now("ops", notice()) == "the attempt before still hangs"
         await eventually(lambda: not service._hanging["ops"].is_alive())
+
+
+@pytest.mark.parametrize("way", ["json", "xml", "slack", "mailto"])
+async def test_a_service_that_accepts_and_never_answers_is_a_timeout(way, monkeypatch, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts, and nobody ever reads
+        port = silent.getsockname()[1]
+        monkeypatch.setattr("apprise.plugins.slack.NotifySlack.webhook_url", f"http://127.0.0.1:{port}")
+        url = {
+            "slack": "slack://T1JJ3T3L2/A1BRTD4JD/TIcanarycanarycanarycana/?",
+            "mailto": f"mailto://127.0.0.1:{port}?from=gateway@example.com&to=ops@example.com&format=text&",
+        }.get(way, f"{way}://127.0.0.1:{port}/canarycanary?")
+        async with delivering(Sink(name="ops", url=url + "rto=0.3&cto=0.3")) as delivery:
+            delivery.tell([notice()], NOW)
+            await eventually(lambda: delivery.counts["ops", "given_up"])
+            assert re.fullmatch(r"no answer within 0\.\d+ s", str(delivery.told()[0]["trouble"])), delivery.told()
+            assert delivery.counts["ops", "failed"] == 3
+    ours = [record.getMessage() for record in caplog.records if record.name == "gateway.alerts"]
+    assert sum("no answer within 0." in line for line in ours) == 3 and not any("onnection error" in line for line in ours)
 
 
 async def test_only_so_many_wait():

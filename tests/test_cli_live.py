@@ -172,10 +172,24 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
     assert (await inside("config", "rollback", "2", "--yes"))[:2] == (0, "models.qwen is gone\n")
     code, _, err = await inside("config", "rollback", "7", "--yes")
     assert code == 1 and "no revision 7" in err
-    code, _, err = await inside("config", "rollback")
-    assert code == 2 and "needs --yes" in err
+    for args in (["rollback"], ["rollback", "2"]):
+        code, _, err = await inside("config", *args)
+        assert code == 2 and "needs --yes" in err
     _, out, _ = await inside("config", "show", "--running")
     assert yaml.safe_load(out)["config"]["channels"]["gpu"]["credential"] == "(hidden)"
+
+
+async def test_nobody_is_asked_about_a_revision_that_is_not_there(desk, inside, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin.readline", lambda: pytest.fail("it asked"))
+    code, _, err = await inside("config", "rollback", "99")
+    assert code == 1 and "no revision 99" in err and "config history" in err and "[y/N]" not in err
+    history = desk.history
+    monkeypatch.setattr(desk, "history", lambda: history()[1:])
+    code, _, err = await inside("config", "rollback")
+    assert code == 1 and "no earlier revision" in err and "[y/N]" not in err
+    assert not [what for what, _ in desk.calls if what.startswith("rollback")]
 
 
 async def test_requests_tail_shows_the_newest_and_filters(desk, inside):

@@ -42,9 +42,36 @@ def test_list(config):
     assert ran.code == 0 and not ran.err
     assert "replaced" in ran.out and "begins later" in ran.out and "during night" in ran.out and "channel gpu" in ran.out
     found = json.loads(prices(config, "list", "-o", "json").out)
-    assert [one["state"] for one in found] == ["replaced", "in force", "begins later", "in force", "in force"]
+    assert {one["state"] for one in found} <= {"replaced", "applies now", "begins later", "at its hours", "at other hours"}
     assert found[0]["input"] == "2" and found[0]["tiers"][0]["over"] == 32000 and found[1]["from"] == "2020-01-01"
     assert prices(config, "list", "-o", "csv").out.splitlines()[0].startswith("of,from,when,currency,input")
+
+
+@pytest.mark.parametrize(
+    ("night", "states"),
+    [
+        (["2001-01-01"], ["replaced", "applies now", "begins later", "at its hours", "applies now"]),
+        (["00:00-24:00"], ["replaced", "at other hours", "begins later", "applies now", "applies now"]),
+    ],
+)
+def test_which_applies_now_and_which_at_its_hours(config, night, states):
+    config.write_text(FILE.replace('"00:00-06:00"', ", ".join(f'"{hours}"' for hours in night)))
+    assert [one["state"] for one in json.loads(prices(config, "list", "-o", "json").out)] == states
+    assert "at its hours" in (out := prices(config).out) or "at other hours" in out
+    more = config.parent / "more.yaml"
+    more.write_text(PRICES.replace("during: night", "outside: night"))
+    states = json.loads(prices(config, "list", "-o", "json").out)
+    assert states[3]["state"] == ("at its hours" if night == ["00:00-24:00"] else "applies now")
+
+
+def test_of_two_schedules_that_hold_the_first_in_the_files_goes_before(config):
+    config.write_text(FILE.replace("night: {", 'day: {when: ["00:00-24:00"]}, night: {').replace('"00:00-06:00"', '"00:00-24:00"'))
+    more = PRICES + '  - {model: qwen, currency: CNY, during: day, input: "3", output: "4"}\n'
+    (config.parent / "more.yaml").write_text(more)
+    found = json.loads(prices(config, "list", "-o", "json").out)
+    assert [one["state"] for one in found][3:] == ["applies now", "applies now", "at other hours"]
+    charged = json.loads(prices(config, "show", "qwen", "-o", "json").out)["price"]
+    assert charged["tokens"][0]["input"] == "1", "as requests are priced"
 
 
 def test_what_a_model_costs_now(config):

@@ -108,6 +108,7 @@ async def test_list_show_and_explain(desk, inside):
     assert code == 0 and "prompt_tokens {over: 30000}" in out and "3 attempts within 60 s" in out
     code, out, _ = await inside("routes", "explain", "-m", "qwen", "--header", "x-env=prod", "--at", "2026-12-24 22:00")
     assert code == 0 and "✗ long → gpu:big" in out and "http://h:1" in out
+    assert "`messages` is text, not a list" in out
     assert desk.asked["headers"] == {"x-env": "prod"} and desk.asked["at"] > 0
     code, out, _ = await inside("routes", "explain", "-m", "qwen", "-o", "json")
     assert json.loads(out)["plan"][0]["channel"] == "gpu"

@@ -42,6 +42,11 @@ async def test_engines_and_ledger_side_by_side(desk, inside):
     assert ",1500,1000,0,500," in (await inside("usage", "reconcile", "-o", "csv"))[1]
     code, out, _ = await inside("usage", "reconcile", "-o", "json")
     assert json.loads(out) == desk.truth.hours
+    desk.truth.hours = [row("gpu", Side(40, 100, prompt=40.0, output=100.0, covered=100.0, since=HOUR + 3500, until=HOUR + 3600))]
+    code, out, err = await inside("usage", "reconcile")
+    assert code == 0 and "uncertain" in out and "agrees" not in out and "too little to tell" in err
+    code, out, err = await inside("usage", "reconcile", "-o", "json")
+    assert json.loads(out)[0]["state"] == "uncertain" and "1 line uncertain" in err
     desk.truth.hours = []
     code, out, err = await inside("usage", "reconcile")
     assert (code, out) == (0, "") and "nothing was used" in err

@@ -284,6 +284,21 @@ def test_all_mistakes_of_a_rule_are_told_at_once(tmp_path):
     assert len(found) == 6
 
 
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ('{zone: Asia/Shanghia, when: ["25:00-06:00"]}', ["no time zone", "no clock shows"]),
+        ('{when: [Sat, Sat], zone: Asia/Shanghia, holidays: ["2027-13-01"]}', ["listed twice", "no time zone", "no calendar has"]),
+        ("{zone: Asia/Shanghia, wenn: [Sat]}", ["`when` is missing", "no time zone", "unknown word"]),
+        ("{zone: 8, holidays: Sat}", ["`when` is missing", "not text", "is not a date"]),
+        ("5", ["late"]),
+    ],
+)
+def test_all_mistakes_of_a_schedule_are_told_at_once(schedule, said, tmp_path):
+    found = mistakes(tmp_path, hours(schedule))
+    assert len(found) == len(said) and all(word in str(one) for word, one in zip(said, found, strict=True)), found
+
+
 def test_where_a_file_is_missing_names_prove_nothing(tmp_path):
     text = rule("{during: ofice, tenant: nobody, project: x, key: k9, load: {channel: gpx, queue: {over: 2}}}")
     found = mistakes(tmp_path, text + "include: [elsewhere.yaml]\n")

@@ -106,6 +106,24 @@ def test_only_the_time_that_the_engine_was_looked_at_is_compared(store):
     assert brief(row) == ("agrees", 50, 50, 0, 5) and not row["over"] and row["coverage"] == 0.667
 
 
+@pytest.mark.parametrize(("covered", "state"), [(100.0, "uncertain"), (1790.0, "uncertain"), (1800.0, "agrees")])
+def test_a_small_part_of_an_hour_does_not_speak_for_it(store, covered, state):
+    """A ledger that was lost has begun anew late in the hour."""
+    row = ask(store, [served(3595, 1, 5, 50)], [counts(5, 50, since=3600 - covered, covered=covered)])[0, "gpu"]
+    assert brief(row) == (state, 50, 50, 0, 5) and row["coverage"] == round(covered / 3600, 3)
+
+
+def test_what_is_more_is_told_however_short_the_look(store):
+    row = ask(store, [served(3595, 1, 5, 50)], [counts(5, 90, since=3500, covered=100)])[0, "gpu"]
+    assert (row["state"], row["drift"]) == ("bypassed", 40)
+
+
+def test_an_endpoint_of_which_nothing_is_known_and_nothing_came_takes_nothing_from_the_others(store):
+    records = [served(10, 2, 5, 50, tried(ms=1000, reason="timeout_first_event", endpoint="http://dead"), tried())]
+    row = ask(store, records, [counts(5, 50)])[0, "gpu"]
+    assert (row["state"], row["coverage"], row["uncounted"]) == ("agrees", 1.0, 1)
+
+
 def test_a_restart_is_no_drift_unless_the_engine_counted_more(store):
     rows = ask(
         store,

@@ -302,6 +302,34 @@ async def test_explain_says_what_is_missing(rig):
     assert "cannot be read" in (await rig.admin("POST", "/v1/explain", {"model": "ruled", "body": "{"}))["error"]["message"]
 
 
+@pytest.mark.parametrize("model", ["small", "mindie"])
+@pytest.mark.parametrize("messages", ["hi", {"role": "user"}, 5, [], None])
+async def test_explain_says_that_an_engine_refuses_messages_that_are_none(rig, model, messages):
+    body = {"model": model, "messages": messages, "max_tokens": 3}
+    served = await rig.post("/v1/chat/completions", body)
+    assert 400 <= served.status < 500 and served.headers["x-gateway-attempts"] == "1", "sent, and refused by the engine"
+    found = await explained(rig, body=json.dumps(body))
+    (remark,) = found["remarks"]
+    assert remark.startswith("`messages` is ") and "the engine refuses it" in remark and len(found["plan"]) == 1
+
+
+@pytest.mark.parametrize(
+    "body", ['{"model": 5}', '{"model": "small", "stream": "x"}', '{"model": "small", "stream": true, "stream_options": 5}', "[]", "{"]
+)
+async def test_what_the_gateway_refuses_is_not_planned(rig, body):
+    async with rig.session.post(rig.url + "/v1/chat/completions", data=body, headers={"Authorization": f"Bearer {KEY}"}) as answer:
+        refused = (await answer.json())["error"]
+        assert answer.status == 400 and "x-gateway-attempts" not in answer.headers
+    said = (await rig.admin("POST", "/v1/explain", {"body": body}))["error"]["message"]
+    assert said == f"such a request is refused with 400 {refused['code']}: {refused['message']}"
+
+
+async def test_a_request_of_the_right_shape_has_no_remark(rig):
+    assert (await explained(rig, model="small"))["remarks"] == []
+    assert (await explained(rig, body='{"model": "small", "messages": [{"role": "user", "content": "hi"}]}'))["remarks"] == []
+    assert (await explained(rig, model="small", body='{"model": 5, "prompt": "hi"}'))["asked"]["model"] == "small"
+
+
 async def test_models_are_listed_with_their_context_length(rig):
     await lengths_known(rig, "fits", 2)
     async with rig.session.get(rig.url + "/v1/models", headers={"Authorization": f"Bearer {KEY}"}) as answer:

@@ -31,6 +31,10 @@ async def rig(tmp_path, monkeypatch):
         yield rig
 
 
+CALM = {"agrees", "uncertain"}
+"""No drift: which of the two depends on the minute at which a test begins."""
+
+
 async def hours(rig: Rig) -> dict[str, Row]:
     """Both channels' rows, hours added up: a test may run over the end of one."""
     found: dict[str, Row] = {}
@@ -90,7 +94,7 @@ async def test_traffic_through_the_gateway_agrees_to_the_token_and_what_goes_pas
     for channel in ("gpu", "ascend"):
         total = await steady(rig, channel)
         row = await settled(rig, channel, engine=total, ledger=total)
-        assert row["drift"] == row["bypassed"] == row["resets"] == 0 and set(row["states"]) == {"agrees"}, row
+        assert row["drift"] == row["bypassed"] == row["resets"] == 0 and set(row["states"]) <= CALM, row
         assert row["prompt"]["engine"] == row["prompt"]["ledger"] or channel == "ascend"
     await direct(rig, "gpu", 300)
     row = await settled(rig, "gpu", bypassed=300)
@@ -120,7 +124,7 @@ async def test_an_engine_that_is_started_again_is_a_reset_and_no_drift(rig):
 
     await eventually(serves, within=20, every=0.3)
     row = await settled(rig, "gpu", resets=1, engine=110, ledger=110)
-    assert row["drift"] == row["bypassed"] == row["unseen"] == 0 and set(row["states"]) == {"agrees"}
+    assert row["drift"] == row["bypassed"] == row["unseen"] == 0 and set(row["states"]) <= CALM
 
 
 @pytest.mark.hard
@@ -152,7 +156,7 @@ async def test_the_command_line_says_the_same_while_it_runs_and_while_it_does_no
     await rig.chat("qwen", max_tokens=64, ignore_eos=True)
     await settled(rig, "gpu", engine=64, ledger=64)
     code, out, _ = await inside("usage", "reconcile", "--channel", "gpu", "--config", str(rig.path))
-    assert code == 0 and "agrees" in out and "(running)" in out and "ascend" not in out
+    assert code == 0 and any(state in out for state in CALM) and "(running)" in out and "ascend" not in out
     await rig.stop()
     code, out, err = await inside("usage", "reconcile", "--last", "2h", "-o", "json", "--config", str(rig.path))
     found = [row for row in json.loads(out) if row["channel"] == "gpu"]

@@ -180,7 +180,7 @@ def read_call(x: Exchange) -> None:
     try:
         fields = parse_object(x.body)
     except MalformedJson as error:
-        raise Refusal(400, "invalid_json", f"The request body cannot be read: {error}", close=False) from None
+        raise not_read(error) from None
     x.fields = fields
     x.body = b""
     if "model" not in fields:
@@ -200,6 +200,11 @@ def read_call(x: Exchange) -> None:
         except msgspec.MsgspecError:
             raise Refusal(400, "invalid_type", "`stream_options` must be an object of flags.", param="stream_options") from None
     x.facts = facts(fields)
+
+
+def not_read(error: ValueError) -> Refusal:
+    """The body is no JSON object."""
+    return Refusal(400, "invalid_json", f"The request body cannot be read: {error}", close=False)
 
 
 def facts(fields: dict[str, msgspec.Raw]) -> Facts:

@@ -108,6 +108,20 @@ def schedules(found: Mapping[str, Schedule], reading: Reading) -> Iterator[Mista
             number, text = split
             hint = f'quote the days and hours that belong together: "{text}"; a whole day beside others is Mon 00:00-24:00'
             yield marks.at((*at, "when", number), "inside [ ] a comma ends the entry, so this is a whole day", hint)
+    yield from _of_the_others(found, reading)
+
+
+def _of_the_others(found: Mapping[str, Schedule], reading: Reading) -> Iterator[Mistake]:
+    """Schedules that are left out because a field of theirs is wrong: what can be said of their other fields is said at once as well."""
+    written = reading.data.get("schedules")
+    for name, words in written.items() if isinstance(written, dict) else ():
+        if name in found or not isinstance(words, dict):
+            continue
+        if isinstance(words.get("zone"), str):
+            yield from zone_mistakes(words["zone"], ("schedules", name, "zone"), reading)
+        for word in ("when", "holidays"):
+            if isinstance(words.get(word), list):
+                yield from _twice(("schedules", name, word), words[word], reading)
 
 
 def _opens_ever(schedule: Schedule) -> bool:

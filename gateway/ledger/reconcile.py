@@ -5,6 +5,7 @@ time's beginning. Both sides are compared over the same stretch of the hour: fro
 
 state        when
 agrees       they differ by at most TOLERANCE
+uncertain    so they do, but in too small a part of the hour to speak for it
 bypassed     the engine counted more: it serves others beside this gateway
 missing      the ledger has more
 restarted    the ledger has more, and the engine was started again: what it had counted since the last look went with it
@@ -25,7 +26,10 @@ TOLERANCE: Final = 0.01
 """Of the larger side."""
 COVERED: Final = 0.98
 """Of the stretch that is compared."""
+ENOUGH: Final = 0.5
+"""Of the hour, or of what has passed of it, without which what was looked at does not speak for it."""
 AGREES, BYPASSED, MISSING, RESTARTED, INCOMPLETE, UNKNOWN = "agrees", "bypassed", "missing", "restarted", "incomplete", "unknown"
+UNCERTAIN: Final = "uncertain"
 _NO_WORK: Final = "('ok', 'connect', 'tls', 'timeout_connect', 'unsupported')"
 
 Place = tuple[float, str, str]
@@ -166,7 +170,9 @@ def judged(hour: float, channel: str, sides: Sequence[tuple[str, Side]], now: fl
     ledger, in_flight = round(sum(side.output for _, side in sides)), round(sum(side.in_flight for _, side in sides))
     resets, length = sum(side.resets for _, side in sides), min(HOUR, now - hour)
     drift = engine - ledger - in_flight
+    coverage = _coverage(sides, length)
     state = _state(sides, engine, ledger + in_flight, resets)
+    state = UNCERTAIN if state == AGREES and coverage < ENOUGH else state
     unseen = -drift if state == RESTARTED else 0
     drift = 0 if state in (RESTARTED, UNKNOWN) else drift
     most = max(engine, ledger + in_flight)
@@ -184,10 +190,16 @@ def judged(hour: float, channel: str, sides: Sequence[tuple[str, Side]], now: fl
         "unseen": unseen,
         "prompt": {"engine": engine_prompt if known else None, "ledger": round(sum(side.prompt for _, side in sides))},
         "resets": resets,
-        "coverage": round(min(side.covered / length if length > 0 else 0.0 for _, side in sides), 3),
+        "coverage": round(coverage, 3),
         "uncounted": sum(side.uncounted for _, side in sides),
         "endpoints": [_endpoint(endpoint, side) for endpoint, side in sorted(sides, key=lambda one: one[0])],
     }
+
+
+def _coverage(sides: Sequence[tuple[str, Side]], length: float) -> float:
+    """Of the endpoint that was looked at least. One that shows nothing and was of no use has nothing to be looked at."""
+    shares = [side.covered / length for _, side in sides if length > 0 and (side.engine is not None or side.output or side.in_flight)]
+    return min(shares, default=0.0)
 
 
 def _state(sides: Sequence[tuple[str, Side]], engine: int, ours: int, resets: int) -> str:

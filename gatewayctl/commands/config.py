@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gatewayctl import show
+from gatewayctl.client import Client
 from gatewayctl.command import command, noun
 from gatewayctl.commands.reload import PATIENCE, told
 from gatewayctl.session import Session
@@ -62,6 +63,7 @@ def check(
     """
     from gateway.config.load import load
     from gateway.config.report import ConfigError
+    from gateway.config.unfinished import unfinished
 
     file = path or session.config
     try:
@@ -72,6 +74,8 @@ def check(
         _print_mistakes(session, file, error.mistakes)
         raise Done(BAD_CONFIG) from error
     config = loaded.config
+    for said in unfinished(config):
+        session.warn(f"gatewayctl: {said}")
     counts = {noun: len(getattr(config, noun)) for noun in ("listeners", "channels", "models", "tenants", "keys")}
     if session.machine:
         show.data(session, {"ok": True, "path": str(loaded.path), "files": list(loaded.files), **counts, "mistakes": []})
@@ -262,6 +266,19 @@ def rollback(
     Its files are put back in place and made live, in all workers or in none.
     Keys stay as they are today: a rollback brings no revoked key back.
     """
-    session.confirm(f"Go back to {f'revision {rev}' if rev is not None else 'the revision before this one'}?", yes)
     client = session.client()
+    if not yes:
+        _there_is(client, rev)
+    session.confirm(f"Go back to {f'revision {rev}' if rev is not None else 'the revision before this one'}?", yes)
     told(session, client, client.post("/v1/config/rollback", {"rev": rev}, PATIENCE))
+
+
+def _there_is(client: Client, rev: int | None) -> None:
+    """Nobody is asked about a revision that cannot be had. With --yes the gateway itself says so, and `audit.log` that it was tried."""
+    revisions = client.get("/v1/config/history")["revisions"]
+    if rev is None:
+        live = next((one["rev"] for one in revisions if one.get("running")), 0)
+        if not any(one["rev"] < live for one in revisions):
+            raise Trouble("there is no earlier revision to go back to")
+    elif all(one["rev"] != rev for one in revisions):
+        raise Trouble(f"there is no revision {rev} to go back to", "Which there are: gatewayctl config history")

@@ -97,6 +97,7 @@ def print_explained(session: Session, found: dict[str, Any]) -> None:
             ("key", who),
             ("time", moment(asked["at"])),
             ("prompt", length),
+            *(("remark", remark) for remark in found.get("remarks") or ()),
             ("parameters", found["parameters"] or None),
         ],
     )

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +14,7 @@ from gatewayctl import show
 from gatewayctl.command import command, noun
 from gatewayctl.commands.done import well_done
 from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
-from gatewayctl.programs import tariff
+from gatewayctl.programs import open_schedules, tariff
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import BAD_CONFIG, USAGE, Trouble
@@ -22,6 +22,7 @@ from gatewayctl.words import plural
 
 if TYPE_CHECKING:
     from gateway.config.litellm import Imported
+    from gateway.config.prices import Price
     from gateway.config.schema import Config
 
 MOST_BYTES: Final = 64 * 1024 * 1024
@@ -50,33 +51,56 @@ COLUMNS = [
     Column("request", lambda p: p["request"], "right"),
     Column("second", lambda p: p["second"], "right"),
     Column("tiers", lambda p: [f"over {tier['over']}" for tier in p["tiers"]] or None),
-    Column("state", lambda p: p["state"], colored=True),
+    Column("state", lambda p: p["state"]),
 ]
 
 
 @command(app, "list", "gatewayctl prices\ngatewayctl prices list -o json")
 def list_prices(session: Session) -> None:
-    """Every price in the files, in their order. `begins later` and `replaced` go by this moment; schedules are not looked at."""
+    """Every price in the files, in their order, and whether it applies now.
+
+    `at its hours`: its schedule does not hold now. `at other hours`: another price of the same name goes before it now.
+    """
     config = load_for_keys(session.config).config
-    show.items(session, _listed(config, time.time()), COLUMNS, "no prices: what requests cost is unknown")
+    now = time.time()
+    timed = any(price.during or price.outside for price in config.prices)
+    found = _listed(config, now, open_schedules(session.config, now) if timed else {})
+    show.items(session, found, COLUMNS, "no prices: what requests cost is unknown")
 
 
-def _listed(config: "Config", now: float) -> list[dict[str, Any]]:
+def _listed(config: "Config", now: float, is_open: Mapping[str, bool]) -> list[dict[str, Any]]:
+    states = _states(config.prices, now, is_open)
+    base = config.currencies.base if config.currencies else None
+    return [
+        {**price.model_dump(mode="json"), "currency": price.currency or base, "state": state}
+        for price, state in zip(config.prices, states, strict=True)
+    ]
+
+
+def _states(prices: "Sequence[Price]", now: float, is_open: Mapping[str, bool]) -> list[str]:
+    """Of each price. Of those of one name that have begun, one with a schedule that holds goes before one without, in the files' order."""
     from gateway.config.access import instant
 
-    found = []
     series: dict[tuple[Any, ...], float] = {}
-    begins = [instant(price.begins) if price.begins else 0.0 for price in config.prices]
-    for price, begun in zip(config.prices, begins, strict=True):
+    begins = [instant(price.begins) if price.begins else 0.0 for price in prices]
+    for price, begun in zip(prices, begins, strict=True):
         known = (price.model, price.channel, price.during, price.outside)
         if begun <= now:
             series[known] = max(begun, series.get(known, 0.0))
-    for price, begun in zip(config.prices, begins, strict=True):
-        known = (price.model, price.channel, price.during, price.outside)
-        state = "begins later" if begun > now else "replaced" if begun < series[known] else "in force"
-        currency = price.currency or (config.currencies.base if config.currencies else None)
-        found.append({**price.model_dump(mode="json"), "currency": currency, "state": state})
-    return found
+    states = [""] * len(prices)
+    taken: set[tuple[Any, ...]] = set()
+    for number in sorted(range(len(prices)), key=lambda number: not (prices[number].during or prices[number].outside)):
+        price, begun = prices[number], begins[number]
+        known, name = (price.model, price.channel, price.during, price.outside), (price.model, price.channel)
+        holds = is_open[price.during] if price.during else not is_open[price.outside] if price.outside else True
+        if begun > now:
+            states[number] = "begins later"
+        elif begun < series[known]:
+            states[number] = "replaced"
+        else:
+            states[number] = "at its hours" if not holds else "at other hours" if name in taken else "applies now"
+            taken |= {name} if holds else set()
+    return states
 
 
 @command(

@@ -10,7 +10,7 @@ from gatewayctl.command import command
 from gatewayctl.ledger_says import ledger_says, period
 from gatewayctl.session import Session
 from gatewayctl.show import Column
-from gatewayctl.words import moment
+from gatewayctl.words import moment, plural
 
 
 def _percent(row: Any) -> str | None:
@@ -56,12 +56,16 @@ def reconcile(
 ) -> None:
     """What the engines counted themselves against the ledger, per channel and hour, newest first, in output tokens.
 
-    Past the gateway (bypassed), not counted by the engine (missing), or the same (agrees).
+    Past the gateway (bypassed), not counted by the engine (missing), or the same (agrees; uncertain, when less than half of an hour was
+    looked at).
     """
     wanted = {"since": str(period("--last", last)), **({"channel": channel} if channel else {})}
     found = ledger_says(session, "/v1/usage/reconcile", "reconcile", "hours", wanted)
     columns = COLUMNS if session.machine else [_readable(column) for column in COLUMNS]
     show.items(session, found, columns, "nothing was used in that time")
+    few = sum(row.get("state") == "uncertain" for row in found)
+    if few:
+        session.say(f"gatewayctl: {plural(few, 'line')} uncertain: less than half of the hour was looked at, which is too little to tell")
 
 
 def _readable(column: Column) -> Column:

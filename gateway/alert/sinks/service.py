@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from gateway.alert.message import Message, message
@@ -66,13 +68,24 @@ def notify(sink: Sink, text: Message) -> str:
 
 
 class _Hears(logging.Handler):
-    """What apprise says in this thread."""
+    """What apprise says in this thread. It calls every failure of the network a connection error, also when nobody answers."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.said: list[str] = []
         self._thread = threading.get_ident()
+        self._begun = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self._thread and len(self.said) < 10:
-            self.said.append(record.getMessage())
+            late = _timed_out(sys.exception())
+            self.said.append(f"no answer within {time.monotonic() - self._begun:.2g} s" if late else record.getMessage())
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Whether an exception that is being handled, or what it was made of, is a timeout."""
+    while error is not None:
+        if isinstance(error, TimeoutError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
