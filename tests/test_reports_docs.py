@@ -12,9 +12,9 @@ import pytest
 from gateway.admin.server import serve_admin
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Resolved
-from gateway.exchange import Record, Tokens
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.keeper import Ledger
+from gateway.record import Record, Tokens
 from gateway.reports import Reports, ledger_book
 from tests.config_text import loaded
 from tests.fixtures.desk import FakeDesk
