@@ -39,6 +39,21 @@ async def test_show_says_what_is_used_and_by_whom(config):
     assert "left" in (await ctl(config, "show", "-o", "csv")).out.splitlines()[0]
 
 
+async def test_what_a_forecast_of_money_goes_by_is_said(config, monkeypatch):
+    budget = {
+        "scope": "tenant", "owner": "retail", "name": "budget", "count": "money", "max": "50", "per": "month", "zone": "UTC",
+        "currency": "CNY", "budget": "50", "used": "20", "left": "30", "percent": 40, "forecast": "41.5", "basis": "rate",
+    }  # fmt: skip
+
+    async def counters(self, **wanted):
+        return [budget]
+
+    monkeypatch.setattr(FakeDesk, "counters", counters)
+    ran = await ctl(config, "show")
+    assert "AT THIS RATE" in ran.out and "41.5" in ran.out
+    assert json.loads((await ctl(config, "show", "-o", "json")).out)[0]["basis"] == "rate"
+
+
 async def test_an_unknown_key_is_told(config):
     ran = await ctl(config, "show", "--key", "bob")
     assert ran.code != 0 and "there is no key 'bob'" in ran.err and not ran.out

@@ -157,6 +157,6 @@ async def test_people_see_it_beside_the_limits():
     quotas, rule = used(WARNS, 250)
     (found,) = await counters(quotas, [(("tenants/t", WARNS), rule)], NOW, "", "")
     assert (found["max"], found["used"], found["left"], found["percent"], found["stop"]) == ("0.0001", "0.00025", "0", 250, None)
-    assert found["forecast"] == "0.000375", "two thirds of a day in UTC"
+    assert (found["forecast"], found["basis"]) == ("0.000375", "rate"), "two thirds of a day in UTC"
     (fresh,) = await counters(Quotas(lambda name: {}), [(("tenants/t", BUDGET), None)], NOW, "", "")
     assert (fresh["used"], fresh["percent"], fresh["forecast"], fresh["stop"], fresh["warn"]) == ("0", 0, "0", 90, [50, 80])

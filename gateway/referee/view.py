@@ -114,9 +114,10 @@ def _most(limit: Limit) -> int:
 
 
 def _money_state(limit: Limit, used: int, now: Moment) -> dict[str, Any]:
-    """forecast: at the end of the day or month. percent: of the budget, or of the most."""
+    """forecast: at the end of the day or month; basis: what it goes by, in the words of `cost budgets`. A counter knows its period alone,
+    so it is always the share of that which has passed. percent: of the budget, or of the most."""
     whole = limit.budget or limit.max
-    return {"percent": used * 100 // whole if whole else 100, "forecast": money(ahead(limit, used, now))}
+    return {"percent": used * 100 // whole if whole else 100, "forecast": money(ahead(limit, used, now)), "basis": "rate"}
 
 
 def _holders(quotas: Quotas, gauge: Gauge) -> list[tuple[str, int]]:

@@ -75,7 +75,7 @@ COUNTERS = [
     Column("at most", _most),
     Column("used", _used, "right"),
     Column("left", lambda c: c.get("left"), "right"),
-    Column("at the end", lambda c: c.get("forecast"), "right"),
+    Column("at this rate", lambda c: c.get("forecast"), "right"),
     Column("all free", _frees),
     Column("refused", lambda c: f"{c.get('shadow_refused')} (shadow)" if c.get("shadow") else c.get("refused"), "right"),
     Column("most by", lambda c: [f"{one['key'] or 'anybody'} {one['used']}" for one in c.get("top") or []] or None),
@@ -112,7 +112,8 @@ def show_limits(
 ) -> None:
     """What is used of each limit, the fullest first: what is left, when all is free again, what was refused, and who used most.
 
-    Counted is what all workers let through together. A shadow's refusals are those that it would have made.
+    Counted is what all workers let through together. A shadow's refusals are those that it would have made. `at this rate` is what a day or
+    month will have cost by the share of it that is over; `gatewayctl cost budgets` goes by hours of the week.
     """
     wanted = {word: value for word, value in (("key", key), ("tenant", tenant), ("model", model)) if value}
     found = session.client().get(f"/v1/limits/counters?{urlencode(wanted)}")["counters"]
