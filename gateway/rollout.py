@@ -24,6 +24,7 @@ from gateway.config.report import place
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Channel, Key, Resolved
 from gateway.config.revisions import Damaged, Revisions
+from gateway.config.unfinished import unfinished
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.registries.registries import Registries
 from gateway.discover.supply import Supply, moved
@@ -52,6 +53,12 @@ def seen(paths: Iterable[Path]) -> dict[Path, Seen]:
         else:
             found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     return found
+
+
+def _warn(loaded: Loaded) -> None:
+    """Of what is no mistake, and yet serves nobody."""
+    for said in unfinished(loaded.config):
+        log.warning("%s", said)
 
 
 @dataclass
@@ -126,6 +133,7 @@ class Rollout:
         """The file as it is now. Raises ConfigError."""
         loaded = load(self.path)
         self.config, self.keys = resolve(loaded)
+        _warn(loaded)
         self.loaded, self.digest = loaded, loaded.digest
         self.watched = self._watched(loaded.watch)
 
@@ -208,6 +216,7 @@ class Rollout:
         if loaded.digest == self.digest and not force:
             self.loaded = loaded
             return Outcome(True, "nothing changed", rev=self.rev)
+        _warn(loaded)
         assert self.config is not None
         if config.data_dir != self.config.data_dir or config.node != self.config.node:
             return self._refusal("data_dir and node cannot change while the gateway runs; restart it")

@@ -78,6 +78,11 @@ def test_explain(inside):
     assert code == 1 and "channels" in err
 
 
-def test_asking_needs_a_terminal_or_yes(inside):
+def test_nobody_is_asked_while_no_gateway_runs(inside):
     code, _, err = inside("config", "rollback")
-    assert code == 2 and "--yes" in err
+    assert code == 5 and "--yes" not in err
+
+
+def test_asking_needs_a_terminal_or_yes(config, inside):
+    code, _, err = inside("keys", "revoke", "ann")
+    assert code == 2 and "--yes" in err and "ann" in (config.parent / "keys.yaml").read_text()

@@ -85,6 +85,55 @@ def test_an_engine_that_does_not_answer_is_written_down_all_the_same(tmp_path, i
     assert load(tmp_path / "gateway.yaml").config.models["qwen"].targets[0].channel == "vllm"
 
 
+LOCKED = {
+    "url": "http://e:1",
+    "reachable": True,
+    "engine": None,
+    "models": [],
+    "status": 401,
+    "error": "the engine refuses the credential (401)",
+}
+
+
+def test_an_engine_that_asks_for_a_key_is_said_to_and_what_to_do_next(tmp_path, inside, answers):
+    answers(LOCKED)
+    code, _, err = inside("init", "--dir", tmp_path, "--engine", "vllm=http://e:1", "--engine", "vllm=http://f:1")
+    assert code == 0 and "http://e:1 asks for a key (401): its models are not known" in err
+    steps = err[err.index("Next:") :]
+    order = ["channels.vllm.credential", "channels.vllm-2.credential", "config check", "gatewayctl serve", "channels probe vllm --config"]
+    places = [steps.index(word) for word in order]
+    assert places == sorted(places) and "in place of name-at-the-engine" in steps
+    text = (tmp_path / "gateway.yaml").read_text()
+    assert "model: name-at-the-engine, weight: 1}  # not its name: the engine asks for a key (401)" in text
+    assert "vllm:  # it asks for a key (401)" in text and "did not answer" not in text
+    assert load(tmp_path / "gateway.yaml").config.models["name-at-the-engine"].targets[1].channel == "vllm-2"
+    code, out, err = inside("config", "check", tmp_path / "gateway.yaml")
+    assert code == 0 and "is right" in out and "`name-at-the-engine` only stands for" in err and "channels probe vllm-2" in err
+    assert json.loads(inside("config", "check", tmp_path / "gateway.yaml", "-o", "json")[1])["ok"] is True
+
+
+def test_an_engine_that_asks_for_a_key_and_whose_model_is_said(tmp_path, inside, answers):
+    answers(LOCKED)
+    code, _, err = inside("init", "--dir", tmp_path, "--engine", "vllm=http://e:1", "--model", "qwen")
+    assert code == 0 and "asks for a key (401)" in err and "channels.vllm.credential" in err and "channels probe" not in err
+    assert "name-at-the-engine" not in (tmp_path / "gateway.yaml").read_text()
+    assert not inside("config", "check", tmp_path / "gateway.yaml")[2]
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "written"),
+    [
+        ({"reachable": True, "engine": "vllm", "status": 500, "error": "strange"}, "none told (strange)", "# not its name: strange"),
+        ({"reachable": True, "engine": "vllm", "status": 200}, "models: none told\n", "# not its name: it told no model"),
+        ({"reachable": False, "error": "refused"}, "does not answer yet", "# not its name: the engine did not answer"),
+    ],
+)  # fmt: skip
+def test_why_a_name_is_not_known_stands_beside_it(found, said, written, tmp_path, inside, answers):
+    answers({"url": "http://e:1", "models": [], **found})
+    code, _, err = inside("init", "--dir", tmp_path, "--engine", "vllm=http://e:1")
+    assert code == 0 and said in err and "engines under channels" in err and written in (tmp_path / "gateway.yaml").read_text()
+
+
 @pytest.mark.parametrize("engine", ["mindie", "http://10.0.0.5", "cray=http://e:1", "vllm=e:1", "vllm=http://"])
 def test_a_wrong_engine_is_wrong_usage(tmp_path, inside, answers, engine):
     answers("{}")

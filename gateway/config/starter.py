@@ -9,9 +9,10 @@ from gateway.config.fields import MODEL_NAME, url_of
 from gateway.config.flow import scalar
 from gateway.config.jsonschema import NAME as SCHEMA_NAME
 from gateway.config.jsonschema import text as schema_text
+from gateway.config.unfinished import PLACEHOLDER
 
 Engine = tuple[str, str, Mapping[str, Any] | None]
-"""Kind (`mindie`, …, `auto`), URL, and what a probe found (`models`, `version`, `tls`, `error`), None = it did not answer."""
+"""Kind (`mindie`, …, `auto`), URL, and what a probe found (`models`, `version`, `tls`, `status`, `error`), None = it did not answer."""
 
 MODELINE: Final = f"# yaml-language-server: $schema={SCHEMA_NAME}"
 _HEAD: Final = """\
@@ -98,12 +99,12 @@ def starter(engines: Iterable[Engine] = (), *, data_dir: str = "/var/lib/gateway
 
 
 def _filled(engines: list[Engine]) -> str:
-    channels, models, names = ["channels:"], dict[str, list[str]](), set[str]()
-    for kind, url, facts in engines:
-        name = _free(kind if kind != "auto" else "engine", names)
+    channels, models = ["channels:"], dict[str, list[str]]()
+    for name, (kind, url, facts) in zip(channel_names(engines), engines, strict=True):
         channels += _channel(name, kind, url, facts or {})
-        for model in _models(facts or {}) or ["name-at-the-engine"]:
-            models.setdefault(_model_name(model), []).append(f"      - {{channel: {name}, model: {scalar(model)}, weight: 1}}")
+        for model in _models(facts or {}) or [PLACEHOLDER]:
+            remark = f"  # {_comment(_untold(facts or {}))}" if model == PLACEHOLDER else ""
+            models.setdefault(_model_name(model), []).append(f"      - {{channel: {name}, model: {scalar(model)}, weight: 1}}{remark}")
     lines = [
         *channels,
         "",
@@ -111,19 +112,46 @@ def _filled(engines: list[Engine]) -> str:
         "models:",
     ]
     for number, (model, targets) in enumerate(models.items()):
-        if model == "name-at-the-engine":
+        if model == PLACEHOLDER:
             lines.append("  # An engine did not tell its models: write the name that callers use, and the engine's own name for it.")
+            lines.append("  # `gatewayctl channels probe CHANNEL` asks the engine for its names, while the gateway runs.")
         lines.append(f"  {scalar(model)}:")
         lines += [] if number else ['    # aliases: ["gpt-4o*"]']
         lines += ["    targets:", *targets]
     return "\n".join(lines) + "\n"
 
 
+def channel_names(engines: Iterable[Engine]) -> list[str]:
+    """What the engines' channels are called, in their order."""
+    names = set[str]()
+    return [_free(kind if kind != "auto" else "engine", names) for kind, _, _ in engines]
+
+
+def asks_for_a_key(facts: Mapping[str, Any]) -> bool:
+    """Whether the engine answered that nobody may see its models."""
+    return facts.get("status") in (401, 403)
+
+
+def _untold(facts: Mapping[str, Any]) -> str:
+    """Why the engine's models are not known."""
+    if asks_for_a_key(facts):
+        return f"not its name: the engine asks for a key ({facts['status']})"
+    return (
+        f"not its name: {facts.get('error') or 'it told no model'}" if facts.get("reachable") else "not its name: the engine did not answer"
+    )
+
+
 def _channel(name: str, kind: str, url: str, facts: Mapping[str, Any]) -> list[str]:
     at = url_of(url)
     about = " ".join(str(facts[word]) for word in ("engine", "version") if facts.get(word))
     said = f"it says it is {about}" if about else "it did not answer when this was written"
+    if asks_for_a_key(facts):
+        said = f"it asks for a key ({facts['status']}){f' and says it is {about}' if about else ''}"
+    elif facts.get("reachable") and not about:
+        said = "it answered, and did not say what it is"
     lines = [f"  {name}:  # {_comment(said)}", f"    engine: {kind}", f"    endpoints: [{json.dumps(url)}]"]
+    if asks_for_a_key(facts):
+        lines.append("    # Without its key every request is refused:")
     lines.append(f'    # credential: "${{env:{re.sub("[^A-Z0-9]", "_", name.upper())}_KEY}}"')
     if at.scheme == "https":
         if not (facts.get("tls") or {}).get("verified"):

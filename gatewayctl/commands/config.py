@@ -63,6 +63,7 @@ def check(
     """
     from gateway.config.load import load
     from gateway.config.report import ConfigError
+    from gateway.config.unfinished import unfinished
 
     file = path or session.config
     try:
@@ -73,6 +74,8 @@ def check(
         _print_mistakes(session, file, error.mistakes)
         raise Done(BAD_CONFIG) from error
     config = loaded.config
+    for said in unfinished(config):
+        session.warn(f"gatewayctl: {said}")
     counts = {noun: len(getattr(config, noun)) for noun in ("listeners", "channels", "models", "tenants", "keys")}
     if session.machine:
         show.data(session, {"ok": True, "path": str(loaded.path), "files": list(loaded.files), **counts, "mistakes": []})

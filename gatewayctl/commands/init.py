@@ -72,8 +72,7 @@ def init(
         show.data(session, {"files": [str(file) for file in files], "key": told})
     else:
         print(secret.secret)
-    known = bool(engines) and all(facts and facts.get("models") for _, _, facts in engines)
-    _next_steps(session, folder, known, bind)
+    _next_steps(session, folder, engines, bind)
 
 
 def _each_once(engines: list[str]) -> None:
@@ -99,15 +98,24 @@ def _asked(session: Session, text: str, model: str | None) -> Engine:
     except Trouble as trouble:
         found = {"error": trouble.message}
     names = [one.get("id") for one in found.get("models") or []]
-    if not found.get("reachable"):
-        session.say(f"{url} does not answer yet: {found.get('error') or 'nobody there'}")
-    else:
-        session.say(f"{url} is {found.get('engine') or 'none of our engines'}, models: {', '.join(map(str, names)) or 'none told'}")
+    session.say(_heard(url, found, names))
     if model is not None:
         if names and model not in names:
             session.say(f"{url} does not say that it serves {model}")
         found["models"] = [{"id": model}]
     return kind, url, found if found.get("reachable") or model else None
+
+
+def _heard(url: str, found: dict[str, Any], names: list[Any]) -> str:
+    from gateway.config.starter import asks_for_a_key
+
+    if not found.get("reachable"):
+        return f"{url} does not answer yet: {found.get('error') or 'nobody there'}"
+    about = found.get("engine")
+    if asks_for_a_key(found):
+        return f"{url}{f' is {about} and' if about else ''} asks for a key ({found['status']}): its models are not known"
+    why = f" ({found['error']})" if found.get("error") and not names else ""
+    return f"{url} is {about or 'none of our engines'}, models: {', '.join(map(str, names)) or f'none told{why}'}"
 
 
 def _right_bind(bind: str) -> None:
@@ -138,14 +146,22 @@ def _write(file: Path, text: str) -> Path:
     return file
 
 
-def _next_steps(session: Session, folder: Path, known: bool, bind: str) -> None:
+def _next_steps(session: Session, folder: Path, engines: list[Engine], bind: str) -> None:
+    from gateway.config.starter import asks_for_a_key, channel_names
+    from gateway.config.unfinished import PLACEHOLDER
+
     file = folder / "gateway.yaml"
     option = "" if folder == Path("/etc/gateway") else f" --config {file}"
     port = bind.rpartition(":")[2]
     session.say(f"Written: {file}, {folder / 'keys.yaml'}. The secret above is shown this once.")
     session.say("Next:")
-    if not known:
+    named = list(zip(channel_names(engines), (facts or {} for _, _, facts in engines), strict=True))
+    for name in (name for name, facts in named if asks_for_a_key(facts)):
+        session.say(f"  edit {file}        channels.{name}.credential: the engine's key")
+    if not engines or not all(facts.get("models") or asks_for_a_key(facts) for _, facts in named):
         session.say(f"  edit {file}        engines under channels, their models under models")
     session.say(f"  gatewayctl config check{option}")
     session.say(f"  gatewayctl serve{option}        or: systemctl enable --now gateway")
+    for name in (name for name, facts in named if asks_for_a_key(facts) and not facts.get("models")):
+        session.say(f"  gatewayctl channels probe {name}{option}        tells its models: write one in place of {PLACEHOLDER}")
     session.say(f"  curl http://127.0.0.1:{port}/v1/models -H 'Authorization: Bearer <the secret>'")
