@@ -125,7 +125,7 @@ def export(
     """,
 )
 def budgets(session: Session) -> None:
-    """Each budget: spent, left, and what will be spent when its day or month is over, by what weekdays usually take."""
+    """Each budget: spent, left, and what will be spent when its day or month is over, by what such hours of the week had."""
     found = asked(session, "budgets", "/v1/cost/budgets", "budgets", None)
     if session.output == "csv":
         show.data(session, found)
@@ -154,7 +154,7 @@ def forecast(
     tenant: Annotated[list[str] | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="Only of this model.")] = None,
 ) -> None:
-    """What will have been spent at the end of the month, by what was spent on such weekdays of the last four weeks."""
+    """What will have been spent at the end of the month, by what such hours of the week had in the last four weeks."""
     where = {word: values for word, values in (("tenant", tenant), ("model", model)) if values}
     body: dict[str, Any] = {"by": words(by), "top": number, "per": per, "zone": zone, "where": where}
     cost_looks.print_forecast(session, asked(session, "forecast", "/v1/cost/forecast", "forecast", body))
@@ -179,7 +179,7 @@ def reprice(
 ) -> None:
     """Apply the prices of the configuration that is live to requests that are in the ledger, as if they came now.
 
-    Shows each model and price revision before and after. Months in archives stay as they are, and are counted. It is in the audit log.
+    Shows each model and price revision before and after. Archives in which anything differs are written anew. It is in the audit log.
     """
     body = cost_looks.repricing(since, until, model or [], zone, dry)
     found = asked(session, "reprice", "/v1/cost/reprice", "repriced", body)
