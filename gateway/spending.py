@@ -137,7 +137,7 @@ class _Spent:
 
 
 def forecasts(ask: Ask, question: Question, rates: Currencies, now: float, per: Per) -> Told:
-    """What groups will have spent at the end of the day or month, each currency by itself, by what they spent on such weekdays."""
+    """What groups will have spent at the end of the day or month, each currency by itself, by what such hours of the week had."""
     tz = question.tz
     if len(question.by) > 1:
         raise BadQuestion("a forecast is by one thing")

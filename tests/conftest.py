@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -17,6 +18,9 @@ settings.register_profile("ci", derandomize=True)
 """In CI the same examples each time: what is found by chance is found while developing, and then stands as a test of its own."""
 if os.environ.get("CI"):
     settings.load_profile("ci")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started with `nohup` or `&`: what tests start would ignore it as well, and they end some of it by Control-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -97,6 +97,17 @@ async def test_prepare_everywhere_then_commit_then_swap(play: Play) -> None:
     assert outcome.changes and play.rollout.last is outcome
 
 
+async def test_what_is_left_to_be_written_is_warned_of_and_served(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    play.write(TWO.replace("{channel: a}", "{channel: a, model: name-at-the-engine}"))
+    assert (await play.reload()).changed and "models.other: `name-at-the-engine` only stands" in caplog.text
+    caplog.clear()
+    play.rollout.read()
+    assert [record.levelname for record in caplog.records if "only stands" in record.getMessage()] == ["WARNING"], "at a start as well"
+    caplog.clear()
+    play.write(TWO)
+    assert (await play.reload()).changed and "only stands" not in caplog.text
+
+
 async def test_the_same_text_asks_nobody(play: Play) -> None:
     outcome = await play.reload()
     assert (outcome.ok, outcome.changed, play.said) == (True, False, [])

@@ -13,8 +13,8 @@ def unfinished(config: Config) -> list[str]:
     """A sentence for each model that asks its engine for a name that no engine has."""
     found: dict[tuple[str, str], None] = {}
     for name, model in config.models.items():
-        tops = [model.targets, *(rule.to.targets for rule in model.rules)]
-        found |= {(name, leaf.channel): None for top in tops for leaf in _leaves(top or ()) if leaf.model == PLACEHOLDER}
+        leaves = _leaves([*(model.targets or ()), *(rule.to for rule in model.rules)])
+        found |= {(name, leaf.channel): None for leaf in leaves if leaf.channel and leaf.model == PLACEHOLDER}
     return [
         f"models.{name}: `{PLACEHOLDER}` only stands for the name that the engine of channel {channel} gives the model, "
         f"and callers get 404; `gatewayctl channels probe {channel}` tells its names"
