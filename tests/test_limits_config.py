@@ -109,6 +109,19 @@ def test_money_is_exact_or_refused(limit, said, tmp_path):
     assert any(said in one.message for one in mistakes(tmp_path, text(GLOBAL=f"[{limit}]")))
 
 
+@pytest.mark.parametrize("place", ["GLOBAL", "TENANT", "PROJECT", "MODEL", "KEY"])
+def test_a_wrong_limit_hides_nothing_of_the_others(place, tmp_path):
+    """Wherever it stands: those after it are checked, and told by the numbers that they have in the file."""
+    wrong = "{count: requests, max: many, per: hour}, {count: tokens, max: 5}"
+    odd = "{count: requests, max: 5}, {count: requests, max: 6, per: day}"
+    found = mistakes(tmp_path, text(**{place: f"[{wrong}, {odd}]"}))
+    said = ["is not an amount", "none of requests", "in which time", "two limits of one place"]
+    assert len(found) == 4, found
+    for number, (one, words) in enumerate(zip(found, said, strict=True)):
+        assert words in one.message and f"limits[{number}]" in one.path, one
+    assert "number 3 of this list" in str(found[3].hint)
+
+
 @pytest.mark.parametrize("glob", ["qwen", "qw*", "q*en", "*", "*n", "*w*"])
 def test_a_pattern_that_matches_a_models_own_name_may_match_aliases_too(glob, tmp_path):
     config, _ = resolve(loaded(tmp_path, text(GLOBAL=f'[{{count: requests, max: 5, per: day, models: ["{glob}"]}}]')))

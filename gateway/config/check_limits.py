@@ -25,7 +25,8 @@ def limits(config: Config, reading: Reading, keys: Sequence[int], meaning: Meani
             here: Loc = (*at, number)
             word = limit.name or limit.count
             if seen.setdefault(word, number) != number:
-                hint = f"number {seen[word] + 1} of this list is known by the same word; give one of them a `name`"
+                first = reading.marks.as_written((*at, seen[word]))[-1]
+                hint = f"number {int(first) + 1} of this list is known by the same word; give one of them a `name`"
                 yield reading.marks.at(here, f'two limits of one place are "{word}"', hint)
             yield from _Check(limit, here, config, reading).run(meaning)
 

@@ -89,18 +89,22 @@ def validated(reading: Reading) -> tuple[Config | None, list[Mistake]]:
 
 
 def _pruned(data: dict[str, Any], locs: list[Loc], numbers_left: dict[Loc, list[int]]) -> dict[str, Any]:
-    """The data without each section, named part, rule or key that holds a mistake. numbers_left: gets the rules that are left."""
+    """The data without each section, named part, rule, limit or key that holds a mistake. numbers_left: of each list from which rules or
+    limits were taken, those that are left."""
     left: dict[str, Any] = {"version": 1, **data}
     bad: dict[str, set[str | int]] = {}
-    rules: dict[str, set[int]] = {}
+    items: dict[Loc, set[int]] = {}
     for loc in locs:
-        if len(loc) > 4 and (loc[0], loc[2]) == ("models", "rules") and isinstance(loc[3], int):
-            rules.setdefault(str(loc[1]), set()).add(loc[3])
+        at = _item(loc, data)
+        if at is not None:
+            items.setdefault(at[:-1], set()).add(int(at[-1]))
         elif len(loc) > 1 and (loc[0] in _NAMED or loc[0] == "keys"):
             bad.setdefault(str(loc[0]), set()).add(loc[1])
         elif loc:
             left.pop(str(loc[0]), None)
     left["version"] = 1
+    for path, wrong in items.items():  # before keys are left out, which have numbers of their own
+        left = _without(left, path, wrong, numbers_left, path)
     for section, names in bad.items():
         part = left.get(section)
         if isinstance(part, dict):
@@ -109,12 +113,32 @@ def _pruned(data: dict[str, Any], locs: list[Loc], numbers_left: dict[Loc, list[
                 del left[section]
         elif isinstance(part, list):
             left[section] = [item for number, item in enumerate(part) if number not in names]
-    for model, numbers in rules.items():
-        if model in left.get("models", {}) and isinstance(left["models"][model], dict):
-            there = left["models"][model]
-            stay = numbers_left["models", model, "rules"] = [number for number in range(len(there["rules"])) if number not in numbers]
-            left["models"] = {**left["models"], model: {**there, "rules": [there["rules"][number] for number in stay]}}
     return left
+
+
+def _item(loc: Loc, data: Any) -> Loc | None:
+    """The rule of a model, or the limit of anything, that a mistake is in: the others beside it can be checked without it."""
+    for depth, step in enumerate(loc):
+        listed = loc[depth - 1] == "limits" or (depth == 3 and (loc[0], loc[2]) == ("models", "rules"))
+        if depth and listed and isinstance(step, int) and isinstance(data, list):
+            return loc[: depth + 1]
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        else:
+            return None
+    return None
+
+
+def _without(node: Any, path: Loc, wrong: set[int], numbers_left: dict[Loc, list[int]], whole: Loc) -> Any:
+    """A copy of `node` without those items of the list at `path`."""
+    if not path:
+        stay = numbers_left[whole] = [number for number in range(len(node)) if number not in wrong]
+        return [node[number] for number in stay]
+    if isinstance(node, list):
+        return [_without(item, path[1:], wrong, numbers_left, whole) if n == path[0] else item for n, item in enumerate(node)]
+    return {**node, path[0]: _without(node[path[0]], path[1:], wrong, numbers_left, whole)} if path[0] in node else node
 
 
 def _ordered(reading: Reading, mistakes: list[Mistake]) -> list[Mistake]:

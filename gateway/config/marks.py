@@ -44,7 +44,7 @@ class Marks:
             found, node = pair, pair[1]
         return found, len(loc)
 
-    def _as_written(self, loc: Loc) -> Loc:
+    def as_written(self, loc: Loc) -> Loc:
         """A place in what is left when wrong items of a list were taken out, as it is in the file."""
         for depth in range(len(loc) - 1):
             numbers = self.left.get(tuple(loc[: depth + 1]))
@@ -55,7 +55,7 @@ class Marks:
 
     def at(self, loc: Loc, message: str, hint: str | None = None, *, key: bool = False) -> Mistake:
         """A mistake where `loc` is written: at its value, or its key when asked for, or at what encloses it."""
-        loc = self._as_written(loc)
+        loc = self.as_written(loc)
         pair, depth = self.pair(loc)
         path = dotted(loc)
         if pair is None:
