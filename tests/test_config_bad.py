@@ -247,6 +247,41 @@ def test_all_mistakes_are_told_at_once_and_those_that_follow_from_others_are_not
     ], render(found)
 
 
+def test_a_wrong_price_or_rule_of_alerts_hides_nothing_of_the_others(tmp_path: Path) -> None:
+    found = mistakes(
+        tmp_path,
+        "version: 1\n"
+        'channels: {gpu: {engine: vllm, endpoints: ["http://h:1"]}}\n'
+        "models: {m: {targets: [{channel: gpu}]}}\n"
+        'tenants: {t: {budget: {amount: "5", per: month, stop: 100}}}\n'
+        "currencies: {base: USD}\n"
+        "prices:\n"
+        '  - {model: m, input: lots, output: "1"}\n'  # the only price of m that a budget can use: that there is none is not said
+        '  - {model: nope, input: "1", output: "1"}\n'
+        '  - {model: m, input: "1", output: "1", currency: EUR, from: 2026-01-01}\n'
+        '  - {model: m, input: "1", output: "1", from: 2026-01-01}\n'
+        "alerts:\n"
+        "  rules:\n"
+        "    - {on: endpoint_dwn}\n"
+        "    - {on: endpoint_down, to: [nobody], name: a}\n"
+        "    - {on: endpoint_down, name: a}\n"
+        "keys: []\n",
+    )
+    assert [(m.line, m.message.split(",")[0]) for m in found] == [
+        (7, '"lots" is not an amount of money'),
+        (8, '"nope" matches nothing'),
+        (9, "there is no rate for the currency EUR"),
+        (10, "this price of m starts twice"),
+        (13, "this is none of endpoint_down"),
+        (14, 'there is no sink "nobody"'),
+        (15, 'two rules have the name "a"'),
+    ], render(found)
+    assert [m.hint and m.hint.partition(" at ")[2] for m in found][3::3] == [
+        f"{tmp_path}/gateway.yaml:9; leave one out",
+        f"{tmp_path}/gateway.yaml:14",
+    ]
+
+
 @pytest.mark.parametrize(
     "misplaced",
     [

@@ -44,7 +44,7 @@ class _Check:
         self.config, self.reading = config, reading
         self.base = config.currencies.base if config.currencies else None
         self.known = {config.currencies.base, *config.currencies.rates} if config.currencies else set()
-        self.unread = reading.broken or (not config.prices and bool(reading.data.get("prices")))
+        self.unread = reading.broken or ("prices",) in reading.marks.left or (not config.prices and bool(reading.data.get("prices")))
         self._known: dict[tuple[str, Globs, Opened], tuple[list[str], list[str]]] = {}
 
     def part(self, part: Part, at: Loc, opened: Opened) -> Iterator[Mistake]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -20,6 +20,8 @@ from gateway.config.wording import worded
 from gateway.errors import ConfigError as ConfigError
 from gateway.errors import Mistake as Mistake
 
+_LISTS: Final = (("alerts", "rules"), ("prices",))
+"""Lists whose items are checked each by itself, as rules of models and limits of anything are."""
 _NAMED = ("listeners", "registries", "channels", "models", "schedules", "tenants")
 
 
@@ -89,8 +91,8 @@ def validated(reading: Reading) -> tuple[Config | None, list[Mistake]]:
 
 
 def _pruned(data: dict[str, Any], locs: list[Loc], numbers_left: dict[Loc, list[int]]) -> dict[str, Any]:
-    """The data without each section, named part, rule, limit or key that holds a mistake. numbers_left: of each list from which rules or
-    limits were taken, those that are left."""
+    """The data without each section, named part, key, or item of a list that holds a mistake. numbers_left: of each list from which items
+    were taken, those that are left."""
     left: dict[str, Any] = {"version": 1, **data}
     bad: dict[str, set[str | int]] = {}
     items: dict[Loc, set[int]] = {}
@@ -117,9 +119,9 @@ def _pruned(data: dict[str, Any], locs: list[Loc], numbers_left: dict[Loc, list[
 
 
 def _item(loc: Loc, data: Any) -> Loc | None:
-    """The rule of a model, or the limit of anything, that a mistake is in: the others beside it can be checked without it."""
+    """The item of a list that a mistake is in, where those beside it can be checked without it."""
     for depth, step in enumerate(loc):
-        listed = loc[depth - 1] == "limits" or (depth == 3 and (loc[0], loc[2]) == ("models", "rules"))
+        listed = loc[depth - 1] == "limits" or loc[:depth] in _LISTS or (depth == 3 and (loc[0], loc[2]) == ("models", "rules"))
         if depth and listed and isinstance(step, int) and isinstance(data, list):
             return loc[: depth + 1]
         if isinstance(data, dict):

@@ -84,7 +84,7 @@ class Marks:
 
     def place(self, loc: Loc) -> str:
         """`file:line` of what is written at `loc`."""
-        pair, _ = self.pair(loc)
+        pair, _ = self.pair(self.as_written(loc))
         return f"{pair[0].start_mark.name}:{pair[0].start_mark.line + 1}" if pair else self.main
 
     def scrub(self, text: str) -> str:
