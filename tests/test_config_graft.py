@@ -136,6 +136,8 @@ def meaning(value: Any) -> Any:
 @given(files(), st.sampled_from(["a", "b", "c", "d.e", "new", "n.w"]), PLAIN)
 @settings(max_examples=300, deadline=None)
 @example(("g: {}\nh: 1", {"g": {}, "h": 1}), "a", {})
+@example(("\ng:\n  a:\n   a: 1\n   b: |-\n    x\n\nh: 1", {"g": {"a": {"a": 1, "b": "x"}}, "h": 1}), "a", 1)
+@example(("g:\n  a: |-\n    x\nh: 1", {"g": {"a": "x"}, "h": 1}), "a", 1)
 def test_what_is_put_in_is_there_and_the_rest_as_before(file, word, value):
     text, said = file
     assert data(tree(text, PATH)) == {name: meaning(one) for name, one in said.items()}

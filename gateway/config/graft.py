@@ -34,7 +34,8 @@ def take_out(text: str, group: yaml.MappingNode, word: str) -> str:
             return text[: key.start_mark.index] + text[group.end_mark.index - 1 :]
         return text[: end_of(group.value[number - 1][1])] + text[end_of(value) :]
     if len(group.value) == 1:
-        return f"{text[: key.start_mark.index]}{{}}{text[_end_of_pair(key, value) :]}"
+        stop = _end_of_pair(key, value)
+        return f"{text[: key.start_mark.index]}{{}}{_ending(text, stop)}{text[stop:]}"
     if number == 0 and text[text.rfind("\n", 0, key.start_mark.index) + 1 : key.start_mark.index].strip():  # after the dash of a list
         return text[: key.start_mark.index] + text[group.value[1][0].start_mark.index :]
     begin = text.rfind("\n", 0, key.start_mark.index) + 1
@@ -50,12 +51,16 @@ def replaced(text: str, key: yaml.Node, value: yaml.Node, new: str) -> str:
     """`text` with another value after a key."""
     start, stop = value.start_mark.index, end_of(value)
     block = isinstance(value, yaml.CollectionNode) and not value.flow_style
-    if isinstance(value, yaml.ScalarNode) and value.style in ("|", ">"):
-        new += "\n"
+    new += _ending(text, stop)
     if start == stop or block:
         start, stop = key.end_mark.index + 1, max(stop, key.end_mark.index + 1)
         new = " " + new
     return text[:start] + new + text[stop:]
+
+
+def _ending(text: str, stop: int) -> str:
+    """What ends the line where a text up to `stop` is left out: a block of text (`|`, `>`), also as the last of a group, has its own."""
+    return "" if not text[:stop].endswith("\n") else "\r\n" if "\r\n" in text else "\n"
 
 
 def end_of(node: yaml.Node) -> int:
