@@ -26,7 +26,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --for
 .PHONY: help demo test test-hard test-compiled test-vllm lint types compiled bench man vocabularies binary packages package-test lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## the gateway before a real llama.cpp and simulated vLLM and MindIE; KEEP=1 leaves it running
 	$(BIN)/gatewayctl demo $(if $(filter 1,$(KEEP)),--keep)

@@ -93,30 +93,37 @@ def build() -> None:
     command.run()
 
 
+def compiles() -> bool:
+    """`build` in a process of its own, whose words go to the log. What it fails with is shown."""
+    print(f"compiling {len(hot())} modules of the hot path (a minute)", file=sys.stderr)
+    with LOG.open("w") as log:
+        command = [sys.executable, str(TREE / "packaging" / Path(__file__).name), "--build"]
+        done = subprocess.run(command, cwd=TREE, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        errors = [line for line in LOG.read_text().splitlines() if "error" in line.lower()]
+        print("\n".join([f"compiled.py: it failed; {LOG.relative_to(ROOT)} has all of it", *errors[:20]]), file=sys.stderr)
+    return done.returncode == 0
+
+
 def main() -> int:
-    if "--build" in sys.argv:  # in a process of its own, whose words go to the log
+    if "--build" in sys.argv:
         build()
         return 0
     if lacks := missing():
         print(f"compiled.py: compiling the hot path needs {lacks}", file=sys.stderr)
         return 1
     wanted = digest()
-    if not MADE.exists() or MADE.read_text() != wanted:
+    made = MADE.exists() and MADE.read_text() == wanted
+    if not made:
         shutil.rmtree(TREE, ignore_errors=True)
-        TREE.mkdir(parents=True)
-        copy()
-        print(f"compiling {len(hot())} modules of the hot path (a minute)", file=sys.stderr)
-        with LOG.open("w") as log:
-            command = [sys.executable, str(TREE / "packaging" / Path(__file__).name), "--build"]
-            done = subprocess.run(command, cwd=TREE, stdout=log, stderr=subprocess.STDOUT, check=False)
-        if done.returncode:
-            errors = [line for line in LOG.read_text().splitlines() if "error" in line.lower()]
-            print("\n".join([f"compiled.py: it failed; {LOG.relative_to(ROOT)} has all of it", *errors[:20]]), file=sys.stderr)
-            return 1
-        MADE.write_text(wanted)
+    TREE.mkdir(parents=True, exist_ok=True)
     copy()
     with contextlib.suppress(FileExistsError):
         (TREE / ".venv").symlink_to(ROOT / ".venv")  # some tests start what the Makefile names
+    if not made:
+        if not compiles():
+            return 1
+        MADE.write_text(wanted)
     return 0
 
 

@@ -70,3 +70,17 @@ async def test_a_head_without_events_leaves_before_the_connection_closes() -> No
     caller.force_close()
     assert transport.closed and len(transport.writes) == 1 and transport.writes[0].endswith(b"\r\n\r\n")
     await ended(caller)
+
+
+async def test_a_refusal_that_fails_closes_its_connection() -> None:
+    """Where the next request would begin, nobody can tell: it is not left open, and not waited on either."""
+
+    async def fails(*args: object) -> None:
+        raise TypeError("a fault of ours")
+
+    caller, transport = caller_of(Door(_nobody, fails, header=4096, keepalive=10, write_idle=10))
+    caller.data_received(b"no request at all\r\n\r\n")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert transport.closed
+    await ended(caller)

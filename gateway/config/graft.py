@@ -60,7 +60,12 @@ def replaced(text: str, key: yaml.Node, value: yaml.Node, new: str) -> str:
 
 def _ending(text: str, stop: int) -> str:
     """What ends the line where a text up to `stop` is left out: a block of text (`|`, `>`), also as the last of a group, has its own."""
-    return "" if not text[:stop].endswith("\n") else "\r\n" if "\r\n" in text else "\n"
+    return newline_of(text) if text[:stop].endswith("\n") else ""
+
+
+def newline_of(text: str) -> str:
+    """How a file ends its lines."""
+    return "\r\n" if "\r\n" in text else "\n"
 
 
 def end_of(node: yaml.Node) -> int:
@@ -92,7 +97,7 @@ def after_comments(text: str, at: int) -> int:
 
 def lines_in(text: str, at: int, lines: str) -> str:
     """`lines` put in after the line that ends at `at`, in the file's way of ending lines."""
-    newline = "\r\n" if "\r\n" in text else "\n"
+    newline = newline_of(text)
     front = text[:at].removesuffix("\r")
     back = text[at:].removeprefix("\n")
     return f"{front}{newline if front else ''}{lines.replace(chr(10), newline)}{newline}{back}"

@@ -9,7 +9,7 @@ import yaml
 
 from gateway.config.compose import BadFile, clean, compose, empty, is_null, position
 from gateway.config.flow import Scalar, scalar
-from gateway.config.graft import after_comments, end_of, line_end, lines_in, pair, put, replaced, take_out
+from gateway.config.graft import after_comments, end_of, line_end, lines_in, newline_of, pair, put, replaced, take_out
 from gateway.config.key_lines import KeyLine
 from gateway.config.scalars import plain
 from gateway.errors import ConfigError, Mistake
@@ -62,7 +62,7 @@ def section(root: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | 
 def add_items(text: str, root: yaml.MappingNode, path: Path, items: Iterable[str], word: str = "keys") -> str:
     """`text` with more items in the list `keys` (or another), each in one line, in the style that is there."""
     items = list(items)
-    newline = "\r\n" if "\r\n" in text else "\n"
+    newline = newline_of(text)
     rows = [f"{_INDENT}- {item}" for item in items]
     found = section(root, word)
     if found is None:
