@@ -84,7 +84,8 @@ class Alerting:
                 if self._board.changed:
                     await self._save()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), max(0.0, following - time.monotonic()))
+                    async with asyncio.timeout(max(0.0, following - time.monotonic())):
+                        await self._wake.wait()
         finally:
             await self._delivery.close()
 

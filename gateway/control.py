@@ -324,7 +324,8 @@ class Control:
     async def _close_orphans(self, data_dir: Path) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._dead.wait(), ORPHANS_EVERY)
+                async with asyncio.timeout(ORPHANS_EVERY):
+                    await self._dead.wait()
             self._dead.clear()
             closed = await self._close_dead(data_dir)
             if closed and self.rollout.config is not None:

@@ -106,7 +106,8 @@ async def must_fit(command: list[str], config: Path, data_dir: str) -> None:
     except OSError as error:
         raise CannotUpgrade(f"{command[0]} cannot be started: {error.strerror}") from None
     try:
-        _, said = await asyncio.wait_for(child.communicate(), FIT_PATIENCE)
+        async with asyncio.timeout(FIT_PATIENCE):
+            _, said = await child.communicate()
     except TimeoutError:
         child.kill()
         await child.wait()

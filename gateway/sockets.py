@@ -33,7 +33,8 @@ class SupervisorLine:
         if self._upgrading is None or self._upgrading.done():
             self._upgrading = asyncio.get_running_loop().create_future()
             self._leash.say({"say": "upgrade", "to": to})
-        return await asyncio.wait_for(asyncio.shield(self._upgrading), UPGRADE_PATIENCE)
+        async with asyncio.timeout(UPGRADE_PATIENCE):
+            return await asyncio.shield(self._upgrading)
 
     def upgrade_answered(self, trouble: str, upgrades: int) -> None:
         if self._upgrading is not None and not self._upgrading.done():
@@ -72,7 +73,8 @@ class SupervisorLine:
         self._asked = asyncio.get_running_loop().create_future()
         self._leash.say({"say": say, **wanted})
         try:
-            return await asyncio.wait_for(self._asked, patience)
+            async with asyncio.timeout(patience):
+                return await self._asked
         except TimeoutError:
             raise OSError(errno.ETIMEDOUT, "the supervisor does not answer") from None
 

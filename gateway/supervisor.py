@@ -295,7 +295,8 @@ class Supervisor:
         while not done() and (left := end - time.monotonic()) > 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
 
     # -- what workers say -----------------------------------------------------------------------------------------
 

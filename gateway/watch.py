@@ -72,7 +72,8 @@ class Watch:
     async def greeted(self, patience: float) -> None:
         """Until control has said what there is to know, for so many seconds at most: it may be down."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._greeted.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self._greeted.wait()
 
     # -- to control -----------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from json import loads
 from types import SimpleNamespace
@@ -195,6 +196,20 @@ async def test_a_changed_sink_takes_over_what_waits(ears):
         await eventually(lambda: ears.bodies())
         delivery.adopt({})
         assert delivery.told() == []
+
+
+async def test_an_attempt_that_is_cancelled_as_its_answer_comes_is_cancelled(ears, monkeypatch):
+    """`asyncio.wait_for` of Python 3.11 would return the answer: whoever closes the delivery would wait for ever."""
+    let = threading.Event()
+    monkeypatch.setattr(service, "notify", lambda sink, text: "" if let.wait(10) else "never")
+    attempt = asyncio.create_task(service.send("gw-a", hook(ears, "last"), [notice()], NOW))
+    await eventually(lambda: "last" in service._hanging)
+    let.set()
+    service._hanging["last"].join(10)
+    await asyncio.sleep(0)  # the answer is there, and nobody has woken to take it
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
 
 
 # -- Alertmanager ----------------------------------------------------------------------------------------------------------

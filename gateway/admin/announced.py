@@ -72,7 +72,8 @@ class Announced:
             left = min(max(0.05, act.since + HOLD - self._now()) for act in waiting)
             self._over.clear()
             try:
-                await asyncio.wait_for(self._over.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._over.wait()
             except TimeoutError:
                 continue
 

@@ -145,7 +145,8 @@ class Delivery:
         while not line.notices:
             line.come.clear()
             try:
-                await asyncio.wait_for(line.come.wait(), EVERY if line.sink.alertmanager else None)
+                async with asyncio.timeout(EVERY if line.sink.alertmanager else None):
+                    await line.come.wait()
             except TimeoutError:
                 firing = [Notice(what="firing", alert=alert, again=True) for alert in self._firing(line.sink.name)]
                 if firing:

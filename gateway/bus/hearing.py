@@ -38,7 +38,8 @@ class Hearing:
         while (deaf := self._deaf(number)) and (left := end - self._now()) > 0:
             self._hearing.clear()
             try:
-                await asyncio.wait_for(self._hearing.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._hearing.wait()
             except TimeoutError:
                 break
         return sorted(deaf)

@@ -162,7 +162,8 @@ class BusServer:
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link: Link | None = None
         try:
-            hello = await asyncio.wait_for(read_frame(reader), PREPARE_PATIENCE)
+            async with asyncio.timeout(PREPARE_PATIENCE):
+                hello = await read_frame(reader)
             if hello["kind"] != "hello" or hello.get("v") != VERSION:
                 raise Stranger(f"a worker (pid {hello.get('pid')}) speaks bus version {hello.get('v')}, this control speaks {VERSION}")
             if hello["parent"] != os.getppid():

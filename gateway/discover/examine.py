@@ -73,7 +73,8 @@ async def _registry(known: Known, end: float) -> Found:
     began = time.monotonic()
     watcher = asyncio.create_task(KINDS[known.config.type](known))
     try:
-        await asyncio.wait_for(known.answered.wait(), max(0.0, min(PATIENCE, end - began)))
+        async with asyncio.timeout(max(0.0, min(PATIENCE, end - began))):
+            await known.answered.wait()
         why = known.why
     except TimeoutError:
         why = f"no answer within {PATIENCE:g} s"
@@ -106,7 +107,8 @@ async def _name(host: str, turn: asyncio.Semaphore, end: float) -> Found:
         began, addresses, why = time.monotonic(), [], ""
         try:
             asked = asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-            answers = await asyncio.wait_for(asked, max(0.0, min(PATIENCE, end - began)))
+            async with asyncio.timeout(max(0.0, min(PATIENCE, end - began))):
+                answers = await asked
             addresses = sorted({str(answer[4][0]) for answer in answers})
         except TimeoutError:
             why = f"no answer within {PATIENCE:g} s"
@@ -121,7 +123,8 @@ async def _endpoint(channel: Channel, at: Endpoint, wanted: tuple[str, ...], tur
         state, why, found = DOWN, NOT_LOOKED, Probe(url=at.url)
         if began < end:
             try:
-                found = await asyncio.wait_for(_probed(channel, at, family), min(PATIENCE, end - began))
+                async with asyncio.timeout(min(PATIENCE, end - began)):
+                    found = await _probed(channel, at, family)
                 state, why = judge(found, wanted, found.engine, family or found.engine)
             except TimeoutError:
                 why = f"no answer within {PATIENCE:g} s"

@@ -124,7 +124,8 @@ class _Watcher:
     async def wait(self, longest: float) -> str:
         """Until events came and calm returned, or `longest` seconds are over."""
         try:
-            await asyncio.wait_for(self._woken.wait(), longest)
+            async with asyncio.timeout(longest):
+                await self._woken.wait()
         except TimeoutError:
             return "poll"
         with contextlib.suppress(TimeoutError):
@@ -132,7 +133,8 @@ class _Watcher:
                 while self._woken.is_set():
                     self._woken.clear()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._woken.wait(), QUIET)
+                        async with asyncio.timeout(QUIET):
+                            await self._woken.wait()
         self._woken.clear()
         return "watch"
 

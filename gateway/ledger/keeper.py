@@ -97,7 +97,8 @@ class Ledger:
         while not self._closing.is_set():
             pause = await self._in_writer(self._turn)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._closing.wait()
 
     async def close(self) -> None:
         """Lets go of the file. What is not loaded yet waits in the journal."""

@@ -85,7 +85,8 @@ class Listener:
                 connection.transport.abort()
         if server is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(server.wait_closed(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await server.wait_closed()
 
     async def close(self) -> None:
         await self.down()

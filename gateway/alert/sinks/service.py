@@ -37,7 +37,8 @@ async def send(node: str, sink: Sink, notices: Sequence[Notice], now: float) -> 
     thread = _hanging[sink.name] = threading.Thread(target=_work, args=(sink, text, tell), daemon=True, name=f"alert {sink.name}")
     thread.start()
     try:
-        return await asyncio.wait_for(done, PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            return await done
     except TimeoutError:
         return f"no answer within {PATIENCE:.0f} s"
 
