@@ -2,7 +2,6 @@
 what holds is said by gateway/alert/kinds, what becomes of it by gateway/alert/state."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -22,6 +21,7 @@ from gateway.alert.state import FIRING, Alert, Board, Notice, Silence
 from gateway.config.resolved_alerts import Alerts, Rule, rule_of
 from gateway.config.wording import nearest
 from gateway.looking import Control, Looking
+from gateway.moment import comes
 
 log = logging.getLogger("gateway.alerts")
 
@@ -83,9 +83,7 @@ class Alerting:
                 self._wake.clear()
                 if self._board.changed:
                     await self._save()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, following - time.monotonic())):
-                        await self._wake.wait()
+                await comes(self._wake, max(0.0, following - time.monotonic()))
         finally:
             await self._delivery.close()
 

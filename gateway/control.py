@@ -6,7 +6,6 @@ Serving never waits for it: while it is down, workers go on with what they have.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import shutil
@@ -44,6 +43,7 @@ from gateway.meter.exposition import Exposition, Facts
 from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
+from gateway.moment import comes
 from gateway.proving import Prover
 from gateway.recount import adopt, killed, open_limits
 from gateway.referee.desk import Desk
@@ -323,9 +323,7 @@ class Control:
 
     async def _close_orphans(self, data_dir: Path) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ORPHANS_EVERY):
-                    await self._dead.wait()
+            await comes(self._dead, ORPHANS_EVERY)
             self._dead.clear()
             closed = await self._close_dead(data_dir)
             if closed and self.rollout.config is not None:

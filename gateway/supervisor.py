@@ -24,6 +24,7 @@ from gateway.claim import Claimed, claim
 from gateway.handover import Estate, inherit, listen_to_signals
 from gateway.log.lines import start_logging
 from gateway.log.systemd import Systemd
+from gateway.moment import comes
 from gateway.succession import become, succeed, sweep_gauges, told
 
 log = logging.getLogger("gateway.supervisor")
@@ -294,9 +295,7 @@ class Supervisor:
         end = time.monotonic() + seconds
         while not done() and (left := end - time.monotonic()) > 0:
             self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
+            await comes(self._changed, left)
 
     # -- what workers say -----------------------------------------------------------------------------------------
 

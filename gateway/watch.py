@@ -4,7 +4,6 @@ What control says outlives a snapshot, so it is kept here, and applied anew wher
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, Final
 from gateway.bus.client import BusClient
 from gateway.bus.frames import frame
 from gateway.live import ChannelLive, EndpointLive
+from gateway.moment import comes
 
 Key = tuple[str, str]
 """Channel's name, endpoint's URL."""
@@ -71,9 +71,7 @@ class Watch:
 
     async def greeted(self, patience: float) -> None:
         """Until control has said what there is to know, for so many seconds at most: it may be down."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._greeted.wait()
+        await comes(self._greeted, patience)
 
     # -- to control -----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.moment import comes
+
 HOLD: Final = 10.0
 """Seconds that the watcher waits for an announced act."""
 UNDO: Final = 1.0
@@ -71,11 +73,7 @@ class Announced:
         while waiting := [act for act in self._acts.values() if self._counts(act)]:
             left = min(max(0.05, act.since + HOLD - self._now()) for act in waiting)
             self._over.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._over.wait()
-            except TimeoutError:
-                continue
+            await comes(self._over, left)
 
     def _counts(self, act: Act) -> bool:
         return act.reloading or self._now() - act.since < HOLD

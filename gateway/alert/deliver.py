@@ -16,6 +16,7 @@ from gateway.alert.sinks import way_of
 from gateway.alert.sinks.alertmanager import EVERY
 from gateway.alert.state import FIRING, Alert, Notice
 from gateway.config.resolved_alerts import Sink
+from gateway.moment import comes
 
 log = logging.getLogger("gateway.alerts")
 
@@ -144,10 +145,7 @@ class Delivery:
         """Until there is something to tell. An Alertmanager is told again meanwhile."""
         while not line.notices:
             line.come.clear()
-            try:
-                async with asyncio.timeout(EVERY if line.sink.alertmanager else None):
-                    await line.come.wait()
-            except TimeoutError:
+            if not await comes(line.come, EVERY if line.sink.alertmanager else None):
                 firing = [Notice(what="firing", alert=alert, again=True) for alert in self._firing(line.sink.name)]
                 if firing:
                     await self._attempt(line, firing)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.bus.server import BusServer, Link
+from gateway.moment import comes
 
 HEARD_PATIENCE: Final = 2.0
 """Seconds that workers have to say that they heard."""
@@ -37,9 +38,6 @@ class Hearing:
         end = self._now() + HEARD_PATIENCE
         while (deaf := self._deaf(number)) and (left := end - self._now()) > 0:
             self._hearing.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._hearing.wait()
-            except TimeoutError:
+            if not await comes(self._hearing, left):
                 break
         return sorted(deaf)

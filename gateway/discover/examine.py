@@ -26,6 +26,7 @@ from gateway.discover.look import DOWN, judge
 from gateway.discover.probe import probe
 from gateway.discover.registries.known import Known
 from gateway.discover.registries.registries import KINDS
+from gateway.moment import comes
 
 PATIENCE: Final = 3.0
 """Seconds for one registry, one name, one endpoint."""
@@ -72,12 +73,8 @@ async def everything(config: Resolved) -> Found:
 async def _registry(known: Known, end: float) -> Found:
     began = time.monotonic()
     watcher = asyncio.create_task(KINDS[known.config.type](known))
-    try:
-        async with asyncio.timeout(max(0.0, min(PATIENCE, end - began))):
-            await known.answered.wait()
-        why = known.why
-    except TimeoutError:
-        why = f"no answer within {PATIENCE:g} s"
+    answered = await comes(known.answered, max(0.0, min(PATIENCE, end - began)))
+    why = known.why if answered else f"no answer within {PATIENCE:g} s"
     watcher.cancel()
     await asyncio.gather(watcher, return_exceptions=True)
     asked = _asked(known.config)

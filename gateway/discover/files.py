@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from watchfiles import awatch
 
+from gateway.moment import comes
+
 log = logging.getLogger("gateway.files")
 
 QUIET: Final = 0.2
@@ -123,18 +125,13 @@ class _Watcher:
 
     async def wait(self, longest: float) -> str:
         """Until events came and calm returned, or `longest` seconds are over."""
-        try:
-            async with asyncio.timeout(longest):
-                await self._woken.wait()
-        except TimeoutError:
+        if not await comes(self._woken, longest):
             return "poll"
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RESTLESS):
                 while self._woken.is_set():
                     self._woken.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(QUIET):
-                            await self._woken.wait()
+                    await comes(self._woken, QUIET)
         self._woken.clear()
         return "watch"
 

@@ -22,6 +22,7 @@ from gateway.ledger.ingest import KEEP_EVERY, Ingest, Step
 from gateway.ledger.repair import Attempts, Expected, set_aside
 from gateway.ledger.steady import Steady
 from gateway.ledger.store import DAMAGED, UNUSABLE, Facts, Loaded, Rows, Store, StoreFailure
+from gateway.moment import comes
 from gateway.price.book import PriceBook
 
 log = logging.getLogger("gateway.ledger")
@@ -96,9 +97,7 @@ class Ledger:
         self._kept = time.monotonic() - KEEP_EVERY + FIRST_KEEP
         while not self._closing.is_set():
             pause = await self._in_writer(self._turn)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._closing.wait()
+            await comes(self._closing, pause)
 
     async def close(self) -> None:
         """Lets go of the file. What is not loaded yet waits in the journal."""
