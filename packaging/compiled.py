@@ -28,12 +28,12 @@ HOT: Final = {
     "": "dispatch exchange live pipeline snapshot",
     "accept": "request",
     "auth": "keyring permit proxies",
-    "engine": "prepare",
+    "engine": "openai prepare rewrite sglang vllm mindie",
     "meter": "account journal metrics progress",
     "referee": "claims limits loans money rules talk terms",
     "relay": "clock connection continuing delivery pool stream waiting whole",
     "route": "ask breaker budget decide fit least_busy load plan prefix_affinity primary_backup proportional sticky",
-    "wire": "answers event sse stream tally template",
+    "wire": "answers event openai sse stream tally template usage",
 }
 """Modules by their folder in gateway/. Not among them: what inherits from aiohttp's classes, and every msgspec Struct."""
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from gateway.wire.forms import Usage
 from gateway.wire.openai import MalformedJson, encode, error_body, error_event, json_string, parse_object, value_of
-from gateway.wire.usage import Usage, usage_of
+from gateway.wire.usage import usage_of
 
 DEEP = 100_000
 

@@ -206,6 +206,9 @@ TRAPS = [
     '{"choices":[{"index":0,"delta":{"content":"%d","refusal":"no"}}],"usage":{"completion_tokens":%d,"batch_size":[1]},"full_text":"x"}',
     '{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"completion_tokens":%d,"rate":1.5,"n":"7"}}',
     '{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"completion_tokens":%d,"long":123456789012345678901234567890}}',
+    '{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"completion_tokens":7,"p%d":1,"%d":2}}',
+    '{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"completion_tokens":%d,"note":"at %d, or"}}',
+    '{"choices":[{"index":0,"delta":{"content":"\\n%d\\"}}],\\"usage\\":"}}],"usage":{"a":%d}}',
     '{"choices":[{"index":"0","delta":{"content":"%d"}}],"usage":{"a":%d}}',
     '{"choices":[{"index":[0],"delta":{"content":"%d"}},5],"usage":{"a":%d}}',
     '{"choices":[{"index":0,"delta":{"content":["%d"],"text":"x"}}],"usage":[%d]}',
@@ -223,6 +226,17 @@ def test_splice_is_not_fooled_by_look_alikes(trap, usage, continuous, dialect):
     slow, quick = make("decode", dialect, usage, continuous), make("splice", dialect, usage, continuous)
     assert messages(run(quick, data)) == messages(run(slow, data))
     assert state(quick) == state(slow) and slow.broken is None
+
+
+@pytest.mark.parametrize("per", [1, 2, 5])
+@pytest.mark.parametrize("strange", ["05", "", "1e3", "-5", "1.5", "1 2", "12345678901234567890"])
+def test_numbers_of_a_usage_are_numbers_also_when_they_are_as_long_as_others(strange, per):
+    lines = ['{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"completion_tokens":%s,"total_tokens":100}}'] * 6
+    numbers = ["10", "11", "12", "13", strange, "14"]
+    data = "".join(f"data: {line % number}\n\n" for line, number in zip(lines, numbers, strict=True)).encode()
+    slow, quick = make("decode"), make("splice")
+    assert messages(run(quick, data, per)) == messages(run(slow, data, per))
+    assert state(quick) == state(slow)
 
 
 def test_usage_of_one_choice_after_a_total_counts_again():

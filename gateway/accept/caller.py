@@ -336,9 +336,7 @@ class Caller(RequestHandler):
 
     def send(self, data: bytes) -> None:
         """Whole events of a begun stream."""
-        if self.chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        self.write(data)
+        self.write(chunk(data) if self.chunked else data)
 
     def _open(self) -> None:
         """The end of a stream that had no event: its head leaves all the same."""

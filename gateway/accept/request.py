@@ -51,18 +51,31 @@ class Memory:
         self.used = 0
 
 
-_prefix = [0, ""]
-"""The millisecond of the last id, and what ids begin with in it."""
+class Ids:
+    """Time-ordered UUIDs (RFC 9562 §5.7), with 72 random bits of their 74."""
+
+    __slots__ = ("_at", "_luck", "_millis", "_prefix")
+
+    def __init__(self) -> None:
+        self._millis = 0
+        self._prefix = ""  # what ids of this millisecond begin with
+        self._luck = ""
+        self._at = 0
+
+    def new(self, ts: float) -> str:
+        """ts: Unix seconds."""
+        millis = int(ts * 1000)
+        if millis != self._millis:
+            time_part = f"{millis & 0xFFFF_FFFF_FFFF:012x}"
+            self._millis, self._prefix = millis, f"{time_part[:8]}-{time_part[8:]}-7"
+        if self._at == len(self._luck):
+            self._luck, self._at = _random.randbytes(9 * 512).hex(), 0
+        at, luck = self._at, self._luck
+        self._at = at + 18
+        return f"{self._prefix}{luck[at : at + 3]}-a{luck[at + 3 : at + 6]}-{luck[at + 6 : at + 18]}"
 
 
-def uuid7(ts: float) -> str:
-    """A time-ordered UUID (RFC 9562 §5.7), with 72 random bits of its 74. ts: Unix seconds."""
-    millis = int(ts * 1000)
-    if millis != _prefix[0]:
-        time_part = "%012x" % (millis & 0xFFFF_FFFF_FFFF)
-        _prefix[:] = millis, f"{time_part[:8]}-{time_part[8:]}-7"
-    luck = "%018x" % _random.getrandbits(72)  # noqa: UP031 - a third quicker than an f-string
-    return f"{_prefix[1]}{luck[:3]}-a{luck[3:6]}-{luck[6:]}"
+_ids = Ids()
 
 
 class Head(Protocol):
@@ -79,7 +92,7 @@ class Head(Protocol):
 def accept(caller: Caller, message: Head, snapshot: Any) -> Exchange:
     """A new exchange, under the snapshot that will serve it to its end."""
     ts = time.time()
-    id = uuid7(ts)
+    id = _ids.new(ts)
     headers = message.headers
     wished = headers.get("x-request-id")
     request_id = wished if wished and _REQUEST_ID.fullmatch(wished) else id

@@ -17,17 +17,20 @@ _WHOLE = {"chat": "choices", "completions": "choices", "embeddings": "data", "re
 """The list that each API's answer must have."""
 
 
+PATHS: Mapping[str, str] = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+    "tokenize": "/tokenize",
+}
+
+
 class OpenAI:
     """OpenAI's API as it is written."""
 
     name = "openai"
-    paths: Mapping[str, str] = {
-        "chat": "/v1/chat/completions",
-        "completions": "/v1/completions",
-        "embeddings": "/v1/embeddings",
-        "rerank": "/v1/rerank",
-        "tokenize": "/tokenize",
-    }
+    paths = PATHS
     planes = Planes(health="/v1/models")
     transform = "splice"
     continuous_usage = False

@@ -11,6 +11,9 @@ from gateway.wire.openai import MalformedJson, encode, value_of
 GUIDED = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 """What vLLM's `structured_outputs` and its former `guided_*` parameters can ask for."""
 
+KINDS = frozenset((*GUIDED, "whitespace_pattern"))
+"""The same, and what goes beside one of them."""
+
 
 def value(fields: Fields, name: str) -> Any:
     """A field's value; None when it is missing or cannot be read."""
@@ -57,7 +60,7 @@ def take_guided(fields: Fields) -> tuple[dict[str, Any], list[str]]:
         del fields[name]
         taken.append(name)
         kind = name.removeprefix("guided_")
-        if asked is not None and kind in (*GUIDED, "whitespace_pattern"):
+        if asked is not None and kind in KINDS:
             wants[kind] = asked
     if isinstance(wants.get("json"), str):
         wants["json"] = _schema(wants["json"])

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
-from gateway.engine.openai import OpenAI, chat, listing, own_event_id, own_id
+from gateway.engine.openai import PATHS, OpenAI, chat, listing, own_event_id, own_id
 from gateway.wire.openai import encode, value_of
 
 _STOP = "matched_stop"
@@ -20,7 +20,7 @@ class SGLang(OpenAI):
     """Does not check the model's name; writes nulls where OpenAI writes nothing."""
 
     name = "sglang"
-    paths: Mapping[str, str] = {**OpenAI.paths, "score": "/v1/score", "tokenize": "/v1/tokenize"}
+    paths: Mapping[str, str] = {**PATHS, "score": "/v1/score", "tokenize": "/v1/tokenize"}
     planes = Planes(version="/server_info", health=None)  # its /health generates a token
     continuous_usage = True
     continues = True

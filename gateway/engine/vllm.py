@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
-from gateway.engine.openai import OpenAI, chat, listing
+from gateway.engine.openai import PATHS, OpenAI, chat, listing
 
-_GUIDED = frozenset(f"guided_{kind}" for kind in (*rewrite.GUIDED, "whitespace_pattern", "decoding_backend"))
+_GUIDED = frozenset(f"guided_{kind}" for kind in (*rewrite.KINDS, "decoding_backend"))
 
 _INTERNAL = ("kv_transfer_params", "ec_transfer_params", "system_fingerprint")
 """Fields of answers that name hosts of a disaggregated deployment, or the engine and its version."""
@@ -17,7 +17,7 @@ class VLLM(OpenAI):
     """The engine nearest to what our callers expect."""
 
     name = "vllm"
-    paths: Mapping[str, str] = {**OpenAI.paths, "score": "/v1/score"}
+    paths: Mapping[str, str] = {**PATHS, "score": "/v1/score"}
     planes = Planes(version="/version")
     continuous_usage = True
     continues = True
@@ -63,4 +63,4 @@ def _guided(fields: Fields) -> list[str]:
         old = rewrite.value(fields, into)
         asked = wants if schema is None else {"json": schema, **wants}
         rewrite.put(fields, into, {**asked, **old} if isinstance(old, dict) else asked)
-    return [f"{name}>{into}" if name.removeprefix("guided_") in (*rewrite.GUIDED, "whitespace_pattern") else f"-{name}" for name in taken]
+    return [f"{name}>{into}" if name.removeprefix("guided_") in rewrite.KINDS else f"-{name}" for name in taken]

@@ -70,8 +70,13 @@ def stream_head(headers: bytes, close: bool, chunked: bool) -> bytes:
     )
 
 
+_SIZES: Final = [b"%x\r\n" % size for size in range(4096)]
+
+
 def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    """One piece of a chunked body."""
+    size = len(data)
+    return (_SIZES[size] if size < 4096 else b"%x\r\n" % size) + data + b"\r\n"
 
 
 def own_words(message: str, x: Exchange) -> str:

@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
+
+from gateway.wire.forms import JsonText, StreamOptions
 
 Fields = dict[str, Raw]
 """A JSON object parsed one level deep: each value is the JSON text as it came."""
@@ -56,7 +58,7 @@ def parse_object(body: bytes) -> Fields:
     return fields
 
 
-def value_of(raw: Raw | bytes) -> Any:
+def value_of(raw: JsonText) -> Any:
     """A value as Python objects. Errors: MalformedJson (also for what is syntactically right but no text, as a lone surrogate)."""
     try:
         return _anything.decode(raw)
@@ -102,12 +104,7 @@ def _check_utf8(body: bytes) -> None:
             raise MalformedJson(body, start - held + why.start, "it is not UTF-8") from None
 
 
-class _StreamOptions(Struct):
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
-
-
-_options: Final = msgspec.json.Decoder(_StreamOptions | None)
+_options: Final = msgspec.json.Decoder(StreamOptions | None)
 
 
 def stream_options(raw: Raw) -> tuple[bool, bool]:

@@ -1,52 +1,19 @@
 """An engine's usage object: read with whatever is wrong in it, and as the token counts of a record."""
 
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
 
 from gateway.record import Tokens
+from gateway.wire.forms import MOST, Event, JsonText, PlainUsage, Usage
 
-_MOST: Final = 2**53
 _anything: Final = msgspec.json.Decoder()
 
 
-class Usage(Struct, frozen=True):
-    """What an engine says it used, in tokens. None: it does not say. cached is part of prompt, reasoning part of completion."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    cached: int | None = None
-    reasoning: int | None = None
+_plain: Final = msgspec.json.Decoder(PlainUsage)
 
 
-_Tokens = Annotated[int, Meta(ge=0, le=_MOST)]
-
-
-class _Cached(Struct):
-    cached_tokens: _Tokens | None = None
-
-
-class _Reasoned(Struct):
-    reasoning_tokens: _Tokens | None = None
-
-
-class _Plain(Struct):
-    """A usage object as engines in good health write it; anything else takes the slower way."""
-
-    prompt_tokens: _Tokens | None = None
-    completion_tokens: _Tokens | None = None
-    total_tokens: _Tokens | None = None
-    reasoning_tokens: _Tokens | None = None
-    prompt_tokens_details: _Cached | None = None
-    completion_tokens_details: _Reasoned | None = None
-
-
-_plain: Final = msgspec.json.Decoder(_Plain)
-
-
-def _plain_usage(plain: _Plain) -> Usage:
+def _plain_usage(plain: PlainUsage) -> Usage:
     cached, reasoned = plain.prompt_tokens_details, plain.completion_tokens_details
     reasoning = reasoned.reasoning_tokens if reasoned is not None else None
     return Usage(
@@ -58,7 +25,7 @@ def _plain_usage(plain: _Plain) -> Usage:
     )
 
 
-def usage_of(raw: bytes | Raw) -> Usage:
+def usage_of(raw: JsonText) -> Usage:
     """Reads a usage object. Errors: none; what is missing or is no count of tokens is None, an explicit 0 stays 0."""
     try:
         return _plain_usage(_plain.decode(raw))
@@ -84,14 +51,10 @@ def usage_of(raw: bytes | Raw) -> Usage:
 
 def _count(where: object, name: str) -> int | None:
     value = where.get(name) if isinstance(where, dict) else None
-    return value if type(value) is int and 0 <= value <= _MOST else None
+    return value if type(value) is int and 0 <= value <= MOST else None
 
 
-class _Event(Struct):
-    usage: Raw = Raw(b"")
-
-
-_event: Final = msgspec.json.Decoder(_Event)
+_event: Final = msgspec.json.Decoder(Event)
 
 
 def usage_in(event: bytes) -> bytes:
@@ -99,7 +62,7 @@ def usage_in(event: bytes) -> bytes:
     return bytes(_event.decode(event).usage)
 
 
-def tokens_of(raw: bytes | Raw | None) -> Tokens | None:
+def tokens_of(raw: JsonText) -> Tokens | None:
     """None when the engine said nothing that can be used. An explicit 0 is a count; what is missing stands as 0."""
     if not raw:
         return None
