@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from gateway.config.resolved import Ledger as Settings
 from gateway.failpoint import PLACES
 from gateway.ledger import bundles
 from gateway.ledger.duck import DuckStore
-from gateway.ledger.ingest import Ingest
+from gateway.ledger.ingest import Ingest, Step
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.store import Raw, StoreFailure
 from gateway.meter.records import Records
@@ -61,6 +62,34 @@ def test_sealed_segments_are_loaded_and_open_ones_are_not(ingest, store, journal
     step = ingest.step()
     assert (step.loaded.rows, step.waiting) == (2, 0)
     assert ingest.step().loaded.sources == 0 and len(ids(store)) == 2
+
+
+def test_a_journal_that_did_not_change_is_not_looked_through(ingest, store, journal, monkeypatch):
+    def changed(seconds_ago: float) -> None:
+        os.utime(journal, ns=(then := time.time_ns() - int(seconds_ago * 1e9), then))
+
+    asked: list[set[str]] = []
+
+    def known() -> set[str]:
+        asked.append(DuckStore.known(store))
+        return asked[-1]
+
+    monkeypatch.setattr(store, "known", known)
+    write(journal, "0-a-000001", done())
+    assert ingest.step().loaded.rows == 1
+    assert ingest.step().loaded.rows == 0 and len(asked) == 2, "another segment may have come in the same moment"
+    changed(5)
+    ingest.step()
+    assert ingest.step() == ingest.step() == Step() and len(asked) == 3
+    write(journal, "0-a-000002", done())
+    assert ingest.step().loaded.rows == 1
+    write(journal, "0-a-000003", done())
+    changed(5)
+    ingest.step()
+    write(journal, "0-a-000004", done())
+    changed(5)  # as a clock that was set back may have it
+    monkeypatch.setattr("gateway.ledger.ingest.ANYWAY", 0.0)
+    assert ingest.step().loaded.rows == 1 and len(ids(store)) == 4
 
 
 def test_what_waits_is_loaded_in_batches(ingest, journal, monkeypatch):
@@ -161,7 +190,7 @@ import sys
 from pathlib import Path
 from gateway.config.resolved import Ledger as Settings
 from gateway.ledger.duck import DuckStore
-from gateway.ledger.ingest import Ingest
+from gateway.ledger.ingest import Ingest, Step
 from gateway.ledger.store import Increase, Raw
 folder, now = Path(sys.argv[1]), float(sys.argv[2])
 store = DuckStore(folder / "ledger.duckdb", memory=128 * 1024**2, journal=folder / "journal", clock=lambda: now)

@@ -28,6 +28,10 @@ YOUNG: Final = 120.0
 LATE: Final = 86_400.0
 """Seconds that a month's last requests have to arrive, before it is archived by itself."""
 KEEP_EVERY: Final = 3600.0
+CALM: Final = 1.0
+"""Seconds after a folder's last change from which another change shows in its time, whatever file system and clock are."""
+ANYWAY: Final = 60.0
+"""Seconds after which a journal is looked through whatever its folders say."""
 CHECKED: Final = 256 * 1024 * 1024
 """Bytes of the journal that are compared with the ledger at once."""
 
@@ -49,6 +53,9 @@ class Ingest:
         self._journal = journal
         self._clock = clock
         self._known: set[str] | None = None
+        self._quiet: tuple[int, ...] | None = None
+        """When the journal's folders had changed last, as of a step that left nothing waiting in them."""
+        self._looked = 0.0
         self._dirty = False
         self._rows = 0
         """Loaded since the file was settled."""
@@ -98,6 +105,10 @@ class Ingest:
 
     def step(self) -> Step:
         """Loads one batch of what waits."""
+        changed = self._changed()
+        if self._quiet is not None and changed == self._quiet and time.monotonic() - self._looked < ANYWAY:
+            self._settle_in_time()
+            return Step()
         first = self._known is None
         self._known = known = self._store.known()
         loose, kept = bundles.segments(self._journal), bundles.bundles(self._journal)
@@ -108,11 +119,20 @@ class Ingest:
         loaded = self._load(batch) if batch else Loaded()
         self._dirty = self._dirty or bool(batch)
         self._rows += loaded.rows
-        now = time.monotonic()
-        if self._rows >= SETTLE_ROWS or (self._dirty and now - self._settled >= SETTLE_EVERY):
-            self._could_settle()
+        self._settle_in_time()
         rest = waiting[len(batch) :]
+        self._quiet, self._looked = None if rest else changed, time.monotonic()
         return Step(loaded, len(rest), _written(rest))
+
+    def _changed(self) -> tuple[int, ...] | None:
+        """When the journal's folders changed last; None = just now, so that another change might not show."""
+        folders = [folder for folder in (self._journal, self._journal / bundles.FOLDER) if folder.exists()]
+        times = tuple(folder.stat().st_mtime_ns for folder in folders)
+        return times if max(times, default=0) + int(CALM * 1e9) < time.time_ns() else None
+
+    def _settle_in_time(self) -> None:
+        if self._rows >= SETTLE_ROWS or (self._dirty and time.monotonic() - self._settled >= SETTLE_EVERY):
+            self._could_settle()
 
     def _load(self, batch: list[Source]) -> Loaded:
         """What makes a batch too large is loaded alone."""
@@ -164,7 +184,7 @@ class Ingest:
 
     def reset(self) -> None:
         """The store was closed: what is known is to be asked anew."""
-        self._known = None
+        self._known = self._quiet = None
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 
