@@ -131,7 +131,7 @@ async def test_the_watcher_waits_for_an_announced_act_and_no_longer_than_it_take
     await asyncio.sleep(0)
     assert not waiting.done()
     announced.end(number, undone=False)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 5)
     assert announced.spared() == [] and announced.begin(number) is None
 
 
@@ -140,7 +140,7 @@ async def test_an_act_whose_command_died_is_over_by_itself():
     announced = Announced(lambda: clock[0])
     number = announced.announce("keys revoke ann", ["ann"], by=ROOT)
     clock[0] += HOLD
-    await asyncio.wait_for(announced.quiet(), 1)
+    await asyncio.wait_for(announced.quiet(), 5)
     assert announced.spared() == []
     assert announced.begin(number) is not None, "late, but known"
     assert announced.spared() == ["ann"]

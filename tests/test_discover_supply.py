@@ -173,7 +173,7 @@ async def test_a_channel_without_endpoints_waits_for_the_looks_and_one_with_some
     await waiting
     stage.keep()
     stage.lists(ONE, "http://10.0.0.3:8000")
-    await asyncio.wait_for(stage.supply.seen(stage.config, 30), 1)
+    await asyncio.wait_for(stage.supply.seen(stage.config, 30), 5)
     stage.restart()
     stage.lists(ONE)
     await asyncio.wait_for(stage.supply.seen(stage.config, 0.1), 5)  # patience has an end

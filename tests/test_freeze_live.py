@@ -160,7 +160,7 @@ async def test_a_whole_answer_that_is_cut_leaves_its_connection_usable(rig):
     writer.write(f"POST /v1/chat/completions HTTP/1.1\r\n{key}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     await eventually(lambda: rig.engines["mute"].engine.running + rig.engines["mute"].engine.waiting)
     await freeze(rig, "model", "mute")
-    assert (await asyncio.wait_for(reader.readline(), 1)) == b"HTTP/1.1 403 Forbidden\r\n"
+    assert (await asyncio.wait_for(reader.readline(), 5)) == b"HTTP/1.1 403 Forbidden\r\n"
     writer.write(f"GET /v1/models HTTP/1.1\r\n{key}\r\n".encode())
     assert b"HTTP/1.1 200 OK" in await asyncio.wait_for(reader.readuntil(b"200 OK"), 2)
     writer.close()
@@ -172,7 +172,7 @@ async def test_who_is_still_sending_is_told_at_once(rig):
     writer.write(head.encode() + b'{"model": "m"')
     await eventually(lambda: _in_flight(rig))
     await freeze(rig, "tenant", "other")
-    assert b"403" in await asyncio.wait_for(reader.readline(), 1)
+    assert b"403" in await asyncio.wait_for(reader.readline(), 5)
     writer.close()
     assert (await rig.record(key="o1", end="OA"))["error"] == "frozen"
 

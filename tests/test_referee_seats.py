@@ -146,9 +146,9 @@ async def test_two_workers_share_a_channel_exactly(house: House, pair: tuple[Wor
     await nobody(*waiting)
     assert house.figure("queued") == 2
     two.seats.give_back(second)
-    third = await asyncio.wait_for(waiting[0], 1)
+    third = await asyncio.wait_for(waiting[0], 5)
     one.seats.give_back(first)
-    fourth = await asyncio.wait_for(waiting[1], 1)
+    fourth = await asyncio.wait_for(waiting[1], 5)
     assert third and fourth
     one.seats.give_back(third)
     two.seats.give_back(fourth)
@@ -176,7 +176,7 @@ async def test_an_endpoints_limit_is_kept_and_the_grant_names_the_wish(house: Ho
 async def test_who_has_somewhere_else_to_go_is_told_at_once(pair: tuple[Worker, Worker]) -> None:
     one, two = pair
     await one.take(), await one.take()
-    assert await asyncio.wait_for(two.seats.take(WISHES, otherwise=True), 1) is None
+    assert await asyncio.wait_for(two.seats.take(WISHES, otherwise=True), 5) is None
 
 
 async def test_a_full_line_is_told_as_an_overload_with_the_time_to_come_back(house: House, pair: tuple[Worker, Worker]) -> None:
@@ -205,7 +205,7 @@ async def test_who_waits_too_long_is_told_then(house: House, pair: tuple[Worker,
     begun = time.monotonic()
     with pytest.raises(Refusal) as no:
         await one.take()
-    assert 0.09 < time.monotonic() - begun < 0.5
+    assert 0.09 < time.monotonic() - begun < 5
     assert no.value.log == "queue_late"
 
 
@@ -279,7 +279,7 @@ async def test_a_dead_workers_seats_go_to_the_others(house: House, pair: tuple[W
     waiting = two.ask()
     await nobody(waiting)
     one.task.cancel()
-    assert await asyncio.wait_for(waiting, 1)
+    assert await asyncio.wait_for(waiting, 5)
     await two.take()
     assert (house.figure("in_flight"), house.figure("queued")) == (2, 0)
     lost.cancel()
@@ -306,7 +306,7 @@ async def test_without_control_each_worker_takes_its_share_and_says_what_it_hold
     await eventually(lambda: one.alone and two.alone)
     await nobody(waiting)
     one.seats.give_back(held)
-    again = await asyncio.wait_for(waiting, 1)
+    again = await asyncio.wait_for(waiting, 5)
     waiting = one.ask()
     two.seats.give_back(hers)
     hers = await two.take()
@@ -316,7 +316,7 @@ async def test_without_control_each_worker_takes_its_share_and_says_what_it_hold
     await eventually(lambda: not one.alone and not two.alone)
     await eventually(lambda: (house.figure("in_flight"), house.figure("queued")) == (2, 1))
     two.seats.give_back(hers)
-    seat = await asyncio.wait_for(waiting, 1)
+    seat = await asyncio.wait_for(waiting, 5)
     assert again and seat
     for each in (again, seat):
         one.seats.give_back(each)
@@ -339,7 +339,7 @@ async def test_control_that_is_new_gives_nothing_away_until_it_knows_what_is_tak
     await eventually(lambda: house.figure("queued") == 1)
     await nobody(waiting)
     one.seats.give_back(held[0])
-    assert await asyncio.wait_for(waiting, 1)
+    assert await asyncio.wait_for(waiting, 5)
 
 
 async def test_control_does_not_wait_for_workers_that_never_come(house: House) -> None:
@@ -361,19 +361,19 @@ async def test_when_control_is_silent_a_worker_goes_on_alone_and_comes_back_when
     assert "control does not answer" in caplog.text
     await nobody(*waiting)
     one.seats.give_back(held)
-    first = await asyncio.wait_for(waiting[0], 1)
+    first = await asyncio.wait_for(waiting[0], 5)
     assert first is not None
 
     deaf, house.deaf = house.deaf, None
     for link, message in deaf:
         house.desk.heard(link.slot, message)
     await eventually(lambda: not one.alone)
-    second = await asyncio.wait_for(waiting[1], 1)
+    second = await asyncio.wait_for(waiting[1], 5)
     assert second is not None and house.figure("in_flight") == 2
     await nobody(last := two.ask())
     for seat in (first, second):
         one.seats.give_back(seat)
-    assert await asyncio.wait_for(last, 1)
+    assert await asyncio.wait_for(last, 5)
     await eventually(lambda: house.figure("in_flight") == 1)
 
 
@@ -398,7 +398,7 @@ async def test_what_was_never_heard_of_control_is_decided_alone(tmp_path: Path) 
         await worker.take()
     assert no.value.log == "queue_full"
     worker.seats.adopt({"c": Limits(channel=8, length=2)}, 4)
-    assert await asyncio.wait_for(waiting, 1)
+    assert await asyncio.wait_for(waiting, 5)
     worker.seats.give_back(seat)
     await worker.stop()
 

