@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.aftercount import PATIENCE, Aftercount
@@ -46,16 +47,30 @@ async def rig(tmp_path):
         yield rig
 
 
+PAUSES = script({"do": "stall", "at": "mid_stream", "after": 30})
+
+
+async def events(answer: aiohttp.ClientResponse) -> None:
+    """All that come before the pause."""
+    async with asyncio.timeout(10):
+        for _ in range(30):
+            while not (await answer.content.readline()).startswith(b"data: "):
+                pass
+
+
 async def leaves(rig: Rig, model: str, **body: Any) -> tuple[dict[str, Any], int, int]:
-    """A caller that leaves in the middle: its record, and what its engine counted, prompt and output."""
-    engine = rig.engines["other" if model == "final" else "ascend"].engine
+    """A caller that leaves in the middle: its record, and what its engine counted, prompt and output.
+
+    The engine pauses then: a token that is under way just as the caller leaves would be counted by it alone.
+    """
+    simulated = rig.engines["other" if model == "final" else "ascend"]
+    simulated.script, engine = PAUSES, simulated.engine
     before = engine.prompt_tokens, engine.generation_tokens
     asked = {"model": model, "stream": True, "max_tokens": 300, "ignore_eos": True, **body}
     headers = {"Authorization": "Bearer sk-test-0123456789abcdef0123456789abcdef"}
     path = "completions" if "prompt" in body else "chat/completions"
     async with rig.session.post(f"{rig.url}/v1/{path}", json=asked, headers=headers) as answer:
-        for _ in range(60):
-            await answer.content.readline()
+        await events(answer)
         id = answer.headers["x-request-id"]
     record = await rig.record(id=id)
     await eventually(lambda: not engine.working)
@@ -90,9 +105,9 @@ async def test_without_a_tokenizer_it_has_its_events_and_an_estimate(rig):
 
 
 async def test_a_worker_that_ends_writes_what_it_still_counts(rig):
+    rig.engines["ascend"].script = PAUSES
     async with rig.open_stream("pangu", TEXT, max_tokens=500, ignore_eos=True) as stream:
-        for _ in range(20):
-            await stream.content.readline()
+        await events(stream)
         await rig.stop()
     engine = rig.engines["ascend"].engine
     assert [(one["source"], one["tokens"]["out"], one["end"]) for one in rig.records()] == [("counted", engine.generation_tokens, "OD")]
