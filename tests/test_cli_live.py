@@ -124,10 +124,11 @@ async def test_reload_says_what_changed_and_refusals_are_78_with_the_mistakes(de
     assert code == 1 and "worker-1: no memory" in err and "stays live" in err
 
 
+@pytest.mark.parametrize("state", ["starting", "down"])
 @pytest.mark.parametrize("starts", [True, False])
-async def test_reload_waits_for_workers_that_are_new(desk, config, inside, monkeypatch, starts):
+async def test_reload_waits_for_workers_that_are_new(desk, config, inside, monkeypatch, starts, state):
     monkeypatch.setattr("gatewayctl.commands.reload.STARTING", 10.0 if starts else 0.2)
-    desk.states = ["up", "starting"]
+    desk.states = ["up", state]
     asked = asyncio.Event()
     status = desk.status
 

@@ -65,7 +65,7 @@ def _begun(client: Client) -> str:
     end = time.monotonic() + STARTING
     while True:
         workers = [one for one in client.get("/v1/status")["processes"] if one["name"].startswith("worker-")]
-        begun = sum(one["state"] != "starting" for one in workers)
+        begun = sum(one["state"] not in ("starting", "down") for one in workers)  # down: it is to be started, once more or at all
         if begun >= wanted:
             return ""
         if time.monotonic() >= end:
