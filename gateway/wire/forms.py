@@ -12,6 +12,8 @@ MOST: Final = 2**53
 
 
 class StreamOptions(Struct):
+    """OpenAI's, and vLLM's word for usage with each event."""
+
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
 
@@ -30,10 +32,14 @@ _Tokens = Annotated[int, Meta(ge=0, le=MOST)]
 
 
 class Cached(Struct):
+    """`prompt_tokens_details`, as far as it is counted."""
+
     cached_tokens: _Tokens | None = None
 
 
 class Reasoned(Struct):
+    """`completion_tokens_details`, as far as it is counted."""
+
     reasoning_tokens: _Tokens | None = None
 
 
@@ -49,4 +55,6 @@ class PlainUsage(Struct):
 
 
 class Event(Struct):
+    """Of a stream's event its usage alone, as it stands there."""
+
     usage: Raw = Raw(b"")
