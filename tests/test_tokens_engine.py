@@ -151,7 +151,6 @@ async def test_an_engine_that_is_slow_or_away_is_none(session):
 
 
 async def test_a_dialect_without_the_path_is_not_asked(session):
-    class Mute(type(DIALECTS["vllm"])):  # type: ignore[misc]
-        paths = {"chat": "/v1/chat/completions"}  # noqa: RUF012
-
-    assert await ask_engine(session, endpoint("http://127.0.0.1:1"), Mute(), {}, "m", chat()) is None
+    mute = type(DIALECTS["vllm"])()
+    mute.paths = {"chat": "/v1/chat/completions"}
+    assert await ask_engine(session, endpoint("http://127.0.0.1:1"), mute, {}, "m", chat()) is None
