@@ -28,7 +28,7 @@ HOT: Final = {
     "": "dispatch exchange live pipeline snapshot",
     "accept": "request",
     "auth": "keyring permit proxies",
-    "engine": "openai prepare rewrite sglang vllm mindie",
+    "engine": "mindie openai prepare rewrite sglang vllm",
     "meter": "account journal metrics progress",
     "referee": "claims limits loans money rules talk terms",
     "relay": "clock connection continuing delivery pool stream waiting whole",

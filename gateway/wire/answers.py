@@ -70,13 +70,14 @@ def stream_head(headers: bytes, close: bool, chunked: bool) -> bytes:
     )
 
 
-_SIZES: Final = [b"%x\r\n" % size for size in range(4096)]
+_SIZED: Final = 4096
+_SIZES: Final = [b"%x\r\n" % size for size in range(_SIZED)]
 
 
 def chunk(data: bytes) -> bytes:
     """One piece of a chunked body."""
     size = len(data)
-    return (_SIZES[size] if size < 4096 else b"%x\r\n" % size) + data + b"\r\n"
+    return (_SIZES[size] if size < _SIZED else b"%x\r\n" % size) + data + b"\r\n"
 
 
 def own_words(message: str, x: Exchange) -> str:

@@ -68,7 +68,7 @@ class Template:
     def paste(self, data: bytes, tally: Tally) -> bytes | None:
         """What the caller gets for `data`: whole events of this form, one or several. None when it is anything else."""
         end = data.find(b"\n") + 2
-        if end == len(data):
+        if end == len(data):  # the usual case: one event, and no list of them
             shown, events = self._one(data), 1
             if shown is None:
                 return None
