@@ -11,7 +11,6 @@ from typing import Final
 
 import msgspec
 
-from gateway.accept.caller import Caller
 from gateway.auth.freezes import Frozen
 from gateway.config.tokenizers import ENGINE
 from gateway.engine.base import Fields
@@ -37,6 +36,7 @@ from gateway.wire.answers import header_block
 from gateway.wire.continuation import SoFar
 from gateway.wire.heard import Heard
 from gateway.wire.openai import encode
+from gateway.wire.outlet import Outlet
 from gateway.wire.stream import transform
 from gateway.words import STREAMING_APIS, End
 
@@ -59,25 +59,25 @@ class Dispatch:
         self._seats = seats
         self._measure = measure
 
-    def deliver(self, x: Exchange, caller: Caller) -> Awaitable[None]:
+    def deliver(self, x: Exchange, outlet: Outlet) -> Awaitable[None]:
         """Done when the caller has its answer. Raises the failure or Refusal that the caller is to be told."""
         model: ModelLive = x.virtual
-        return self._serve_or_fall_back(x, caller, model) if model.fallbacks else self._serve(x, caller, model, "first")
+        return self._serve_or_fall_back(x, outlet, model) if model.fallbacks else self._serve(x, outlet, model, "first")
 
-    async def _serve_or_fall_back(self, x: Exchange, caller: Caller, model: ModelLive) -> None:
+    async def _serve_or_fall_back(self, x: Exchange, outlet: Outlet, model: ModelLive) -> None:
         try:
-            await self._serve(x, caller, model, "first")
+            await self._serve(x, outlet, model, "first")
         except (UpstreamFailure, Refusal) as no:
             if x.first or not _elsewhere(no, model):
                 raise
-            await self._fall_back(x, caller, model, no)
+            await self._fall_back(x, outlet, model, no)
 
-    async def _fall_back(self, x: Exchange, caller: Caller, model: ModelLive, no: UpstreamFailure | Refusal) -> None:
+    async def _fall_back(self, x: Exchange, outlet: Outlet, model: ModelLive, no: UpstreamFailure | Refusal) -> None:
         """The other models, when everything of `model` failed, was full, or too short for the request."""
         for other in model.fallbacks:
             log.info("request %s: %s did not serve it (%s); on to %s", x.id, model.name, _word(no), other.name)
             try:
-                await self._serve(x, caller, other, "fallback")
+                await self._serve(x, outlet, other, "fallback")
                 return
             except (UpstreamFailure, Refusal) as further:
                 if isinstance(further, Refusal) and further.who == End.OPERATOR:
@@ -87,7 +87,7 @@ class Dispatch:
                     break
         raise no
 
-    async def _serve(self, x: Exchange, caller: Caller, model: ModelLive, kind: str) -> None:
+    async def _serve(self, x: Exchange, outlet: Outlet, model: ModelLive, kind: str) -> None:
         """One model's plan. kind: of its first attempt."""
         started = monotonic()
         decision = model.plan(x, started)
@@ -113,8 +113,8 @@ class Dispatch:
                 hops = hops[1:]
                 continue
             if hop.limited:
-                hop, seat = await self._sit(x, caller, hops)
-            error = await self._try(x, caller, hop, seat, kind if len(x.attempts) == begun else "failover")
+                hop, seat = await self._sit(x, outlet, hops)
+            error = await self._try(x, outlet, hop, seat, kind if len(x.attempts) == begun else "failover")
             if error is None:
                 return
             hops = [other for other in hops if other is not hop]
@@ -125,11 +125,11 @@ class Dispatch:
             if not error.retryable or not _listed(error, model.config.retry.on):
                 break
         if x.first and failure is not None:
-            await self._go_on(x, caller, model, hops, failure, begun)
+            await self._go_on(x, outlet, model, hops, failure, begun)
             return
         raise failure or _nobody(decision)
 
-    async def _go_on(self, x: Exchange, caller: Caller, model: ModelLive, hops: Sequence[Hop], died: UpstreamFailure, begun: int) -> None:
+    async def _go_on(self, x: Exchange, outlet: Outlet, model: ModelLive, hops: Sequence[Hop], died: UpstreamFailure, begun: int) -> None:
         """An engine died in the middle of its answer: others of the same upstream model go on where it stopped. Errors: `died`, when
         none can."""
         so_far: SoFar = x.so_far
@@ -142,20 +142,20 @@ class Dispatch:
             hop, seat = ways[0], None
             try:
                 if hop.limited:
-                    hop, seat = await self._sit(x, caller, ways)
+                    hop, seat = await self._sit(x, outlet, ways)
                 ways.remove(hop)
-                if await self._try(x, caller, hop, seat, "continue", rest) is None:
+                if await self._try(x, outlet, hop, seat, "continue", rest) is None:
                     return
             except Refusal:  # no room in any of them, or not what this engine can do
                 break
         raise died
 
     async def _try(
-        self, x: Exchange, caller: Caller, hop: Hop, seat: Seat | None, kind: str, rest: Fields | None = None
+        self, x: Exchange, outlet: Outlet, hop: Hop, seat: Seat | None, kind: str, rest: Fields | None = None
     ) -> UpstreamFailure | None:
         """One attempt, its seat given back afterwards, whatever comes. None: the caller has its answer."""
         try:
-            await self._attempt(x, caller, hop, kind, rest)
+            await self._attempt(x, outlet, hop, kind, rest)
             return None
         except UpstreamFailure as error:
             log.info("request %s: attempt (%s) at channel %s failed: %s", x.id, kind, hop.name, error.reason)
@@ -174,14 +174,14 @@ class Dispatch:
 
     # -- seats ------------------------------------------------------------------------------------------------------
 
-    async def _sit(self, x: Exchange, caller: Caller, hops: Sequence[Hop]) -> tuple[Hop, Seat | None]:
+    async def _sit(self, x: Exchange, outlet: Outlet, hops: Sequence[Hop]) -> tuple[Hop, Seat | None]:
         """A hop whose channel has room, waited for if need be. Of the plan's hops those up to the first without a limit are asked for:
         that one is taken when they are all full. Errors: Refusal 503, when waiting is of no use."""
         unlimited = next((hop for hop in hops if not hop.limited), None)
         wished = hops[: hops.index(unlimited)] if unlimited is not None else hops
         wishes = [(hop.name, hop.at.url) for hop in wished]
         key = x.key
-        with Waiting(x, caller, self._clock):
+        with Waiting(x, outlet, self._clock):
             seat = await self._seats.take(wishes, tenant=key.tenant, priority=x.permit.priority(x.ts), otherwise=unlimited is not None)
         if seat is None:
             assert unlimited is not None
@@ -190,7 +190,7 @@ class Dispatch:
 
     # -- one attempt ------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, x: Exchange, caller: Caller, hop: Hop, kind: str, rest: Fields | None = None) -> None:
+    async def _attempt(self, x: Exchange, outlet: Outlet, hop: Hop, kind: str, rest: Fields | None = None) -> None:
         """One attempt, with one silent repetition when a pooled connection turns out to be dead. rest: the request for the rest of an
         answer that has begun."""
         fields = dict(x.fields) if rest is None else rest
@@ -211,12 +211,12 @@ class Dispatch:
             try:
                 if connection is None:
                     connection = await self._connect(x, hop)
-                delivery = self._send(x, caller, hop, connection, request)
+                delivery = self._send(x, outlet, hop, connection, request)
                 await delivery.done
             except UpstreamFailure as failure:
                 if not (connection is not None and connection.reused and connection.untouched and failure.reason == "reset"):
                     raise
-                delivery = self._send(x, caller, hop, await self._connect(x, hop), request)
+                delivery = self._send(x, outlet, hop, await self._connect(x, hop), request)
                 await delivery.done
         except UpstreamFailure as failure:
             attempt.reason = failure.reason
@@ -239,17 +239,17 @@ class Dispatch:
         x.connected = monotonic()
         return connection
 
-    def _send(self, x: Exchange, caller: Caller, hop: Hop, connection: Connection, request: bytes) -> Delivery:
+    def _send(self, x: Exchange, outlet: Outlet, hop: Hop, connection: Connection, request: bytes) -> Delivery:
         """Sends the request on its way; the answer comes by callback and ends in the delivery's `done`."""
         delivery: Delivery
         if x.stream:
-            delivery = self._stream(x, caller, hop)
+            delivery = self._stream(x, outlet, hop)
         else:
-            delivery = WholeDelivery(x, caller, hop, self._account, self._clock)
+            delivery = WholeDelivery(x, outlet, hop, self._account, self._clock)
         delivery.send(connection, request, monotonic())
         return delivery
 
-    def _stream(self, x: Exchange, caller: Caller, hop: Hop) -> StreamDelivery:
+    def _stream(self, x: Exchange, outlet: Outlet, hop: Hop) -> StreamDelivery:
         so_far: SoFar | None = x.so_far
         if so_far is None and x.virtual.continues and may_continue(x.api, x.fields):
             so_far = x.so_far = SoFar(limit_of(x.api, x.fields))
@@ -270,8 +270,8 @@ class Dispatch:
         )
         keepalive = x.snapshot.http.sse_keepalive
         if so_far is None:
-            return StreamDelivery(x, caller, hop, self._account, self._clock, events, keepalive)
-        return ContinuingDelivery(x, caller, hop, self._account, self._clock, events, keepalive, so_far)
+            return StreamDelivery(x, outlet, hop, self._account, self._clock, events, keepalive)
+        return ContinuingDelivery(x, outlet, hop, self._account, self._clock, events, keepalive, so_far)
 
 
 def _heard(x: Exchange, hop: Hop) -> Heard | None:

@@ -28,7 +28,7 @@ LONGER: Final = 0.1
 Notice = Callable[[str, str, str, str, float], None]
 """Tells control what happened: channel, endpoint, event (`ejected`, `recovered`, `trial`, `rests`), reason, seconds it stays so."""
 
-NOBODY = Ask(api="", model="")
+NOBODY: Final = Ask(api="", model="")
 """Stands for a request that no policy looks at."""
 
 

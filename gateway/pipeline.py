@@ -20,6 +20,7 @@ from gateway.route.parameters import APIS as SAMPLED
 from gateway.snapshot import Snapshot
 from gateway.wire.answers import identity, own_words, type_of
 from gateway.wire.openai import error_event
+from gateway.wire.outlet import Outlet
 from gateway.words import APIS, End
 
 log = logging.getLogger("gateway.request")
@@ -55,15 +56,16 @@ class Pipeline:
     async def serve(self, caller: Caller, message: Head, payload: StreamReader) -> None:
         """One request from its head to its record."""
         snapshot = self._live.current
+        outlet = caller.outlet
         path = message.path
         if snapshot is None or (path not in APIS and surface.is_health(path)):
-            surface.answer_health(caller, message, self._live.draining, snapshot is not None)
+            surface.answer_health(outlet, message, self._live.draining, snapshot is not None)
             return
         x = caller.exchange = accept(caller, message, snapshot)
         self._account.metrics.in_flight += 1
         try:
             if x.method == "OPTIONS" and surface.is_preflight(x):
-                surface.answer_preflight(x, caller)
+                surface.answer_preflight(x, outlet)
                 return
             if caller.late:
                 raise surface.shutting_down()
@@ -74,7 +76,7 @@ class Pipeline:
             if self._live.frozen is not None:
                 self._live.frozen.admit(x.key)
             if x.api == "models":
-                await self._answer(x, caller, surface.models(x))
+                await self._answer(x, outlet, surface.models(x))
                 return
             reading = read_body(x, caller, payload, self._memory)
             if reading is not None:
@@ -86,21 +88,21 @@ class Pipeline:
             shape(x)
             if snapshot.limits is not None and (claim := self._limits.ask(x)) is not None and claim.waits:
                 await self._limits.granted(x, claim)
-            await self._dispatch.deliver(x, caller)
+            await self._dispatch.deliver(x, outlet)
         except Refusal as no:
-            await self._refuse(x, caller, no)
+            await self._refuse(x, outlet, no)
         except UpstreamFailure as failure:
-            await self._give_up(x, caller, failure)
+            await self._give_up(x, outlet, failure)
         except (asyncio.CancelledError, ConnectionError):
             if not self._is_cut(x, caller):
-                self._left(x, caller)
+                self._left(x, outlet)
                 raise
-            await self._refuse(x, caller, x.cut)
+            await self._refuse(x, outlet, x.cut)
         except Exception:
             log.exception("request %s ended in a fault of ours", x.id)
             x.error = "internal_error"
             said = "The gateway made a mistake; its log names this request."
-            await self._refuse(x, caller, Refusal(500, "internal_error", said, who=End.BUG))
+            await self._refuse(x, outlet, Refusal(500, "internal_error", said, who=End.BUG))
         finally:
             if not x.settled:
                 self._account.settle(x, monotonic())  # never awaits: a cancel cannot skip it
@@ -109,33 +111,34 @@ class Pipeline:
 
     async def refuse_parse(self, caller: Caller, no: Refusal) -> None:
         """Bytes that are no acceptable request: refused, and recorded like every other."""
+        outlet = caller.outlet
         snapshot = self._live.current
         if snapshot is None:
-            caller.write(caller.refused(no))
+            outlet.write(outlet.refused(no))
             return
         x = accept(caller, surface.NO_MESSAGE, snapshot)
-        await self._refuse(x, caller, no)
+        await self._refuse(x, outlet, no)
 
     # -- the other ends -----------------------------------------------------------------------------------------
 
-    async def _answer(self, x: Exchange, caller: Caller, body: bytes) -> None:
+    async def _answer(self, x: Exchange, outlet: Outlet, body: bytes) -> None:
         """An answer of our own making."""
         x.status, x.end, x.out_bytes = 200, End.NORMAL, len(body)
-        await self._end(x, caller, caller.ready(200, identity(x), body))
+        await self._end(x, outlet, outlet.ready(200, identity(x), body))
 
-    async def _refuse(self, x: Exchange, caller: Caller, no: Refusal) -> None:
+    async def _refuse(self, x: Exchange, outlet: Outlet, no: Refusal) -> None:
         if x.settled:
             return
         x.status, x.end, x.error = no.status, no.who + no.phase, x.error or no.log or no.code
         if "Expect" in x.headers and not x.read:
-            caller.close_after = True  # whether the body will still come, nobody knows
-        if caller.streaming:
-            end = self._last_event(x, caller, no.message, no.type or type_of(no.status), no.param, no.code)
+            outlet.close_after = True  # whether the body will still come, nobody knows
+        if outlet.streaming:
+            end = self._last_event(x, outlet, no.message, no.type or type_of(no.status), no.param, no.code)
         else:
-            end = caller.refused(no, identity(x))
-        await self._end(x, caller, end)
+            end = outlet.refused(no, identity(x))
+        await self._end(x, outlet, end)
 
-    async def _give_up(self, x: Exchange, caller: Caller, failure: UpstreamFailure) -> None:
+    async def _give_up(self, x: Exchange, outlet: Outlet, failure: UpstreamFailure) -> None:
         """Nobody could serve. The caller is told what the last meaningful failure was, without the engine's names."""
         message = own_words(failure.message, x)
         x.error = failure.reason
@@ -145,27 +148,27 @@ class Pipeline:
             blame = End.CALLER if failure.blame == "caller" else End.UPSTREAM
             x.status, x.end = failure.status, blame + (End.WAIT if x.attempts else End.ROUTE)
         kind = failure.type or type_of(failure.status)
-        if caller.streaming:
-            end = self._last_event(x, caller, message, kind, failure.param, failure.code)
+        if outlet.streaming:
+            end = self._last_event(x, outlet, message, kind, failure.param, failure.code)
         else:
             headers = {"x-should-retry": "false"} if failure.status >= 500 and not failure.retryable else {}
             wait = failure.retry_after or (SOON if failure.status in (429, 503) else None)
             no = Refusal(failure.status, failure.code, message, kind, failure.param, wait, headers=headers)
-            end = caller.refused(no, identity(x))
-        await self._end(x, caller, end)
+            end = outlet.refused(no, identity(x))
+        await self._end(x, outlet, end)
 
-    def _last_event(self, x: Exchange, caller: Caller, message: str, kind: str, param: str | None, code: str | None) -> bytes:
+    def _last_event(self, x: Exchange, outlet: Outlet, message: str, kind: str, param: str | None, code: str | None) -> bytes:
         """Keep-alive comments or events went out already, so the refusal must be an event."""
         event = error_event(message, kind, param, code)
         x.out_bytes += len(event)
-        return caller.broken(event)
+        return outlet.broken(event)
 
-    async def _end(self, x: Exchange, caller: Caller, end: bytes) -> None:
+    async def _end(self, x: Exchange, outlet: Outlet, end: bytes) -> None:
         """Settles, then releases the bytes that end the answer."""
         released = self._loop.create_future()
 
         def release() -> None:
-            caller.write(end)
+            outlet.write(end)
             if not released.done():
                 released.set_result(None)
 
@@ -180,7 +183,7 @@ class Pipeline:
         x.cut.phase = _phase(x)
         return True
 
-    def _left(self, x: Exchange, caller: Caller) -> None:
+    def _left(self, x: Exchange, outlet: Outlet) -> None:
         """The caller is gone (or this process must end, which the caller is told): whatever was used is recorded."""
         if not x.settled:
             phase = _phase(x)
@@ -189,10 +192,10 @@ class Pipeline:
             elif self._live.stopping:
                 no = surface.shutting_down()
                 x.status, x.end, x.error = no.status, End.OPERATOR + phase, "stopped"
-                if caller.streaming:
-                    caller.write(self._last_event(x, caller, no.message, type_of(no.status), None, no.code))
-                elif not caller.head_sent:
-                    caller.write(caller.refused(no, identity(x)))
+                if outlet.streaming:
+                    outlet.write(self._last_event(x, outlet, no.message, type_of(no.status), None, no.code))
+                elif not outlet.head_sent:
+                    outlet.write(outlet.refused(no, identity(x)))
             else:
                 x.status, x.end, x.error = 499, End.CALLER + phase, "caller_gone"
 

@@ -46,10 +46,10 @@ async def ended(*callers: Caller) -> None:
 
 async def test_the_head_leaves_with_the_first_event() -> None:
     caller, transport = caller_of(a_door())
-    caller.begin_stream(b"x-request-id: a\r\n")
+    caller.outlet.begin_stream(b"x-request-id: a\r\n")
     assert transport.writes == []
-    caller.send(b"data: 1\n\n")
-    caller.send(b"data: 2\n\n")
+    caller.outlet.send(b"data: 1\n\n")
+    caller.outlet.send(b"data: 2\n\n")
     head, _, body = transport.writes[0].partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n") and body == b"9\r\ndata: 1\n\n\r\n"
     assert transport.writes[1:] == [b"9\r\ndata: 2\n\n\r\n"]
@@ -58,15 +58,15 @@ async def test_the_head_leaves_with_the_first_event() -> None:
 
 async def test_a_stream_of_one_event_is_one_write() -> None:
     caller, transport = caller_of(a_door())
-    caller.begin_stream(b"")
-    caller.write(caller.ended(b"data: [DONE]\n\n"))
+    caller.outlet.begin_stream(b"")
+    caller.outlet.write(caller.outlet.ended(b"data: [DONE]\n\n"))
     assert len(transport.writes) == 1 and transport.writes[0].endswith(b"\r\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
     await ended(caller)
 
 
 async def test_a_head_without_events_leaves_before_the_connection_closes() -> None:
     caller, transport = caller_of(a_door())
-    caller.begin_stream(b"")
+    caller.outlet.begin_stream(b"")
     caller.force_close()
     assert transport.closed and len(transport.writes) == 1 and transport.writes[0].endswith(b"\r\n\r\n")
     await ended(caller)

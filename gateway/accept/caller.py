@@ -1,4 +1,4 @@
-"""One caller's connection: aiohttp's parser in front, our own request loop and answer writing behind.
+"""One caller's connection: aiohttp's parser in front, our own request loop behind; answers leave by its outlet (wire.outlet).
 
 aiohttp's `RequestHandler` gives the strict C parser, flow control, pipelining and keep-alive timing; its response
 objects and a task per request are what cost most (facts/performance.md), so `start` is replaced and answers are
@@ -9,7 +9,7 @@ and tests/test_accept.py walks each of them.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_parser import RawRequestMessage
@@ -19,7 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.accept.objections import objection_to
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
-from gateway.wire.answers import CONTINUE, LAST_CHUNK, chunk, error_answer, stream_head, whole_answer
+from gateway.wire.outlet import Outlet
 
 log = logging.getLogger("gateway.accept")
 
@@ -31,13 +31,6 @@ LINGER = 5.0
 
 FEW = 20
 """Header fields whose sizes need not be summed up: each of them is within the limit, and their number is."""
-
-
-class Paused(Protocol):
-    """Whoever feeds this caller: told when the caller is too slow, when it can take more, and when it has left."""
-
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
 
 
 Serve = Callable[["Caller", RawRequestMessage, StreamReader], Awaitable[None]]
@@ -121,32 +114,20 @@ class Caller(RequestHandler):
     """One connection of one caller, serving one request at a time."""
 
     __slots__ = (
-        "chunked",
-        "close_after",
         "door",
         "exchange",
-        "feeder",
-        "head_sent",
         "ip",
         "late",
-        "message",
-        "opening",
+        "outlet",
         "stalled",
         "stalled_size",
-        "streaming",
     )
 
     def __init__(self, door: Door, ip: str, **options: Any) -> None:
         super().__init__(door, **options)
         self.door = door
-        self.feeder: Paused | None = None
+        self.outlet = Outlet()
         self.exchange: Exchange | None = None
-        self.message: RawRequestMessage | None = None
-        self.head_sent = False
-        self.streaming = False
-        self.chunked = True
-        self.opening = b""
-        self.close_after = False
         self.ip = ip
         self.late = door.refuse_late
         self.stalled: asyncio.TimerHandle | None = None
@@ -156,11 +137,13 @@ class Caller(RequestHandler):
         super().connection_made(transport)
         assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "set_write_buffer_limits")
         transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self.outlet.transport = self.transport
         if not self.ip:
             peer = transport.get_extra_info("peername")
             self.ip = peer[0] if isinstance(peer, tuple) else ""
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self.outlet.transport = None
         self._forget_stall()
         super().connection_lost(exc)
 
@@ -205,7 +188,7 @@ class Caller(RequestHandler):
                 self.force_close()
             finally:
                 self._finish()
-            if self.close_after:
+            if self.outlet.close_after:
                 if not payload.is_eof():
                     await self._linger()
                 break
@@ -214,30 +197,27 @@ class Caller(RequestHandler):
             self._rearm_keepalive()
         if not self._force_close:
             self._task_handler = None
-            self._open()
+            self.outlet.open()
             if self.transport is not None:
                 self.transport.close()
 
     def _begin(self, message: RawRequestMessage) -> None:
-        self.message = message
-        self.head_sent = self.streaming = False
+        modern = message.version is HttpVersion11
         # Who speaks HTTP/1.0 may not understand our keep-alive; what follows a wish to upgrade is not HTTP any more.
-        self.close_after = message.should_close or message.upgrade or self.door.draining or message.version is not HttpVersion11
+        close_after = message.should_close or message.upgrade or self.door.draining or not modern
+        self.outlet.begin(modern, message.method == "HEAD", close_after)
         self._request_in_progress = True
 
     def _finish(self) -> None:
         self._request_in_progress = False
-        self.feeder = None
+        self.outlet.feeder = None
         self.exchange = None
-        self.message = None
         if self._handler_waiter is not None:
             self._handler_waiter.set_result(None)
 
     async def _refuse_parse(self, refusal: Refusal) -> None:
         """Always closes: where the next request begins, nobody can tell."""
-        self.message = None
-        self.head_sent = self.streaming = False
-        self.close_after = True
+        self.outlet.begin(modern=True, head_only=False, close_after=True)
         try:
             await self.door.refused(self, refusal)
         except Exception:
@@ -275,11 +255,11 @@ class Caller(RequestHandler):
     def let_go(self) -> None:
         """Drain: an idle connection closes now, a busy one after its answer; with a grace, when that has said so or is long over."""
         if self.door.grace:
-            if not (self._request_in_progress and self.head_sent):  # this answer has promised that the connection stays
-                self.close_after = True
+            if not (self._request_in_progress and self.outlet.head_sent):  # this answer has promised that the connection stays
+                self.outlet.close_after = True
             self._loop.call_later(self.door.grace, self._part)
             return
-        self.close_after = True
+        self.outlet.close_after = True
         waiter = self._waiter
         if waiter is not None and not waiter.done() and self._request_count > 0:
             self.force_close()
@@ -290,86 +270,31 @@ class Caller(RequestHandler):
         if waiter is not None and not waiter.done():
             self.force_close()
 
-    # -- answers ------------------------------------------------------------------------------------------------
-
-    @property
-    def modern(self) -> bool:
-        """HTTP/1.1: may be sent chunks and kept alive by default."""
-        return self.message is None or self.message.version >= (1, 1)
+    # -- its end --------------------------------------------------------------------------------------------------
 
     def gone(self) -> bool:
         return self.transport is None or self.transport.is_closing()
 
-    def send_continue(self) -> None:
-        if self.transport is not None:
-            self.transport.write(CONTINUE)
-
-    def ready(self, status: int, headers: bytes, body: bytes) -> bytes:
-        """A whole answer's bytes. headers: complete lines, each with its CRLF."""
-        self.head_sent = True
-        return whole_answer(status, headers, body, self.close_after, self.message is not None and self.message.method == "HEAD")
-
-    def write(self, data: bytes) -> None:
-        """Bytes that `ready` or `ended` gave, once the record that they end stands in the journal."""
-        if self.opening:
-            self.opening, data = b"", self.opening + data
-        if self.transport is not None:
-            self.transport.write(data)
-
-    def answer(self, status: int, headers: bytes, body: bytes) -> None:
-        """A whole answer that no record waits for."""
-        self.write(self.ready(status, headers, body))
-
-    def refused(self, refusal: Refusal, headers: bytes = b"") -> bytes:
-        """The bytes of a refusal in OpenAI's envelope."""
-        self.close_after = self.close_after or refusal.close
-        extra, body = error_answer(refusal)
-        return self.ready(refusal.status, headers + extra, body)
-
-    def begin_stream(self, headers: bytes) -> None:
-        """The 200 head of an event stream. It leaves with the first event, in one write."""
-        self.head_sent = self.streaming = True
-        self.chunked = self.modern
-        if not self.modern:
-            self.close_after = True
-        self.opening = stream_head(headers, self.close_after, self.modern)
-
-    def send(self, data: bytes) -> None:
-        """Whole events of a begun stream."""
-        self.write(chunk(data) if self.chunked else data)
-
-    def _open(self) -> None:
-        """The end of a stream that had no event: its head leaves all the same."""
-        if self.opening:
-            self.write(b"")
-
     def force_close(self) -> None:
-        self._open()
+        self.outlet.open()
         super().force_close()
-
-    def ended(self, data: bytes) -> bytes:
-        """The last bytes of a stream with its proper end, for one write."""
-        return (chunk(data) if data else b"") + LAST_CHUNK if self.modern else data
-
-    def broken(self, data: bytes) -> bytes:
-        """The last bytes of a stream that failed. It gets no proper end and its connection closes, so that it looks
-        unfinished even to a caller that does not read the error event."""
-        self.close_after = True
-        return chunk(data) if self.modern else data
+        self.outlet.transport = None
 
     # -- slow callers -------------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self.feeder is not None:
-            self.feeder.pause()
+        self.outlet.paused = True
+        if self.outlet.feeder is not None:
+            self.outlet.feeder.pause()
         self._watch_stall()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._forget_stall()
-        if self.feeder is not None:
-            self.feeder.resume()
+        self.outlet.paused = False
+        if self.outlet.feeder is not None:
+            self.outlet.feeder.resume()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """aiohttp asks for it after each body. Nearly always there is nothing to resume."""

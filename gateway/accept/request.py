@@ -5,7 +5,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
@@ -20,16 +20,16 @@ from gateway.record import NOTHING_SPECIAL, Facts
 from gateway.wire.openai import MalformedJson, parse_object, stream_options
 from gateway.words import STREAMING_APIS
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_random = random.Random()  # ids must be unique, not secret
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_random: Final = random.Random()  # ids must be unique, not secret
 
 
-LEAST = 4096
+LEAST: Final = 4096
 """Bytes of a body that must come in each `http.body_timeout`, so that nobody dribbles one for ever."""
 
 
-UNPACKED = frozenset({"gzip", "deflate", "identity", ""})
+UNPACKED: Final = frozenset({"gzip", "deflate", "identity", ""})
 """What the parser unpacks. Anything else that it lets pass would be read as it lies."""
 
 
@@ -75,7 +75,7 @@ class Ids:
         return f"{self._prefix}{luck[at : at + 3]}-a{luck[at + 3 : at + 6]}-{luck[at + 6 : at + 18]}"
 
 
-_ids = Ids()
+_ids: Final = Ids()
 
 
 class Head(Protocol):
@@ -141,8 +141,8 @@ def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory
 
 
 def _answer_expectation(expected: str, caller: Caller, payload: StreamReader) -> None:
-    if expected.lower() == "100-continue" and caller.modern and not payload.total_bytes:
-        caller.send_continue()
+    if expected.lower() == "100-continue" and caller.outlet.modern and not payload.total_bytes:
+        caller.outlet.send_continue()
 
 
 async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
@@ -184,8 +184,8 @@ def _too_large(most: int) -> Refusal:
     return Refusal(413, "request_too_large", f"The request body is larger than this gateway accepts ({most} bytes).", close=True)
 
 
-_model_of = msgspec.json.Decoder(str)
-_flag_of = msgspec.json.Decoder(bool | None)
+_model_of: Final = msgspec.json.Decoder(str)
+_flag_of: Final = msgspec.json.Decoder(bool | None)
 
 
 def read_call(x: Exchange) -> None:

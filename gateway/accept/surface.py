@@ -11,11 +11,11 @@ from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from gateway.accept.caller import Caller
 from gateway.accept.request import Head
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.wire.answers import cors_lines
+from gateway.wire.outlet import Outlet
 from gateway.words import APIS, End
 
 STARTED = int(time.time())
@@ -42,16 +42,16 @@ def is_health(target: str) -> bool:
     return target.startswith(("/healthz", "/readyz", "http")) and _path(target) in ("/healthz", "/readyz")
 
 
-def answer_health(caller: Caller, message: Head, draining: bool, configured: bool) -> None:
+def answer_health(outlet: Outlet, message: Head, draining: bool, configured: bool) -> None:
     """/healthz: this worker runs. /readyz: it also has a configuration and is not draining. Neither asks for a key nor is recorded."""
     if not is_health(message.path):
-        caller.write(caller.refused(Refusal(503, "starting", "The gateway is starting.", retry_after=1.0)))
+        outlet.write(outlet.refused(Refusal(503, "starting", "The gateway is starting.", retry_after=1.0)))
     elif message.method not in ("GET", "HEAD"):
-        caller.write(caller.refused(Refusal(405, "method_not_allowed", "Use GET.", headers={"Allow": "GET, HEAD"})))
+        outlet.write(outlet.refused(Refusal(405, "method_not_allowed", "Use GET.", headers={"Allow": "GET, HEAD"})))
     elif _path(message.path) == "/readyz" and (draining or not configured):
-        caller.answer(503, b"", b'{"status":"draining"}' if draining else b'{"status":"starting"}')
+        outlet.answer(503, b"", b'{"status":"draining"}' if draining else b'{"status":"starting"}')
     else:
-        caller.answer(200, b"", b'{"status":"ok"}')
+        outlet.answer(200, b"", b'{"status":"ok"}')
 
 
 def shutting_down() -> Refusal:
@@ -68,7 +68,7 @@ def is_preflight(x: Exchange) -> bool:
     return x.method == "OPTIONS" and bool(x.snapshot.cors)
 
 
-def answer_preflight(x: Exchange, caller: Caller) -> None:
+def answer_preflight(x: Exchange, outlet: Outlet) -> None:
     """A browser asks whether its page may call. Only allowed origins get a yes."""
     http = x.snapshot.http
     lines = cors_lines(x)
@@ -78,7 +78,7 @@ def answer_preflight(x: Exchange, caller: Caller) -> None:
         lines += b"Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: %b\r\n" % allowed.encode()
         lines += b"Access-Control-Max-Age: %d\r\n" % http.cors.max_age
     x.status, x.end = 204, End.NORMAL
-    caller.answer(204, lines, b"")
+    outlet.answer(204, lines, b"")
 
 
 def api_of(x: Exchange) -> str:

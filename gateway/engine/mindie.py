@@ -1,15 +1,15 @@
 """MindIE-LLM 1.0 to 3.0, also behind Motor's coordinator. (PyMotor stands before vLLM: its channels say `engine: vllm`.)"""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
 from gateway.engine.openai import OpenAI, chat, listing, own_event_id, own_id, prompt_only, tokenized
 from gateway.wire.openai import MalformedJson, parse_object, value_of
 
-_TIMINGS = ("prefill_time", "decode_time_arr", "full_text")
-_USAGE_TIMINGS = ("batch_size", "queue_wait_time")
+_TIMINGS: Final = ("prefill_time", "decode_time_arr", "full_text")
+_USAGE_TIMINGS: Final = ("batch_size", "queue_wait_time")
 """What benchmarks (2.x, or MINDIE_LLM_BENCHMARK_ENABLE) add to answers."""
 
 

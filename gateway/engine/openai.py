@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import md5
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from msgspec import Raw
 
@@ -13,7 +13,14 @@ from gateway.errors import Refusal, UpstreamFailure
 from gateway.wire.event import one_reasoning
 from gateway.wire.openai import encode, parse_object, value_of
 
-_WHOLE = {"chat": "choices", "completions": "choices", "embeddings": "data", "rerank": "results", "score": "data", "tokenize": "tokens"}
+_WHOLE: Final = {
+    "chat": "choices",
+    "completions": "choices",
+    "embeddings": "data",
+    "rerank": "results",
+    "score": "data",
+    "tokenize": "tokens",
+}
 """The list that each API's answer must have."""
 
 

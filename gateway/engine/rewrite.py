@@ -1,17 +1,17 @@
 """Request rewrites that more than one dialect makes. Each returns the names of what it changed, for the record."""
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Raw
 
 from gateway.engine.base import Fields
 from gateway.wire.openai import MalformedJson, encode, value_of
 
-GUIDED = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+GUIDED: Final = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 """What vLLM's `structured_outputs` and its former `guided_*` parameters can ask for."""
 
-KINDS = frozenset((*GUIDED, "whitespace_pattern"))
+KINDS: Final = frozenset((*GUIDED, "whitespace_pattern"))
 """The same, and what goes beside one of them."""
 
 

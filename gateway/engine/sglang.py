@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from msgspec import Raw
 
@@ -11,9 +11,9 @@ from gateway.engine.base import Fields, Planes
 from gateway.engine.openai import PATHS, OpenAI, chat, listing, own_event_id, own_id
 from gateway.wire.openai import encode, value_of
 
-_STOP = "matched_stop"
-_STOP_KEY = b',"matched_stop":'
-_scalar = re.compile(rb' ?(?:null|-?[0-9]+|"(?:[^"\\]|\\.)*")', re.S)
+_STOP: Final = "matched_stop"
+_STOP_KEY: Final = b',"matched_stop":'
+_scalar: Final = re.compile(rb' ?(?:null|-?[0-9]+|"(?:[^"\\]|\\.)*")', re.S)
 
 
 class SGLang(OpenAI):

@@ -1,15 +1,15 @@
 """vLLM and vllm-ascend, 0.9 to 0.33."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
 from gateway.engine.openai import PATHS, OpenAI, chat, listing
 
-_GUIDED = frozenset(f"guided_{kind}" for kind in (*rewrite.KINDS, "decoding_backend"))
+_GUIDED: Final = frozenset(f"guided_{kind}" for kind in (*rewrite.KINDS, "decoding_backend"))
 
-_INTERNAL = ("kv_transfer_params", "ec_transfer_params", "system_fingerprint")
+_INTERNAL: Final = ("kv_transfer_params", "ec_transfer_params", "system_fingerprint")
 """Fields of answers that name hosts of a disaggregated deployment, or the engine and its version."""
 
 

@@ -14,6 +14,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 from gateway.config.resolved import Journal as Settings
 from gateway.failpoint import failpoint
@@ -27,7 +28,7 @@ SYNC_EVERY = 0.2
 WAITING_MOST = 100_000
 """Lines kept in memory while the disk refuses them; beyond it the oldest are lost, counted and logged."""
 
-RESERVE = "reserve"
+RESERVE: Final = "reserve"
 
 Release = Callable[[], None]
 

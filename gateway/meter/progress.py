@@ -11,14 +11,15 @@ import fcntl
 import mmap
 import os
 from pathlib import Path
+from typing import Final
 
-ENTRY = 1024
+ENTRY: Final = 1024
 CAPACITY = 65_536
 """Entries; the file is sparse, so only pages that were used take memory."""
-GROWTH = 64
+GROWTH: Final = 64
 """Entries that get their disk space together."""
-OPEN_MOST = 760
-_WHERE = ENTRY - 1  # mask: an entry's start from any place within it
+OPEN_MOST: Final = 760
+_WHERE: Final = ENTRY - 1  # mask: an entry's start from any place within it
 
 
 class Progress:

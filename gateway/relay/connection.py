@@ -2,16 +2,16 @@
 
 import asyncio
 import ssl
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import httptools
 
 from gateway.errors import UpstreamFailure
 
-LATE = 5.0
+LATE: Final = 5.0
 """Seconds an engine may take to end a message whose `[DONE]` was seen already, before its connection is dropped."""
 
-HEAD_MOST = 256 * 1024
+HEAD_MOST: Final = 256 * 1024
 """Bytes of an answer's head; an engine that sends more is out of its mind."""
 
 

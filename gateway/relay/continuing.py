@@ -7,12 +7,13 @@ from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
 from gateway.record import Tokens
 from gateway.relay.clock import Clock
-from gateway.relay.ports import Book, Taker, Way
+from gateway.relay.ports import Book, Way
 from gateway.relay.stream import StreamDelivery
 from gateway.wire.answers import DONE
 from gateway.wire.continuation import SoFar
 from gateway.wire.event import encode
-from gateway.wire.stream import Transform
+from gateway.wire.outlet import Outlet
+from gateway.wire.stream import Stream
 from gateway.words import End
 
 
@@ -22,9 +23,9 @@ class ContinuingDelivery(StreamDelivery):
     __slots__ = ("so_far",)
 
     def __init__(
-        self, x: Exchange, caller: Taker, hop: Way, account: Book, clock: Clock, transform: Transform, keepalive: float, so_far: SoFar
+        self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock, transform: Stream, keepalive: float, so_far: SoFar
     ) -> None:
-        super().__init__(x, caller, hop, account, clock, transform, keepalive)
+        super().__init__(x, outlet, hop, account, clock, transform, keepalive)
         self.so_far = so_far
 
     def _break(self, failure: UpstreamFailure) -> None:
@@ -50,7 +51,7 @@ class ContinuingDelivery(StreamDelivery):
         self.out_bytes += len(out)
         x.status, x.end = 200, End.NORMAL
         self.count("continuous")
-        end = self.caller.ended(out)
+        end = self.outlet.ended(out)
         self.rest()
         self.account.settle(x, monotonic(), partial(self.finish, end))
 

@@ -7,17 +7,19 @@ another engine may be tried, which is until commit.
 import asyncio
 from abc import ABC, abstractmethod
 from time import monotonic
+from typing import Final
 
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
 from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection
-from gateway.relay.ports import Book, Taker, Way
+from gateway.relay.ports import Book, Way
+from gateway.wire.outlet import Outlet
 
-BODY_MOST = 256 * 1024 * 1024
+BODY_MOST: Final = 256 * 1024 * 1024
 """Bytes of a whole answer that are kept; larger ones are the engine's fault."""
 
-ERROR_MOST = 64 * 1024
+ERROR_MOST: Final = 64 * 1024
 """Bytes of an engine's error answer that are read."""
 
 
@@ -26,7 +28,6 @@ class Delivery(ABC):
 
     __slots__ = (
         "account",
-        "caller",
         "clock",
         "connection",
         "done",
@@ -35,14 +36,15 @@ class Delivery(ABC):
         "hop",
         "last",
         "look_at",
+        "outlet",
         "started",
         "status",
         "x",
     )
 
-    def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, clock: Clock) -> None:
+    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock) -> None:
         self.x = x
-        self.caller = caller
+        self.outlet = outlet
         self.hop = hop
         self.account = account
         self.clock = clock
@@ -60,7 +62,7 @@ class Delivery(ABC):
         """Sends the request and starts the clocks."""
         self.connection = connection
         self.started = self.last = now
-        self.caller.feeder = self
+        self.outlet.feeder = self
         self.look_at = now  # at the first tick after this the deadlines are worked out: most answers are over by then
         self.clock.watch(self)
         connection.send(request, self)
@@ -73,7 +75,7 @@ class Delivery(ABC):
         if self.done.done() and not self.done.cancelled():
             self.done.exception()  # it failed in the same moment; nobody will ask any more
 
-    # -- the caller's side (accept.caller.Paused) ---------------------------------------------------------------
+    # -- the caller's side (wire.outlet.Feeder) ---------------------------------------------------------------
 
     def pause(self) -> None:
         if self.connection is not None:
@@ -137,13 +139,13 @@ class Delivery(ABC):
 
     def finish(self, end: bytes) -> None:
         """The record stands in the journal: the caller gets the end of its answer."""
-        self.caller.write(end)
+        self.outlet.write(end)
         if not self.done.done():
             self.done.set_result(None)
 
     def rest(self) -> None:
         """No more clocks, no more back-pressure: this attempt waits for nothing any more."""
-        self.caller.feeder = None
+        self.outlet.feeder = None
         self.clock.forget(self)
 
     # -- deadlines (relay.clock.Watched) ------------------------------------------------------------------------

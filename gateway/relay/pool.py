@@ -7,16 +7,16 @@ through a reload. `handshakes` counts what each new connection costs: MindIE clo
 import asyncio
 import socket
 import ssl
-from typing import Any
+from typing import Any, Final
 
 from gateway.config.resolved import Endpoint
 from gateway.errors import UpstreamFailure
 from gateway.relay.connection import Connection
 
-RECEIVE_BUFFER = 64 * 1024
+RECEIVE_BUFFER: Final = 64 * 1024
 """Kernel buffer of an engine's connection, before the kernel doubles it: with it a slow caller's stream stays small."""
 
-IDLE_MOST = 256
+IDLE_MOST: Final = 256
 """Idle connections kept per endpoint."""
 
 

@@ -1,28 +1,12 @@
-"""What the relay needs of its neighbours: the caller's connection, the book-keeper, the hop it was sent on."""
+"""What the relay needs of its neighbours: the book-keeper, and the hop that an attempt is sent on."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.config.resolved import Channel
 from gateway.engine.base import Dialect
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
-
-
-class Taker(Protocol):
-    """The caller's side of an answer (accept.caller.Caller)."""
-
-    feeder: Any
-    head_sent: bool
-
-    @property
-    def writing_paused(self) -> bool: ...
-    def ready(self, status: int, headers: bytes, body: bytes) -> bytes: ...
-    def write(self, data: bytes) -> None: ...
-    def begin_stream(self, headers: bytes) -> None: ...
-    def send(self, data: bytes) -> None: ...
-    def ended(self, data: bytes) -> bytes: ...
-    def broken(self, data: bytes) -> bytes: ...
 
 
 class Table(Protocol):

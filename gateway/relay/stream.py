@@ -6,21 +6,23 @@ the stream ends in one of two honest ways: settled and `[DONE]`, or an error eve
 
 from functools import partial
 from time import monotonic
+from typing import Final
 
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
 from gateway.record import NO_TOKENS, Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import Delivery
-from gateway.relay.ports import Book, Taker, Way
+from gateway.relay.ports import Book, Way
 from gateway.wire.answers import DONE, KEEP_ALIVE, identity, own_words, type_of
 from gateway.wire.event import decode, error_in
 from gateway.wire.openai import error_event
-from gateway.wire.stream import Transform
+from gateway.wire.outlet import Outlet
+from gateway.wire.stream import Stream
 from gateway.wire.usage import tokens_of
 from gateway.words import End
 
-NO_STREAM = -200
+NO_STREAM: Final = -200
 """Stands for the status of a whole answer where a stream was asked for: its body is read as an error."""
 
 
@@ -29,8 +31,8 @@ class StreamDelivery(Delivery):
 
     __slots__ = ("committed", "held", "keepalive", "out_bytes", "place", "sent", "table", "transform")
 
-    def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, clock: Clock, transform: Transform, keepalive: float) -> None:
-        super().__init__(x, caller, hop, account, clock)
+    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock, transform: Stream, keepalive: float) -> None:
+        super().__init__(x, outlet, hop, account, clock)
         self.transform = transform
         self.table = account.table
         self.place = x.progress
@@ -76,7 +78,7 @@ class StreamDelivery(Delivery):
         if out:
             self.sent = now
             self.out_bytes += len(out)
-            self.caller.send(out)
+            self.outlet.send(out)
         if transform.over:
             self._engine_failed()
 
@@ -107,8 +109,8 @@ class StreamDelivery(Delivery):
         x.first = x.first or now
         self.hop.began(now - self.started)
         x.status = 200
-        if not self.caller.head_sent:
-            self.caller.begin_stream(identity(x))
+        if not self.outlet.head_sent:
+            self.outlet.begin_stream(identity(x))
         if self.held:
             out = b"".join([*self.held, out])
             self.held.clear()
@@ -122,7 +124,7 @@ class StreamDelivery(Delivery):
         x.status, x.end = 200, End.NORMAL
         self.count("final")
         self.succeed(now)
-        end = self.caller.ended(out)
+        end = self.outlet.ended(out)
         assert self.connection is not None
         self.connection.detach()
         self.rest()
@@ -162,7 +164,7 @@ class StreamDelivery(Delivery):
         event = error_event(own_words(failure.message, x), failure.type or type_of(failure.status), failure.param, failure.code)
         self.out_bytes += len(event)
         self.count("continuous")
-        end = self.caller.broken(event)
+        end = self.outlet.broken(event)
         self.rest()
         self.account.settle(x, monotonic(), partial(self.finish, end))
 
@@ -187,7 +189,7 @@ class StreamDelivery(Delivery):
 
     def _overdue(self, now: float) -> None:
         timeouts = self.hop.channel.timeouts
-        if self.caller.writing_paused:
+        if self.outlet.paused:
             self.last = now  # the engine is paused because the caller is slow: its silence is not its fault
         if now >= self.started + timeouts.total:
             self._give_up("timeout_total", retryable=False)
@@ -206,7 +208,7 @@ class StreamDelivery(Delivery):
     def _keep_alive(self, now: float) -> None:
         """A comment, so that proxies between us and the caller do not cut a connection that only waits."""
         self.sent = now
-        if not self.caller.head_sent:
-            self.caller.begin_stream(identity(self.x, channel=False))
-        if not self.caller.writing_paused:
-            self.caller.send(KEEP_ALIVE)
+        if not self.outlet.head_sent:
+            self.outlet.begin_stream(identity(self.x, channel=False))
+        if not self.outlet.paused:
+            self.outlet.send(KEEP_ALIVE)

@@ -5,17 +5,17 @@ from types import TracebackType
 
 from gateway.exchange import Exchange
 from gateway.relay.clock import Clock
-from gateway.relay.ports import Taker
 from gateway.wire.answers import KEEP_ALIVE, identity
+from gateway.wire.outlet import Outlet
 
 
 class Waiting:
     """Used as a context: keeps alive while inside, and notes how long that was."""
 
-    __slots__ = ("_begun", "_caller", "_clock", "_every", "_x", "look_at")
+    __slots__ = ("_begun", "_clock", "_every", "_outlet", "_x", "look_at")
 
-    def __init__(self, x: Exchange, caller: Taker, clock: Clock) -> None:
-        self._x, self._caller, self._clock = x, caller, clock
+    def __init__(self, x: Exchange, outlet: Outlet, clock: Clock) -> None:
+        self._x, self._outlet, self._clock = x, outlet, clock
         self._every: float = x.snapshot.http.sse_keepalive
         self._begun = monotonic()
         self.look_at = self._begun + self._every
@@ -33,7 +33,7 @@ class Waiting:
     def look(self, now: float) -> None:
         """Called by the clock (relay.clock.Watched)."""
         self.look_at = now + self._every
-        if not self._caller.head_sent:
-            self._caller.begin_stream(identity(self._x, channel=False))
-        if not self._caller.writing_paused:
-            self._caller.send(KEEP_ALIVE)
+        if not self._outlet.head_sent:
+            self._outlet.begin_stream(identity(self._x, channel=False))
+        if not self._outlet.paused:
+            self._outlet.send(KEEP_ALIVE)

@@ -7,9 +7,10 @@ from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import BODY_MOST, Delivery
-from gateway.relay.ports import Book, Taker, Way
+from gateway.relay.ports import Book, Way
 from gateway.wire.answers import identity
 from gateway.wire.openai import encode, json_string
+from gateway.wire.outlet import Outlet
 from gateway.wire.usage import tokens_of
 from gateway.words import End
 
@@ -19,8 +20,8 @@ class WholeDelivery(Delivery):
 
     __slots__ = ("_size", "pieces")
 
-    def __init__(self, x: Exchange, caller: Taker, hop: Way, account: Book, clock: Clock) -> None:
-        super().__init__(x, caller, hop, account, clock)
+    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock) -> None:
+        super().__init__(x, outlet, hop, account, clock)
         self.pieces: list[bytes] = []
         self._size = 0
 
@@ -56,7 +57,7 @@ class WholeDelivery(Delivery):
         x.first = now = monotonic()
         x.status, x.end, x.out_bytes = 200, End.NORMAL, len(out)
         self.succeed(now)
-        end = self.caller.ready(200, identity(x), out)
+        end = self.outlet.ready(200, identity(x), out)
         self.rest()
         self.account.settle(x, now, partial(self.finish, end))
 

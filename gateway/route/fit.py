@@ -1,11 +1,11 @@
 """Is a request too long for an engine? Cheap bounds decide nearly always; a count is wanted only between them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from gateway.errors import Refusal
 
-UNKNOWN = 0
+UNKNOWN: Final = 0
 """A context length that nobody knows: everything fits."""
 
 

@@ -6,11 +6,12 @@ a a b a, not a a a b. Targets that were not picked follow in the order of their 
 
 from collections.abc import Sequence
 from math import gcd
+from typing import Final
 
 from gateway.route.ask import Ask
 from gateway.route.sticky import Ranking, Sticky
 
-SHOWN = 32
+SHOWN: Final = 32
 """Characters of a caller's own value that an explanation shows."""
 
 

@@ -77,7 +77,7 @@ _SIZES: Final = [b"%x\r\n" % size for size in range(_SIZED)]
 def chunk(data: bytes) -> bytes:
     """One piece of a chunked body."""
     size = len(data)
-    return (_SIZES[size] if size < _SIZED else b"%x\r\n" % size) + data + b"\r\n"
+    return b"%b%b\r\n" % (_SIZES[size] if size < _SIZED else b"%x\r\n" % size, data)
 
 
 def own_words(message: str, x: Exchange) -> str:

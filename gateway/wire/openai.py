@@ -22,7 +22,7 @@ _ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0
 _STEP: Final = 1 << 16
 _BOM: Final = b"\xef\xbb\xbf"
 
-encode = _encoder.encode
+encode: Final = _encoder.encode
 """Fields (or anything JSON) as bytes."""
 
 

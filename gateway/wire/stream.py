@@ -7,7 +7,7 @@
 All three see the same things: when the answer commits, its finish, its usage, an error in band, bytes that are no SSE.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from gateway.wire import sse
@@ -24,82 +24,8 @@ TEMPLATES: Final = 8
 KINDS: Final = ("none", "splice", "decode")
 
 
-class Transform(Protocol):
-    """One stream's way from engine to caller. After an error, broken or done, it gives nothing more."""
-
-    committed: bool
-    """An event with non-empty content, reasoning, tool call, text, refusal, audio or a finish reason was seen."""
-    done: bool
-    """`[DONE]` was seen. It is never handed out: the relay writes its own after settling the record."""
-    finished: bool
-    """A finish reason was seen."""
-    error: dict[str, Any] | None
-    """An error event in band, decoded whole."""
-    broken: str | None
-    """Bytes that are no SSE: what they are, without the text itself."""
-    broken_text: bytes
-    """The text itself, at most 500 bytes, for the dialect."""
-    over: bool
-    """Nothing more will be given: done, an error, or broken."""
-    tally: Tally
-    """`usage`: the latest usage object as JSON, b"" when there is none yet; several choices' own usages are summed.
-    `events`: those that carried output."""
-
-    def feed(self, data: bytes) -> bytes:
-        """What the caller gets now: whole events, or b""."""
-        ...
-
-    def flush(self) -> bytes:
-        """At the engine's EOF. An event that never ended is `broken`, never handed out."""
-        ...
-
-    def conclude(self, last: Json) -> bytes:
-        """Ends the answer in place of its engine, as `[DONE]` would have. last: the event that is missing."""
-        ...
-
-
-def transform(
-    kind: str,
-    *,
-    model: str,
-    wants_usage: bool,
-    wants_continuous: bool,
-    reasoning: str,
-    event: Normalise | None = None,
-    rename: bool = True,
-) -> Transform:
-    """Makes one stream's transform. kind: none, splice, decode. model: the name the caller sees (when rename).
-
-    reasoning: the field callers see. event: the dialect's normaliser; splice calls it for each event it decodes.
-    """
-    return Stream(kind, model if rename else None, wants_usage, wants_continuous, reasoning, event)
-
-
-class Shape(Protocol):
-    """What a stream needs to know of its engine's dialect."""
-
-    transform: str
-
-    def event(self, event: Json, reasoning: str) -> Json: ...
-
-
-def transform_for(
-    dialect: Shape, *, model: str, wants_usage: bool, wants_continuous: bool, reasoning: str, rename: bool = True
-) -> Transform:
-    """The transform that this engine's streams need."""
-    return transform(
-        dialect.transform,
-        model=model,
-        wants_usage=wants_usage,
-        wants_continuous=wants_continuous,
-        reasoning=reasoning,
-        event=dialect.event,
-        rename=rename,
-    )
-
-
 class Stream:
-    """The transform of one stream, of any kind."""
+    """One stream's way from engine to caller, of any kind. After an error, broken or done, it gives nothing more."""
 
     __slots__ = (
         "_continuous", "_decode_all", "_expected", "_long", "_model", "_normalise", "_raw", "_reasoning", "_splitter", "_templates",
@@ -121,16 +47,26 @@ class Stream:
         self._splitter = sse.Splitter()
         self.tally = Tally()
         self._templates: list[Template] = []
-        self._expected: Sequence[Template] = ()  # the same, where the next byte begins an event
+        self._expected: list[Template] = []  # the same, where the next byte begins an event
         self._long = 0  # events of output that went the long way after the first
         self._tried = 0
-        self.over = False
-        self.committed = self.done = self.finished = False
+        self.committed = False
+        """An event with non-empty content, reasoning, tool call, text, refusal, audio or a finish reason was seen."""
+        self.finished = False
+        """A finish reason was seen."""
+        self.done = False
+        """`[DONE]` was seen. It is never handed out: the relay writes its own after settling the record."""
         self.error: dict[str, Any] | None = None
+        """An error event in band, decoded whole."""
         self.broken: str | None = None
+        """Bytes that are no SSE: what they are, without the text itself."""
         self.broken_text = b""
+        """The text itself, at most 500 bytes, for the dialect."""
+        self.over = False
+        """Nothing more will be given: done, an error, or broken."""
 
     def feed(self, data: bytes) -> bytes:
+        """What the caller gets now: whole events, or b""."""
         if self.over:
             return b""
         for template in self._expected:
@@ -138,7 +74,7 @@ class Stream:
             if pasted is not None:
                 return data if self._raw else pasted
         shown = self._split(data)
-        self._expected = self._templates if self._splitter.fresh else ()
+        self._expected = self._templates if self._splitter.fresh else []
         return shown
 
     def _split(self, data: bytes) -> bytes:
@@ -156,6 +92,7 @@ class Stream:
         return out
 
     def flush(self) -> bytes:
+        """At the engine's EOF. An event that never ended is `broken`, never handed out."""
         rest = self._splitter.flush()
         if self.over or not rest.strip():
             return b""
@@ -173,6 +110,7 @@ class Stream:
         return b""
 
     def conclude(self, last: Json) -> bytes:
+        """Ends the answer in place of its engine, as `[DONE]` would have. last: the event that is missing."""
         return b"data: " + encode(last) + b"\n\n" + self._end()
 
     def _event(self, event: bytes) -> bytes:
@@ -330,3 +268,41 @@ class Stream:
         self.broken = what
         self.broken_text = text.strip()[:BROKEN_TEXT]
         self.over = True
+
+
+def transform(
+    kind: str,
+    *,
+    model: str,
+    wants_usage: bool,
+    wants_continuous: bool,
+    reasoning: str,
+    event: Normalise | None = None,
+    rename: bool = True,
+) -> Stream:
+    """Makes one stream's transform. kind: none, splice, decode. model: the name the caller sees (when rename).
+
+    reasoning: the field callers see. event: the dialect's normaliser; splice calls it for each event it decodes.
+    """
+    return Stream(kind, model if rename else None, wants_usage, wants_continuous, reasoning, event)
+
+
+class Shape(Protocol):
+    """What a stream needs to know of its engine's dialect."""
+
+    transform: str
+
+    def event(self, event: Json, reasoning: str) -> Json: ...
+
+
+def transform_for(dialect: Shape, *, model: str, wants_usage: bool, wants_continuous: bool, reasoning: str, rename: bool = True) -> Stream:
+    """The transform that this engine's streams need."""
+    return transform(
+        dialect.transform,
+        model=model,
+        wants_usage=wants_usage,
+        wants_continuous=wants_continuous,
+        reasoning=reasoning,
+        event=dialect.event,
+        rename=rename,
+    )

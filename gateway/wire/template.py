@@ -28,6 +28,7 @@ _PLAIN: Final = bytes.maketrans(bytes(range(32)) + b'"\\', b" " * 34)
 """Changes whatever cannot stand in a JSON string as it is."""
 _DIGITS: Final = bytes.maketrans(b"0123456789", b"0" * 10)
 _ZERO: Final = ord("0")
+_BACKSLASH: Final = ord("\\")
 _LONG: Final = re.compile(rb"\d{2,}+")
 _IN_A_WORD: Final = re.compile(rb"[^\d\s:,\[]\d|\d[^\d\s,}\]]")
 
@@ -41,16 +42,19 @@ class Template:
     """
 
     __slots__ = (
-        "_after", "_before", "_between", "_index", "_lengths", "_seen", "_shape",
-        "_shown_after", "_shown_before", "_shown_between", "_start",
+        "_after", "_before", "_between", "_blank", "_firsts", "_index", "_lengths", "_seen", "_shape",
+        "_shown_after", "_shown_before", "_shown_between", "_start", "_two",
     )  # fmt: skip
 
     def __init__(self, before: bytes, between: bytes, after: bytes, shape: re.Pattern[bytes] | None, index: object) -> None:
         self._before, self._between, self._after = before, between if shape else after, after
         self._start = len(before)
+        self._two = 2 * (len(before) + len(between) + len(after))  # what is shorter holds no two events
         self._shape = shape
         self._index = index
         self._lengths: dict[bytes, list[int]] = {}
+        self._blank = b"1"  # the one seen last, which has most often the same digits as the next; at first none
+        self._firsts: list[int] = []
         self._seen = b""
         self._shown_before = self._shown_between = self._shown_after = b""
 
@@ -67,8 +71,8 @@ class Template:
 
     def paste(self, data: bytes, tally: Tally) -> bytes | None:
         """What the caller gets for `data`: whole events of this form, one or several. None when it is anything else."""
-        end = data.find(b"\n") + 2
-        if end == len(data):  # the usual case: one event, and no list of them
+        end = len(data) if len(data) < self._two else data.find(b"\n") + 2
+        if end == len(data):  # the usual case: at most one event, and no list of them
             shown, events = self._one(data), 1
             if shown is None:
                 return None
@@ -94,27 +98,33 @@ class Template:
         """The same for one event. `_seen` is then its usage."""
         if not event.startswith(self._before):
             return None
-        # `between` and `after` begin with the quote that ends the text; one within the text has a backslash before it, and is no body.
-        text, mark, rest = event[self._start :].partition(self._between)
-        if not (text and mark) or (text.translate(_PLAIN) != text and _BODY.fullmatch(text) is None):
+        # `between` begins with the quote that ends the text; one within the text has a backslash before it, and is no body.
+        end = event.find(b'"', self._start)  # one byte is found much sooner than several
+        if end >= 0 and event[end - 1] == _BACKSLASH:
+            end = event.find(self._between, self._start)
+        rest = end + len(self._between)
+        if end < 0 or event[end:rest] != self._between:
+            return None
+        text = event[self._start : end]
+        if not text or (text.translate(_PLAIN) != text and _BODY.fullmatch(text) is None):
             return None
         if not (text.isascii() or _is_utf8(text)):
             return None
         if self._shape is None:
-            return None if rest else self._shown_before + text + self._shown_after
-        if not rest.endswith(self._after):
+            return b"%b%b%b" % (self._shown_before, text, self._shown_after) if rest == len(event) else None
+        if not event.endswith(self._after):
             return None
-        self._seen = usage = rest[: -len(self._after)]
+        self._seen = usage = event[rest : -len(self._after)]
         if not self._counts(usage):
             return None
         if self._shown_between:
-            return self._shown_before + text + self._shown_between + usage + self._shown_after
-        return self._shown_before + text + self._shown_after
+            return b"%b%b%b%b%b" % (self._shown_before, text, self._shown_between, usage, self._shown_after)
+        return b"%b%b%b" % (self._shown_before, text, self._shown_after)
 
     def _counts(self, usage: bytes) -> bool:
         """Whether it is the form's usage with other numbers. One with as many digits as an earlier one is compared as bytes."""
         blank = usage.translate(_DIGITS)
-        firsts = self._lengths.get(blank)
+        firsts = self._firsts if blank == self._blank else self._lengths.get(blank)
         if firsts is None:
             assert self._shape is not None
             if self._shape.fullmatch(usage) is None:
@@ -122,6 +132,7 @@ class Template:
             if len(self._lengths) < _KEPT and not _IN_A_WORD.search(usage):
                 self._lengths[blank] = [found.start() for found in _LONG.finditer(usage)]
             return True
+        self._blank, self._firsts = blank, firsts
         for first in firsts:  # noqa: SIM110 - a loop is twice as quick as any()
             if usage[first] == _ZERO:
                 return False
