@@ -29,7 +29,6 @@ LIMITS = {"": (TOKENS, FLIGHT), "tenants/t": (DAY,)}
 
 def eager(patch: pytest.MonkeyPatch) -> None:
     """Lends to whoever asks, and much of what is left."""
-    patch.setattr(lending, "BUSY", 1)
     patch.setattr(Pace, "at", lambda self, mono: 10)
     patch.setattr(lending, "LEAST", 2)
     patch.setattr(lending, "SHARE", 2)
@@ -210,7 +209,7 @@ def test_who_asks_now_and_then_is_lent_nothing(tmp_path, monkeypatch):
     for _ in range(30):
         house.ask(0, amounts(1, 1, 0))
         house.settle_down()
-        house.loop.advance(0.02)
+        house.loop.advance(2 * SPAN)
     assert house.referee._lending._number == 0
 
 
