@@ -391,6 +391,23 @@ async def test_a_stream_whose_engine_answers_with_a_body(rig):
     assert (await rig.record(model="odd"))["end"] == "CW"
 
 
+async def test_a_whole_answer_that_is_an_error_says_so(rig):
+    """Status 200, and an error in place of an answer: the caller hears what it says, as in a stream."""
+    body = b'{"object":"error","message":"odd-name: max_tokens is too large","code":400,"type":"BadRequestError"}'
+    actor.play = says(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await rig.chat("odd")
+    assert answer.status == 400 and answer.error["message"] == "odd: max_tokens is too large"
+    record = await rig.record(model="odd")
+    assert (record["end"], record["error"], record["attempts"][-1]["reason"]) == ("CW", "stream_error", "stream_error")
+
+
+async def test_the_type_of_a_stream_is_read_in_any_case(rig):
+    events = event() + DONE
+    actor.play = says(OK + b"Content-Type: Text/Event-Stream;charset=UTF-8\r\nContent-Length: %d\r\n\r\n" % len(events) + events)
+    answer = await rig.chat("odd", stream=True)
+    assert answer.done and answer.text == "x"
+
+
 # -- connections to engines -------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from gateway.relay.clock import Clock
 from gateway.relay.delivery import BODY_MOST, Delivery
 from gateway.relay.ports import Book, Taker, Way
 from gateway.wire.answers import identity
+from gateway.wire.event import decode, error_in
 from gateway.wire.openai import encode, json_string
 from gateway.wire.usage import tokens_of
 from gateway.words import End
@@ -45,7 +46,7 @@ class WholeDelivery(Delivery):
         try:
             fields = hop.dialect.answer(x.api, body, hop.channel.reasoning)
         except ValueError:
-            self.fail(UpstreamFailure("garbage", "the engine's answer is not what this API answers"))
+            self.fail(self._no_answer(body))
             return
         fields["model"] = json_string(x.virtual.name)
         tokens = tokens_of(fields.get("usage"))
@@ -59,6 +60,13 @@ class WholeDelivery(Delivery):
         end = self.caller.ready(200, identity(x), out)
         self.rest()
         self.account.settle(x, now, partial(self.finish, end))
+
+    def _no_answer(self, body: bytes) -> UpstreamFailure:
+        """A body that is none of this API's answers, although its status says 200: an error, or nothing that is understood."""
+        said = error_in(decode(body))
+        return (
+            self.hop.dialect.event_failure(said) if said else UpstreamFailure("garbage", "the engine's answer is not what this API answers")
+        )
 
     def lost(self, failure: UpstreamFailure) -> None:
         self.fail(failure)
