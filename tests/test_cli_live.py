@@ -209,6 +209,7 @@ async def test_requests_tail_shows_the_newest_and_filters(desk, inside):
         _, out, _ = await inside("requests", *options, "-o", "json")
         assert [found["key"] for found in json.loads(out)] == ["bob"]
     assert json.loads((await inside("requests", "--since", "1ms", "-o", "json"))[1]) == []
+    assert (await inside("requests", "--key", "nobody"))[1:] == ("", "no such requests\n"), "there are others"
     assert len(json.loads((await inside("requests", "-n", "2", "--since", "1h", "-o", "json"))[1])) == 2
 
 
