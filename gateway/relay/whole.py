@@ -2,17 +2,30 @@
 
 from functools import partial
 from time import monotonic
+from typing import Final
 
+from msgspec import Raw
+
+from gateway.config.tokenizers import ENGINE
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
+from gateway.record import Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import BODY_MOST, Delivery
 from gateway.relay.ports import Book, Taker, Way
 from gateway.wire.answers import identity
-from gateway.wire.event import decode, error_in
+from gateway.wire.event import Json, decode, error_in
+from gateway.wire.heard import Heard
 from gateway.wire.openai import encode, json_string
 from gateway.wire.usage import tokens_of
 from gateway.words import End
+
+CHARACTERS: Final = 4
+"""Of a text for one token, where nothing can count it."""
+
+
+def _as_it_is(event: Json, reasoning: str) -> Json:
+    return event
 
 
 class WholeDelivery(Delivery):
@@ -53,6 +66,8 @@ class WholeDelivery(Delivery):
         if tokens is not None:
             x.tokens, x.source = tokens, "final"
             x.own_part()
+        elif "choices" in fields:
+            self._count(fields["choices"])
         out = encode(fields)
         x.first = now = monotonic()
         x.status, x.end, x.out_bytes = 200, End.NORMAL, len(out)
@@ -60,6 +75,19 @@ class WholeDelivery(Delivery):
         end = self.caller.ready(200, identity(x), out)
         self.rest()
         self.account.settle(x, now, partial(self.finish, end))
+
+    def _count(self, choices: Raw) -> None:
+        """The engine does not say what it has used: the text is counted, by the model's own tokenizer if it has one, else by its size."""
+        x = self.x
+        tokenizer: str = x.snapshot.models.get(x.via, x.virtual).config.tokenizer
+        heard = Heard(_as_it_is, tokenizer)
+        for number, choice in enumerate(decode(bytes(choices)) or ()):
+            if isinstance(choice, dict):
+                heard.event({"choices": [{"index": number, "delta": choice.get("message"), "text": choice.get("text")}]}, "")
+        if tokenizer not in ("", ENGINE):
+            x.heard = heard
+        x.tokens, x.source = Tokens(output=-(-sum([len(text) for text in heard.texts()]) // CHARACTERS)), "counted"
+        x.own_part()
 
     def _no_answer(self, body: bytes) -> UpstreamFailure:
         """A body that is none of this API's answers, although its status says 200: an error, or nothing that is understood."""
