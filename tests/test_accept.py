@@ -563,6 +563,22 @@ async def test_what_two_servers_could_read_differently_is_refused(rig, shape):
     assert not reached(rig)
 
 
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (b"Content-Length: 60\r\nContent-Length: 61\r\n\r\n", "Duplicate Content-Length"),
+        (b"Content-Length: sk-secret\r\n\r\n", "Invalid character in Content-Length"),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", "Content-Length can't be present with Transfer-Encoding"),
+        (b"X-A: sk-secret\0\r\n\r\n", "Invalid header value char"),
+        (b"sk-secret\r\n\r\n", "Invalid header token"),
+    ],
+)
+async def test_what_is_wrong_with_a_head_is_said_without_its_bytes(rig, lines, why):
+    [(status, _, body)] = answers(await conversation(rig, HEAD + lines, within=4))
+    message = json.loads(body)["error"]["message"]
+    assert status == 400 and message == f"This is not a valid HTTP/1.1 request ({why})."
+
+
 async def test_refused_heads_are_recorded(rig):
     before = len(rig.records())
     await conversation(rig, HEAD + SMUGGLING["two lengths"])

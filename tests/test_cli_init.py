@@ -53,6 +53,20 @@ def test_it_asks_nothing_and_what_it_writes_is_right(tmp_path):
         assert stat.S_IMODE((tmp_path / "gw" / name).stat().st_mode) == 0o640
 
 
+def test_without_a_folder_it_writes_where_the_configuration_is_looked_for(tmp_path, inside, monkeypatch):
+    assert inside("init", "--config", tmp_path / "gw/gateway.yaml", "-q")[0] == 0
+    assert {file.name for file in (tmp_path / "gw").iterdir()} >= {"gateway.yaml", "keys.yaml"}
+    monkeypatch.setenv("GATEWAY_CONFIG", str(tmp_path / "other/gateway.yaml"))
+    assert inside("init", "-q")[0] == 0 and inside("config", "check", "-q")[0] == 0
+    assert inside("init", "--dir", tmp_path / "third", "-q")[0] == 0 and (tmp_path / "third/gateway.yaml").exists()
+
+
+def test_a_configuration_of_another_name_wants_a_folder(tmp_path, inside):
+    code, out, err = inside("init", "--config", tmp_path / "mine.yaml")
+    assert (code, out) == (2, "") and "the file is named gateway.yaml" in err and "--dir" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_address_that_is_named_twice_is_refused(tmp_path, inside, answers):
     answers(FOUND)
     code, out, err = inside(

@@ -95,6 +95,15 @@ async def test_a_key_is_disabled_and_enabled(desk, config, inside):
     assert (await inside("keys", "enable", "ann"))[0] == 0 and (await inside("keys", "enable", "bob"))[0] == 1
 
 
+@pytest.mark.parametrize("verb", ["revoke", "disable", "rotate"])
+async def test_a_key_in_a_file_that_cannot_be_read_is_not_called_absent(config, inside, verb):
+    file = config.parent / "keys.yaml"
+    file.write_text(file.read_text().replace("  - ", "\t- "))
+    code, out, err = await inside("keys", verb, "ann", *(["--yes"] if verb == "revoke" else []))
+    assert (code, out) == (78, "") and "a tab" in err and "keys.yaml:" in err and "there is no key" not in err
+    assert "gatewayctl freeze --key ann" in err
+
+
 async def test_without_a_gateway_it_is_written_all_the_same(config, inside):
     for verb, enabled in (("disable", False), ("enable", True)):
         code, _, err = await inside("keys", verb, "ann")

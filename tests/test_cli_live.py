@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -166,6 +167,11 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
     config.write_text(config.read_text().replace("qwen:", "qwen2:"))
     code, out, _ = await inside("config", "diff")
     assert code == 1 and "qwen2" in out
+    here = config.read_text()
+    config.write_text(here + "node: another\n" if "node:" not in here else re.sub("node: .*", "node: another", here))
+    code, out, err = await inside("config", "diff")
+    assert code == 1 and "node" in out and "node and data_dir change with a restart alone" in err
+    config.write_text(here)
     config.write_text(config.read_text() + "nonsense: 1\n")
     assert (await inside("config", "diff"))[0] == 78
     _, out, _ = await inside("config", "history")
@@ -203,6 +209,7 @@ async def test_requests_tail_shows_the_newest_and_filters(desk, inside):
         _, out, _ = await inside("requests", *options, "-o", "json")
         assert [found["key"] for found in json.loads(out)] == ["bob"]
     assert json.loads((await inside("requests", "--since", "1ms", "-o", "json"))[1]) == []
+    assert (await inside("requests", "--key", "nobody"))[1:] == ("", "no such requests\n"), "there are others"
     assert len(json.loads((await inside("requests", "-n", "2", "--since", "1h", "-o", "json"))[1])) == 2
 
 

@@ -181,12 +181,29 @@ BAD: dict[str, tuple[str, str, str]] = {
         "/run/credentials/none.service/key: there is no such file",
         "systemd makes it as the unit starts (LoadCredential=); only then is it there",
     ),
+    "NUL in a path": ('version: 1\ninclude: [▸"a\\0b.yaml"]\n', "this holds the character U+0000", "remove it"),
+    "NUL in a reference": ('version: 1\nnode: ▸"${file:a\\0b}"\n', "this holds the character U+0000", "remove it"),
+    "NUL in data_dir": ('version: 1\ndata_dir: ▸"/var\\0/lib"\n', "this holds the character U+0000", "remove it"),
     "not a reference": ("version: 1\nnode: ▸${NOT_SET}\n", "${NOT_SET} is not a reference", "${env:NAME}"),
     "reference, open": ("version: 1\nnode: a▸${env:X\n", "`${` is never closed", "$${"),
     # -- YAML
     "duplicate": ("version: 1\nnode: a\n▸node: b\n", '"node" is written twice', "first at line 2"),
     "duplicate, nested": ("version: 1\nhttp:\n  body: 1MiB\n  ▸body: 2MiB\n", '"body" is written twice', "first at line 3"),
     "duplicate, flow": ("version: 1\nhttp: {body: 1MiB, ▸body: 2MiB}\n", '"body" is written twice', ""),
+    "duplicate model": (
+        CHANNEL + "version: 1\nmodels:\n  m: {targets: [{channel: gpu}]}\n  ▸m: {targets: [{channel: gpu, model: b}]}\n",
+        '"m" is written twice',
+        "first at line 4",
+    ),
+    "duplicate channel, flow": (
+        'version: 1\nchannels: {c: {engine: vllm, endpoints: ["http://h:1"]}, ▸c: {engine: vllm, endpoints: ["http://h:2"]}}\n',
+        '"c" is written twice',
+        "first at line 2",
+    ),
+    "duplicate tenant, quoted": ("version: 1\ntenants:\n  1: {projects: {}}\n  ▸'1': {projects: {}}\n", '"1" is written twice', "line 3"),
+    "merge key among models": ("version: 1\nmodels:\n  ▸<<: {}\n", "merge keys (<<) are not used here", ""),
+    "tag of a name": (CHANNEL + "version: 1\nmodels:\n  ▸!!str m: {targets: [{channel: gpu}]}\n", "this cannot be a name", ""),
+    "duplicate listener": ('version: 1\nlisteners:\n  api: {bind: ":1"}\n  ▸api: {bind: ":2"}\n', '"api" is written twice', "line 3"),
     "anchor": ("version: 1\nnode: ▸&a b\n", "& makes this an anchor", "quote"),
     "alias": ("version: 1\nhttp: {cors: {origins: [▸*all]}}\n", "* makes this an alias", "quote"),
     "lone star": ("version: 1\nhttp: {cors: {origins: [▸*]}}\n", "a lone & or *", 'quote it: "*"'),
@@ -318,6 +335,7 @@ def test_a_bomb_of_aliases_is_refused_before_it_goes_off(tmp_path: Path) -> None
 
 
 def test_depth_and_number_of_values_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "nested more than 32 deep" in mistakes(tmp_path, "version: 1\nnode: " + "[" * 5000 + "]" * 5000 + "\n")[0].message
+    deep = mistakes(tmp_path, "version: 1\nnode: " + "[" * 5000 + "]" * 5000 + "\n")[0]
+    assert "nested more than 32 deep" in deep.message and (deep.line, deep.column) == (2, 37)
     monkeypatch.setattr("gateway.config.compose.MOST_NODES", 100)
     assert "more than 100 values" in mistakes(tmp_path, "version: 1\ninclude: [" + "a, " * 100 + "b]\n")[0].message

@@ -56,6 +56,8 @@ def test_saving_alone_puts_nothing_in_force(folder):
     kept.save(digest="", files={}, resolved=config, keys=keys, by="", why="")
     current = kept.current()
     assert current is not None and current.rev == 1
+    with pytest.raises(Damaged, match=rf"there is no revision 9 \(the last {KEEP} are kept\)"):
+        kept.get(9)
     with pytest.raises(Damaged, match="no revision 9"):
         kept.commit(9)
 

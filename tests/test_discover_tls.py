@@ -227,6 +227,17 @@ async def _https_to_a_plain_port_and_http_to_a_tls_port(authority, served):
         assert found.trouble == "closed" and (found.error or "").endswith("it may want https://")
 
 
+def test_a_connection_that_is_closed_in_the_handshake(run):
+    run(_a_connection_that_is_closed_in_the_handshake())
+
+
+async def _a_connection_that_is_closed_in_the_handshake():
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1")
+    async with server:
+        found = await probe_url(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert found.trouble == "tls" and "closed the connection in the TLS handshake: it may speak another TLS version" in (found.error or "")
+
+
 async def test_files_that_are_missing(unused_tcp_port):
     found = await probe(endpoint(f"https://127.0.0.1:{unused_tcp_port}"), tls=Tls(cert="/nowhere/a.crt", key="/nowhere/a.key"))
     assert not found.reachable and "No such file" in (found.error or "")

@@ -307,10 +307,20 @@ def test_retry_after(headers, seconds):
         ("top_p must be in (0, 1], got 2.5; use and/or 1/2", "top_p must be in (0, 1], got 2.5; use and/or 1/2"),
         ("bad\nTraceback (most recent call last):\n  File x", "bad"),
         ("a\x00b\x1b[31m", "ab[31m"),
+        ("<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<center>nginx/1.25</center>", ""),
+        ("<!DOCTYPE html><p>no", ""),
+        ("<|im_start|> is no role", "<|im_start|> is no role"),
     ],
 )
 def test_messages_are_cleaned_and_stay_useful(message, told):
     assert clean(message) == told
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_named(status):
+    told = fail("openai", status, "<html><body>Moved</body></html>", {"location": "http://10.0.0.9/v1"})
+    assert (told.status, told.code, told.retryable, told.reason) == (502, "upstream_error", True, f"status_{status}")
+    assert "redirects elsewhere, which is not followed" in told.message
 
 
 def test_long_messages_are_cut():

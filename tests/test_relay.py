@@ -117,6 +117,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.config["channels"]["long"]["timeouts"]["total"] = "1m"
         rig.model("odd", {"odd": 1})
         rig.model("long", {"long": 1})
+        rig.model("counted", {"odd": 1}, tokenizer="cl100k")
         rig.model("nowhere", {"nowhere": 1})
         rig.config["http"] = {"sse_keepalive": "150ms", "write_idle": "5s"}
         await actor.open()
@@ -389,6 +390,37 @@ async def test_a_stream_whose_engine_answers_with_a_body(rig):
     answer = await rig.chat("odd", stream=True)
     assert answer.status == 400 and answer.error["message"] == "odd: max_tokens is too large"
     assert (await rig.record(model="odd"))["end"] == "CW"
+
+
+async def test_a_whole_answer_that_is_an_error_says_so(rig):
+    """Status 200, and an error in place of an answer: the caller hears what it says, as in a stream."""
+    body = b'{"object":"error","message":"odd-name: max_tokens is too large","code":400,"type":"BadRequestError"}'
+    actor.play = says(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await rig.chat("odd")
+    assert answer.status == 400 and answer.error["message"] == "odd: max_tokens is too large"
+    record = await rig.record(model="odd")
+    assert (record["end"], record["error"], record["attempts"][-1]["reason"]) == ("CW", "stream_error", "stream_error")
+
+
+@pytest.mark.parametrize(("model", "output"), [("odd", 6), ("counted", 7)])
+async def test_a_whole_answer_without_usage_is_counted(rig, model, output):
+    """hi| there|,| you| all, {}, yes: seven for cl100k, and 22 characters."""
+    calls = [None, 5, {"function": {"arguments": "{}"}}]
+    choices = [{"message": {"content": "hi there, you all", "tool_calls": calls}}, None, {"text": "yes"}]
+    body = json.dumps({"id": "1", "model": "odd-name", "usage": "none", "choices": choices}).encode()
+    actor.play = says(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await rig.chat(model)
+    assert answer.status == 200
+    record = await rig.record(id=answer.headers["x-request-id"])
+    assert record["source"] == "counted" and record["tokens"]["in"] > 0
+    assert record["tokens"]["out"] == output
+
+
+async def test_the_type_of_a_stream_is_read_in_any_case(rig):
+    events = event() + DONE
+    actor.play = says(OK + b"Content-Type: Text/Event-Stream;charset=UTF-8\r\nContent-Length: %d\r\n\r\n" % len(events) + events)
+    answer = await rig.chat("odd", stream=True)
+    assert answer.done and answer.text == "x"
 
 
 # -- connections to engines -------------------------------------------------------------------------------------------------------

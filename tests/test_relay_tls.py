@@ -69,6 +69,17 @@ async def test_a_bad_handshake_is_somebody_elses_chance_or_an_honest_error(rig, 
     assert not any(request.number for request in rig.engines[name].requests)
 
 
+async def test_a_connection_that_is_closed_in_the_handshake_is_a_matter_of_tls(rig):
+    """Not of an engine that is away."""
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1") as server:
+        rig.config["channels"]["closing"] = {"engine": "vllm", "endpoints": [f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"]}
+        rig.model("closing", {"closing": 1})
+        await rig.reload()
+        answer = await rig.chat("closing")
+        assert answer.status == 502 and "closed the connection in the TLS handshake" in answer.error["message"]
+        assert (await rig.record(model="closing"))["error"] == "tls"
+
+
 async def test_connections_are_kept(rig):
     for _ in range(6):
         assert (await rig.chat("trusted")).status == 200

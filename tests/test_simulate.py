@@ -296,6 +296,22 @@ async def test_mindie_errors(fields, status, error, kind) -> None:
         assert await chat(simulator, **fields) == (status, f'{{"error":"{error}","error_type":"{kind}"}}')
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "fields"),
+    [
+        ("vllm", "/tokenize", {}),
+        ("vllm", "/tokenize", {"prompt": 5}),
+        ("sglang", "/v1/tokenize", {}),
+        ("sglang", "/v1/tokenize", {"prompt": 5}),
+        ("sglang", "/v1/tokenize", {"messages": [{"role": "user", "content": "hi"}]}),
+    ],
+)
+async def test_what_cannot_be_tokenized_is_refused_and_not_counted_as_nothing(kind, path, fields) -> None:
+    async with await start(kind) as engine:
+        status, text = await post(engine, path, {"model": "qwen3", **fields})
+    assert status == 400 and "body.prompt" in text
+
+
 async def test_mindie_refuses_several_choices_of_a_deepseek_and_broken_json() -> None:
     async with await start("mindie", model="deepseek-r1") as simulator:
         status, text = await chat(simulator, model="deepseek-r1", n=2, temperature=1.0)

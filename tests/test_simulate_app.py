@@ -94,6 +94,24 @@ async def test_mindie_wants_a_client_certificate_and_tls_1_3(tmp_path) -> None:
                 pass
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--tps=-1", "`-1` is no pace"),
+        ("--tps=nan", "`nan` is no pace"),
+        ("--tps=inf", "`inf` is no pace"),
+        ("--tps=fast", "`fast` is no pace"),
+        ("--max-running=-1", "`-1` is no count"),
+        ("--reply-tokens=1.5", "`1.5` is no count"),
+        ("--max-model-len=99999999999", "is no count"),
+    ],
+)
+def test_a_number_that_cannot_be_is_a_wrong_argument(given, said, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["vllm", given])
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flag", ["--port", "--management-port", "--metrics-port"])
 @pytest.mark.parametrize("port", ["99999", "-1", "http"])
 def test_a_port_that_cannot_be_is_a_wrong_argument(flag, port, capsys) -> None:

@@ -75,6 +75,18 @@ def test_the_first_matching_rule_wins_and_ranges_may_be_open() -> None:
 
 
 MISTAKES = [
+    ("faults:\n  - {do: {do: cut}}", "f.yaml:2:10: `do` is one word"),
+    ("faults:\n  - {do: [cut]}", "f.yaml:2:10: `do` is one word"),
+    ("faults:\n  - {[on]: 1, do: cut}", "f.yaml:2:6: a word is needed here"),
+    ("faults:\n  - {do: status, status: 500, body: !mine x}", "f.yaml:2:37: body: this is no plain value"),
+    ("faults:\n  - {do: status, status: 500, body: 2026-01-01}", "f.yaml:2:37: body: this is no plain value"),
+    ("faults:\n  - {on: &a [*a], do: cut}", "f.yaml:2:10: on: this is no plain value"),
+    ("faults:\n  - {path: health, do: refuse}", "f.yaml:2:12: path: `health` is no path, write one like /health or /v1/*"),
+    ("faults:\n  - {do: flap, up: 0s}", "f.yaml:2:20: up: `0s` is too short, write one above 0s"),
+    (
+        'faults:\n  - {do: status, status: 500, headers: {X: "a\\r\\nY: b"}}',
+        "f.yaml:2:40: headers: `X` holds a line break or another character that no header has",
+    ),
     ("faults:\n  - {on: 1, do: stal}", "f.yaml:2:17: unknown fault `stal`, did you mean `stall`?"),
     ("faults:\n  - {on: 1, do: refuse, fro: 3}", "f.yaml:2:25: unknown word `fro` for `refuse`, known: on, every, share, path, do"),
     ("faults:\n  - {on: 1, do: cut, aftr: 3}", "f.yaml:2:22: unknown word `aftr` for `cut`, did you mean `after`?"),
@@ -128,3 +140,10 @@ def test_durations(text, seconds) -> None:
 def test_every_fault_is_in_the_docs() -> None:
     text = (Path(__file__).parents[1] / "docs" / "simulators.md").read_text(encoding="utf-8")
     assert [word for word in OPTIONS if f"`{word}`" not in text] == []
+
+
+def test_a_script_that_is_no_text_is_a_mistake_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(script.ScriptError) as caught:
+        script.load(tmp_path / "f.yaml")
+    assert caught.value.mistakes == [f"{tmp_path / 'f.yaml'}: it is not UTF-8 text"]

@@ -46,6 +46,7 @@ DEEP = 100_000
         (b'{"a":\n["\\ud83d\\ude00 \\\\ud83d \\udE00"]}', 2, 24, 29, "half of a surrogate pair"),
         (b'{"a":1,"\\uDC00":2}', 1, 9, 8, "half of a surrogate pair"),
         (b'{"a":"\\ud83d\\ud83d\\ude00"}', 1, 7, 6, "half of a surrogate pair"),
+        (b'{"a":"\\ud83d","b":"a word"}', 1, 7, 6, "half of a surrogate pair"),
         (b'{"a":"\\\\ud83d"', 1, 15, 14, "it ends too early"),
     ],
 )

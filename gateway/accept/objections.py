@@ -1,12 +1,16 @@
 """What is wrong with bytes that are no plain request, as the caller is told it."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from aiohttp import HttpVersion10
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
 from gateway.errors import Refusal
+
+_WORDS: Final = re.compile(r"[A-Za-z][\w' /-]{0,79}")
+"""What the parser says in words of its own. Bytes that it quotes may be a secret."""
 
 
 def not_unpacked() -> Refusal:
@@ -30,4 +34,11 @@ def objection_to(message: Any, most: int) -> Refusal | None:
         wrong = True
     if large:
         return Refusal(431, "header_too_large", "The request's head is larger than this gateway accepts.", close=True)
-    return Refusal(400, "bad_request", "This is not a valid HTTP/1.1 request.", close=True) if wrong else None
+    return Refusal(400, "bad_request", f"This is not a valid HTTP/1.1 request{_why(message)}.", close=True) if wrong else None
+
+
+def _why(message: Any) -> str:
+    """The parser's reason, ` (Duplicate Content-Length)`: the last line before what it quotes; "" where it has none that can be told."""
+    error = getattr(message, "exc", None)
+    said = str(getattr(error, "message", "")).partition("\n\n")[0].rpartition("\n")[2].strip(" .:")
+    return f" ({said})" if _WORDS.fullmatch(said) else ""

@@ -39,7 +39,11 @@ class _Stream(io.BytesIO):
 
 
 class _TooMuch(Exception):
-    pass
+    """More than is read. node: the last that was looked into."""
+
+    def __init__(self, message: str, node: Any) -> None:
+        super().__init__(message)
+        self.node = node
 
 
 class _Composer(CParser):
@@ -56,9 +60,9 @@ class _Composer(CParser):
         self._depth += 1
         self._nodes += 1
         if self._depth > MOST_DEPTH:
-            raise _TooMuch(f"the file is nested more than {MOST_DEPTH} deep")
+            raise _TooMuch(f"the file is nested more than {MOST_DEPTH} deep", parent)
         if self._nodes > MOST_NODES:
-            raise _TooMuch(f"the file has more than {MOST_NODES} values")
+            raise _TooMuch(f"the file has more than {MOST_NODES} values", parent)
 
     def ascend_resolver(self) -> None:
         self._depth -= 1
@@ -133,7 +137,9 @@ def _composed(path: Path, text: str) -> yaml.Node | None:
         node: yaml.Node | None = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         raise _translated(error, text) from None
-    except (yaml.YAMLError, _TooMuch) as error:
+    except _TooMuch as error:
+        raise BadFile(str(error), *position(error.node)) from None
+    except yaml.YAMLError as error:
         raise BadFile(str(error).split("\n")[0]) from None
     finally:
         loader.dispose()

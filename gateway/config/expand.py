@@ -62,12 +62,15 @@ def _env(rest: str, environ: Mapping[str, str], at: int) -> str:
 
 def _file(path: Path, at: int) -> str:
     try:
-        return read_small(path).decode("utf-8").removesuffix("\n").removesuffix("\r")
+        text = read_small(path).decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise ExpandError(f"{path} is not UTF-8 text", at) from None
     except OSError as error:
         hint = "systemd makes it as the unit starts (LoadCredential=); only then is it there" if str(path).startswith(CREDENTIALS) else None
         raise ExpandError(f"{path}: {why(error)}", at, hint) from None
+    if "\0" in text:
+        raise ExpandError(f"{path} holds the character U+0000", at, "is it the right file?")
+    return text
 
 
 def read_small(path: Path, most: int = FILE_MOST) -> bytes:

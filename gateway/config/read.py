@@ -92,7 +92,9 @@ class Reading:
         pairs += node.value
         self._open.append(real)
         for key, value in node.value:
-            if key.value == "include":
+            if key.value in MERGED and isinstance(value, yaml.MappingNode):
+                self._pairs(value, (key.value,))  # names that two files have are found when they are merged
+            elif key.value == "include":
                 self._include(path, value, pairs)
             elif key.value == "data_dir" and asked:
                 self.mistakes.append(self.marks.on(key, "data_dir", "data_dir belongs in the main file", f"write it in {self.path}"))
@@ -119,7 +121,7 @@ class Reading:
     def _include(self, path: Path, node: yaml.Node, pairs: list[Pair]) -> None:
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for item in items:
-            if not isinstance(item, yaml.ScalarNode) or not item.value:
+            if not isinstance(item, yaml.ScalarNode) or not item.value or "\0" in item.value:
                 continue
             if len(self._open) > _DEEPEST_INCLUDE:
                 self.mistakes.append(self.marks.on(item, "include", f"files include each other more than {_DEEPEST_INCLUDE} deep"))
@@ -217,7 +219,7 @@ class Reading:
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*loc, number)) for number, item in enumerate(node.value)]
         assert isinstance(node, yaml.MappingNode)
-        if len(loc) > 1 or loc[0] not in MERGED or not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+        if len(loc) > 1 or loc[0] not in MERGED:
             self._pairs(node, loc)
         return {key.value: self._value(value, (*loc, key.value)) for key, value in node.value}
 
@@ -228,6 +230,10 @@ class Reading:
                 self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here", "quote what is meant as text")
             )
             return None
+        if "\0" in text:  # written as "\0": nothing that is meant has it, and no path may
+            self.mistakes.append(self.marks.on(node, dotted(loc), "this holds the character U+0000", "remove it"))
+            self.broken = True
+            return Expanded("")
         names_file = loc == ("data_dir",) or (len(loc) > 1 and loc[-1] in _TLS_FILES and loc[-2] == "tls")
         if "${" in text:
             return self._expanded(node, loc, names_file)

@@ -159,6 +159,8 @@ class Revisions:
         path = self._path(rev)
         try:
             data = path.read_bytes()
+        except FileNotFoundError:
+            raise Damaged(f"there is no revision {rev} (the last {KEEP} are kept)") from None
         except OSError as error:
             raise Damaged(f"revision {rev} cannot be read: {error.strerror}") from None
         body = data[len(_MAGIC) + 32 :]

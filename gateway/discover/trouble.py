@@ -47,6 +47,8 @@ _UNTRUSTED: Final = {
 }
 """X509_V_ERR_… → words."""
 
+_CLOSED: Final = "it may speak another TLS version (tls.min_version), or ask for a client certificate (tls.cert, tls.key)"
+
 _NETWORK: Final = {
     errno.EHOSTUNREACH: "no route to the host",
     errno.ENETUNREACH: "the network cannot be reached",
@@ -82,6 +84,8 @@ def _connection(error: BaseException, where: str, *, connected: bool, secure: bo
             return Trouble("tls", f"the TLS handshake failed: {one.reason or one}")
         if isinstance(one, ConnectionRefusedError):
             return Trouble("refused", f"connection refused: nothing listens on {where}")
+        if isinstance(one, ConnectionResetError) and secure and not connected:
+            return Trouble("tls", f"{where} closed the connection in the TLS handshake: {_CLOSED}")
         if isinstance(one, OSError) and one.errno in _NETWORK:
             return Trouble("network", f"{where}: {_NETWORK[one.errno]}")
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError | aiohttp.http_exceptions.HttpProcessingError):

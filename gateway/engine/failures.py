@@ -10,6 +10,7 @@ unknown path (404, 405, 501)         502 upstream_path_missing             yes  
 408, 504, a timeout in words         504 upstream_timeout                  yes     engine
 429                                  429 upstream_overloaded               yes     engine
 503                                  503 upstream_unavailable              yes     engine
+3xx                                  502 upstream_error                    yes     engine
 all else                             502 upstream_error                    yes     engine
 """
 
@@ -195,8 +196,14 @@ _SECRETS: Final = (
 )
 
 
+_PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|\?xml)\b", re.I)
+
+
 def clean(message: str) -> str:
-    """An engine's message without addresses, file paths, engine names and traces. The model's name is replaced by who knows it."""
+    """An engine's message without addresses, file paths, engine names and traces; a page that a proxy before it made for browsers is none.
+    The model's name is replaced by who knows it."""
+    if _PAGE.match(message):
+        return ""
     message = message[: 8 * LONGEST].partition("Traceback (most recent call last)")[0]
     for pattern, instead in _SECRETS:
         message = pattern.sub(instead, message)
@@ -238,6 +245,8 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
         return _of_engine(reason, 502, "upstream_path_missing", "The engine does not serve this API", status)
     if status in (408, 504) or (status >= 500 and _TIMEOUT.search(what.message)):
         return _of_engine(reason, 504, "upstream_timeout", "The engine took too long", status, wait)
+    if 300 <= status < 400:
+        return _of_engine(reason, 502, "upstream_error", "The engine's address redirects elsewhere, which is not followed", status)
     if status == 429 or (status >= 500 and status != 503 and _FULL.search(what.message)):
         return _of_engine(reason, 429, "upstream_overloaded", "The engine is overloaded, please try again later", status, wait)
     if status == 503 and _FULL.search(what.message):

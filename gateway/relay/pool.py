@@ -92,8 +92,10 @@ class Pool:
             _, protocol = await loop.create_connection(
                 self._connection, sock=sock, ssl=self.tls, server_hostname=name if self.tls else None
             )
-        except BaseException:
+        except BaseException as error:
             sock.close()
+            if self.tls is not None and isinstance(error, ConnectionError):
+                raise UpstreamFailure("tls", "the engine closed the connection in the TLS handshake") from None
             raise
         return protocol
 

@@ -51,8 +51,10 @@ class StreamDelivery(Delivery):
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         super().head(status, headers)
-        if status == 200 and not headers.get(b"content-type", b"").startswith(b"text/event-stream"):
-            self.status = NO_STREAM
+        if status == 200:
+            kind = headers.get(b"content-type", b"")
+            if not kind.startswith(b"text/event-stream") and not kind.lower().startswith(b"text/event-stream"):
+                self.status = NO_STREAM
 
     def data(self, data: bytes) -> None:
         if self.status != 200:

@@ -2,17 +2,31 @@
 
 from functools import partial
 from time import monotonic
+from typing import Final
 
+from msgspec import Raw
+
+from gateway.config.tokenizers import ENGINE
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
+from gateway.record import Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import BODY_MOST, Delivery
 from gateway.relay.ports import Book, Way
 from gateway.wire.answers import identity
+from gateway.wire.event import Json, decode, error_in
+from gateway.wire.heard import Heard
 from gateway.wire.openai import encode, json_string
 from gateway.wire.outlet import Outlet
 from gateway.wire.usage import tokens_of
 from gateway.words import End
+
+CHARACTERS: Final = 4
+"""Of a text for one token, where nothing can count it."""
+
+
+def _as_it_is(event: Json, reasoning: str) -> Json:
+    return event
 
 
 class WholeDelivery(Delivery):
@@ -46,13 +60,15 @@ class WholeDelivery(Delivery):
         try:
             fields = hop.dialect.answer(x.api, body, hop.channel.reasoning)
         except ValueError:
-            self.fail(UpstreamFailure("garbage", "the engine's answer is not what this API answers"))
+            self.fail(self._no_answer(body))
             return
         fields["model"] = json_string(x.virtual.name)
         tokens = tokens_of(fields.get("usage"))
         if tokens is not None:
             x.tokens, x.source = tokens, "final"
             x.own_part()
+        elif "choices" in fields:
+            self._count(fields["choices"])
         out = encode(fields)
         x.first = now = monotonic()
         x.status, x.end, x.out_bytes = 200, End.NORMAL, len(out)
@@ -60,6 +76,26 @@ class WholeDelivery(Delivery):
         end = self.outlet.ready(200, identity(x), out)
         self.rest()
         self.account.settle(x, now, partial(self.finish, end))
+
+    def _count(self, choices: Raw) -> None:
+        """The engine does not say what it has used: the text is counted, by the model's own tokenizer if it has one, else by its size."""
+        x = self.x
+        tokenizer: str = x.snapshot.models.get(x.via, x.virtual).config.tokenizer
+        heard = Heard(_as_it_is, tokenizer)
+        for number, choice in enumerate(decode(bytes(choices)) or ()):
+            if isinstance(choice, dict):
+                heard.event({"choices": [{"index": number, "delta": choice.get("message"), "text": choice.get("text")}]}, "")
+        if tokenizer not in ("", ENGINE):
+            x.heard = heard
+        x.tokens, x.source = Tokens(output=-(-sum([len(text) for text in heard.texts()]) // CHARACTERS)), "counted"
+        x.own_part()
+
+    def _no_answer(self, body: bytes) -> UpstreamFailure:
+        """A body that is none of this API's answers, although its status says 200: an error, or nothing that is understood."""
+        said = error_in(decode(body))
+        return (
+            self.hop.dialect.event_failure(said) if said else UpstreamFailure("garbage", "the engine's answer is not what this API answers")
+        )
 
     def lost(self, failure: UpstreamFailure) -> None:
         self.fail(failure)

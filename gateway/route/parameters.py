@@ -32,21 +32,23 @@ class Parameters:
         for name, (most, raw) in self._caps.items():
             names: list[str] = [other for other in ANSWER if other in fields] or [name] if name == "max_tokens" else [name]
             for one in names:
-                if _over(fields.get(one), most, missing=name == "max_tokens"):
+                if _over(fields.get(one), most, answer=name == "max_tokens"):
                     fields[one] = raw
                     done.append(f"{one}<={most}")
         return done
 
 
-def _over(raw: Raw | None, most: float, *, missing: bool) -> bool:
-    """Whether a value is above its cap. missing: so is none at all, or null, because the engine's own may be. What is no number is the
-    engine's to refuse."""
+def _over(raw: Raw | None, most: float, *, answer: bool) -> bool:
+    """Whether a value is above its cap. answer: so is none at all, or null, because the engine's own may be, and what is below 0, which
+    llama.cpp takes for endless. vLLM and SGLang read `"100"` as a number. What is none is the engine's to refuse."""
     if raw is None:
-        return missing
+        return answer
     try:
         value = value_of(raw)
-    except MalformedJson:
+        if isinstance(value, str):
+            value = float(value)
+    except (MalformedJson, ValueError):
         return False
     if value is None:
-        return missing
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > most
+        return answer
+    return isinstance(value, int | float) and not isinstance(value, bool) and (not value <= most or (answer and value < 0))

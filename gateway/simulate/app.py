@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import signal
 import ssl
 import sys
@@ -61,11 +62,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_load(found: argparse.ArgumentParser) -> None:
     group = found.add_argument_group("pace and load")
-    group.add_argument("--tps", type=float, default=0.0, help="tokens per second of one request, 0: as fast as possible")
+    group.add_argument("--tps", type=_pace, default=0.0, help="tokens per second of one request, 0: as fast as possible")
     group.add_argument("--ttft", type=_duration, default=0.0, help="time before the first token: 200ms, 1s or 0.5")
-    group.add_argument("--burst", type=int, default=1, help="events per write of a stream")
-    group.add_argument("--max-running", type=int, default=0, help="requests that generate at once; others wait (0: all)")
-    group.add_argument("--max-queued", type=int, default=0, help='from this many requests on: "queue full" (0: never)')
+    group.add_argument("--burst", type=_count, default=1, help="events per write of a stream")
+    group.add_argument("--max-running", type=_count, default=0, help="requests that generate at once; others wait (0: all)")
+    group.add_argument("--max-queued", type=_count, default=0, help='from this many requests on: "queue full" (0: never)')
     group.add_argument("--script", default="", help="fault script, YAML")
     group.add_argument("--seed", type=int, default=0, help="for filler words and for `share` in the fault script")
 
@@ -74,8 +75,8 @@ def _add_shape(found: argparse.ArgumentParser) -> None:
     group = found.add_argument_group("model")
     group.add_argument("--model", action="append", dest="models", help="served model, may be repeated (qwen3)")
     group.add_argument("--version", default="", help="engine version, chooses the era of its shapes")
-    group.add_argument("--max-model-len", type=int, default=32768)
-    group.add_argument("--reply-tokens", type=int, default=16, help="length of a reply that ends by itself")
+    group.add_argument("--max-model-len", type=_count, default=32768)
+    group.add_argument("--reply-tokens", type=_count, default=16, help="length of a reply that ends by itself")
     group.add_argument(
         "--reasoning", nargs="?", const="field", default="", choices=("field", "inline"), help="reason first, in a field or as <think>"
     )
@@ -96,8 +97,8 @@ def _add_mindie(found: argparse.ArgumentParser) -> None:
     group = found.add_argument_group("mindie only")
     group.add_argument("--management-port", type=_port, help="default: the business port; 0: any free port")
     group.add_argument("--metrics-port", type=_port, help="default: the business port; 0: any free port")
-    group.add_argument("--max-iter-times", type=int, default=512)
-    group.add_argument("--max-input-len", type=int, default=0)
+    group.add_argument("--max-iter-times", type=_count, default=512)
+    group.add_argument("--max-input-len", type=_count, default=0)
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -135,6 +136,24 @@ def _port(text: str) -> int:
     if not (text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"`{text}` is no port, write a number from 0 to 65535")
     return int(text)
+
+
+def _count(text: str) -> int:
+    """Errors: ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"`{text}` is no count, write a whole number from 0")
+    return int(text)
+
+
+def _pace(text: str) -> float:
+    """Errors: ArgumentTypeError."""
+    try:
+        pace = float(text)
+    except ValueError:
+        pace = -1.0
+    if not 0 <= pace < math.inf:
+        raise argparse.ArgumentTypeError(f"`{text}` is no pace, write tokens per second, 0 for as fast as possible")
+    return pace
 
 
 def _duration(text: str) -> float:

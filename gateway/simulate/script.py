@@ -27,7 +27,11 @@ class ScriptError(ValueError):
 
 def load(path: str | Path) -> Script:
     """Read a fault file. Errors: OSError, ScriptError."""
-    return parse(Path(path).read_text(encoding="utf-8"), str(path))
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ScriptError([f"{path}: it is not UTF-8 text"]) from None
+    return parse(text, str(path))
 
 
 def of(*rules: Mapping[str, Value]) -> Script:
@@ -60,6 +64,14 @@ def duration(value: Value) -> float:
     if found is None:
         raise ValueError(f"`{value}` is no duration, write one like 200ms, 10s, 2m or forever")
     return float(found[1]) * _UNIT[found[2]]
+
+
+def _period(value: Value) -> float:
+    """A duration that passes: with two of none an engine would do nothing but come and go."""
+    seconds = duration(value)
+    if seconds <= 0:
+        raise ValueError(f"`{value}` is too short, write one above 0s")
+    return seconds
 
 
 def _place(name: str, mark: yaml.Mark | None) -> str:
@@ -115,6 +127,12 @@ def _text(value: Value) -> str:
     return value
 
 
+def _path(value: Value) -> str:
+    if not isinstance(value, str) or not value.startswith(("/", "*")):
+        raise ValueError(f"`{value}` is no path, write one like /health or /v1/*")
+    return value
+
+
 def _body(value: Value) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
@@ -125,6 +143,8 @@ def _headers(value: Value) -> dict[str, str]:
     for name, content in value.items():
         if isinstance(content, bool) or not isinstance(content, str | int | float):
             raise ValueError(f"`{name}` must be text or a number")
+        if not f"{name}{content}".isprintable():
+            raise ValueError(f"`{name}` holds a line break or another character that no header has")
     return {str(name): str(content) for name, content in value.items()}
 
 
@@ -132,7 +152,7 @@ _READ: dict[str, tuple[str, Callable[[Value], Value]]] = {
     "on": ("on", _numbers),
     "every": ("every", _whole(1)),
     "share": ("share", _share),
-    "path": ("path", _text),
+    "path": ("path", _path),
     "at": ("at", _at),
     "after": ("after", _whole(0)),
     "for": ("seconds", duration),
@@ -141,8 +161,8 @@ _READ: dict[str, tuple[str, Callable[[Value], Value]]] = {
     "body": ("body", _body),
     "headers": ("headers", _headers),
     "rate": ("rate", _rate),
-    "up": ("up", duration),
-    "down": ("down", duration),
+    "up": ("up", _period),
+    "down": ("down", _period),
 }
 """A word of the file → the field of Fault, and how its value is read."""
 _PRESET: dict[Word, dict[str, Value]] = {
@@ -179,13 +199,14 @@ class _Reader:
             self._wrong(node, "a rule is a mapping like {on: 1, do: refuse}")
             return None
         self._once(node)
-        words = {key.value: (key, value) for key, value in node.value}
+        words = {key.value: (key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
         if "do" not in words:
             self._wrong(node, "a rule needs `do`")
             return None
-        do = words["do"][1].value
-        if do not in OPTIONS:
-            self._wrong(words["do"][1], f"unknown fault `{do}`{_near(str(do), list(OPTIONS))}")
+        said = words["do"][1]
+        do = said.value
+        if not isinstance(said, yaml.ScalarNode) or do not in OPTIONS:
+            self._wrong(said, f"unknown fault `{do}`{_near(do, list(OPTIONS))}" if isinstance(do, str) else "`do` is one word")
             return None
         self._check_selectors(words, do)
         fields = dict(_PRESET.get(do, {}))
@@ -229,6 +250,8 @@ class _Reader:
             fields[name] = read(_plain(value))
         except ValueError as error:
             self._wrong(value, f"{word}: {error}")
+        except (TypeError, RecursionError, yaml.YAMLError):
+            self._wrong(value, f"{word}: this is no plain value")
 
     def _wrong(self, node: yaml.Node | None, what: str) -> list[Fault]:
         self.mistakes.append(f"{_place(self.name, node.start_mark if node else None)}: {what}")

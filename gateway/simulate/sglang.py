@@ -189,6 +189,7 @@ class Sglang:
 
     def _tokenize(self, request: Received, _: Mapping[str, str]) -> Answer:
         body = fastapi.object_of(request, self.failure)
+        fastapi.check_fields(body, self.failure, needed="prompt")
         prompt = body.get("prompt")
         ids = self.engine.vocabulary.encode(prompt if isinstance(prompt, str) else "")
         return json_answer({"tokens": ids, "count": len(ids), "max_model_len": self.settings.max_model_len})

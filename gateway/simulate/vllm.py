@@ -199,6 +199,7 @@ class Vllm:
 
     def _tokenize(self, request: Received, _: Mapping[str, str]) -> Answer:
         body = fastapi.object_of(request, self.failure)
+        fastapi.check_fields(body, self.failure, needed="messages" if "messages" in body else "prompt")
         self._model(body)
         prompt = body.get("prompt")
         text = prompt if isinstance(prompt, str) else last_user_text(body.get("messages"))

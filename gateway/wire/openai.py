@@ -77,7 +77,7 @@ def _refuse(body: bytes, why: Exception) -> NoReturn:
     if isinstance(why, UnicodeDecodeError):
         raise MalformedJson(body, 0, "a name is not UTF-8") from None
     text = str(why)
-    if ("surrogate" in text or "truncated" in text) and (alone := _lone_surrogate(body)) is not None:
+    if ("surrogate" in text or "truncated" in text or "hex escape" in text) and (alone := _lone_surrogate(body)) is not None:
         raise MalformedJson(body, alone, "half of a surrogate pair is no character") from None
     if kind := _KIND.search(text):
         start = len(body) - len(body.lstrip())

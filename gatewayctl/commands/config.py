@@ -29,6 +29,8 @@ app = noun(
 DIFFERENT = 1
 NOT_COMPARED = 3
 """`config diff` says 1 for a difference, so a failure must be something else."""
+FIXED = ("node", "data_dir")
+"""What a gateway that runs cannot change."""
 WORDS = [
     Column("key", lambda w: w["path"]),
     Column("type", lambda w: w["type"]),
@@ -228,6 +230,8 @@ def diff(session: Session) -> None:
     else:
         for change in changes:
             print(show.text_of(change))
+    if any(change.partition(" ")[0] in FIXED for change in changes):
+        session.warn("gatewayctl: a reload is refused: node and data_dir change with a restart alone")
     if changes:
         raise Done(DIFFERENT)
     session.say("the files are what is live")

@@ -33,7 +33,9 @@ Engine = tuple[str, str, dict[str, Any] | None]
 )
 def init(
     session: Session,
-    dir: Annotated[Path, typer.Option("--dir", metavar="DIR", readable=False, help="Where the files go.")] = Path("/etc/gateway"),
+    dir: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", readable=False, help="Where the files go. [default: the folder of --config]")
+    ] = None,
     engine: Annotated[
         list[str] | None, typer.Option("--engine", metavar="KIND=URL", help=f"An engine; repeat it. KIND: {', '.join(KINDS)}.")
     ] = None,
@@ -61,7 +63,7 @@ def init(
         texts = starter(engines, data_dir=str(data_dir.absolute()), bind=bind)
     except ValueError as error:
         raise Trouble(f"an engine's URL is wrong: it {error}", code=USAGE) from error
-    folder = dir.absolute()
+    folder = _folder(session, dir)
     _make_room(folder, [name for name in texts if name in MODES], force)
     files = [_write(folder / name, text) for name, text in texts.items()]
     secret, file = made(None, None), keys_file(folder / "gateway.yaml")
@@ -73,6 +75,13 @@ def init(
     else:
         print(secret.secret)
     _next_steps(session, folder, engines, bind)
+
+
+def _folder(session: Session, dir: Path | None) -> Path:
+    """Where the files go: as said, or where the main file is looked for."""
+    if dir is None and session.config.name != "gateway.yaml":
+        raise Trouble(f"the file is named gateway.yaml, and the configuration {session.config}", "Say in which folder: --dir DIR", USAGE)
+    return (dir or session.config.parent).absolute()
 
 
 def _each_once(engines: list[str]) -> None:

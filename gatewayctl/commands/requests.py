@@ -105,7 +105,8 @@ def tail(
             rows.add(record)
         return
     found = _newest(client, number, keep)
-    show.items(session, found, FIELDS if session.output == "csv" else COLUMNS, "no requests yet")
+    all_of_them = number and (key, model, status, begun) == (None, None, None, None)
+    show.items(session, found, FIELDS if session.output == "csv" else COLUMNS, "no requests yet" if all_of_them else "no such requests")
 
 
 @command(
