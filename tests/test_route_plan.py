@@ -112,6 +112,31 @@ def test_tiers_of_shares():
     assert plan(node, 9.0)[0] == "a"
 
 
+PAIRS = {"A": "ab", "B": "cd"}
+NESTED = [
+    (group("proportional", target("A"), target("B")), "abcd"),
+    (group("proportional", target("A", 3), target("B")), "aaabbbcd"),
+    (group("proportional", group("proportional", target("a"), target("b")), target("c")), "abcc"),
+    (group("primary-backup", group("proportional", target("A"), target("B")), target("A")), "abcd"),
+]
+
+
+@pytest.mark.parametrize(("top", "shares"), NESTED, ids=["channels", "3 to 1", "groups", "tiers"])
+def test_a_members_turns_pass_only_when_it_is_picked_so_that_everybody_below_gets_a_share(top, shares):
+    node, _ = built(top, {name: leaf(name, urls) for name, urls in PAIRS.items()})
+    seen = Counter(plan(node)[0] for _ in range(100 * len(shares)))
+    assert seen == {url: 100 * shares.count(url) for url in set(shares)}
+
+
+@pytest.mark.parametrize("spare", [target("B"), group("proportional", target("c", 2), target("d", 2)), group("proportional", target("B"))])
+@pytest.mark.parametrize("policy", ["proportional", "primary-backup"])
+def test_failover_is_spread_over_all_below_a_member_that_was_not_picked(policy, spare):
+    node, _ = built(group(policy, target("a", 1), spare), {"B": leaf("B", "cd")})
+    plans = [plan(node, luck=n / 1000) for n in range(1000)]
+    seconds = Counter(one[1] for one in plans if one[0] == "a")
+    assert min(seconds["c"], seconds["d"]) > 0.4 * seconds.total()
+
+
 @pytest.mark.parametrize("policy", ["proportional", "primary-backup", "least-busy", "prefix-affinity"])
 def test_whoever_was_ejected_gets_a_trial_under_every_policy(policy):
     node, leaves = built(group(policy, target("a"), target("b"), target("c")))
