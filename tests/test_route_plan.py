@@ -132,9 +132,10 @@ def test_a_members_turns_pass_only_when_it_is_picked_so_that_everybody_below_get
 @pytest.mark.parametrize("policy", ["proportional", "primary-backup"])
 def test_failover_is_spread_over_all_below_a_member_that_was_not_picked(policy, spare):
     node, _ = built(group(policy, target("a", 1), spare), {"B": leaf("B", "cd")})
-    plans = [plan(node, luck=n / 1000) for n in range(1000)]
-    seconds = Counter(one[1] for one in plans if one[0] == "a")
-    assert min(seconds["c"], seconds["d"]) > 0.4 * seconds.total()
+    for lucks in ([n / 1000 for n in range(1000)], [0.0] * 1000):
+        plans = [plan(node, luck=luck) for luck in lucks]
+        seconds = Counter(one[1] for one in plans if one[0] == "a")
+        assert min(seconds["c"], seconds["d"]) > 0.4 * seconds.total()
 
 
 @pytest.mark.parametrize("policy", ["proportional", "primary-backup", "least-busy", "prefix-affinity"])
@@ -354,6 +355,8 @@ def test_explain_tells_rules_plan_and_what_is_left_out():
         ({"temperature": 0, "max_tokens": None}, {"temperature": 0, "max_tokens": 10}, ["max_tokens<=10"]),
         ({"temperature": 0, "max_tokens": "many"}, {"temperature": 0, "max_tokens": "many"}, []),
         ({"temperature": 0, "max_tokens": True}, {"temperature": 0, "max_tokens": True}, []),
+        ({"temperature": "3.5", "max_tokens": " 50 "}, {"temperature": 2, "max_tokens": 10}, ["max_tokens<=10", "temperature<=2"]),
+        ({"temperature": None, "max_tokens": "1e3"}, {"temperature": 0.5, "max_tokens": 10}, ["+temperature", "max_tokens<=10"]),
         ({"temperature": 3.5, "max_tokens": 1}, {"temperature": 2, "max_tokens": 1}, ["temperature<=2"]),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from gateway.wire.openai import Fields, MalformedJson, encode, value_of
+from gateway.wire.openai import Fields, encode, number_of
 
 APIS: Final = frozenset({"chat", "completions"})
 """Where parameters of sampling mean something."""
@@ -26,7 +26,7 @@ class Parameters:
         """Changes `fields` in place; names what was changed, for the record: `+temperature`, `max_tokens<=8192`."""
         done = []
         for name, value in self._defaults.items():
-            if name not in fields and not (name in ANSWER and any(other in fields for other in ANSWER)):
+            if not any(_given(fields, other) for other in (ANSWER if name in ANSWER else (name,))):
                 fields[name] = value
                 done.append(f"+{name}")
         for name, (most, raw) in self._caps.items():
@@ -38,15 +38,15 @@ class Parameters:
         return done
 
 
+def _given(fields: Fields, name: str) -> bool:
+    """null is as good as nothing, as it is to engines."""
+    return name in fields and bytes(fields[name]) != b"null"
+
+
 def _over(raw: Raw | None, most: float, *, missing: bool) -> bool:
     """Whether a value is above its cap. missing: so is none at all, or null, because the engine's own may be. What is no number is the
     engine's to refuse."""
-    if raw is None:
+    if raw is None or bytes(raw) == b"null":
         return missing
-    try:
-        value = value_of(raw)
-    except MalformedJson:
-        return False
-    if value is None:
-        return missing
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > most
+    value = number_of(raw)
+    return value is not None and value > most
