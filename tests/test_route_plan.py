@@ -366,6 +366,14 @@ def test_defaults_and_caps(sent, becomes, done):
     assert {name: msgspec.json.decode(raw) for name, raw in fields.items()} == becomes
 
 
+@pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens"])
+def test_a_cap_of_either_name_caps_the_answer_by_whatever_name_it_is_asked_for(cap):
+    for sent in ("max_tokens", "max_completion_tokens", None):
+        fields = {sent: msgspec.Raw(b"50")} if sent else {}
+        Parameters({}, {cap: 10}).apply(fields)
+        assert fields == {sent or cap: msgspec.Raw(b"10")}
+
+
 def test_conversations_that_moved_are_known_to_the_other_worker():
     mine, theirs = PrefixAffinity(), PrefixAffinity()
     ids, loads = ["a", "b", "c"], [Load(), Load(), Load()]

@@ -30,9 +30,9 @@ class Parameters:
                 fields[name] = value
                 done.append(f"+{name}")
         for name, (most, raw) in self._caps.items():
-            names: list[str] = [other for other in ANSWER if other in fields] or [name] if name == "max_tokens" else [name]
+            names: list[str] = [other for other in ANSWER if other in fields] or [name] if name in ANSWER else [name]
             for one in names:
-                if _over(fields.get(one), most, missing=name == "max_tokens"):
+                if _over(fields.get(one), most, missing=name in ANSWER):
                     fields[one] = raw
                     done.append(f"{one}<={most}")
         return done
