@@ -201,6 +201,7 @@ class ModelLive:
                 if not way.at.breaker.well:
                     break
             else:
+                NOBODY.luck = random.random()  # who comes second goes by it
                 return Decision("", route.policy, route.node.order(NOBODY), 0.0)
         ask = self.ask(x, now)
         return route.decide(ask) or ask

@@ -132,10 +132,9 @@ def test_a_members_turns_pass_only_when_it_is_picked_so_that_everybody_below_get
 @pytest.mark.parametrize("policy", ["proportional", "primary-backup"])
 def test_failover_is_spread_over_all_below_a_member_that_was_not_picked(policy, spare):
     node, _ = built(group(policy, target("a", 1), spare), {"B": leaf("B", "cd")})
-    for lucks in ([n / 1000 for n in range(1000)], [0.0] * 1000):
-        plans = [plan(node, luck=luck) for luck in lucks]
-        seconds = Counter(one[1] for one in plans if one[0] == "a")
-        assert min(seconds["c"], seconds["d"]) > 0.4 * seconds.total()
+    plans = [plan(node, luck=n / 1000) for n in range(1000)]
+    seconds = Counter(one[1] for one in plans if one[0] == "a")
+    assert min(seconds["c"], seconds["d"]) > 0.4 * seconds.total()
 
 
 @pytest.mark.parametrize("policy", ["proportional", "primary-backup", "least-busy", "prefix-affinity"])
@@ -322,6 +321,27 @@ def test_surely_too_long_is_refused_and_an_estimate_refuses_nobody():
     assert "2000" in caught.value.message and "3000" in caught.value.message and "7" in caught.value.message
     guess = ask(size=9000, tokens=3000)
     assert one.decide(guess) is not None
+
+
+@pytest.mark.parametrize(
+    ("least", "max_tokens", "said"),
+    [
+        (0, 2500, "2500 for the answer alone"),
+        (2200, 0, "at least 2200 in the prompt"),
+        (30, 1990, "at least 30 in the prompt and 1990 for the answer"),
+    ],
+)
+def test_of_a_prompt_that_nobody_counted_no_number_is_invented(least, max_tokens, said):
+    one = route("m", mixed(1000, 2000), bounds=(least, 9999))
+    with pytest.raises(Refusal) as caught:
+        one.decide(ask(size=9000, max_tokens=max_tokens))
+    assert f"is 2000 tokens. However, your request has {said}. " in caught.value.message
+
+
+def test_a_tokenize_call_fits_everywhere_also_when_it_is_explained():
+    one = route("m", mixed(1000, 2000))
+    told = explain(one, ask(api="tokenize", tokens=5000, size=9000))
+    assert told["refused"] is None and len(told["plan"]) == 2 == len(decided(one, api="tokenize", size=9000))
 
 
 def test_fallbacks_of_fallbacks_each_once():

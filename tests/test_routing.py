@@ -48,6 +48,8 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             {"name": "long", "when": {"prompt_tokens": {"over": 1000}}, "to": {"channel": "long"}},
         ]
         rig.model("ruled", {"a": 1}, rules=rules, tokenizer="qwen", aliases=["rul-*"])
+        rig.model("counts", {"short": 1, "long": 0}, tokenizer="qwen")
+        rig.model("asks-first", {"short": 1}, tokenizer="engine", fallback=["counts"])
         rig.config["models"]["tiers"] = {
             "policy": "primary-backup",
             "fail_back": "0s",
@@ -293,6 +295,13 @@ async def test_explain_decides_as_workers_do_and_sends_nothing(rig):
     found = await explained(rig, model="tiers")
     assert [way["channel"] for way in found["plan"]] in (["a", "b", "c"], ["b", "a", "c"])
     assert not any(request.number for engine in rig.engines.values() for request in engine.requests)
+
+
+async def test_explain_counts_for_a_fallback_with_its_own_tokenizer_and_says_when_a_worker_asks_the_engine(rig):
+    await lengths_known(rig, "counts", 2)
+    found = await explained(rig, model="asks-first", body=json.dumps({"messages": [{"role": "user", "content": "a " * 600}]}))
+    assert found["prompt"]["counted"] == "estimated: a worker asks the engine, where it matters"
+    assert [way["channel"] for way in found["plan"]] == ["short"] and [way["channel"] for way in found["fallback"][0]["plan"]] == ["long"]
 
 
 async def test_explain_says_what_is_missing(rig):

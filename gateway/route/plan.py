@@ -4,7 +4,6 @@ A policy orders what is below it; what is not well is moved back or left out at 
 """
 
 from collections.abc import Callable, Sequence
-from random import random
 from typing import Any, Final, Protocol
 
 from gateway.route.ask import Ask
@@ -148,9 +147,8 @@ def _tiers(ways: Sequence[Any]) -> list[tuple[list[Any], Proportional]]:
 
 
 def _draw(ask: Ask, aside: int) -> float:
-    """The request's luck anew for each level below a group that picked another member, so that they do not fall together. The usual
-    request, of which nothing is looked at, comes without (live.NOBODY)."""
-    return (ask.luck or random()) * (FURTHER + 2 * aside) % 1.0
+    """The request's luck anew for each level below a group that picked another member, so that they do not fall together."""
+    return ask.luck * (FURTHER + 2 * aside) % 1.0
 
 
 def _turn(shares: Proportional, ask: Ask, peek: bool, aside: int) -> tuple[int, ...]:
