@@ -137,6 +137,14 @@ def test_failover_is_spread_over_all_below_a_member_that_was_not_picked(policy, 
     assert min(seconds["c"], seconds["d"]) > 0.4 * seconds.total()
 
 
+def test_a_channel_in_several_places_is_tried_once():
+    tiers = group(
+        "primary-backup", group("proportional", target("a"), target("b", 0)), target("b"), group("least-busy", target("a"), target("c"))
+    )
+    assert plan(built(tiers)[0]) == "abc"
+    assert plan(built(group("proportional", tiers, target("b", 0), target("d", 0)))[0]) == "abdc"
+
+
 @pytest.mark.parametrize("policy", ["proportional", "primary-backup", "least-busy", "prefix-affinity"])
 def test_whoever_was_ejected_gets_a_trial_under_every_policy(policy):
     node, leaves = built(group(policy, target("a"), target("b"), target("c")))

@@ -48,6 +48,10 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             {"name": "long", "when": {"prompt_tokens": {"over": 1000}}, "to": {"channel": "long"}},
         ]
         rig.model("ruled", {"a": 1}, rules=rules, tokenizer="qwen", aliases=["rul-*"])
+        rig.config["models"]["repeats"] = {
+            "policy": "primary-backup",
+            "targets": [{"channel": "a"}, {"targets": [{"channel": "a"}, {"channel": "b", "weight": 0}]}, {"channel": "c"}],
+        }
         rig.model("counts", {"short": 1, "long": 0}, tokenizer="qwen")
         rig.model("asks-first", {"short": 1}, tokenizer="engine", fallback=["counts"])
         rig.config["models"]["tiers"] = {
@@ -302,6 +306,16 @@ async def test_explain_counts_for_a_fallback_with_its_own_tokenizer_and_says_whe
     found = await explained(rig, model="asks-first", body=json.dumps({"messages": [{"role": "user", "content": "a " * 600}]}))
     assert found["prompt"]["counted"] == "estimated: a worker asks the engine, where it matters"
     assert [way["channel"] for way in found["plan"]] == ["short"] and [way["channel"] for way in found["fallback"][0]["plan"]] == ["long"]
+
+
+async def test_an_engine_that_stands_in_several_places_of_a_plan_is_tried_once(rig):
+    assert [way["channel"] for way in (await explained(rig, model="repeats"))["plan"]] == ["a", "b", "c"]
+    rig.engines["a"].script = script({"do": "status", "status": 500})
+    try:
+        answer = await rig.chat("repeats")
+        assert answer.headers["x-gateway-channel"] == "b" and answer.headers["x-gateway-attempts"] == "2"
+    finally:
+        rig.engines["a"].script = script()
 
 
 async def test_explain_says_what_is_missing(rig):

@@ -177,6 +177,10 @@ class Group:
             self._ways = list(dict.fromkeys(way for member in self.members for way in member.ways()))
         return self._ways
 
+    def _once(self, ways: list[Any]) -> list[Any]:
+        """A channel that stands in several places below is tried in the first of them alone."""
+        return ways if len(ways) == len(self.ways()) else list(dict.fromkeys(ways))
+
     def share(self, now: float) -> float:
         return max(member.share(now) for member in self.members)
 
@@ -214,7 +218,7 @@ class Shares(Group):
             picked = aside and aside + 1
             columns = [self.members[n].order(ask, peek=peek, aside=picked if n == order[0] else aside + 1) for n in order]
             depth = max(map(len, columns), default=0)
-            ways = [column[row] for row in range(depth) for column in columns if row < len(column)]
+            ways = self._once([column[row] for row in range(depth) for column in columns if row < len(column)])
             if all(isinstance(member, Leaf) and len(column) < 2 for member, column in zip(self.members, columns, strict=True)):
                 self._plans[order] = ways
         return ways
@@ -248,7 +252,8 @@ class Tiers(Group):
         well = [member.share(ask.now) > 0 for member in self.members]
         order = self.policy.peek(ask, well) if peek or aside else self.policy.order(ask, well)
         picked = aside and aside + 1
-        return [way for n in order for way in self.members[n].order(ask, peek=peek, aside=picked if n == order[0] else aside + 1)]
+        found = (self.members[n].order(ask, peek=peek, aside=picked if n == order[0] else aside + 1) for n in order)
+        return self._once([way for ways in found for way in ways])
 
     def told(self, ask: Ask) -> str:
         return self.policy.told(ask, [member.share(ask.now) > 0 for member in self.members])
