@@ -80,9 +80,9 @@ class Dispatch:
                 await self._serve(x, caller, other, "fallback")
                 return
             except (UpstreamFailure, Refusal) as further:
-                if isinstance(further, Refusal) and further.who == End.OPERATOR:
-                    continue  # frozen: as if it were not there
-                no = _worth_telling(no, further) if isinstance(further, UpstreamFailure) and isinstance(no, UpstreamFailure) else further
+                if (isinstance(further, Refusal) and further.who == End.OPERATOR) or _word(further) == "unsupported":
+                    continue  # frozen, or without this API: as if it were not there
+                no = _told(no, further)
                 if not _elsewhere(further, other):
                     break
         raise no
@@ -304,6 +304,15 @@ def _may_go_on(x: Exchange, model: ModelLive, failure: UpstreamFailure, started:
     if len(x.attempts) - begun >= retry.attempts or now - started >= retry.within:
         return False
     return failure.reason in COST_NOTHING or bool(model.budget.spend(now))
+
+
+def _told(before: UpstreamFailure | Refusal, further: UpstreamFailure | Refusal) -> UpstreamFailure | Refusal:
+    """Of what a model and then a fallback said, what the caller is told. That it is too long for the fallback alone is not its mistake:
+    the model itself may serve it, later."""
+    if isinstance(further, UpstreamFailure):
+        return _worth_telling(before, further) if isinstance(before, UpstreamFailure) else further
+    too_long = isinstance(before, Refusal) and before.phase == End.ROUTE
+    return further if too_long or further.phase != End.ROUTE else before
 
 
 def _word(no: UpstreamFailure | Refusal) -> str:
