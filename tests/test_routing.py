@@ -48,6 +48,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             {"name": "long", "when": {"prompt_tokens": {"over": 1000}}, "to": {"channel": "long"}},
         ]
         rig.model("ruled", {"a": 1}, rules=rules, tokenizer="qwen", aliases=["rul-*"])
+        rig.config["models"]["either"] = {"policy": "primary-backup", "targets": [{"channel": "mind"}, {"channel": "a"}]}
         rig.model("embeds", {"a": 1}, fallback=["mindie", "small"])
         rig.model("embeds-nowhere", {"a": 1}, fallback=["mindie"])
         rig.model("shorter", {"short": 1}, tokenizer="qwen")
@@ -332,6 +333,14 @@ async def test_a_fallback_without_the_api_is_as_if_it_were_not_there(rig, model,
         assert (answer.status, answer.headers["x-gateway-channel"]) == (status, served)
     finally:
         rig.engines["a"].script = script()
+
+
+async def test_what_one_engine_cannot_do_another_one_may(rig):
+    asked = {"messages": [{"role": "user", "content": "hi"}]}
+    answer = await rig.post("/tokenize", {"model": "either", **asked})
+    assert (answer.status, answer.headers["x-gateway-channel"], answer.headers["x-gateway-attempts"]) == (200, "a", "1"), answer.body
+    refused = await rig.post("/tokenize", {"model": "mindie", **asked})
+    assert (refused.status, refused.error["code"]) == (400, "unsupported_parameter")
 
 
 async def test_an_engine_that_stands_in_several_places_of_a_plan_is_tried_once(rig):
