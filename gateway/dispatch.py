@@ -80,9 +80,9 @@ class Dispatch:
                 await self._serve(x, outlet, other, "fallback")
                 return
             except (UpstreamFailure, Refusal) as further:
-                if isinstance(further, Refusal) and further.who == End.OPERATOR:
-                    continue  # frozen: as if it were not there
-                no = _worth_telling(no, further) if isinstance(further, UpstreamFailure) and isinstance(no, UpstreamFailure) else further
+                if (isinstance(further, Refusal) and further.who == End.OPERATOR) or _word(further) == "unsupported":
+                    continue  # frozen, or without this API: as if it were not there
+                no = _told(no, further)
                 if not _elsewhere(further, other):
                     break
         raise no
@@ -99,11 +99,8 @@ class Dispatch:
         x.via = decision.via or (model.name if model is not x.virtual else "")
         model.budget.first_try()
         failure: UpstreamFailure | None = None
-        hops: Sequence[Hop] = decision.ways
-        if x.api not in STREAMING_APIS:  # those every engine serves
-            hops = [hop for hop in hops if x.api in hop.dialect.paths]
-            if decision.ways and not hops:
-                raise _unsupported(model)
+        unable: Refusal | None = None
+        hops = _offering(x.api, decision.ways, model)
         begun = len(x.attempts)
         while hops:
             if failure is not None and not _may_go_on(x, model, failure, started, begun):
@@ -114,10 +111,14 @@ class Dispatch:
                 continue
             if hop.limited:
                 hop, seat = await self._sit(x, outlet, hops)
-            error = await self._try(x, outlet, hop, seat, kind if len(x.attempts) == begun else "failover")
+            hops = [other for other in hops if other is not hop]
+            try:
+                error = await self._try(x, outlet, hop, seat, kind if len(x.attempts) == begun else "failover")
+            except Refusal as no:  # what this engine cannot do another one may
+                unable = no
+                continue
             if error is None:
                 return
-            hops = [other for other in hops if other is not hop]
             if x.first:
                 failure = error
                 break
@@ -127,7 +128,7 @@ class Dispatch:
         if x.first and failure is not None:
             await self._go_on(x, outlet, model, hops, failure, begun)
             return
-        raise failure or _nobody(decision)
+        raise failure or unable or _nobody(decision)
 
     async def _go_on(self, x: Exchange, outlet: Outlet, model: ModelLive, hops: Sequence[Hop], died: UpstreamFailure, begun: int) -> None:
         """An engine died in the middle of its answer: others of the same upstream model go on where it stopped. Errors: `died`, when
@@ -306,6 +307,15 @@ def _may_go_on(x: Exchange, model: ModelLive, failure: UpstreamFailure, started:
     return failure.reason in COST_NOTHING or bool(model.budget.spend(now))
 
 
+def _told(before: UpstreamFailure | Refusal, further: UpstreamFailure | Refusal) -> UpstreamFailure | Refusal:
+    """Of what a model and then a fallback said, what the caller is told. That it is too long for the fallback alone is not its mistake:
+    the model itself may serve it, later."""
+    if isinstance(further, UpstreamFailure):
+        return _worth_telling(before, further) if isinstance(before, UpstreamFailure) else further
+    too_long = isinstance(before, Refusal) and before.phase == End.ROUTE
+    return further if too_long or further.phase != End.ROUTE else before
+
+
 def _word(no: UpstreamFailure | Refusal) -> str:
     return no.reason if isinstance(no, UpstreamFailure) else no.log or no.code
 
@@ -342,6 +352,16 @@ def _nobody(decision: Decision) -> UpstreamFailure:
         return UpstreamFailure("resting", message, 503, "upstream_overloaded", retry_after=decision.resting)
     message = "No engine of this model is in service at the moment, please try again later"
     return UpstreamFailure("no_endpoint", message, 503, "upstream_unavailable")
+
+
+def _offering(api: str, ways: Sequence[Hop], model: ModelLive) -> Sequence[Hop]:
+    """Of a plan's ways those whose engines have this API. Errors: UpstreamFailure, when none has."""
+    if api in STREAMING_APIS:  # every engine serves those
+        return ways
+    hops = [hop for hop in ways if api in hop.dialect.paths]
+    if ways and not hops:
+        raise _unsupported(model)
+    return hops
 
 
 def _unsupported(model: ModelLive) -> UpstreamFailure:

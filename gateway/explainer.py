@@ -14,6 +14,7 @@ from gateway.auth.keyring import standing
 from gateway.builder import Builder
 from gateway.config.resolved import Key, Model, Resolved, Target
 from gateway.config.resolved_when import When
+from gateway.config.tokenizers import ENGINE
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.live import ModelLive
@@ -28,6 +29,7 @@ from gateway.wire.outermost import misshapen
 
 MIDDLE = 0.5
 """Stands for luck where there is none."""
+ASKED_ENGINE: Final = "estimated: a worker asks the engine, where it matters"
 SENT: Final = "the gateway sends such a request all the same, and the engine refuses it"
 
 
@@ -129,18 +131,22 @@ class Explainer:
             at=at,
             luck=MIDDLE,
         )
-        counted = await self._count(ask, model, asked.tokens)
+        prompt = await self._count(ask, model, asked.tokens)
+        decided = explain(model.route, ask)
         return {
             "asked": {"model": name, "api": api, "key": key.id, "tenant": key.tenant, "project": key.project, "at": ask.at},
-            "prompt": counted,
+            "prompt": prompt,
             "remarks": [f"{said}: {SENT}" for said in misshapen(api, fields)] if asked.body.strip() else [],
             "parameters": shaped,
-            **explain(model.route, ask),
+            **decided,
             "retry": _plain(model.config.retry),
-            "fallback": [
-                {"model": other.name, **explain(other.route, ask), "retry": _plain(other.config.retry)} for other in model.fallbacks
-            ],
+            "fallback": [await self._fallback(other, ask, asked.tokens) for other in model.fallbacks],
         }
+
+    async def _fallback(self, other: ModelLive, ask: Ask, tokens: int | None) -> dict[str, Any]:
+        """As workers do, counted by its own tokenizer."""
+        await self._count(ask, other, tokens)
+        return {"model": other.name, **explain(other.route, ask), "retry": _plain(other.config.retry)}
 
     async def _count(self, ask: Ask, model: ModelLive, tokens: int | None) -> dict[str, Any]:
         """What is known of the prompt's length, and how."""
@@ -151,7 +157,8 @@ class Explainer:
         before = self._counter.counted
         ask.tokens, ask.sure = await self._counter.measure(ask, tokenizer, enough=model.route.enough())
         counted = self._counter.counted > before
-        return {"tokens": ask.tokens, "counted": f"by {tokenizer}" if counted else "estimated", "max_tokens": ask.max_tokens}
+        how = f"by {tokenizer}" if counted else ASKED_ENGINE if tokenizer == ENGINE else "estimated"
+        return {"tokens": ask.tokens, "counted": how, "max_tokens": ask.max_tokens}
 
     async def _snapshot(self) -> Snapshot:
         """Built anew each time: asking is rare, and every endpoint begins as if nobody had met it."""

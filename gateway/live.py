@@ -62,7 +62,7 @@ class EndpointLive:
 class ChannelLive:
     """A channel as a worker uses it. Its endpoints change when a registry says so, its leaves with them."""
 
-    __slots__ = ("_leaves", "_make", "config", "dialect", "endpoints", "limited", "notice", "turn")
+    __slots__ = ("_leaves", "_made", "_make", "config", "dialect", "endpoints", "limited", "notice", "turn")
 
     def __init__(
         self, config: Channel, dialect: Dialect, make: Callable[[Sequence[Endpoint]], list[EndpointLive]], turn: list[int], notice: Notice
@@ -75,10 +75,11 @@ class ChannelLive:
         self.limited = bool(config.max_in_flight or config.endpoint_in_flight)
         self._make = make
         self._leaves: list[tuple[Leaf, str]] = []
+        self._made: dict[str, list[Hop]] = {}
         self.endpoints = make(config.endpoints)
 
     def leaf(self, model: str) -> Leaf:
-        """Its place in a plan, under an engine's name for the model."""
+        """Its place in a plan, under an engine's name for the model. Where it stands in several places, its hops are the same ones."""
         made = Leaf(self.config.name, self._hops(model), self.turn)
         self._leaves.append((made, model))
         return made
@@ -86,6 +87,7 @@ class ChannelLive:
     def refill(self, endpoints: Sequence[Endpoint]) -> None:
         """Other endpoints from now on. Requests at those that are gone end there."""
         self.endpoints = self._make(endpoints)
+        self._made.clear()
         for leaf, model in self._leaves:
             leaf.refill(self._hops(model))
 
@@ -99,7 +101,10 @@ class ChannelLive:
         return Figures(running, waiting, queue, max(load.kv_use for load in loads))
 
     def _hops(self, model: str) -> "list[Hop]":
-        return [Hop(self, at, model) for at in self.endpoints]
+        hops = self._made.get(model)
+        if hops is None:
+            hops = self._made[model] = [Hop(self, at, model) for at in self.endpoints]
+        return hops
 
 
 def told(channels: Iterable[ChannelLive], now: float) -> list[dict[str, Any]]:
@@ -201,6 +206,7 @@ class ModelLive:
                 if not way.at.breaker.well:
                     break
             else:
+                NOBODY.luck = random.random()  # who comes second goes by it
                 return Decision("", route.policy, route.node.order(NOBODY), 0.0)
         ask = self.ask(x, now)
         return route.decide(ask) or ask

@@ -196,6 +196,7 @@ class Office:
             },
             "breaker": msgspec.to_builtins(channel.breaker),
             "wedged_after": channel.wedged_after,
+            "registry_state": next((one for one in self._control.rollout.registries.states() if one["name"] == channel.registry), None),
             "capacity": capacity.get(name),
         }
 

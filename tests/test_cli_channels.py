@@ -170,9 +170,9 @@ async def test_showing_one_channel(desk, inside):
     desk.drained = True
     code, out, _ = await inside("channels", "show", "gpu")
     assert code == 0
-    for said in ("gpu", "vllm", "used by  qwen", "drained  by ann", "200 in flight, then 100 wait for up to 30 s", "0.33.0", "32768"):
+    for said in ("gpu", "vllm", "used by   qwen", "drained   by ann", "200 in flight, then 100 wait for up to 30 s", "0.33.0", "32768"):
         assert said in out
-    assert "0 places taken, 3 wait" in out
+    assert "0 places taken, 3 wait" in out and "lab, degraded since 1970-" in out and ": gpu.lab A: SERVFAIL" in out
     assert json.loads((await inside("channels", "show", "gpu", "-o", "json"))[1])["breaker"] == {"failures": 5}
     code, _, err = await inside("channels", "show", "none")
     assert code == 1 and "no channel 'none'" in err

@@ -105,7 +105,7 @@ async def test_list_show_and_explain(desk, inside):
     code, out, _ = await inside("routes")
     assert code == 0 and "gpu:qwen3" in out and "long" in out
     code, out, _ = await inside("routes", "show", "qwen")
-    assert code == 0 and "prompt_tokens {over: 30000}" in out and "3 attempts within 60 s" in out
+    assert code == 0 and "prompt_tokens {over: 30000}, has {tools: true}" in out and "3 attempts within 60 s" in out
     code, out, _ = await inside("routes", "explain", "-m", "qwen", "--header", "x-env=prod", "--at", "2026-12-24 22:00")
     assert code == 0 and "✗ long → gpu:big" in out and "http://h:1" in out
     assert "`messages` is text, not a list" in out
@@ -114,6 +114,12 @@ async def test_list_show_and_explain(desk, inside):
     assert json.loads(out)["plan"][0]["channel"] == "gpu"
     code, out, _ = await inside("routes", "list", "-o", "csv")
     assert next(iter(csv.DictReader(io.StringIO(out))))["model"] == "qwen"
+
+
+async def test_headers_are_read_as_workers_read_them(desk, inside):
+    given = ("X-Env: a=b", "x-env=second", " x-url = http://h:1 ", "x-empty=")
+    await inside("routes", "explain", "-m", "qwen", *(part for one in given for part in ("--header", one)))
+    assert desk.asked["headers"] == {"x-env": "a=b", "x-url": "http://h:1", "x-empty": ""}
 
 
 @pytest.mark.parametrize("args", [("--api", "foo"), ("--at", "soon"), ("--header", "nothing"), ("--tokens", "-1")])

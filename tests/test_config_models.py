@@ -22,6 +22,7 @@ BAD = {
     "groups under least-busy": ("  m: {policy: least-busy, targets: [{▸targets: [{channel: a}]}]}\n", "targets are channels", "inside"),
     "policy without targets": ("  m: {targets: [{channel: a, ▸policy: least-busy}]}\n", "policy without targets", "`targets`"),
     "sticky elsewhere": ("  m: {policy: least-busy, ▸sticky: key, targets: [{channel: a}]}\n", "sticky means nothing", "proportional"),
+    "sticky by no header": ("  m: {sticky: ▸\"x user\", targets: [{channel: a}]}\n", '"x user" cannot be a header', ""),
     "fail_back elsewhere": ("  m: {▸fail_back: 5s, targets: [{channel: a}]}\n", "fail_back means nothing", "primary-backup"),
     "the same twice, deep down": ("  m: {targets: [{targets: [{channel: a}, ▸{channel: a}]}]}\n", "listed twice", "whole weight"),
     "circle of fallbacks": (

@@ -223,6 +223,17 @@ async def test_an_engine_that_stalls_is_found_wedged_and_found_well_again(quick)
         assert not [request for request in engine.requests[asked:] if request.number], "not a token was spent"
 
 
+async def test_figures_are_read_often_where_engines_are_wedged_after_a_short_time(quick, monkeypatch):
+    monkeypatch.setattr(module, "EVERY", 30.0)
+    monkeypatch.setattr(module, "CLOSELY", 0.05)
+    async with await start("vllm") as engine, await start("vllm") as other:
+        endpoints = Endpoints()
+        endpoints.adopt(by_name(channel("gpu", engine.url, wedged_after=29.0), channel("idle", other.url)))
+        async with running(endpoints):
+            await until(lambda: paths(engine).count("/metrics") >= 5)
+        assert paths(engine).count("/v1/models") == 1 and paths(other).count("/metrics") == 1
+
+
 async def test_figures_are_read_often_where_they_decide(quick, monkeypatch):
     monkeypatch.setattr(module, "EVERY", 30.0)
     monkeypatch.setattr(module, "CLOSELY", 0.05)

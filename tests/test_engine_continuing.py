@@ -31,6 +31,9 @@ def test_which_requests() -> None:
 def test_limits_and_what_cannot_be_asked() -> None:
     assert limit_of("chat", fields()) is None and limit_of("completions", fields()) == 16
     assert limit_of("chat", fields(max_tokens=9, max_completion_tokens=7)) == 7
+    for nine in (9.0, "9", " 9 "):
+        assert limit_of("chat", fields(max_tokens=nine, max_completion_tokens=None)) == 9, "engines take it for a number"
+    assert limit_of("chat", fields(max_tokens=1e300)) is None
     wrong: list[dict[str, Any]] = [{"messages": []}, {"messages": "hi"}, {"messages": [{"role": "assistant", "content": "a"}]}]
     for more in wrong:
         assert continued("chat", fields(**more), "text", 1) is None
@@ -42,5 +45,7 @@ def test_limits_and_what_cannot_be_asked() -> None:
         {"role": "assistant", "content": 'so "far"'},
     ]
     assert value_of(asked["max_tokens"]) == 5
+    texts = continued("chat", fields(max_tokens="9", min_tokens="6"), "text", 4)
+    assert texts is not None and (value_of(texts["max_tokens"]), value_of(texts["min_tokens"])) == (5, 2)
     plain = continued("chat", fields(), "text", 4)
     assert plain is not None and "max_tokens" not in plain, "as many as there is room for"

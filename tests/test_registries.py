@@ -14,6 +14,7 @@ import pytest
 from gateway.config.resolved_registries import Registry
 from gateway.discover.registries import dns as dns_kind
 from gateway.discover.registries import file as file_kind
+from gateway.discover.registries import known as known_kind
 from gateway.discover.registries.known import MOST, endpoint_at
 from gateway.discover.registries.registries import Registries
 from tests.dns_server import (
@@ -387,6 +388,20 @@ async def test_a_list_that_cannot_be_used_changes_nothing_and_its_line_is_told(t
         put(path, '[{"targets": ["10.0.0.2:8000"]}]')
         await eventually(lambda: running.urls() == [TWO])
         assert running.state()["why"] == ""
+
+
+async def test_another_mistake_within_a_minute_is_told_when_the_minute_is_over(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "e.json"
+    monkeypatch.setattr(known_kind, "QUIET", 0.5)
+    put(path, "{")
+    async with watching(listing(path)) as running:
+        put(path, [{"targets": ["10.0.0.1:8000"]}])
+        await eventually(lambda: running.urls() == [ONE])
+        put(path, [{"targets": ["a b"]}])
+        await eventually(lambda: "a URL cannot have" in running.state()["why"])
+        await eventually(lambda: "a URL cannot have" in caplog.text)
+        await eventually(lambda: "1 endpoint(s) stay" in caplog.text)
+        assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 2
 
 
 async def test_a_file_that_is_not_there_lists_nothing_until_it_is(tmp_path):

@@ -136,6 +136,8 @@ async def test_a_dead_newcomer_gets_no_request_and_a_dead_control_costs_none(rig
     await eventually(lambda: served(rig, "b"), within=15)
     path.write_text('[{"targets": [')
     await eventually(lambda: f"{path}:1: it is not JSON" in rig.log(), within=15)
+    known = (await rig.admin("GET", "/v1/channels/gpu"))["channel"]["registry_state"]
+    assert (known["name"], known["state"], known["endpoints"]) == ("lab", "degraded", 2) and "it is not JSON" in known["why"]
     os.kill(rig.pid_of("control"), signal.SIGKILL)
     await load.more()
     await eventually(lambda: answers(rig), within=15)

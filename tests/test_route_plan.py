@@ -112,6 +112,39 @@ def test_tiers_of_shares():
     assert plan(node, 9.0)[0] == "a"
 
 
+PAIRS = {"A": "ab", "B": "cd"}
+NESTED = [
+    (group("proportional", target("A"), target("B")), "abcd"),
+    (group("proportional", target("A", 3), target("B")), "aaabbbcd"),
+    (group("proportional", group("proportional", target("a"), target("b")), target("c")), "abcc"),
+    (group("primary-backup", group("proportional", target("A"), target("B")), target("A")), "abcd"),
+]
+
+
+@pytest.mark.parametrize(("top", "shares"), NESTED, ids=["channels", "3 to 1", "groups", "tiers"])
+def test_a_members_turns_pass_only_when_it_is_picked_so_that_everybody_below_gets_a_share(top, shares):
+    node, _ = built(top, {name: leaf(name, urls) for name, urls in PAIRS.items()})
+    seen = Counter(plan(node)[0] for _ in range(100 * len(shares)))
+    assert seen == {url: 100 * shares.count(url) for url in set(shares)}
+
+
+@pytest.mark.parametrize("spare", [target("B"), group("proportional", target("c", 2), target("d", 2)), group("proportional", target("B"))])
+@pytest.mark.parametrize("policy", ["proportional", "primary-backup"])
+def test_failover_is_spread_over_all_below_a_member_that_was_not_picked(policy, spare):
+    node, _ = built(group(policy, target("a", 1), spare), {"B": leaf("B", "cd")})
+    plans = [plan(node, luck=n / 1000) for n in range(1000)]
+    seconds = Counter(one[1] for one in plans if one[0] == "a")
+    assert min(seconds["c"], seconds["d"]) > 0.4 * seconds.total()
+
+
+def test_a_channel_in_several_places_is_tried_once():
+    tiers = group(
+        "primary-backup", group("proportional", target("a"), target("b", 0)), target("b"), group("least-busy", target("a"), target("c"))
+    )
+    assert plan(built(tiers)[0]) == "abc"
+    assert plan(built(group("proportional", tiers, target("b", 0), target("d", 0)))[0]) == "abdc"
+
+
 @pytest.mark.parametrize("policy", ["proportional", "primary-backup", "least-busy", "prefix-affinity"])
 def test_whoever_was_ejected_gets_a_trial_under_every_policy(policy):
     node, leaves = built(group(policy, target("a"), target("b"), target("c")))
@@ -298,6 +331,27 @@ def test_surely_too_long_is_refused_and_an_estimate_refuses_nobody():
     assert one.decide(guess) is not None
 
 
+@pytest.mark.parametrize(
+    ("least", "max_tokens", "said"),
+    [
+        (0, 2500, "2500 for the answer alone"),
+        (2200, 0, "at least 2200 in the prompt"),
+        (30, 1990, "at least 30 in the prompt and 1990 for the answer"),
+    ],
+)
+def test_of_a_prompt_that_nobody_counted_no_number_is_invented(least, max_tokens, said):
+    one = route("m", mixed(1000, 2000), bounds=(least, 9999))
+    with pytest.raises(Refusal) as caught:
+        one.decide(ask(size=9000, max_tokens=max_tokens))
+    assert f"is 2000 tokens. However, your request has {said}. " in caught.value.message
+
+
+def test_a_tokenize_call_fits_everywhere_also_when_it_is_explained():
+    one = route("m", mixed(1000, 2000))
+    told = explain(one, ask(api="tokenize", tokens=5000, size=9000))
+    assert told["refused"] is None and len(told["plan"]) == 2 == len(decided(one, api="tokenize", size=9000))
+
+
 def test_fallbacks_of_fallbacks_each_once():
     a, b, c = (route(name, leaf(name)) for name in "abc")
     a.fallback, b.fallback, c.fallback = [b, c], [c], []
@@ -336,6 +390,8 @@ def test_explain_tells_rules_plan_and_what_is_left_out():
         ({"temperature": "nan", "max_tokens": 1}, {"temperature": 2, "max_tokens": 1}, ["temperature<=2"]),
         ({"temperature": -1, "max_tokens": 1}, {"temperature": -1, "max_tokens": 1}, []),
         ({"temperature": 0, "max_tokens": True}, {"temperature": 0, "max_tokens": True}, []),
+        ({"temperature": "3.5", "max_tokens": " 50 "}, {"temperature": 2, "max_tokens": 10}, ["max_tokens<=10", "temperature<=2"]),
+        ({"temperature": None, "max_tokens": "1e3"}, {"temperature": 0.5, "max_tokens": 10}, ["+temperature", "max_tokens<=10"]),
         ({"temperature": 3.5, "max_tokens": 1}, {"temperature": 2, "max_tokens": 1}, ["temperature<=2"]),
     ],
 )
@@ -343,6 +399,14 @@ def test_defaults_and_caps(sent, becomes, done):
     fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in sent.items()}
     assert Parameters({"temperature": 0.5}, {"max_tokens": 10, "temperature": 2}).apply(fields) == done
     assert {name: msgspec.json.decode(raw) for name, raw in fields.items()} == becomes
+
+
+@pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens"])
+def test_a_cap_of_either_name_caps_the_answer_by_whatever_name_it_is_asked_for(cap):
+    for sent in ("max_tokens", "max_completion_tokens", None):
+        fields = {sent: msgspec.Raw(b"50")} if sent else {}
+        Parameters({}, {cap: 10}).apply(fields)
+        assert fields == {sent or cap: msgspec.Raw(b"10")}
 
 
 def test_conversations_that_moved_are_known_to_the_other_worker():

@@ -48,6 +48,17 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             {"name": "long", "when": {"prompt_tokens": {"over": 1000}}, "to": {"channel": "long"}},
         ]
         rig.model("ruled", {"a": 1}, rules=rules, tokenizer="qwen", aliases=["rul-*"])
+        rig.config["models"]["either"] = {"policy": "primary-backup", "targets": [{"channel": "mind"}, {"channel": "a"}]}
+        rig.model("embeds", {"a": 1}, fallback=["mindie", "small"])
+        rig.model("embeds-nowhere", {"a": 1}, fallback=["mindie"])
+        rig.model("shorter", {"short": 1}, tokenizer="qwen")
+        rig.model("falls-short", {"a": 1}, fallback=["shorter"])
+        rig.config["models"]["repeats"] = {
+            "policy": "primary-backup",
+            "targets": [{"channel": "a"}, {"targets": [{"channel": "a"}, {"channel": "b", "weight": 0}]}, {"channel": "c"}],
+        }
+        rig.model("counts", {"short": 1, "long": 0}, tokenizer="qwen")
+        rig.model("asks-first", {"short": 1}, tokenizer="engine", fallback=["counts"])
         rig.config["models"]["tiers"] = {
             "policy": "primary-backup",
             "fail_back": "0s",
@@ -293,6 +304,53 @@ async def test_explain_decides_as_workers_do_and_sends_nothing(rig):
     found = await explained(rig, model="tiers")
     assert [way["channel"] for way in found["plan"]] in (["a", "b", "c"], ["b", "a", "c"])
     assert not any(request.number for engine in rig.engines.values() for request in engine.requests)
+
+
+async def test_explain_counts_for_a_fallback_with_its_own_tokenizer_and_says_when_a_worker_asks_the_engine(rig):
+    await lengths_known(rig, "counts", 2)
+    found = await explained(rig, model="asks-first", body=json.dumps({"messages": [{"role": "user", "content": "a " * 600}]}))
+    assert found["prompt"]["counted"] == "estimated: a worker asks the engine, where it matters"
+    assert [way["channel"] for way in found["plan"]] == ["short"] and [way["channel"] for way in found["fallback"][0]["plan"]] == ["long"]
+
+
+async def test_a_caller_is_not_blamed_for_a_fallback_that_is_too_short(rig):
+    await lengths_known(rig, "shorter", 1)
+    rig.engines["a"].script = script({"do": "status", "status": 500})
+    try:
+        answer = await rig.chat("falls-short", "a " * 600)
+        assert (answer.status, answer.error["code"]) == (502, "upstream_error")
+        assert (await rig.record(model="falls-short"))["error"] == "status_500"
+    finally:
+        rig.engines["a"].script = script()
+    assert (await rig.chat("shorter", "a " * 600)).error["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(("model", "status", "served"), [("embeds", 200, "c"), ("embeds-nowhere", 502, "a")])
+async def test_a_fallback_without_the_api_is_as_if_it_were_not_there(rig, model, status, served):
+    rig.engines["a"].script = script({"do": "status", "status": 500})
+    try:
+        answer = await rig.post("/v1/embeddings", {"model": model, "input": "hi"})
+        assert (answer.status, answer.headers["x-gateway-channel"]) == (status, served)
+    finally:
+        rig.engines["a"].script = script()
+
+
+async def test_what_one_engine_cannot_do_another_one_may(rig):
+    asked = {"messages": [{"role": "user", "content": "hi"}]}
+    answer = await rig.post("/tokenize", {"model": "either", **asked})
+    assert (answer.status, answer.headers["x-gateway-channel"], answer.headers["x-gateway-attempts"]) == (200, "a", "1"), answer.body
+    refused = await rig.post("/tokenize", {"model": "mindie", **asked})
+    assert (refused.status, refused.error["code"]) == (400, "unsupported_parameter")
+
+
+async def test_an_engine_that_stands_in_several_places_of_a_plan_is_tried_once(rig):
+    assert [way["channel"] for way in (await explained(rig, model="repeats"))["plan"]] == ["a", "b", "c"]
+    rig.engines["a"].script = script({"do": "status", "status": 500})
+    try:
+        answer = await rig.chat("repeats")
+        assert answer.headers["x-gateway-channel"] == "b" and answer.headers["x-gateway-attempts"] == "2"
+    finally:
+        rig.engines["a"].script = script()
 
 
 async def test_explain_says_what_is_missing(rig):

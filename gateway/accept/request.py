@@ -17,7 +17,7 @@ from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.record import NOTHING_SPECIAL, Facts
-from gateway.wire.openai import MalformedJson, parse_object, stream_options
+from gateway.wire.openai import MalformedJson, number_of, parse_object, stream_options
 from gateway.words import STREAMING_APIS
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -28,7 +28,8 @@ _random: Final = random.Random()  # ids must be unique, not secret
 LEAST: Final = 4096
 """Bytes of a body that must come in each `http.body_timeout`, so that nobody dribbles one for ever."""
 
-
+MOST_WHOLE: Final = 1_000_000_000
+"""No limit that a caller names is as large; what is counts as none."""
 UNPACKED: Final = frozenset({"gzip", "deflate", "identity", ""})
 """What the parser unpacks. Anything else that it lets pass would be read as it lies."""
 
@@ -222,7 +223,9 @@ def not_read(error: ValueError) -> Refusal:
 
 def facts(fields: dict[str, msgspec.Raw]) -> Facts:
     """What reports may want to know of the request; None when it asks for nothing special."""
-    limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
+    limit = fields.get("max_completion_tokens")
+    if limit is None or bytes(limit) == b"null":
+        limit = fields.get("max_tokens")
     tools = fields.get("tools")
     form = fields.get("response_format")
     many = fields.get("n")
@@ -238,4 +241,7 @@ def facts(fields: dict[str, msgspec.Raw]) -> Facts:
 
 def _whole(raw: msgspec.Raw) -> int:
     text = bytes(raw)
-    return int(text) if text.isdigit() and len(text) < 10 else 0
+    if text.isdigit() and len(text) < 10:
+        return int(text)
+    number = number_of(raw)
+    return int(number) if number is not None and 0 <= number < MOST_WHOLE and number == int(number) else 0

@@ -9,7 +9,7 @@ from gateway.config.limits import LimitList, limits_field
 from gateway.config.part import Part, duration, field, group
 from gateway.config.prices import Budget, budget_field
 from gateway.config.scalars import Duration
-from gateway.config.when import Number, When
+from gateway.config.when import Header, Number, When
 
 Reason = Annotated[Literal["connect", "timeout", "429", "5xx", "stream"], Word]
 PolicyName = Literal["proportional", "primary-backup", "least-busy", "prefix-affinity"]
@@ -29,7 +29,7 @@ class Target(Part):
     weight: Weight | None = field("Its share among its siblings under `proportional`. 0 = only when others fail. Default: 1.", 3, None)
     policy: PolicyName | None = field("In place of a channel: how one of `targets` is picked.", "least-busy", None)
     targets: "list[Target] | None" = field("What `policy` picks from.", [{"channel": "gpu"}], None, min_length=1)
-    sticky: Text | None = field("As the model's `sticky`, for this policy.", "key", None)
+    sticky: Header | None = field("As the model's `sticky`, for this policy.", "key", None)
     fail_back: DurationField | None = field("As the model's `fail_back`, for this policy.", "10s", None)
 
 
@@ -75,7 +75,7 @@ class Model(Part):
         "proportional",
     )
     targets: list[Target] = field("Where its requests may go.", [{"channel": "gpu", "weight": 3}], min_length=1)
-    sticky: Text | None = field(
+    sticky: Header | None = field(
         "Under `proportional`: requests with the same value go to the same target. `key`, `tenant`, or a header's name.",
         "x-user",
         None,

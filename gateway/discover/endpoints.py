@@ -21,7 +21,9 @@ log = logging.getLogger("gateway.endpoints")
 EVERY: Final = 10.0
 """Seconds between two looks at an endpoint: its model list, its health path, its figures."""
 CLOSELY: Final = 2.0
-"""Seconds between two looks at the figures of endpoints whose load decides where requests go."""
+"""Seconds between two looks at the figures of endpoints whose load decides where requests go, or that are wedged after a short time."""
+HASTY: Final = 3 * EVERY
+"""Where engines are wedged after less, figures are looked at closely: whole looks would find it much later than they say."""
 SOON: Final = 1.0
 """Seconds to the next look when the last one failed for the first time."""
 AT_ONCE: Final = 32
@@ -91,7 +93,8 @@ class Endpoints:
         self.on_adopted()
 
     def watch_closely(self, channels: Iterable[str]) -> None:
-        """The channels whose figures are needed fresh: under a policy or a rule that goes by load."""
+        """The channels whose figures are needed fresh: under a policy or a rule that goes by load. Those whose engines are wedged
+        after a short time are so by themselves."""
         before, self._closely = self._closely, frozenset(channels)
         for name in self._closely - before:
             for look in self._channels.get(name, ()):
@@ -193,7 +196,7 @@ class Endpoints:
         """Its model list, its health path and its figures; between two of these its figures alone."""
         channel, now = look.channel, time.monotonic()
         known = look.engine or (None if channel.auto else channel.engine)
-        closely = channel.name in self._closely
+        closely = self._is_close(channel)
         if known is not None and now < look.list_due:
             fresh = await look.vitals.look(channel, look.endpoint, known, health=False, keep=closely, total=PATIENCE)
             if not look.gone:
@@ -251,11 +254,14 @@ class Endpoints:
         period = max(EVERY, len(self._looks) / PER_SECOND)
         return (min(SOON, period) if look.failures == 1 else period) * random.uniform(0.9, 1.1)
 
+    def _is_close(self, channel: Channel) -> bool:
+        return channel.name in self._closely or channel.wedged_after < HASTY
+
     def _pause(self, look: Look) -> float:
         whole = max(0.0, look.list_due - time.monotonic())
-        if look.channel.name not in self._closely or look.state == DOWN:
+        if not self._is_close(look.channel) or look.state == DOWN:
             return whole
-        close = sum(len(self._channels.get(name, ())) for name in self._closely)
+        close = sum(len(looks) for looks in self._channels.values() if looks and self._is_close(looks[0].channel))
         return min(whole, max(CLOSELY, close / PER_SECOND) * random.uniform(0.9, 1.1))
 
 

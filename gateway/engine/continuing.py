@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from gateway.engine import rewrite
 from gateway.engine.base import Fields
-from gateway.wire.openai import encode
+from gateway.wire.openai import encode, number_of
 
 _NOT_WITH: Final = frozenset(
     (
@@ -22,6 +22,8 @@ _HARMLESS: Final = frozenset((b"null", b"false", b"0", b"[]", b'""', b'{"type":"
 _ONE: Final = ("n", "best_of")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 
+MOST: Final = 1 << 40
+"""A limit of so many tokens is none."""
 COMPLETION_TOKENS: Final = 16
 """What the completions API generates unless told otherwise."""
 
@@ -38,9 +40,9 @@ def may_continue(api: str, fields: Fields) -> bool:
 def limit_of(api: str, fields: Fields) -> int | None:
     """Tokens that the caller wants at most; None = as many as there is room for."""
     for name in _LIMITS:
-        limit = rewrite.value(fields, name)
-        if type(limit) is int and limit > 0:
-            return limit
+        limit = number_of(fields[name]) if name in fields else None
+        if limit is not None and 1 <= limit < MOST:
+            return int(limit)
     return COMPLETION_TOKENS if api == "completions" else None
 
 
@@ -65,7 +67,7 @@ def continued(api: str, fields: Fields, text: str, spent: int) -> Fields | None:
     if limit is not None:
         for name in [name for name in _LIMITS if name in fields] or ["max_tokens"]:
             rewrite.put(fields, name, max(1, limit - spent))
-    least = rewrite.value(fields, "min_tokens")
-    if type(least) is int:
-        rewrite.put(fields, "min_tokens", max(0, least - spent))
+    least = number_of(fields["min_tokens"]) if "min_tokens" in fields else None
+    if least is not None and least < MOST:
+        rewrite.put(fields, "min_tokens", max(0, int(least) - spent))
     return fields

@@ -123,10 +123,12 @@ class Route:
 
     def fitting(self, ways: Ways, ask: Ask) -> Ways:
         """Where it fits by the best number there is; else where it may, for the engine to judge. Errors: Refusal, when surely nowhere."""
+        if ask.api == "tokenize":
+            return ways
         least, most = self.bounds(ask) if ask.tokens is None else (ask.sure, ask.tokens)
         fits = fit.fitting(ways, most, ask.max_tokens) or fit.fitting(ways, least, ask.max_tokens)
         if not fits and ways:
-            raise fit.too_long(ways, max(least, ask.tokens or 1), ask.max_tokens)
+            raise fit.too_long(ways, ask.tokens, least, ask.max_tokens)
         return fits
 
 

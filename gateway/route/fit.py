@@ -24,15 +24,17 @@ def fitting(ways: Sequence[Any], tokens: int, max_tokens: int) -> Sequence[Any]:
     return [way for way in ways if not way.length() or needs(way, tokens, max_tokens) <= way.length()]
 
 
-def too_long(ways: Sequence[Any], tokens: int, max_tokens: int) -> Refusal:
-    """What a caller is told whose request fits nowhere, with both numbers, as OpenAI words it."""
+def too_long(ways: Sequence[Any], tokens: int | None, least: int, max_tokens: int) -> Refusal:
+    """What a caller is told whose request fits nowhere, with both numbers, as OpenAI words it. tokens: of the prompt, None = nobody
+    counted, since so many as `least`, or the answer alone, are too many already."""
     length = max((way.length() for way in ways), default=0)
-    asked = f" and {max_tokens} for the answer" if max_tokens else ""
+    prompt = f"about {max(tokens, least, 1)} in the prompt" if tokens is not None else f"at least {least} in the prompt" if least else ""
+    answer = f"{max_tokens} for the answer" if max_tokens else ""
+    asked = " and ".join(filter(None, (prompt, answer))) + ("" if prompt else " alone")
     return Refusal(
         400,
         "context_length_exceeded",
-        f"This model's maximum context length is {length} tokens. However, your request has about {tokens} in the prompt{asked}. "
-        "Please shorten it.",
+        f"This model's maximum context length is {length} tokens. However, your request has {asked}. Please shorten it.",
         param="messages",
         phase="R",
     )

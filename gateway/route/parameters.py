@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from gateway.wire.openai import Fields, MalformedJson, encode, value_of
+from gateway.wire.openai import Fields, encode, number_of
 
 APIS: Final = frozenset({"chat", "completions"})
 """Where parameters of sampling mean something."""
@@ -26,29 +26,27 @@ class Parameters:
         """Changes `fields` in place; names what was changed, for the record: `+temperature`, `max_tokens<=8192`."""
         done = []
         for name, value in self._defaults.items():
-            if name not in fields and not (name in ANSWER and any(other in fields for other in ANSWER)):
+            if not any(_given(fields, other) for other in (ANSWER if name in ANSWER else (name,))):
                 fields[name] = value
                 done.append(f"+{name}")
         for name, (most, raw) in self._caps.items():
-            names: list[str] = [other for other in ANSWER if other in fields] or [name] if name == "max_tokens" else [name]
+            names: list[str] = [other for other in ANSWER if other in fields] or [name] if name in ANSWER else [name]
             for one in names:
-                if _over(fields.get(one), most, answer=name == "max_tokens"):
+                if _over(fields.get(one), most, answer=name in ANSWER):
                     fields[one] = raw
                     done.append(f"{one}<={most}")
         return done
 
 
+def _given(fields: Fields, name: str) -> bool:
+    """null is as good as nothing, as it is to engines."""
+    return name in fields and bytes(fields[name]) != b"null"
+
+
 def _over(raw: Raw | None, most: float, *, answer: bool) -> bool:
     """Whether a value is above its cap. answer: so is none at all, or null, because the engine's own may be, and what is below 0, which
-    llama.cpp takes for endless. vLLM and SGLang read `"100"` as a number. What is none is the engine's to refuse."""
-    if raw is None:
+    llama.cpp takes for endless. What is no number is the engine's to refuse."""
+    if raw is None or bytes(raw) == b"null":
         return answer
-    try:
-        value = value_of(raw)
-        if isinstance(value, str):
-            value = float(value)
-    except (MalformedJson, ValueError):
-        return False
-    if value is None:
-        return answer
-    return isinstance(value, int | float) and not isinstance(value, bool) and (not value <= most or (answer and value < 0))
+    value = number_of(raw)
+    return value is not None and (not value <= most or (answer and value < 0))

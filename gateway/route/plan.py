@@ -51,8 +51,10 @@ Ways = Sequence[Any]
 class Node(Protocol):
     """A leaf or a group."""
 
-    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
-        """Every way below, each once, the pick first. peek: nothing is taken from anybody's turn."""
+    def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
+        """Every way below, each once, the pick first. peek: nothing is taken from anybody's turn. aside: how far below a group that
+        picked another member, 0 = below none. Then it is for failover, and luck says who is first: turns that passed while others serve
+        would fall together with the group's own, so that some below are never picked."""
         ...
 
     def ways(self) -> Ways:
@@ -92,15 +94,15 @@ class Leaf:
         for forget in self._forget:
             forget()
 
-    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
+    def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
         if self._tiers:
-            ways = [way for tier, shares in self._tiers for way in _by(tier, shares.peek(ask) if peek else shares.order(ask))]
+            ways = [way for tier, shares in self._tiers for way in _by(tier, _turn(shares, ask, peek, aside))]
             luck = ask.luck * FURTHER % 1.0
             return sorted(ways, key=lambda way: luck >= _share(way, ask.now))
         if len(self._rotations) < 2:
             return self._ways
-        turn = self._turn[0] + 1
-        if not peek:
+        turn = int(_draw(ask, aside) * len(self._rotations)) if aside else self._turn[0] + 1
+        if not (peek or aside):
             self._turn[0] = turn
         if all(way.at.breaker.well for way in self._ways):
             return self._rotations[turn % len(self._rotations)]
@@ -144,6 +146,17 @@ def _tiers(ways: Sequence[Any]) -> list[tuple[list[Any], Proportional]]:
     return found
 
 
+def _draw(ask: Ask, aside: int) -> float:
+    """The request's luck anew for each level below a group that picked another member, so that they do not fall together."""
+    return ask.luck * (FURTHER + 2 * aside) % 1.0
+
+
+def _turn(shares: Proportional, ask: Ask, peek: bool, aside: int) -> tuple[int, ...]:
+    if aside:
+        return shares.aside(_draw(ask, aside), ask)
+    return shares.peek(ask) if peek else shares.order(ask)
+
+
 def _by(items: Sequence[Any], order: Sequence[int]) -> list[Any]:
     return [items[n] for n in order]
 
@@ -163,6 +176,10 @@ class Group:
         if self._ways is None:
             self._ways = list(dict.fromkeys(way for member in self.members for way in member.ways()))
         return self._ways
+
+    def _once(self, ways: list[Any]) -> list[Any]:
+        """A channel that stands in several places below is tried in the first of them alone."""
+        return ways if len(ways) == len(self.ways()) else list(dict.fromkeys(ways))
 
     def share(self, now: float) -> float:
         return max(member.share(now) for member in self.members)
@@ -192,20 +209,21 @@ class Shares(Group):
         super().forget()
         self._plans.clear()
 
-    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
+    def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
         if len(self.members) == 1:
-            return self.members[0].order(ask, peek=peek)
-        order = self._order(ask, peek)
+            return self.members[0].order(ask, peek=peek, aside=aside)
+        order = self._order(ask, peek, aside)
         ways = self._plans.get(order)
         if ways is None:
-            columns = [self.members[n].order(ask, peek=peek) for n in order]
+            picked = aside and aside + 1
+            columns = [self.members[n].order(ask, peek=peek, aside=picked if n == order[0] else aside + 1) for n in order]
             depth = max(map(len, columns), default=0)
-            ways = [column[row] for row in range(depth) for column in columns if row < len(column)]
+            ways = self._once([column[row] for row in range(depth) for column in columns if row < len(column)])
             if all(isinstance(member, Leaf) and len(column) < 2 for member, column in zip(self.members, columns, strict=True)):
                 self._plans[order] = ways
         return ways
 
-    def _order(self, ask: Ask, peek: bool) -> tuple[int, ...]:
+    def _order(self, ask: Ask, peek: bool, aside: int) -> tuple[int, ...]:
         if not self.policy.is_sticky and not all(way.at.breaker.well for way in self.ways()):
             luck = ask.luck * FURTHER % 1.0
             serve = tuple(n for n, member in enumerate(self.members) if luck < member.share(ask.now))
@@ -213,9 +231,9 @@ class Shares(Group):
                 shares = self._partial.get(serve)
                 if shares is None:
                     shares = self._partial[serve] = Proportional([self.weights[n] for n in serve])
-                picked = tuple(serve[n] for n in (shares.peek() if peek else shares.order()))
+                picked = tuple(serve[n] for n in _turn(shares, ask, peek, aside))
                 return picked + tuple(n for n in range(len(self.members)) if n not in serve)
-        return self.policy.peek(ask) if peek else self.policy.order(ask)
+        return _turn(self.policy, ask, peek, aside)
 
     def told(self, ask: Ask) -> str:
         return self.policy.told(ask) if len(self.members) > 1 else ""
@@ -230,10 +248,12 @@ class Tiers(Group):
         super().__init__(members)
         self.policy = policy
 
-    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
+    def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
         well = [member.share(ask.now) > 0 for member in self.members]
-        order = self.policy.peek(ask, well) if peek else self.policy.order(ask, well)
-        return [way for n in order for way in self.members[n].order(ask, peek=peek)]
+        order = self.policy.peek(ask, well) if peek or aside else self.policy.order(ask, well)
+        picked = aside and aside + 1
+        found = (self.members[n].order(ask, peek=peek, aside=picked if n == order[0] else aside + 1) for n in order)
+        return self._once([way for ways in found for way in ways])
 
     def told(self, ask: Ask) -> str:
         return self.policy.told(ask, [member.share(ask.now) > 0 for member in self.members])
@@ -254,8 +274,8 @@ class Ranked(Group):
         super().forget()
         self._ids, self._loads = [], []
 
-    def order(self, ask: Ask, *, peek: bool = False) -> Ways:
-        ways = self.ways()
+    def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
+        ways, peek = self.ways(), peek or aside > 0
         if len(ways) < 2:
             return ways
         if all(way.at.breaker.well for way in ways):

@@ -52,6 +52,18 @@ class Proportional:
             return self._ranking.order(value)
         return self._turn()
 
+    def aside(self, draw: float, ask: Ask | None = None) -> tuple[int, ...]:
+        """An order for failover, when nobody's turn is to be taken: the first by its weight and `draw` (0 ≤ draw < 1)."""
+        if self._sticky is not None and ask is not None and (value := self._sticky.value(ask)):
+            return self._ranking.order(value)
+        mark = draw * sum(self._weights)
+        for first, weight in enumerate(self._weights):  # noqa: B007 - the last one when rounding leaves none
+            if mark < weight:
+                break
+            mark -= weight
+        numbers = range(len(self._weights))
+        return tuple(sorted((*numbers[first:], *numbers[:first]), key=lambda number: not self._weights[number]))
+
     def told(self, ask: Ask) -> str:
         """How it picks, for explanations."""
         shares = ":".join(map(str, self._weights))

@@ -66,6 +66,17 @@ def value_of(raw: JsonText) -> Any:
         _refuse(bytes(raw), why)
 
 
+def number_of(raw: JsonText) -> int | float | None:
+    """A number as vLLM and SGLang read one, which take its text for it: `50`, `50.0`, `"50"`. None = it is none."""
+    try:
+        value = value_of(raw)
+        if isinstance(value, str):
+            value = float(value)
+    except ValueError:
+        return None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def _refuse(body: bytes, why: Exception) -> NoReturn:
     if body.startswith(_BOM):
         raise MalformedJson(body, 0, "it starts with a byte order mark") from None

@@ -105,7 +105,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("engine", _engine(found)),
             ("model", found.get("model") or None),
             ("used by", found.get("models") or None),
-            ("registry", found.get("registry") or None),
+            ("registry", _registry(found)),
             ("drained", f"by {drained['by']}{until(drained)}" if drained else None),
             ("limits", _limits(limits)),
             ("queue", _queue(found.get("capacity") or {})),
@@ -115,6 +115,14 @@ def _print(session: Session, found: dict[str, Any]) -> None:
     if found.get("endpoints"):
         print("\n" + show.table(session, found["endpoints"], STATES[1:]))
         print("\n" + show.table(session, found["endpoints"], FACTS))
+
+
+def _registry(found: dict[str, Any]) -> str | None:
+    """Its name, and what is wrong with it."""
+    name, known = found.get("registry"), found.get("registry_state") or {}
+    if not name or not known.get("why"):
+        return name or None
+    return f"{name}, {known['state']} since {moment(known['since'])}: {known['why']}"
 
 
 def until(drained: dict[str, Any]) -> str:

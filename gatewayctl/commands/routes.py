@@ -1,5 +1,6 @@
 """`gatewayctl routes`: where requests go, why one would go where it would, and how much of them each target gets."""
 
+import re
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -111,7 +112,7 @@ def explain(
         raise Trouble(f"there is no API {api!r}", f"Known are {', '.join(APIS)}.", USAGE)
     asked = {
         "model": model,
-        "headers": dict(_pair(one) for one in header or []),
+        "headers": dict(_pair(one) for one in reversed(header or [])),  # of one that is sent twice the first counts
         "body": _body(file),
         "key": key,
         "api": api,
@@ -126,10 +127,10 @@ def explain(
 
 
 def _pair(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=") if "=" in text else text.partition(":")
-    if not sign or not name.strip():
+    found = re.match(r"\s*([^=:\s]+)\s*[=:](.*)", text, re.S)
+    if not found:
         raise Trouble(f"this is no header: {text!r}", "Write --header x-env=prod", USAGE)
-    return name.strip(), value.strip()
+    return found[1].lower(), found[2].strip()
 
 
 def _body(file: str) -> str:

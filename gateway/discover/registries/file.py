@@ -34,6 +34,8 @@ async def watch(known: Known) -> None:
         if mark != read and (read == "never" or not moving or moving >= RESTLESS):
             await _read(known, path)
             read, moving = mark, 0
+        elif read != "never":
+            known.remind()
         seen = mark
         await asyncio.sleep(EVERY)
 

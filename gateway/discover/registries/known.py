@@ -36,7 +36,8 @@ class Known:
         self._changed = changed
         self._cut = 0
         self._complained = float("-inf")
-        self._amiss = False
+        self._amiss = ""
+        """What was complained of, and has not been put right since."""
 
     def found(self, endpoints: Iterable[Found], why: str = "") -> None:
         """A good answer. why: what is wrong with a part of it, for which the last good one still stands."""
@@ -59,6 +60,7 @@ class Known:
         """Takes over what another one knows that looks at the same place in another way."""
         self.endpoints, self.succeeded = other.endpoints, other.succeeded
         self.why, self.since = other.why, other.since
+        self._complained, self._amiss = other._complained, other._amiss
         if other.answered.is_set():
             self.answered.set()
 
@@ -75,19 +77,25 @@ class Known:
             "why": self.why,
         }
 
+    def remind(self) -> None:
+        """Says what is wrong if that is still to be said: a complaint that came too soon after another waits, and is not forgotten."""
+        self._complain(time.time())
+
     def _say(self, why: str, now: float) -> None:
-        if why == self.why:
-            return
-        if bool(why) != bool(self.why) or self.why == NOT_YET:
-            self.since = now
-        self.why = why
-        if why and now - self._complained >= QUIET:
+        if why != self.why:
+            if bool(why) != bool(self.why) or self.why == NOT_YET:
+                self.since = now
+            self.why = why
+        self._complain(now)
+
+    def _complain(self, now: float) -> None:
+        if self.why and self.why != self._amiss and now - self._complained >= QUIET:
             kept = f"; the last {len(self.endpoints)} endpoint(s) stay" if self.endpoints else ""
-            log.warning("registry %s: %s%s", self.config.name, why, kept)
-            self._complained, self._amiss = now, True
-        elif not why and self._amiss:
+            log.warning("registry %s: %s%s", self.config.name, self.why, kept)
+            self._complained, self._amiss = now, self.why
+        elif not self.why and self._amiss:
             log.info("registry %s answers again", self.config.name)
-            self._amiss = False
+            self._amiss = ""
 
     def _bounded(self, endpoints: Iterable[Found]) -> tuple[Found, ...]:
         """Each address once, the best first, at most `MOST`."""
