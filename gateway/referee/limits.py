@@ -27,7 +27,7 @@ from typing import Any, Final
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.record import Tokens
-from gateway.referee.claims import ASKED, ENDED, GRANTED, Claim, spent_money
+from gateway.referee.claims import ASKED, ENDED, GRANTED, Claim, spent_money, unsaid
 from gateway.referee.gauges import Plan, Verdict
 from gateway.referee.loans import BACK, PATIENCE, Loan, Loans
 from gateway.referee.moment import Moment
@@ -151,14 +151,15 @@ class Limiter:
             self._talk.note([LEFT, claim.number], asks=False)
 
     def over(self, claim: Claim, x: Exchange, now: float) -> None:
-        """The end of a request that was granted. Without counts of an answer that came, what was reserved is taken as used."""
-        tokens = x.tokens
-        wanted = claim.wanted
-        input, output = (wanted[1], wanted[2]) if x.source == "none" and x.status == 200 else (tokens.input, tokens.output)
-        if x.source != "none" and x.status == 200:
-            claim.terms.learn(x.body_bytes, input, output, free=claim.free)
-        money = spent_money(claim, claim.till, x, now) if claim.till is not None else NO_MONEY
-        self.end(claim, amounts(input, output, money), x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
+        """The end of a request that was granted."""
+        used = unsaid(claim, x) if x.source == "none" else None
+        if used is None:
+            tokens = x.tokens
+            input, output = tokens.input, tokens.output
+            if x.source != "none" and x.status == 200:
+                claim.terms.learn(x.body_bytes, input, output, free=claim.free)
+            used = amounts(input, output, spent_money(claim, claim.till, x, now) if claim.till is not None else NO_MONEY)
+        self.end(claim, used, x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
 
     def end(self, claim: Claim, used: Amounts, ended: float, record: str) -> None:
         """ended: as the journal has it: seconds since 1970."""
