@@ -329,6 +329,9 @@ def test_explain_tells_rules_plan_and_what_is_left_out():
         ({"temperature": 0, "max_tokens": None}, {"temperature": 0, "max_tokens": 10}, ["max_tokens<=10"]),
         ({"temperature": 0, "max_tokens": "many"}, {"temperature": 0, "max_tokens": "many"}, []),
         ({"temperature": 0, "max_tokens": True}, {"temperature": 0, "max_tokens": True}, []),
+        ({"temperature": 0, "max_tokens": "5000"}, {"temperature": 0, "max_tokens": 10}, ["max_tokens<=10"]),
+        ({"temperature": 0, "max_tokens": 5e3}, {"temperature": 0, "max_tokens": 10}, ["max_tokens<=10"]),
+        ({"temperature": "3.5", "max_tokens": " 7 "}, {"temperature": 2, "max_tokens": " 7 "}, ["temperature<=2"]),
         ({"temperature": 3.5, "max_tokens": 1}, {"temperature": 2, "max_tokens": 1}, ["temperature<=2"]),
     ],
 )

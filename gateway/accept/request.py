@@ -17,7 +17,7 @@ from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.record import NOTHING_SPECIAL, Facts
-from gateway.wire.openai import MalformedJson, parse_object, stream_options
+from gateway.wire.openai import MalformedJson, number_of, parse_object, stream_options
 from gateway.words import STREAMING_APIS
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -220,9 +220,15 @@ def not_read(error: ValueError) -> Refusal:
     return Refusal(400, "invalid_json", f"The request body cannot be read: {error}", close=False)
 
 
+WHOLE_MOST = 999_999_999
+"""More of anything that is asked for is taken as so much; engines refuse it, or have a most of their own."""
+
+
 def facts(fields: dict[str, msgspec.Raw]) -> Facts:
     """What reports may want to know of the request; None when it asks for nothing special."""
-    limit = fields.get("max_completion_tokens") or fields.get("max_tokens")
+    limit = fields.get("max_completion_tokens")
+    if limit is None or bytes(limit) == b"null":
+        limit = fields.get("max_tokens")
     tools = fields.get("tools")
     form = fields.get("response_format")
     many = fields.get("n")
@@ -238,4 +244,7 @@ def facts(fields: dict[str, msgspec.Raw]) -> Facts:
 
 def _whole(raw: msgspec.Raw) -> int:
     text = bytes(raw)
-    return int(text) if text.isdigit() and len(text) < 10 else 0
+    if text.isdigit() and len(text) < 10:
+        return int(text)
+    number = number_of(raw)
+    return int(min(number, WHOLE_MOST)) if number is not None and number > 0 else 0

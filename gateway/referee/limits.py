@@ -38,6 +38,7 @@ from gateway.referee.rules import NO_MONEY, Amounts, Money, Rule, amounts
 from gateway.referee.store import Store
 from gateway.referee.talk import Talk
 from gateway.referee.terms import REMEMBERED, Table, Terms
+from gateway.wire.openai import prompts_in
 from gateway.words import STREAMING_APIS
 
 log = logging.getLogger("gateway.referee")
@@ -85,18 +86,22 @@ class Limiter:
         if terms is None:
             return None
         facts = x.facts
-        input, output = terms.estimate(x.body_bytes, facts.prompt_est, facts.max_tokens, answers=x.api in STREAMING_APIS, many=facts.n)
+        answers = x.api in STREAMING_APIS
+        many = max(1, facts.n)
+        if x.api == "completions" and "prompt" in x.fields:
+            many *= prompts_in(x.fields["prompt"])
+        input, output = terms.estimate(x.body_bytes, facts.prompt_est, facts.max_tokens, answers=answers, many=many)
         money: Money = NO_MONEY
         till: Till | None = None
         if terms.money_most and (till := x.snapshot.limits.till) is not None:
-            told = facts.prompt_est, facts.max_tokens * max(1, facts.n) if x.api in STREAMING_APIS else 0
+            told = facts.prompt_est, facts.max_tokens * many if answers else 0
             money = till.before(x, Guess(input, output, *told), terms.money_most)
         wanted = amounts(input, output, money)
         claim = self.claim(terms, wanted)
         if claim.state == GRANTED:  # by a loan, or by this worker itself
             x.reserved = Tokens(input, 0, output)
         claim.till = till
-        claim.free = not facts.max_tokens and x.api in STREAMING_APIS
+        claim.free = answers and not facts.max_tokens
         x.lease = claim
         return claim
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from gateway.wire.openai import Fields, MalformedJson, encode, value_of
+from gateway.wire.openai import Fields, encode, number_of
 
 APIS: Final = frozenset({"chat", "completions"})
 """Where parameters of sampling mean something."""
@@ -41,12 +41,7 @@ class Parameters:
 def _over(raw: Raw | None, most: float, *, missing: bool) -> bool:
     """Whether a value is above its cap. missing: so is none at all, or null, because the engine's own may be. What is no number is the
     engine's to refuse."""
-    if raw is None:
+    if raw is None or bytes(raw) == b"null":
         return missing
-    try:
-        value = value_of(raw)
-    except MalformedJson:
-        return False
-    if value is None:
-        return missing
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > most
+    value = number_of(raw)
+    return value is not None and value > most

@@ -15,6 +15,7 @@ Fields = dict[str, Raw]
 
 _fields: Final = msgspec.json.Decoder(Fields)
 _anything: Final = msgspec.json.Decoder()
+_pieces: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder: Final = msgspec.json.Encoder()
 _BYTE: Final = re.compile(r"(.*?) ?\(byte (\d+)\)$")
 _KIND: Final = re.compile(r"got `(\w+)`")
@@ -64,6 +65,27 @@ def value_of(raw: JsonText) -> Any:
         return _anything.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as why:
         _refuse(bytes(raw), why)
+
+
+def number_of(raw: JsonText) -> float | None:
+    """What engines take for a number, also in quotes: pydantic reads `"4000"` and `4e3` as 4000. None: it is none."""
+    try:
+        value = value_of(raw)
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (MalformedJson, TypeError, ValueError, OverflowError):
+        return None
+
+
+def prompts_in(raw: JsonText) -> int:
+    """How many prompts a completion has: each is answered. A list of numbers is one, in tokens."""
+    text = bytes(raw).lstrip()
+    if not text.startswith(b"["):
+        return 1
+    try:
+        found = _pieces.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return 1
+    return len(found) if found and bytes(found[0])[:1] in (b'"', b"[") else 1
 
 
 def _refuse(body: bytes, why: Exception) -> NoReturn:
