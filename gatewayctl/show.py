@@ -180,7 +180,7 @@ def text_of(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(text_of(part) for part in value) or "-"
-    return clean(str(value))
+    return clean(str(value)).replace("\t", " ")  # tables do not reckon with a tab's width, and cut the rest off
 
 
 def style_of(text: str) -> str:

@@ -66,3 +66,7 @@ def test_a_spreadsheet_gets_no_formula(text, capsys):
 def test_what_is_no_formula_stays_as_it_is(value, capsys):
     show.data(Session(Path("gateway.yaml"), output="csv"), [{"model": value, "more": 1}])
     assert next(csv.DictReader(io.StringIO(capsys.readouterr().out)))["model"] == str(value)
+
+
+def test_a_tab_in_a_cell_costs_nothing_of_it(monkeypatch):
+    assert "one two three" in drawn(monkeypatch, None, [{"tenant": "t", "requests": 1, "amount": "1", "why": "one\ttwo\tthree"}])
