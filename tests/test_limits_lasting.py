@@ -265,6 +265,7 @@ async def test_who_leaves_before_the_answer_has_used_what_was_reserved(small):
         await asyncio.gather(task, return_exceptions=True)
         record = await small.record(key="leaver", status=499, **({"stream": True} if stream else {}))
         assert (record["end"], record["source"], record.get("tokens", {})) == ("CW", "none", {})
+        await eventually(lambda: small.engines["slow"].engine.running == 0)
         reserved: dict[str, int] = record["reserved"]
         return reserved
 
