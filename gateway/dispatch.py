@@ -228,7 +228,7 @@ class Dispatch:
             if delivery is not None:
                 delivery.abandon()
             hop.at.breaker.abandoned(x.ticket)
-            attempt.reason = "abandoned"
+            attempt.reason = "abandoned" if delivery is not None else "unsent"
             raise
         finally:
             load.in_flight -= 1

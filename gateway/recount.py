@@ -15,7 +15,7 @@ from gateway.config.resolved_limits import Limit
 from gateway.meter.records import Records
 from gateway.referee.money import Till, currencies_of, till_of
 from gateway.referee.referee import Owner, Referee
-from gateway.referee.rules import NO_MONEY, Amounts, amounts
+from gateway.referee.rules import NO_MONEY, Amounts, amounts, is_unsaid
 from gateway.referee.store import Store
 
 Found = dict[str, Any]
@@ -77,9 +77,13 @@ def killed(records: Iterable[Found], referee: Referee, config: Resolved) -> None
 
 
 def _used(record: Found, reserved: Amounts, till: Till | None) -> Amounts:
-    """As the worker settled it: an answer that came without counts used what was reserved."""
-    if record.get("source", "none") == "none" and record.get("status") == 200:
-        return reserved
+    """As the worker settled it, see `claims.unsaid`."""
+    if record.get("source", "none") == "none":
+        status, attempts = record.get("status", 0), record.get("attempts", ())
+        if is_unsaid(status, record.get("end", ""), attempts[-1].get("reason", "") if attempts else ""):
+            if status == 200 or not record.get("stream"):
+                return reserved
+            return _reserved({**record, "reserved": {"in": record["reserved"].get("in", 0)}}, till)
     return amounts(*_tokens(record), till.recorded(record) if till is not None else NO_MONEY)
 
 

@@ -280,9 +280,13 @@ class Rollout:
         return Outcome(True, f"revision {self.rev} is served", changed=True, rev=self.rev, changes=changes)
 
     def _save(self, loaded: Loaded, config: Resolved, keys: list[Key], why: str, by: str) -> int:
-        """Writes the next revision and puts it in force; its number. Raises OSError."""
-        rev = self._revisions.save(files=loaded.files, digest=loaded.digest, resolved=config, keys=keys, by=by, why=why)
-        self._revisions.commit(rev)
+        """Writes the next revision and puts it in force; its number. Raises OSError, which says where and what to do."""
+        try:
+            rev = self._revisions.save(files=loaded.files, digest=loaded.digest, resolved=config, keys=keys, by=by, why=why)
+            self._revisions.commit(rev)
+        except OSError as error:
+            said = f"{self._revisions.folder}: it cannot be written: {error.strerror or error}; when it can, gatewayctl reload"
+            raise OSError(error.errno, said) from error
         return rev
 
     # -- what is found out --------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Prints data on stdout: tables for people, JSON, YAML and CSV for programs. The only module that knows rich, and only for tables."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -179,7 +180,7 @@ def text_of(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(text_of(part) for part in value) or "-"
-    return clean(str(value))
+    return clean(str(value)).replace("\t", " ")  # tables do not reckon with a tab's width, and cut the rest off
 
 
 def style_of(text: str) -> str:
@@ -205,10 +206,24 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield f"{prefix}{name}", part
 
 
+_formula: Final = re.compile(r"[=@\t\r]|[+-](?![-A-Z]?\Z|[\d.]+%?\Z)")
+"""What a spreadsheet takes for a formula: a caller who asks for the model `=HYPERLINK(…)` must not reach the accountant. Numbers and ends
+(`--`, `-D`) are none."""
+
+
+class _Lines:
+    """Ends lines of CSV with a line feed alone. The writer is told of both, so that it quotes a cell that holds either of them."""
+
+    END: Final = "\r\n"
+
+    def write(self, line: str) -> None:
+        sys.stdout.write(line.removesuffix(self.END) + "\n")
+
+
 def _csv(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     import csv
 
-    out = csv.writer(sys.stdout, lineterminator="\n")
+    out = csv.writer(_Lines(), lineterminator=_Lines.END)
     if titles:
         out.writerow(titles)
     for row in rows:
@@ -220,4 +235,10 @@ def _csv_cell(cell: Any) -> Any:
     """Truth as in JSON, a list with `;` between."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
-    return ";".join(map(str, cell)) if isinstance(cell, list | tuple) else cell
+    text = ";".join(map(str, cell)) if isinstance(cell, list | tuple) else cell
+    return f"'{text}" if isinstance(text, str) and _formula.match(text) else text
+
+
+def without_guard(text: str) -> str:
+    """A cell of our own CSV as it was."""
+    return text[1:] if text.startswith("'") and _formula.match(text[1:]) else text

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.accept.request import Ids, facts
+from gateway.accept.request import WHOLE_MOST, Ids, facts
 from gateway.wire.openai import encode, parse_object
 
 
@@ -25,7 +25,9 @@ def test_request_ids_tell_their_time_and_are_never_the_same():
         ({"max_tokens": 9, "max_completion_tokens": None}, 9),
         ({"max_tokens": "9"}, 9),
         ({"max_tokens": 9.0}, 9),
-        ({"max_tokens": 9.5}, 0),
+        ({"max_tokens": 10**12}, WHOLE_MOST),
+        ({"max_tokens": "many"}, 0),
+        ({"max_tokens": 9.5}, 9),
         ({"max_tokens": -9}, 0),
         ({"max_tokens": True}, 0),
         ({"max_tokens": [9]}, 0),

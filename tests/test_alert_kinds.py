@@ -60,6 +60,7 @@ HOLDS: list[tuple[str, dict[str, Any], Facts, list[str]]] = [
     ("ttft", {"over": 2.5}, counted(first={Q: {0.5: 80.0, 2.5: 20.0}}), []),
     ("ttft", {"over": 1.0}, counted(first={Q: {0.5: 1.0, 2.5: 18.0}}), []),
     ("budget", {}, facts(budgets=[Budget({"owner": "a"}, "a", 81.0, "81 of 100"), Budget({}, "", 80.0, "")]), ["81% used: 81 of 100"]),
+    ("budget", {}, facts(budgets=[Budget({}, "", 99.9944, "0.249986 of 0.25")]), ["99% used: 0.249986 of 0.25"]),
     ("budget", {"tenant": "b"}, facts(budgets=[Budget({"owner": "a"}, "a", 81.0, ""), Budget({}, "", 99.0, "")]), []),
     ("disk", {}, facts(disk=91.2, free=2**31), ["91% of the disk of data_dir is used, 2.0 GiB are free"]),
     ("disk", {"over": 95.0}, facts(disk=91.2), []),

@@ -24,7 +24,7 @@ ROWS: list[Any] = [
         "systems": ["crm", "erp-*"], "meta": {"owner": "7", "x": "y"},
         "limits": [{"count": "requests", "max": 5, "per": "minute"}], "enabled": False, "label": "ü ${env:HOME} \u2028 #",
     },
-    {"secret": SECRETS[3], "tenant": "retail", "project": "chatbot"},
+    {"secret": SECRETS[3], "tenant": "retail", "project": "chatbot", "label": "+49 30 1234"},
 ]  # fmt: skip
 
 

@@ -110,6 +110,12 @@ BAD: dict[str, tuple[str, str, str]] = {
     "an api twice": (text(key="models: ['*'], apis: [chat, ▸chat]"), "this is listed twice", "number 1"),
     "no api left": (text("apis: [chat]", key="models: ['*'], ▸apis: [embeddings]"), "this key may call no API at all", "the tenant"),
     "no network": (text(key="models: ['*'], ip: {allow: [▸10.0.0.1/8]}"), "is not a network", "did you mean 10.0.0.0/8?"),
+    "IPv4 that is written as IPv6": (
+        text(key="models: ['*'], ip: {deny: [▸'::ffff:10.0.0.0/104']}"),
+        "IPv4 written as IPv6, which no caller has",
+        "write 10.0.0.0/8",
+    ),
+    "an address of IPv4 that is written as IPv6": (text(key="models: ['*'], ip: {allow: [▸'::ffff:a00:1']}"), "IPv4", "write 10.0.0.1/32"),
     "an address is denied whole": (
         text(key="models: ['*'], ip: {allow: [10.1.0.0/16], ▸deny: [10.0.0.0/8]}"),
         "every address that `allow` names is denied",

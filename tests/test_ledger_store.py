@@ -1,5 +1,6 @@
 """What every ledger's store must do: each record once, whatever comes twice or is cut off; DuckDB's is the one there is."""
 
+import csv
 import gzip
 import json
 import shutil
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger.duck import DuckStore
+from gateway.ledger.question import Question
 from gateway.ledger.records import find, newest
+from gateway.ledger.report import flat
 from gateway.ledger.schema import COLUMNS
-from gateway.ledger.store import Source, Store, StoreFailure
+from gateway.ledger.store import Format, Source, Store, StoreFailure
 from gateway.record import Attempt, Bytes, Facts, Millis, Record, Tokens, encode_record
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()
@@ -302,6 +305,28 @@ def test_an_export_has_what_began_in_time(store, journal, form):
     assert path.stat().st_size > 0
     if form == "json":
         assert len({json.loads(line)["id"] for line in path.read_text().splitlines()}) == 44
+
+
+def test_a_spreadsheet_gets_no_formula_that_a_caller_wrote(store, journal):
+    models = ["=1+1", "@x", "+1", "-1", "\t=1", "plain", "", "'=1", "x\r=1"]
+    store.load([write(journal, "0-a-000001", *(done(NOW - 10, model=model, end="--") for model in models))])
+    store.settle()
+
+    def read(sql_or_none: tuple[str, list[object]] | None, form: Format) -> list[str]:
+        path = store.scratch / f"out.{form}"
+        if sql_or_none is None:
+            store.export(path, NOW - 60, NOW, form)
+        else:
+            store.write(path, *sql_or_none, form)
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file)) if form == "csv" else [json.loads(line) for line in file]
+        assert all(row.get("end", "--") == "--" for row in rows)
+        return sorted(row["model"] for row in rows)
+
+    guarded = sorted("'" + model if model[:1] in ("=", "@", "+", "-", "\t") else model for model in models)
+    assert read(None, "csv") == guarded and read(None, "json") == sorted(models)
+    question = Question(since=NOW - 60, until=NOW, by=("model", "end"))
+    assert sorted({*read(flat(question, "csv"), "csv")}) == sorted({*guarded}) and read(flat(question, "json"), "json") == sorted(models)
 
 
 def test_the_newest_come_from_everywhere(store, journal):

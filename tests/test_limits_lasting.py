@@ -249,3 +249,42 @@ async def test_what_is_used_and_refused_is_shown_and_measured(small):
         assert (await small.admin("GET", f"/v1/limits/counters?{unknown}"))["error"]["code"] == "no_such_thing"
     configured = (await small.admin("GET", "/v1/limits"))["limits"]
     assert [one["count"] for one in configured] == ["requests", "total_tokens", "requests", "concurrency"]
+
+
+async def test_who_leaves_before_the_answer_has_used_what_was_reserved(small):
+    """Nobody knows how far the engine came: of a whole answer all of it counts, of a stream that has not begun the prompt. So it does after
+    a restart that knows nothing but the journal."""
+    small.config["workers"] = 1
+    key(small, "leaver", {"count": "input_tokens", "max": 10_000, "per": "day"}, {"count": "output_tokens", "max": 10_000, "per": "day"})
+    await small.start()
+
+    async def leave(stream: bool) -> dict[str, int]:
+        task = asyncio.create_task(ask(small, "leaver", "slow", max_tokens=700, stream=stream))
+        await eventually(lambda: small.engines["slow"].engine.running == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        record = await small.record(key="leaver", status=499, **({"stream": True} if stream else {}))
+        assert (record["end"], record["source"], record.get("tokens", {})) == ("CW", "none", {})
+        await eventually(lambda: small.engines["slow"].engine.running == 0)
+        reserved: dict[str, int] = record["reserved"]
+        return reserved
+
+    whole = await leave(stream=False)
+    assert whole["in"] > 0 and whole["out"] == 700
+    begun = await leave(stream=True)
+    expected = {"input_tokens": whole["in"] + begun["in"], "output_tokens": 700}
+
+    async def figures() -> dict[str, int]:
+        found = (await small.admin("GET", "/v1/limits/counters?key=leaver"))["counters"]
+        return {one["count"]: one["used"] for one in found}
+
+    async def told() -> bool:
+        return await figures() == expected
+
+    await eventually(told)
+    await end(small, signal.SIGKILL)
+    for file in (small.data_dir / "limits").glob("*.json"):
+        file.write_text("broken")
+    small.log_path.unlink()
+    await small.start()
+    assert await figures() == expected

@@ -41,6 +41,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         key(rig, "many", {"count": "requests", "max": 600, "per": "hour"}, {"count": "total_tokens", "max": 10**9, "per": "day"})
         key(rig, "input", {"count": "input_tokens", "max": 1000, "per": "hour"})
         key(rig, "output", {"count": "output_tokens", "max": 100, "per": "hour"})
+        key(rig, "prompts", {"count": "output_tokens", "max": 100, "per": "hour"})
         key(rig, "total", {"count": "total_tokens", "max": 400, "per": "day", "zone": "Asia/Shanghai"})
         key(rig, "flight", {"count": "concurrency", "max": 7})
         key(rig, "one", {"count": "concurrency", "max": 1})
@@ -93,6 +94,22 @@ async def test_output_tokens_are_reserved_and_what_was_not_used_comes_back(rig):
     answer = await ask(rig, "output", max_tokens=1)
     assert answer.status == 200
     assert int(answer.headers["x-ratelimit-remaining-tokens"]) == 100 - used - 1
+
+
+async def test_the_answers_of_all_prompts_are_reserved_and_quotes_hide_nothing(rig):
+    """100 an hour: what asks for more is refused for good, whichever way it is written."""
+    for more in (
+        {"prompt": ["a", "b", "c"], "max_tokens": 40},
+        {"prompt": "a", "max_tokens": "120"},
+        {"prompt": [[1], [2]], "max_tokens": 6e1},
+    ):
+        no = await rig.post("/v1/completions", {"model": "m", **more}, key=secret("prompts"))
+        assert no.status == 429 and no.headers["x-should-retry"] == "false" and no.error is not None
+        assert "this request may use 120" in no.error["message"]
+    good = await rig.post("/v1/completions", {"model": "m", "prompt": ["a", "b", "c"], "max_tokens": 4}, key=secret("prompts"))
+    assert good.status == 200
+    record = await rig.record(id=good.headers["x-request-id"])
+    assert record["reserved"]["out"] == 12 == record["tokens"]["out"]
 
 
 async def test_input_and_total_tokens_end_where_the_limit_is(rig):

@@ -131,7 +131,8 @@ async def test_no_at_any_step_leaves_everything_as_it_was(play: Play, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(play.revisions, "save", full)
         outcome = await play.reload()
-        assert (outcome.message, play.said[-2:]) == ("No space left on device", ["workers abort", "sockets abort"])
+        said = f"{play.revisions.folder}: it cannot be written: No space left on device; when it can, gatewayctl reload"
+        assert (outcome.message, play.said[-2:]) == (said, ["workers abort", "sockets abort"])
         patch.setattr(play.revisions, "save", lambda **_: 1 // 0)
         outcome = await play.reload()
         assert "ZeroDivisionError" in outcome.message and play.said[-2:] == ["workers abort", "sockets abort"]

@@ -392,6 +392,7 @@ def test_explain_tells_rules_plan_and_what_is_left_out():
         ({"temperature": 0, "max_tokens": True}, {"temperature": 0, "max_tokens": True}, []),
         ({"temperature": "3.5", "max_tokens": " 50 "}, {"temperature": 2, "max_tokens": 10}, ["max_tokens<=10", "temperature<=2"]),
         ({"temperature": None, "max_tokens": "1e3"}, {"temperature": 0.5, "max_tokens": 10}, ["+temperature", "max_tokens<=10"]),
+        ({"temperature": 0, "max_tokens": 5e3}, {"temperature": 0, "max_tokens": 10}, ["max_tokens<=10"]),
         ({"temperature": 3.5, "max_tokens": 1}, {"temperature": 2, "max_tokens": 1}, ["temperature<=2"]),
     ],
 )

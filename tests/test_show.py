@@ -1,5 +1,7 @@
 """Tables on terminals of any width: numbers stay whole, and nothing is left out."""
 
+import csv
+import io
 import os
 import sys
 from pathlib import Path
@@ -49,3 +51,22 @@ def test_a_narrow_one_has_no_bars_and_a_very_narrow_one_paragraphs(monkeypatch, 
         assert max(map(show.width_of, text.split("\n"))) <= width
     if not kept:
         assert "IN CNY    1,451.63" in text.split("\n") and "TENANT    零售" in text.split("\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "@SUM(A1)", "+1+cmd|' /C calc'!A0", "-2+3", "\t=1", "\r=1", '=HYPERLINK("http://x")', "=a\r=b\n=c"]
+)
+def test_a_spreadsheet_gets_no_formula(text, capsys):
+    show.data(Session(Path("gateway.yaml"), output="csv"), [{"model": text}])
+    (cell,) = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))[1]  # a cell with a break in it is one cell
+    assert cell == f"'{text}" and show.without_guard(cell) == text
+
+
+@pytest.mark.parametrize("value", ["--", "-D", "CD", "-", "-1.5", "+7.57%", -3, -0.5, "'=quoted", "a=b", ""])
+def test_what_is_no_formula_stays_as_it_is(value, capsys):
+    show.data(Session(Path("gateway.yaml"), output="csv"), [{"model": value, "more": 1}])
+    assert next(csv.DictReader(io.StringIO(capsys.readouterr().out)))["model"] == str(value)
+
+
+def test_a_tab_in_a_cell_costs_nothing_of_it(monkeypatch):
+    assert "one two three" in drawn(monkeypatch, None, [{"tenant": "t", "requests": 1, "amount": "1", "why": "one\ttwo\tthree"}])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from gateway.wire.forms import Usage
-from gateway.wire.openai import MalformedJson, encode, error_body, error_event, json_string, parse_object, value_of
+from gateway.wire.openai import MalformedJson, encode, error_body, error_event, json_string, number_of, parse_object, prompts_in, value_of
 from gateway.wire.usage import usage_of
 
 DEEP = 100_000
@@ -102,3 +102,22 @@ def test_usage(raw, usage):
 def test_errors_always_have_their_four_fields():
     assert json.loads(error_body("m", "t", None, None)) == {"error": {"message": "m", "type": "t", "param": None, "code": None}}
     assert error_event("m", "t", "p", "c") == b'data: {"error":{"message":"m","type":"t","param":"p","code":"c"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("7", 7), ("-7", -7), ("7.5", 7.5), ("4e3", 4000), ('"4000"', 4000), ('" 4e3 "', 4000), ('"\\u0037"', 7), ("9" * 400, 10**400 - 1),
+        ("null", None), ("true", None), ('"many"', None), ('""', None), ("[7]", None), ("{}", None), ('"\\ud800"', None),
+    ],
+)  # fmt: skip
+def test_numbers_as_engines_read_them(text, number):
+    assert number_of(Raw(text.encode())) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts"),
+    [('"one"', 1), ('["a"]', 1), ('["a", "b", "c"]', 3), ("[1, 2, 3]", 1), ("[[1, 2], [3]]", 2), ("[]", 1), ("null", 1), ("[{}, {}]", 1)],
+)
+def test_each_prompt_of_a_completion_counts(text, prompts):
+    assert prompts_in(Raw(text.encode())) == prompts

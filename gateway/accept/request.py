@@ -28,8 +28,6 @@ _random: Final = random.Random()  # ids must be unique, not secret
 LEAST: Final = 4096
 """Bytes of a body that must come in each `http.body_timeout`, so that nobody dribbles one for ever."""
 
-MOST_WHOLE: Final = 1_000_000_000
-"""No limit that a caller names is as large; what is counts as none."""
 UNPACKED: Final = frozenset({"gzip", "deflate", "identity", ""})
 """What the parser unpacks. Anything else that it lets pass would be read as it lies."""
 
@@ -221,6 +219,10 @@ def not_read(error: ValueError) -> Refusal:
     return Refusal(400, "invalid_json", f"The request body cannot be read: {error}", close=False)
 
 
+WHOLE_MOST: Final = 999_999_999
+"""More of anything that is asked for is taken as so much; engines refuse it, or have a most of their own."""
+
+
 def facts(fields: dict[str, msgspec.Raw]) -> Facts:
     """What reports may want to know of the request; None when it asks for nothing special."""
     limit = fields.get("max_completion_tokens")
@@ -244,4 +246,4 @@ def _whole(raw: msgspec.Raw) -> int:
     if text.isdigit() and len(text) < 10:
         return int(text)
     number = number_of(raw)
-    return int(number) if number is not None and 0 <= number < MOST_WHOLE and number == int(number) else 0
+    return int(min(number, WHOLE_MOST)) if number is not None and number > 0 else 0

@@ -36,6 +36,8 @@ _OURS: Final = frozenset(
     "accept-encoding connection content-length content-type expect host keep-alive proxy-connection te trailer transfer-encoding "
     "upgrade".split()
 )
+_MAPPED = 96
+"""Bits before the IPv4 address in one that is written as IPv6."""
 _origin = re.compile(r"(?:\*|null|https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?)\Z")
 
 
@@ -194,13 +196,16 @@ def _url(value: str) -> str:
 
 def _cidr(value: str) -> str:
     try:
-        ipaddress.ip_network(value)
+        network = ipaddress.ip_network(value)
     except ValueError:
         try:
             near = f"did you mean {ipaddress.ip_network(value, strict=False)}?"
         except ValueError:
             near = 'write it like "10.0.0.0/8"'
         raise wrong(f"{quoted(value)} is not a network", near) from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is not None and network.prefixlen >= _MAPPED:
+        raise wrong(f"{quoted(value)} is IPv4 written as IPv6, which no caller has", f"write {mapped}/{network.prefixlen - _MAPPED}")
     return value
 
 

@@ -60,12 +60,12 @@ class Revisions:
     """The revisions of one data directory. One process writes (control); any may read."""
 
     def __init__(self, data_dir: str | os.PathLike[str]) -> None:
-        self._folder = Path(data_dir) / "revisions"
+        self.folder = Path(data_dir) / "revisions"
         self.damaged: tuple[str, ...] = ()
 
     def save(self, *, digest: str, files: Mapping[str, str], resolved: Resolved, keys: Iterable[Key], by: str, why: str) -> int:
         """Writes the next revision, through to the disk, and forgets the oldest. Not yet in force: `commit` does that. Raises OSError."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         rev = self.upcoming()
         revision = Revision(
             format=FORMAT,
@@ -91,7 +91,7 @@ class Revisions:
         """Puts a revision in force: an fsynced rename of `current`. Raises Damaged when there is no such revision, OSError."""
         if not self._path(rev).exists():
             raise Damaged(f"there is no revision {rev}")
-        _write(self._folder / "current", f"{rev}\n".encode())
+        _write(self.folder / "current", f"{rev}\n".encode())
 
     def current(self) -> Revision | None:
         """The revision in force; None when there is none, or when it cannot be used (`damaged` then says why)."""
@@ -136,22 +136,22 @@ class Revisions:
         return restore(self.get(rev).files, now.files if now else {})
 
     def _path(self, rev: int) -> Path:
-        return self._folder / f"{rev:06d}{_SUFFIX}"
+        return self.folder / f"{rev:06d}{_SUFFIX}"
 
     def _numbers(self) -> Sequence[int]:
         try:
-            names = os.listdir(self._folder)
+            names = os.listdir(self.folder)
         except FileNotFoundError:
             return []
         return sorted(int(stem) for name in names if name.endswith(_SUFFIX) and (stem := name.removesuffix(_SUFFIX)).isdigit())
 
     def _current(self) -> int | None:
         try:
-            text = (self._folder / "current").read_text("ascii", "replace").strip()
+            text = (self.folder / "current").read_text("ascii", "replace").strip()
         except OSError:
             return None
         if not text.isdigit():
-            self._note(f"{self._folder / 'current'} names no revision")
+            self._note(f"{self.folder / 'current'} names no revision")
             return None
         return int(text)
 

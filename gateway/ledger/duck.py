@@ -13,7 +13,7 @@ from gateway.ledger import archiving, checking, counters, loading, repricing
 from gateway.ledger.copying import BUSY, copy_into
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.remembered import Remembered
-from gateway.ledger.schema import AHEAD, FORMAT, names, tables, usage_view
+from gateway.ledger.schema import AHEAD, FORMAT, cells, names, tables, usage_view
 from gateway.ledger.store import (
     DAMAGED,
     REFUSED,
@@ -195,7 +195,7 @@ class DuckStore:
         return found
 
     def export(self, path: Path, since: float, until: float, form: Format, *, seconds: float = 3600.0) -> int:
-        rows = f"SELECT {names()} FROM usage WHERE ts >= {_STAMP} AND ts < {_STAMP} ORDER BY ts, id"
+        rows = f"SELECT {cells() if form == 'csv' else names()} FROM usage WHERE ts >= {_STAMP} AND ts < {_STAMP} ORDER BY ts, id"
         return self.write(path, rows, [since, until], form, seconds=seconds)
 
     def copy(self, path: Path, *, seconds: float = 600.0) -> None:

@@ -25,6 +25,7 @@ from gateway.ledger.question import (
     slots,
     where_sql,
 )
+from gateway.ledger.schema import as_cell
 from gateway.ledger.store import Ask, Format
 
 Name = tuple[str, ...] | None
@@ -201,7 +202,8 @@ def flat(question: Question, form: Format) -> tuple[str, list[Any]]:
     question.check()
     where, params = where_sql(question, question.since)
     columns = [f"{bucket_sql(question)[1]} AS {question.bucket}"] if question.bucket else []
-    columns += [f'{DIMENSIONS[word]} AS "{word}"' for word in question.by]
+    written = DIMENSIONS | {"model": as_cell(DIMENSIONS["model"])} if form == "csv" else DIMENSIONS
+    columns += [f'{written[word]} AS "{word}"' for word in question.by]
     columns += [f"CAST({sql} AS BIGINT) AS {name}" for name, sql in COUNTED.items() if name not in HIDDEN]
     money = "CAST({} AS VARCHAR)" if form == "json" else "{}"
     columns += ["amount IS NOT NULL AS priced", "nullif(currency, '') AS currency", f"{money.format('sum(amount)')} AS amount"]

@@ -39,6 +39,9 @@ _ATTEMPT: Final = (
     f"tokens {_TOKENS}, via VARCHAR)"
 )
 
+_FREE: Final = ('"model"', '"trace"')
+"""Columns whose text callers choose."""
+
 COLUMNS: Final = (
     Column("id", "UUID", "id", "the record's id, time-ordered; never twice"),
     Column("ts", "TIMESTAMP", "make_timestamp(CAST(ts * 1000000 AS BIGINT))", "when it was accepted, in UTC"),
@@ -164,6 +167,16 @@ def rows_of(lines: str, billed: bool) -> str:
 def names() -> str:
     """All columns, to be selected."""
     return ", ".join(f'"{column.name}"' for column in COLUMNS)
+
+
+def as_cell(sql: str) -> str:
+    """Text that callers write, for CSV: before what a spreadsheet would take for a formula stands a `'`."""
+    return f"CASE WHEN ascii({sql}) IN (9, 13, 43, 45, 61, 64) THEN '''' || {sql} ELSE {sql} END"
+
+
+def cells() -> str:
+    """All columns, to be selected for CSV."""
+    return ", ".join(f"{as_cell(name)} AS {name}" if name in _FREE else name for name in names().split(", "))
 
 
 def tables() -> list[str]:

@@ -8,7 +8,7 @@ from gateway.exchange import Exchange
 from gateway.referee.loans import Loan
 from gateway.referee.money import Till
 from gateway.referee.refusing import lines
-from gateway.referee.rules import NO_MONEY, Amounts, Money
+from gateway.referee.rules import NO_MONEY, Amounts, Money, amounts, is_unsaid
 from gateway.referee.terms import Terms
 
 ASKED, GRANTED, ENDED = range(3)
@@ -62,10 +62,21 @@ class Claim:
             self.limits.over(self, x, now)
 
 
+def unsaid(claim: Claim, x: Exchange) -> Amounts | None:
+    """What a request is taken to have used of which no engine told any counts: what was reserved, but of a stream that was left before it
+    began the prompt alone. None: it came to nothing. `recount` makes the same of its record."""
+    if not is_unsaid(x.status, x.end, x.attempts[-1].reason if x.attempts else ""):
+        return None
+    wanted, till = claim.wanted, claim.till
+    if x.status == 200 or not x.stream:
+        return wanted
+    currencies = tuple(claim.terms.money_most)
+    money = till.reserve(x.virtual.name, x.key.tenant, wanted[1], 0, x.ts, currencies) if till is not None else NO_MONEY
+    return amounts(wanted[1], 0, money)
+
+
 def spent_money(claim: Claim, till: Till, x: Exchange, now: float) -> Money:
-    """What it cost, as its limits count it. An answer that came without counts cost what was reserved."""
-    if x.source == "none" and x.status == 200:
-        return claim.wanted[4]
+    """What it cost, as its limits count it."""
     found = till.after(x, now, tuple(claim.terms.money_most))
     claim.unpriced = found is None
     return found or NO_MONEY

@@ -27,7 +27,7 @@ from typing import Any, Final
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.record import Tokens
-from gateway.referee.claims import ASKED, ENDED, GRANTED, Claim, spent_money
+from gateway.referee.claims import ASKED, ENDED, GRANTED, Claim, spent_money, unsaid
 from gateway.referee.gauges import Plan, Verdict
 from gateway.referee.loans import BACK, PATIENCE, Loan, Loans
 from gateway.referee.moment import Moment
@@ -38,6 +38,7 @@ from gateway.referee.rules import NO_MONEY, Amounts, Money, Rule, amounts
 from gateway.referee.store import Store
 from gateway.referee.talk import Talk
 from gateway.referee.terms import REMEMBERED, Table, Terms
+from gateway.wire.openai import prompts_in
 from gateway.words import STREAMING_APIS
 
 log = logging.getLogger("gateway.referee")
@@ -85,18 +86,22 @@ class Limiter:
         if terms is None:
             return None
         facts = x.facts
-        input, output = terms.estimate(x.body_bytes, facts.prompt_est, facts.max_tokens, answers=x.api in STREAMING_APIS, many=facts.n)
+        answers = x.api in STREAMING_APIS
+        many = max(1, facts.n)
+        if x.api == "completions" and "prompt" in x.fields:
+            many *= prompts_in(x.fields["prompt"])
+        input, output = terms.estimate(x.body_bytes, facts.prompt_est, facts.max_tokens, answers=answers, many=many)
         money: Money = NO_MONEY
         till: Till | None = None
         if terms.money_most and (till := x.snapshot.limits.till) is not None:
-            told = facts.prompt_est, facts.max_tokens * max(1, facts.n) if x.api in STREAMING_APIS else 0
+            told = facts.prompt_est, facts.max_tokens * many if answers else 0
             money = till.before(x, Guess(input, output, *told), terms.money_most)
         wanted = amounts(input, output, money)
         claim = self.claim(terms, wanted)
         if claim.state == GRANTED:  # by a loan, or by this worker itself
             x.reserved = Tokens(input, 0, output)
         claim.till = till
-        claim.free = not facts.max_tokens and x.api in STREAMING_APIS
+        claim.free = answers and not facts.max_tokens
         x.lease = claim
         return claim
 
@@ -151,14 +156,15 @@ class Limiter:
             self._talk.note([LEFT, claim.number], asks=False)
 
     def over(self, claim: Claim, x: Exchange, now: float) -> None:
-        """The end of a request that was granted. Without counts of an answer that came, what was reserved is taken as used."""
-        tokens = x.tokens
-        wanted = claim.wanted
-        input, output = (wanted[1], wanted[2]) if x.source == "none" and x.status == 200 else (tokens.input, tokens.output)
-        if x.source != "none" and x.status == 200:
-            claim.terms.learn(x.body_bytes, input, output, free=claim.free)
-        money = spent_money(claim, claim.till, x, now) if claim.till is not None else NO_MONEY
-        self.end(claim, amounts(input, output, money), x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
+        """The end of a request that was granted."""
+        used = unsaid(claim, x) if x.source == "none" else None
+        if used is None:
+            tokens = x.tokens
+            input, output = tokens.input, tokens.output
+            if x.source != "none" and x.status == 200:
+                claim.terms.learn(x.body_bytes, input, output, free=claim.free)
+            used = amounts(input, output, spent_money(claim, claim.till, x, now) if claim.till is not None else NO_MONEY)
+        self.end(claim, used, x.ts + int((now - x.accepted) * 1_000_000) / 1000 / 1000, x.id)
 
     def end(self, claim: Claim, used: Amounts, ended: float, record: str) -> None:
         """ended: as the journal has it: seconds since 1970."""

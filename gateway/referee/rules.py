@@ -8,6 +8,7 @@ from gateway.config.globs import matches
 from gateway.config.resolved_limits import Limit, Limits
 from gateway.referee.windows.rolling import SECONDS
 from gateway.route.schedule import compile_schedule
+from gateway.words import End
 
 MEASURES: Final = {"requests": 0, "concurrency": 0, "input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 """Where in a request's amounts stands what a limit counts."""
@@ -19,11 +20,18 @@ Amounts = tuple[int, int, int, int, Money]
 """1 (the request itself), input, output and all tokens, money."""
 NO_MONEY: Final = 0
 NONE: Final[Amounts] = (0, 0, 0, 0, NO_MONEY)
+_LEFT: Final = End.CALLER + End.WAIT
 
 
 def amounts(input: int, output: int, money: Money) -> Amounts:
     """What one request uses."""
     return 1, input, output, input + output, money
+
+
+def is_unsaid(status: int, end: str, reason: str) -> bool:
+    """Of a request whose tokens nobody told: whether an engine was at work on it all the same. Its answer came without counts, or its
+    caller left before it came. reason: of its last attempt."""
+    return status == 200 or (end == _LEFT and reason == "abandoned")
 
 
 def _of(limit: Limit) -> Callable[[Amounts], int]:

@@ -15,6 +15,7 @@ Fields = dict[str, Raw]
 
 _fields: Final = msgspec.json.Decoder(Fields)
 _anything: Final = msgspec.json.Decoder()
+_pieces: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder: Final = msgspec.json.Encoder()
 _BYTE: Final = re.compile(r"(.*?) ?\(byte (\d+)\)$")
 _KIND: Final = re.compile(r"got `(\w+)`")
@@ -75,6 +76,18 @@ def number_of(raw: JsonText) -> int | float | None:
     except ValueError:
         return None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def prompts_in(raw: JsonText) -> int:
+    """How many prompts a completion has: each is answered. A list of numbers is one, in tokens."""
+    text = bytes(raw).lstrip()
+    if not text.startswith(b"["):
+        return 1
+    try:
+        found = _pieces.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return 1
+    return len(found) if found and bytes(found[0])[:1] in (b'"', b"[") else 1
 
 
 def _refuse(body: bytes, why: Exception) -> NoReturn:

@@ -155,7 +155,7 @@ def _csv(file: str, text: str) -> list[dict[str, Any]]:
             raise Trouble(f"{file}: a line has more columns than the first", code=BAD_CONFIG)
         key: dict[str, Any] = {}
         for name, value in row.items():
-            word, value = name.strip(), (value or "").strip()
+            word, value = name.strip(), show.without_guard((value or "").strip())
             if word in _GROUPS or (word in _LISTS and value.startswith(("{", "["))):
                 key |= {word: _group(file, word, value)} if value else {}
             elif value:

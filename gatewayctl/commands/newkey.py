@@ -62,7 +62,11 @@ def instant(text: str | None) -> str | None:
 
     try:
         now = time.time()
-        return moment_text(2 * now - since(text, now)) if re.fullmatch(r"(\d+[a-z]+)+", text) else (moment(text), text)[1]
+        if re.fullmatch(r"(\d+[a-z]+)+", text):
+            return moment_text(2 * now - since(text, now))
+        if moment(text) <= now:
+            raise ValueError("that is over, so nobody would get in")
+        return text
     except ValueError as error:
         raise Trouble(f"{text!r} is no time to expire: {error}", "2027-01-01, 2027-01-01T18:00+08:00, or 90d from now", USAGE) from error
 

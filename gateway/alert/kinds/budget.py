@@ -14,7 +14,7 @@ def found(rule: Rule, facts: Facts) -> Found:
 
 
 def _reached(one: Budget, over: float) -> Iterator[Condition]:
-    text = f"{one.share:.0f}% used: {one.text}"
+    text = f"{int(one.share)}% used: {one.text}"
     if not one.warn and one.share > over:
         yield Condition(one.labels, round(one.share, 1), text)
     for percent in one.warn:
