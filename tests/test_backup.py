@@ -297,6 +297,43 @@ def test_owners_and_modes_come_back(config, tmp_path):
     assert facts[:2] == [(65534, 0o710), (65534, 0o604)] and facts[2][0] == 65534
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders away")
+def test_folders_without_a_file_of_their_own_come_back_as_they_were(config, tmp_path):
+    """A journal whose segments are all bundled has nothing but `kept/`; root restores it, and another user has to write there."""
+    data, target = data_dir_of(config), tmp_path / "b.tar"
+    kept = data / "journal/kept"
+    kept.mkdir()
+    (kept / "0-a.ndjson.gz").write_text("x")
+    for file in data.glob("journal/*.*"):
+        file.unlink()
+    for folder in (data / "journal", kept):
+        os.chown(folder, 65534, 65534)
+        folder.chmod(0o710)
+    assert ctl("backup", target, "-c", config).code == ctl("restore", target, "--yes").code == 0
+    assert [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (data / "journal", kept)] == [(65534, 0o710)] * 2
+
+
+def test_a_data_dir_and_a_folder_of_the_configuration_that_are_links(config, tmp_path):
+    """What is behind the links comes back behind the links, on the disk where it was."""
+    (tmp_path / "disk").mkdir()
+    data = data_dir_of(config)
+    data.rename(tmp_path / "disk/data")
+    data.symlink_to("disk/data")
+    config.parent.rename(tmp_path / "disk/etc")
+    config.parent.symlink_to("disk/etc")
+    (data / "archive").rename(tmp_path / "disk/months")
+    (data / "archive").symlink_to(tmp_path / "disk/months")
+    ran = ctl("backup", tmp_path / "b.tar", "-c", config)
+    assert ran.code == 0 and f"not in it: {data}/archive (a link to {tmp_path}/disk/months, which is not followed" in ran.err
+    assert ctl("restore", tmp_path / "b.tar", "--check").code == 0
+    (data / "audit.log").write_text("later")
+    ran = ctl("restore", tmp_path / "b.tar", "--yes")
+    assert ran.code == 0 and data.is_symlink() and (data / "audit.log").read_text() == "x", ran.err
+    assert (tmp_path / "disk/data.before-restore/audit.log").read_text() == "later" and config.parent.is_symlink()
+    shutil.rmtree(tmp_path / "disk/data")
+    assert ctl("restore", tmp_path / "b.tar", "--yes").code == 0 and (tmp_path / "disk/data/audit.log").exists(), "a link to nothing yet"
+
+
 def test_below_another_folder(backup, config, tmp_path):
     into = tmp_path / "there"
     ran = ctl("restore", backup, "--into", into, "-o", "json")

@@ -1,6 +1,7 @@
 """Brings a verified backup back: everything is unpacked beside its place first, then all of it changes places at once."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,8 +27,8 @@ class Restored:
 
 
 def in_place(path: Path, manifest: Manifest) -> Restored:
-    """Where it was. Raises Trouble; then everything is as it was."""
-    data_dir = Path(manifest.data_dir)
+    """Where it was; where data_dir is a link, in the place that it leads to. Raises Trouble; then everything is as it was."""
+    data_dir = Path(os.path.realpath(manifest.data_dir))
     if data_dir.is_mount():
         raise Trouble(f"{data_dir} is a mount point, which cannot be replaced", "--into DIR on that disk, then move what is in DIR/data.")
     with unused(data_dir), _ready(path, manifest, data_dir) as pairs:
