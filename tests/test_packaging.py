@@ -65,8 +65,28 @@ def test_the_same_folder_makes_the_same_file(single: Path, modules: Any, tmp_pat
 def test_a_damaged_file_says_so_and_leaves_nothing(single: Path, tmp_path: Path) -> None:
     single.write_bytes(single.read_bytes()[:-50_000])
     done = start(single, tmp_path / "cache")
-    assert done.returncode == 1 and "is damaged" in done.stderr
+    assert done.returncode == 1 and "is damaged" in done.stderr and "gzip" in done.stderr
+    assert done.stderr.count("\n") == 1, "on a full disk tar has a line for each file"
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_it_needs_and_lacks_is_said(single: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "id", "dirname", "uname", "mkdir", "tail", "rm", "sed"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    done = start(single, tmp_path / "cache", PATH=f"{tmp_path}/bin")
+    assert done.returncode == 1 and "tar: not found" in done.stderr.replace("command not found", "not found")
+
+
+def test_everybody_may_read_what_it_unpacks_and_the_program_has_the_umask_of_its_caller(single: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert start(single, tmp_path / "cache").returncode == 0
+        [folder] = (tmp_path / "cache").iterdir()
+        (folder / "gatewayctl").write_text("#!/bin/sh\numask\n")
+        assert start(single, tmp_path / "cache").stdout == "0077\n" and folder.stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
 
 
 def test_what_a_killed_first_start_leaves_is_cleared_away_by_the_next(single: Path, tmp_path: Path) -> None:
