@@ -158,6 +158,37 @@ def test_scripts_are_shell(script: Path) -> None:
     subprocess.run([shell, "-n", str(script)], check=True)
 
 
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("", "var"),
+        ("data_dir: {}/srv/gw", "srv/gw"),
+        ('data_dir: "{}/srv/my gw" # the big disk', "srv/my gw"),
+        ("data_dir: '{}/srv/gw'", "srv/gw"),
+        ("data_dir: {}/srv/my gw   # the big disk", "srv/my gw"),
+        ("data_dir: data", "etc/data"),
+        ("# data_dir: {}/srv/gw", "var"),
+    ],
+)
+def test_a_package_that_cannot_read_the_data_is_refused_wherever_they_are(line: str, place: str, tmp_path: Path) -> None:
+    text = (ROOT / "packaging/scripts/preinstall.sh").read_text().replace("@FORMATS@", "journal=1 ledger=2")
+    script = tmp_path / "preinstall.sh"
+    script.write_text(text.replace("/etc/gateway", f"{tmp_path}/etc").replace("/var/lib/gateway", f"{tmp_path}/var"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/getent").write_text("#!/bin/sh\n")
+    (tmp_path / "bin/getent").chmod(0o755)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/gateway.yaml").write_text(f"version: 1\n{line.format(tmp_path)}\n")
+    stamp = tmp_path / place / "formats.json"
+    stamp.parent.mkdir(parents=True)
+    for number, code in ((2, 0), (3, 1)):
+        stamp.write_text(f'{{"version": "9.9.9", "formats": {{"journal": 1, "ledger": {number}}}}}')
+        environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", str(script), "upgrade"], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == code, done.stderr
+    assert f"the ledger in {stamp.parent} has format 3" in done.stderr
+
+
 def test_the_binary_is_made_of_what_tests_run_with() -> None:
     def pinned(lock: str) -> dict[str, str]:
         return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", (ROOT / "requirements" / lock).read_text(), re.M))
