@@ -215,6 +215,13 @@ def test_a_remedy_can_be_copied_into_a_shell(config, tmp_path):
     assert shlex.split(remedy.partition("; ")[2]) == ["rm", str(tmp_path / "my data/drains.bad")]
 
 
+def test_a_data_dir_whose_disk_is_not_mounted(config, tmp_path):
+    (tmp_path / "data").rename(tmp_path / "other")
+    (tmp_path / "data").symlink_to("disk/data")
+    [found] = [one for one in files.look(case_of(config)) if one.where == str(tmp_path / "data")]
+    assert found.state == "wrong" and f"a link to {tmp_path}/disk/data, which is not there" in found.what and "mount" in found.remedy
+
+
 @pytest.mark.parametrize(("version", "state"), [("243 (v243-18.oe1)", "note"), ("247 (247.3-7)", "ok"), ("252 (252.39-1)", "ok")])
 def test_a_systemd_that_hands_over_no_secrets_is_told_of(version, state, monkeypatch):
     monkeypatch.setattr(service, "said_by", lambda *argv: f"systemd {version}\n+PAM")

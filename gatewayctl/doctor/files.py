@@ -59,6 +59,11 @@ def _data_dir(case: Case) -> Findings:
 
 
 def _missing(case: Case) -> Findings:
+    if case.data_dir.is_symlink():
+        leads = os.path.realpath(case.data_dir)
+        make = f"mount its disk, or: sudo install -d -o {case.user.name} -m 750 {typed(leads)}"
+        yield wrong(f"data_dir is a link to {leads}, which is not there", str(case.data_dir), make)
+        return
     above = next(parent for parent in case.data_dir.parents if parent.exists())
     try:
         able = case.user.may(above, 3)
