@@ -24,6 +24,7 @@ from gatewayctl.trouble import Trouble
 from tests.fixtures.cli import GATEWAYCTL, actl, ctl, environment
 from tests.fixtures.desk import write_config
 from tests.harness import Rig, eventually
+from tests.test_full_disks import small_disk
 
 SECRET = "sk-backup-canary-0123456789"
 
@@ -311,6 +312,36 @@ def test_folders_without_a_file_of_their_own_come_back_as_they_were(config, tmp_
         folder.chmod(0o710)
     assert ctl("backup", target, "-c", config).code == ctl("restore", target, "--yes").code == 0
     assert [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (data / "journal", kept)] == [(65534, 0o710)] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_an_owner_who_is_nobody_here_is_root_and_told_of(backup, config, tmp_path):
+    """On an empty host the number of the backup's user is free, or somebody else's, who is not to read keys and secrets."""
+    foreign = tmp_path / "foreign.tar"
+    with tarfile.open(backup) as old, tarfile.open(foreign, "w", format=tarfile.PAX_FORMAT) as new:
+        for member in old:
+            member.uid, member.gid, member.uname, member.gname = 65534, 65534, "no-such-user", "no-such-group"
+            new.addfile(member, old.extractfile(member) if member.isreg() else None)
+    ran = ctl("restore", foreign, "--yes")
+    facts = [(path.stat().st_uid, path.stat().st_gid) for path in (config, data_dir_of(config), data_dir_of(config) / "audit.log")]
+    assert ran.code == 0 and facts == [(0, 0)] * 3
+    assert "nobody here is user no-such-user, group no-such-group: what was theirs is root's" in ran.err
+    assert "nobody here" not in ctl("restore", backup, "--yes").err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_no_room_for_a_restore_is_said_and_changes_nothing(config, tmp_path):
+    data = data_dir_of(config)
+    with (data / "archive/2026-11.parquet").open("wb") as file:
+        file.write(os.urandom(3 << 20))
+    assert ctl("backup", tmp_path / "b.tar", "-c", config).code == 0
+    data.rename(tmp_path / "was")
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk", "1m"):
+        data.symlink_to(tmp_path / "disk/data")
+        ran = ctl("restore", tmp_path / "b.tar", "--yes")
+        assert ran.code == 1 and "archive/2026-11.parquet: No space left on device; everything is as it was" in ran.err
+        assert "--into" in ran.err and not list((tmp_path / "disk").iterdir())
 
 
 def test_a_data_dir_and_a_folder_of_the_configuration_that_are_links(config, tmp_path):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,6 +177,16 @@ def test_a_group_of_the_name_may_be_there_without_its_user(group: bool, user: bo
     module._user()
     assert [line.split()[0] for line in said] == ["groupadd"] * (not group) + ["useradd"] * (not user)
     assert user or ("--gid gateway" in said[-1] and "--user-group" not in said[-1]), "it fails where there is a group of the name"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_files_that_were_restored_before_it_are_the_groups_too(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    etc = tmp_path / "root/etc/gateway"
+    etc.mkdir(parents=True)
+    (etc / "gateway.yaml").write_text("version: 1\n")
+    monkeypatch.setattr(grp, "getgrnam", lambda name: SimpleNamespace(gr_gid=4321))
+    assert run("install", "--root", tmp_path / "root") == 0
+    assert [path.stat().st_gid for path in (etc, etc / "gateway.yaml")] == [4321] * 2 and not (etc / "keys.yaml").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")

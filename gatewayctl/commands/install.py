@@ -186,7 +186,8 @@ def _configuration(layout: Layout, folder: Path) -> bool:
             target.chmod(0o640)
     with contextlib.suppress(KeyError, PermissionError):
         group = grp.getgrnam(USER).gr_gid
-        for path in (layout.etc, *layout.etc.glob("*.*")) if fresh else (layout.etc,):
+        ours = layout.etc.glob("*.*") if fresh else (layout.etc / file for file in ("gateway.yaml", "keys.yaml"))
+        for path in (layout.etc, *filter(Path.exists, ours)):
             os.chown(path, 0, group)
     return fresh
 
