@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.config.locate import data_dir_of, moved
+from gatewayctl import app
 from gatewayctl.backup import swapping
 from gatewayctl.backup.contents import FIRST, Item, Left, _order, of_configuration, of_data
 from gatewayctl.backup.manifest import Entry, Manifest, decoded
@@ -342,6 +343,16 @@ def test_no_room_for_a_restore_is_said_and_changes_nothing(config, tmp_path):
         ran = ctl("restore", tmp_path / "b.tar", "--yes")
         assert ran.code == 1 and "archive/2026-11.parquet: No space left on device; everything is as it was" in ran.err
         assert "--into" in ran.err and not list((tmp_path / "disk").iterdir())
+
+
+def test_no_room_in_the_middle_of_a_backup_is_said_with_its_name(config, tmp_path, monkeypatch, capsys):
+    (tmp_path / "disk").mkdir()
+    with (data_dir_of(config) / "archive/2026-11.parquet").open("wb") as file:
+        file.write(os.urandom(3 << 20))
+    monkeypatch.setattr("gatewayctl.commands.backup._room", lambda *_: None)  # as if it went meanwhile
+    with small_disk(tmp_path / "disk", "1m"):
+        assert app.run(["backup", str(tmp_path / "disk/b.tar"), "--without-ledger", "-c", str(config)]) == 1
+        assert f"{tmp_path}/disk/b.tar: No space left on device" in capsys.readouterr().err and not list((tmp_path / "disk").iterdir())
 
 
 def test_a_data_dir_and_a_folder_of_the_configuration_that_are_links(config, tmp_path):

@@ -1,6 +1,7 @@
 """What packages are made with: the single file's first start, the look at ELF files, the locks. Nothing is frozen here."""
 
 import ast
+import email
 import importlib
 import os
 import re
@@ -10,9 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from gatewayctl.layout import MARK
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "packaging").rglob("*.sh"))
@@ -158,6 +162,18 @@ def test_scripts_are_shell(script: Path) -> None:
     subprocess.run([shell, "-n", str(script)], check=True)
 
 
+def preinstall(root: Path) -> subprocess.CompletedProcess[str]:
+    """The scriptlet of both packages, with /etc/gateway, /var/lib/gateway and systemd's own units below `root`."""
+    text = (ROOT / "packaging/scripts/preinstall.sh").read_text().replace("@FORMATS@", "journal=1 ledger=2")
+    for there, here in (("/etc/systemd/system", "units"), ("/etc/gateway", "etc"), ("/var/lib/gateway", "var")):
+        text = text.replace(there, f"{root}/{here}")
+    (root / "bin").mkdir(exist_ok=True)
+    (root / "bin/getent").write_text("#!/bin/sh\n")  # the user is there
+    (root / "bin/getent").chmod(0o755)
+    environment = {"PATH": f"{root}/bin:{os.environ['PATH']}"}
+    return subprocess.run(["sh", "-c", text, "preinstall", "upgrade"], capture_output=True, text=True, env=environment, check=False)
+
+
 @pytest.mark.parametrize(
     ("line", "place"),
     [
@@ -171,22 +187,25 @@ def test_scripts_are_shell(script: Path) -> None:
     ],
 )
 def test_a_package_that_cannot_read_the_data_is_refused_wherever_they_are(line: str, place: str, tmp_path: Path) -> None:
-    text = (ROOT / "packaging/scripts/preinstall.sh").read_text().replace("@FORMATS@", "journal=1 ledger=2")
-    script = tmp_path / "preinstall.sh"
-    script.write_text(text.replace("/etc/gateway", f"{tmp_path}/etc").replace("/var/lib/gateway", f"{tmp_path}/var"))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/getent").write_text("#!/bin/sh\n")
-    (tmp_path / "bin/getent").chmod(0o755)
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/gateway.yaml").write_text(f"version: 1\n{line.format(tmp_path)}\n")
     stamp = tmp_path / place / "formats.json"
     stamp.parent.mkdir(parents=True)
     for number, code in ((2, 0), (3, 1)):
         stamp.write_text(f'{{"version": "9.9.9", "formats": {{"journal": 1, "ledger": {number}}}}}')
-        environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-        done = subprocess.run(["sh", str(script), "upgrade"], capture_output=True, text=True, env=environment, check=False)
+        done = preinstall(tmp_path)
         assert done.returncode == code, done.stderr
     assert f"the ledger in {stamp.parent} has format 3" in done.stderr
+
+
+def test_a_package_does_not_come_over_what_the_single_file_has_installed(tmp_path: Path) -> None:
+    unit = tmp_path / "units/gateway.service"
+    unit.parent.mkdir()
+    unit.write_text("[Service]\nExecStart=/opt/mine\n")
+    assert preinstall(tmp_path).returncode == 0, "somebody's own"
+    unit.write_text(f"{MARK}\n{unit.read_text()}")
+    done = preinstall(tmp_path)
+    assert done.returncode == 1 and "First: gatewayctl uninstall" in done.stderr
 
 
 def test_the_binary_is_made_of_what_tests_run_with() -> None:
@@ -199,6 +218,20 @@ def test_the_binary_is_made_of_what_tests_run_with() -> None:
 
 
 # -- the compiled hot path ---------------------------------------------------------------------------------------------
+
+
+def test_everything_that_ships_has_the_text_of_its_licence(modules: Any, tmp_path: Path) -> None:
+    """Also a package that only says which it is."""
+    sbom = modules("sbom")
+
+    def package(name: str, licence: str) -> Any:
+        return SimpleNamespace(metadata=email.message_from_string(f"Name: {name}\nLicense-Expression: {licence}\n"), version="1", files=[])
+
+    part = sbom._package(package("tokens", "Apache-2.0"), tmp_path)
+    assert part["licenses"] == [{"expression": "Apache-2.0"}]
+    assert (tmp_path / "tokens/LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    with pytest.raises(SystemExit, match="other 1 brings no text"):
+        sbom._package(package("other", "MIT"), tmp_path)
 
 
 def test_what_is_compiled_is_there_and_has_no_struct(modules: Any) -> None:

@@ -56,7 +56,8 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         except _torn as error:
             if isinstance(error, OSError) and error.errno:
                 raise
-            raise Trouble(f"{path} is torn or no backup: {error}", "Nothing was changed.") from error
+            said = str(error).partition("\n")[0].rstrip(":")  # tarfile tells of each way that it has tried
+            raise Trouble(f"{path} is torn or no backup: {said}", "Nothing was changed.") from error
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

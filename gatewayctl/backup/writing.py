@@ -112,9 +112,11 @@ def writing(target: Path) -> Iterator[Writing]:
             file.flush()
             os.fsync(handle)
             os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # a write that fails, as on a full disk, does not say of what
         raise
     files.sync_folder(target.parent)
 

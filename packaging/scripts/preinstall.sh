@@ -3,6 +3,12 @@
 set -e
 home=/var/lib/gateway
 
+# Its unit and its link would go before ours, and the service would stay what it is.
+if grep -q '^# Written by `gatewayctl install`' /etc/systemd/system/gateway.service 2>/dev/null; then
+    echo "gateway: \`gatewayctl install\` has put a gateway here. First: gatewayctl uninstall (configuration and data stay). Nothing was changed." >&2
+    exit 1
+fi
+
 # Where the data are, as far as one line of YAML can say it; the program itself looks once more before it starts.
 data=$(sed -n "s/^data_dir: *[\"']\{0,1\}\([^\"'#]*[^\"'# ]\).*/\1/p" /etc/gateway/gateway.yaml 2>/dev/null || true)
 case $data in '') data=$home ;; /*) ;; *) data=/etc/gateway/$data ;; esac
