@@ -60,6 +60,16 @@ def test_the_single_file_unpacks_itself_once_and_becomes_its_program(single: Pat
     assert [path.name for path in cache.iterdir()] == [folders[0].name] and folders[0].stat().st_mtime_ns == before
 
 
+def test_a_file_of_another_version_does_not_stay_beside_it(single: Path, modules: Any, tmp_path: Path) -> None:
+    """It would be tested, summed and shipped with the new one."""
+    arch = single.name.rpartition("-")[2]
+    (tmp_path / f"gatewayctl-1.2.3-linux-{arch}.cdx.json").write_text("{}")
+    (tmp_path / "gatewayctl-1.2.3-linux-other").write_text("made on another machine")
+    modules("single").write(tmp_path / "folder", tmp_path, version="1.2.4", epoch=1_700_000_000)
+    left = sorted(path.name for path in tmp_path.glob("gatewayctl-*"))
+    assert left == sorted([f"gatewayctl-1.2.4-linux-{arch}", "gatewayctl-1.2.3-linux-other"])
+
+
 def test_the_same_folder_makes_the_same_file(single: Path, modules: Any, tmp_path: Path) -> None:
     before = single.read_bytes()
     again = modules("single").write(tmp_path / "folder", tmp_path, version="1.2.3", epoch=1_700_000_000)
