@@ -69,10 +69,12 @@ async def test_the_whole_life_in_order(rig: Rig, notices: Notices) -> None:
     assert re.search(r"^MONOTONIC_USEC=\d+$", reloading, re.M), "both in one message: systemd refuses them apart"
     rig.config["models"]["other"]["targets"] = []
     assert not (await rig.reload())["ok"]
-    await eventually(lambda: notices.words() == ["READY", "RELOADING"] * 2 + ["READY"])
+    twice = ["READY", "RELOADING"] * 2 + ["READY"]
+    await eventually(lambda: notices.words()[:5] == twice and notices.words()[-1] == "READY")
     assert "last reload refused" in notices.all()[-1]
     assert await rig.stop() == 0
-    assert notices.words() == ["READY", "RELOADING"] * 2 + ["READY", "STOPPING"]
+    words = notices.words()
+    assert words[-2:] == ["READY", "STOPPING"] and words[:-1] in (twice, [*twice, "RELOADING", "READY"]), "the watcher may look as well"
 
 
 async def test_a_bad_file_at_the_start_is_said_in_the_status(rig: Rig, notices: Notices) -> None:
