@@ -49,6 +49,9 @@ class Acts(Office):
         except Exception as error:
             what = "rollback" if rev is None else f"rollback {rev}"
             await self._control.audit.note(what, by=by, ok=False, message=str(error), rev=self._control.rollout.rev)
+            if isinstance(error, OSError):
+                why = f"the gateway's user cannot write {error.filename}: {error.strerror}"
+                raise Failed(f"{why}. Who may write it can: sudo gatewayctl config rollback") from error
             raise
         outcome = await self._control.reload(by=by, why=f"rollback to revision {restored}", what=f"rollback {restored}")
         return outcome.told()

@@ -13,7 +13,7 @@ from gateway.config.report import render
 from gateway.config.revisions import Revisions
 from gateway.errors import ConfigError
 from gateway.formats import Newer, check
-from gateway.handover import HANDOVER
+from gateway.handover import FITS, HANDOVER
 
 
 def objection(config: Path, data_dir: Path, handover: int | None) -> str:
@@ -38,6 +38,5 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--handover", type=int)
     options = parser.parse_args(arguments)
     why = objection(options.config, options.data_dir, options.handover)
-    if why:
-        print(why, file=sys.stderr)
+    print(why or FITS, file=sys.stderr if why else sys.stdout)
     return 1 if why else 0

@@ -22,6 +22,8 @@ from gateway.bus.memory import to_memfd
 
 HANDOVER: Final = 1
 """Goes up when an older estate, or what is said over the leash, would be misread."""
+FITS: Final = "fits"
+"""What the next version says when it can take over. An exit code of 0 is not enough: /bin/true has it too, and would end the service."""
 FIT_PATIENCE: Final = 60.0
 """Seconds that the new version has to say whether it fits."""
 HELD: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2})
@@ -102,12 +104,12 @@ async def must_fit(command: list[str], config: Path, data_dir: str) -> None:
     """Asks the next version whether it can take over. Raises CannotUpgrade."""
     asked = [*command, "fit", "--config", str(config), "--data-dir", data_dir, "--handover", str(HANDOVER)]
     try:
-        child = await asyncio.create_subprocess_exec(*asked, stdin=DEVNULL, stderr=PIPE, env=environment())
+        child = await asyncio.create_subprocess_exec(*asked, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment())
     except OSError as error:
         raise CannotUpgrade(f"{command[0]} cannot be started: {error.strerror}") from None
     try:
         async with asyncio.timeout(FIT_PATIENCE):
-            _, said = await child.communicate()
+            answer, said = await child.communicate()
     except TimeoutError:
         child.kill()
         await child.wait()
@@ -115,6 +117,8 @@ async def must_fit(command: list[str], config: Path, data_dir: str) -> None:
     if child.returncode != 0:
         lines = said.decode(errors="replace").strip().splitlines()
         raise CannotUpgrade(lines[-1] if lines else f"{command[0]} ended with status {child.returncode}")
+    if answer.decode(errors="replace").strip() != FITS:
+        raise CannotUpgrade(f"{command[0]} is no gateway: asked whether it can take over, it did not answer")
 
 
 def bequeath(estate: Estate, command: list[str], config: Path, resume: bool) -> None:

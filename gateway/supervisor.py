@@ -134,7 +134,7 @@ class Supervisor:
         await self.start(child)
 
     async def _watch(self) -> None:
-        """Replaces hung children; tells systemd we live only while all of them beat."""
+        """Replaces hung children; tells systemd we live only while all of them beat, or are starting."""
         fed = 0.0
         every = self.systemd.watchdog_every
         while True:

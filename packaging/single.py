@@ -12,8 +12,10 @@ LEVEL = 6
 
 
 def write(folder: Path, dist: Path, *, version: str, epoch: int) -> Path:
-    """Makes `dist`/gatewayctl-<version>-linux-<arch>. epoch: the time that all files get."""
+    """Makes `dist`/gatewayctl-<version>-linux-<arch>, in place of those of other versions. epoch: the time that all files get."""
     arch = platform.machine()
+    for old in dist.glob(f"gatewayctl-*-linux-{arch}*"):
+        old.unlink()
     made = dist / f"gatewayctl-{version}-linux-{arch}"
     packed = made.with_name(made.name + ".tar.gz")
     pack(folder, packed, epoch)

@@ -19,14 +19,15 @@ unpack() {
     mkdir "$half" || return 1
     trap 'rm -rf "$half"' EXIT
     trap 'exit 1' HUP INT TERM
-    tail -n +@LINES@ "$file" | tar -xzof - -C "$half" || fail "$file is damaged, or $1 is full"
+    said=$(tail -n +@LINES@ "$file" | tar -xzof - -C "$half" 2>&1) ||
+        fail "$file is damaged, or $1 is full (GATEWAYCTL_UNPACK names another place): $(printf '%s\n' "$said" | sed "/./!d; q")"
     [ -x "$half/gatewayctl" ] || { rm -rf "$half"; return 1; } # nothing may be executed there
     mv -T "$half" "$1/$name" 2>/dev/null || [ -d "$1/$name" ] || return 1
     rm -rf "$half"
     trap - EXIT HUP INT TERM
 }
 
-umask 022
+mask=$(umask)
 file=$0
 if [ -n "${GATEWAYCTL_UNPACK-}" ]; then
     first=$GATEWAYCTL_UNPACK second=
@@ -39,9 +40,11 @@ for base in "$first" "$second"; do
     [ -n "$base" ] || continue
     if [ ! -x "$base/$name/gatewayctl" ]; then
         [ "$(uname -m)" = @ARCH@ ] || fail "this file is for @ARCH@; this machine is $(uname -m)"
+        umask 022
         unpack "$base" || continue
     fi
     [ -O "$base/$name" ] || fail "$base/$name belongs to somebody else; delete it, or set GATEWAYCTL_UNPACK"
+    umask "$mask"
     exec "$base/$name/gatewayctl" "$@"
 done
 fail "nothing can be unpacked and executed in $first${second:+ or $second}; set GATEWAYCTL_UNPACK to a folder where it can"

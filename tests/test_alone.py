@@ -1,11 +1,12 @@
 """Commands take the ledger's files over only where no gateway has them, and do not get in the way of one that starts."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from gateway.claim import claim
+from gateway.claim import Claimed, claim
 from gatewayctl.alone import owner_of, take_over
 from gatewayctl.session import Session
 from gatewayctl.trouble import FORBIDDEN, UNREACHABLE, Trouble
@@ -35,6 +36,21 @@ def test_files_of_a_gateway_whose_control_is_away_are_left_alone(session, capsys
     assert owner_of(folder / "lock") is None, "its pid still stands there"
     take_over(session, NOBODY, "by ourselves")
     assert capsys.readouterr().err == "by ourselves\n" * 2
+
+
+def test_a_full_disk_is_no_reason_not_to_start(session, monkeypatch):
+    """After a reboot the disk is as full as before, and what served on it must serve again. The lock itself takes no room."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = session.config.parent / "data"
+    os.close(claim(folder))
+    monkeypatch.setattr(os, "pwrite", full)
+    held = claim(folder)
+    with pytest.raises(Claimed):
+        claim(folder)
+    os.close(held)
 
 
 def test_what_is_no_absence_is_told_as_it_is(session):

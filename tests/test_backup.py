@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gateway.config.locate import data_dir_of, moved
+from gatewayctl import app
 from gatewayctl.backup import swapping
 from gatewayctl.backup.contents import FIRST, Item, Left, _order, of_configuration, of_data
 from gatewayctl.backup.manifest import Entry, Manifest, decoded
@@ -24,6 +25,7 @@ from gatewayctl.trouble import Trouble
 from tests.fixtures.cli import GATEWAYCTL, actl, ctl, environment
 from tests.fixtures.desk import write_config
 from tests.harness import Rig, eventually
+from tests.test_full_disks import small_disk
 
 SECRET = "sk-backup-canary-0123456789"
 
@@ -295,6 +297,83 @@ def test_owners_and_modes_come_back(config, tmp_path):
     assert ctl("backup", target, "-c", config).code == ctl("restore", target, "--yes").code == 0
     facts = [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (data, data / "audit.log", config)]
     assert facts[:2] == [(65534, 0o710), (65534, 0o604)] and facts[2][0] == 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders away")
+def test_folders_without_a_file_of_their_own_come_back_as_they_were(config, tmp_path):
+    """A journal whose segments are all bundled has nothing but `kept/`; root restores it, and another user has to write there."""
+    data, target = data_dir_of(config), tmp_path / "b.tar"
+    kept = data / "journal/kept"
+    kept.mkdir()
+    (kept / "0-a.ndjson.gz").write_text("x")
+    for file in data.glob("journal/*.*"):
+        file.unlink()
+    for folder in (data / "journal", kept):
+        os.chown(folder, 65534, 65534)
+        folder.chmod(0o710)
+    assert ctl("backup", target, "-c", config).code == ctl("restore", target, "--yes").code == 0
+    assert [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (data / "journal", kept)] == [(65534, 0o710)] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_an_owner_who_is_nobody_here_is_root_and_told_of(backup, config, tmp_path):
+    """On an empty host the number of the backup's user is free, or somebody else's, who is not to read keys and secrets."""
+    foreign = tmp_path / "foreign.tar"
+    with tarfile.open(backup) as old, tarfile.open(foreign, "w", format=tarfile.PAX_FORMAT) as new:
+        for member in old:
+            member.uid, member.gid, member.uname, member.gname = 65534, 65534, "no-such-user", "no-such-group"
+            new.addfile(member, old.extractfile(member) if member.isreg() else None)
+    ran = ctl("restore", foreign, "--yes")
+    facts = [(path.stat().st_uid, path.stat().st_gid) for path in (config, data_dir_of(config), data_dir_of(config) / "audit.log")]
+    assert ran.code == 0 and facts == [(0, 0)] * 3
+    assert "nobody here is user no-such-user, group no-such-group: what was theirs is root's" in ran.err
+    assert "nobody here" not in ctl("restore", backup, "--yes").err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+def test_no_room_for_a_restore_is_said_and_changes_nothing(config, tmp_path):
+    data = data_dir_of(config)
+    with (data / "archive/2026-11.parquet").open("wb") as file:
+        file.write(os.urandom(3 << 20))
+    assert ctl("backup", tmp_path / "b.tar", "-c", config).code == 0
+    data.rename(tmp_path / "was")
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk", "1m"):
+        data.symlink_to(tmp_path / "disk/data")
+        ran = ctl("restore", tmp_path / "b.tar", "--yes")
+        assert ran.code == 1 and "archive/2026-11.parquet: No space left on device; everything is as it was" in ran.err
+        assert "--into" in ran.err and not list((tmp_path / "disk").iterdir())
+
+
+def test_no_room_in_the_middle_of_a_backup_is_said_with_its_name(config, tmp_path, monkeypatch, capsys):
+    (tmp_path / "disk").mkdir()
+    with (data_dir_of(config) / "archive/2026-11.parquet").open("wb") as file:
+        file.write(os.urandom(3 << 20))
+    monkeypatch.setattr("gatewayctl.commands.backup._room", lambda *_: None)  # as if it went meanwhile
+    with small_disk(tmp_path / "disk", "1m"):
+        assert app.run(["backup", str(tmp_path / "disk/b.tar"), "--without-ledger", "-c", str(config)]) == 1
+        assert f"{tmp_path}/disk/b.tar: No space left on device" in capsys.readouterr().err and not list((tmp_path / "disk").iterdir())
+
+
+def test_a_data_dir_and_a_folder_of_the_configuration_that_are_links(config, tmp_path):
+    """What is behind the links comes back behind the links, on the disk where it was."""
+    (tmp_path / "disk").mkdir()
+    data = data_dir_of(config)
+    data.rename(tmp_path / "disk/data")
+    data.symlink_to("disk/data")
+    config.parent.rename(tmp_path / "disk/etc")
+    config.parent.symlink_to("disk/etc")
+    (data / "archive").rename(tmp_path / "disk/months")
+    (data / "archive").symlink_to(tmp_path / "disk/months")
+    ran = ctl("backup", tmp_path / "b.tar", "-c", config)
+    assert ran.code == 0 and f"not in it: {data}/archive (a link to {tmp_path}/disk/months, which is not followed" in ran.err
+    assert ctl("restore", tmp_path / "b.tar", "--check").code == 0
+    (data / "audit.log").write_text("later")
+    ran = ctl("restore", tmp_path / "b.tar", "--yes")
+    assert ran.code == 0 and data.is_symlink() and (data / "audit.log").read_text() == "x", ran.err
+    assert (tmp_path / "disk/data.before-restore/audit.log").read_text() == "later" and config.parent.is_symlink()
+    shutil.rmtree(tmp_path / "disk/data")
+    assert ctl("restore", tmp_path / "b.tar", "--yes").code == 0 and (tmp_path / "disk/data/audit.log").exists(), "a link to nothing yet"
 
 
 def test_below_another_folder(backup, config, tmp_path):

@@ -15,6 +15,9 @@ import pytest
 import yaml
 
 from gateway.admin.server import serve_admin
+from gateway.config.load import load
+from gateway.config.resolve import resolve
+from gateway.config.revisions import Revisions
 from tests.fixtures.cli import GATEWAYCTL, actl, environment
 from tests.fixtures.desk import FakeDesk, record, write_config
 from tests.harness import Rig
@@ -184,6 +187,36 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
         assert code == 2 and "needs --yes" in err
     _, out, _ = await inside("config", "show", "--running")
     assert yaml.safe_load(out)["config"]["channels"]["gpu"]["credential"] == "(hidden)"
+
+
+async def test_a_rollback_is_written_by_who_may(desk, config, inside, monkeypatch):
+    """/etc/gateway is root's, and the unit shows it to the gateway as read-only: root's gatewayctl writes, as `keys create` does."""
+    loaded = load(config)
+    resolved, keys = resolve(loaded)
+    revisions = Revisions(config.parent / "data")
+    for text in (loaded.files[str(config)], "version: 1\n"):
+        revisions.commit(revisions.save(digest="", files={str(config): text}, resolved=resolved, keys=keys, by="", why=""))
+    config.write_text(loaded.files[str(config)] + "# of today\n")
+    assert (await inside("config", "rollback", "2", "--yes"))[0] == 0
+    assert config.read_text() == "version: 1\n" and [what for what, _ in desk.calls] == ["reload for rollback 2"]
+    desk.calls.clear()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert (await inside("config", "rollback", "2", "--yes"))[0] == 0
+    assert [what for what, _ in desk.calls] == ["rollback 2"], "it may be the gateway's own file"
+
+
+async def test_a_gateway_that_may_not_write_its_files_says_who_may(rig: Rig):
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start()
+    rig.model("other")
+    rig.write()
+    assert (await actl("reload", "-c", rig.path)).code == 0
+    lock = rig.path.with_name(rig.path.name + ".lock")
+    lock.unlink(missing_ok=True)
+    lock.symlink_to("nowhere")  # refused to root too
+    said = (await rig.admin("POST", "/v1/config/rollback", {"rev": 1}))["error"]
+    assert said["code"] == "failed" and f"cannot write {lock}" in said["message"] and "sudo gatewayctl config rollback" in said["message"]
 
 
 async def test_nobody_is_asked_about_a_revision_that_is_not_there(desk, inside, monkeypatch):

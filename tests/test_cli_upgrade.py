@@ -1,5 +1,7 @@
 """`gatewayctl upgrade` before a control that comes and goes."""
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,25 @@ def own(upgrade: str, upgrades: int, version: str = "2.0.0") -> dict[str, Any]:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def running() -> Iterator["subprocess.Popen[bytes]"]:
+    """The supervisor."""
+    child = subprocess.Popen(["sleep", "60"])
+    yield child
+    child.kill()
+    child.wait()
+
+
+@pytest.fixture
+def said(running: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What control says to each look; an exception is raised."""
     answers: list[Any] = []
 
+    asked = []
+
     def get(client: Client, path: str, timeout: float = 0.0) -> Any:
+        asked.append(path)
+        if len(asked) == 1:
+            return {"pid": running.pid}
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -49,6 +65,20 @@ def test_it_says_why_an_upgrade_stopped(said: list[Any], tmp_path: Path, capsys:
     said += [own("stopped: worker-1 did not listen within 60 s", 5)]
     assert app.run(["upgrade", "-c", str(tmp_path / "gateway.yaml")]) == 1
     assert "the upgrade stopped: worker-1 did not listen within 60 s" in capsys.readouterr().err
+
+
+def test_a_gateway_that_ends_meanwhile_is_not_waited_for(
+    running: "subprocess.Popen[bytes]", said: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    def post(*_: Any, **__: Any) -> Any:
+        running.kill()
+        running.wait()
+        return {"upgrade": {"version": "1.0.0", "upgrades": 4}}
+
+    monkeypatch.setattr(Client, "post", post)
+    said += [Trouble("nobody", code=UNREACHABLE)]
+    assert app.run(["upgrade", "-c", str(tmp_path / "gateway.yaml")]) == UNREACHABLE
+    assert "the gateway has ended in the middle of the upgrade" in capsys.readouterr().err
 
 
 def test_who_may_not_is_told_at_once(said: list[Any], tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import ast
 import configparser
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gateway.config.load import load
 from gateway.formats import UNREADABLE
@@ -104,6 +107,26 @@ async def test_every_metric_is_explained_with_its_type_and_labels(rig: Rig) -> N
             for label in re.findall(r'(\w+)="', sample)
         }
         assert labels - {"le", "pid"} <= set(re.findall(r"\w+", told[name][1])), name
+
+
+def test_prometheus_understands_the_rules_that_are_recommended(tmp_path: Path) -> None:
+    [text] = re.findall(r"```yaml\n(groups:.*?)```", (ROOT / "docs/metrics.md").read_text(), re.S)
+    rules = yaml.safe_load(text)["groups"][0]["rules"]
+    assert all(rule.keys() <= {"alert", "expr", "for"} and isinstance(rule["expr"], str) for rule in rules)
+    named = {name for rule in rules for name in re.findall(r"gateway_\w+", rule["expr"])}
+    assert len(named) > 8 and named <= rows("metrics.md").keys()
+    if shutil.which("promtool"):
+        (tmp_path / "rules.yml").write_text(text)
+        judged = subprocess.run(["promtool", "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, check=False)
+        assert judged.returncode == 0, judged.stdout + judged.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_whole(page: Path) -> None:
+    """A row after an empty line begins another table, which has a line of dashes below its head."""
+    lines = ["", *page.read_text().splitlines(), ""]
+    heads = [number for number in range(1, len(lines) - 1) if lines[number].startswith("|") and not lines[number - 1].startswith("|")]
+    assert not [lines[number] for number in heads if not re.match(r"\|[-| :]+\|$", lines[number + 1])]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -3,6 +3,8 @@
 import datetime
 import json
 import os
+import shlex
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -199,6 +201,33 @@ def test_what_the_service_cannot_read(config, tmp_path):
     os.chown(tmp_path / "data", 65534, 65534)
     found = told(files.look(case_of(config)))
     assert any("cannot read it" in what for _, what in found) and any("do not belong to nobody" in what for _, what in found)
+
+
+def test_a_remedy_can_be_copied_into_a_shell(config, tmp_path):
+    """One word of the shell for one path: `chown -R` of half a path, by root, would be worse than what it is to cure."""
+    (tmp_path / "data").rename(tmp_path / "my data")
+    config.write_text(config.read_text().replace("data_dir: data", 'data_dir: "my data"'))
+    (tmp_path / "my data").chmod(0o757)
+    [remedy] = [one.remedy for one in files.look(case_of(config)) if "open to everybody" in one.what]
+    assert shlex.split(remedy) == ["sudo", "chmod", "o-rwx", str(tmp_path / "my data")]
+    (tmp_path / "my data/drains.bad").write_text("")
+    [remedy] = [one.remedy for one in leftovers.look(case_of(config)) if "put aside" in one.what]
+    assert shlex.split(remedy.partition("; ")[2]) == ["rm", str(tmp_path / "my data/drains.bad")]
+
+
+def test_a_data_dir_whose_disk_is_not_mounted(config, tmp_path):
+    (tmp_path / "data").rename(tmp_path / "other")
+    (tmp_path / "data").symlink_to("disk/data")
+    [found] = [one for one in files.look(case_of(config)) if one.where == str(tmp_path / "data")]
+    assert found.state == "wrong" and f"a link to {tmp_path}/disk/data, which is not there" in found.what and "mount" in found.remedy
+
+
+@pytest.mark.parametrize(("version", "state"), [("243 (v243-18.oe1)", "note"), ("247 (247.3-7)", "ok"), ("252 (252.39-1)", "ok")])
+def test_a_systemd_that_hands_over_no_secrets_is_told_of(version, state, monkeypatch):
+    monkeypatch.setattr(service, "said_by", lambda *argv: f"systemd {version}\n+PAM")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    [found] = service._systemd()
+    assert found.state == state and ("LoadCredential" in found.what and "640" in found.remedy) == (state == "note")
 
 
 def test_disk(config, monkeypatch):

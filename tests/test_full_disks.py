@@ -110,6 +110,25 @@ async def test_the_whole_data_directory(rig: Rig, ears: Ears, inside) -> None:  
 
 
 @pytest.mark.hard
+async def test_a_start_on_a_full_disk(rig: Rig, ears: Ears, inside) -> None:  # noqa: F811
+    """As after a reboot: who served on while it filled up must not stay down for it."""
+    with small_disk(rig.data_dir, "48m"):
+        try:
+            await begun(rig, ears)
+            (rig.data_dir / "journal" / RESERVE).unlink(missing_ok=True)
+            assert rig.process is not None
+            rig.process.kill()
+            await asyncio.to_thread(rig.process.wait)
+            with full(rig.data_dir):
+                await rig.start()
+                await eventually(lambda: rig.log().count("ready:") == 2, within=30)
+                await asked(rig)
+            await well(rig, inside, 1 + MANY)
+        finally:
+            await rig.stop()
+
+
+@pytest.mark.hard
 async def test_the_ledgers_own(rig: Rig, ears: Ears, inside) -> None:  # noqa: F811
     rig.config["ledger"] = {"url": "duckdb:db/ledger.duckdb"}
     with small_disk(rig.data_dir / "db", "4m"):

@@ -1,17 +1,25 @@
 """`gatewayctl install` and `uninstall` below a root of their own: what lies where, what stays, what goes."""
 
+import contextlib
+import grp
 import os
+import pwd
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gatewayctl import app
+from gatewayctl.client import Client
 from gatewayctl.commands import install as module
+from gatewayctl.commands import uninstall as uninstalling
 from gatewayctl.manual import SCRIPTS
+from gatewayctl.session import Session
+from gatewayctl.trouble import Trouble
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,10 +122,94 @@ def test_the_same_again_changes_nothing_and_another_build_of_it_gets_its_own_fol
     for _ in range(2):
         assert run("install", "--root", root) == 0
         assert [path.name for path in versions.iterdir()] == ["1.0.0"]
-    (packaged / "share/sbom.cdx.json").write_text('{"other": 1}')
+    (packaged / "_internal/pipeline.so").write_text("another one, of the same size as before")
+    for _ in range(2):
+        assert run("install", "--root", root) == 0
+        assert {path.name for path in versions.iterdir()} == {"1.0.0", "1.0.0-2"}
+        assert "1.0.0-2" in str((root / "usr/local/bin/gatewayctl").readlink())
+
+
+def test_a_strict_umask_of_root_does_not_shut_the_service_out(packaged: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert run("install", "--root", tmp_path / "root") == 0
+    finally:
+        os.umask(before)
+    link = tmp_path / "root/usr/local/bin/gatewayctl"
+    for path in (link.parent, Path(os.path.realpath(link)).parent.parent, tmp_path / "root/etc/systemd/system"):
+        assert path.stat().st_mode & 0o777 == 0o755, path
+
+
+def test_a_place_where_it_cannot_lie_or_run_is_said_and_nothing_is_done(
+    packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def full(source: Path, target: Path, **_: Any) -> None:
+        """As shutil says it: of each file."""
+        target.mkdir()
+        raise shutil.Error([(f"{source}/{number}", f"{target}/{number}", "[Errno 28] No space left on device") for number in range(1000)])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copytree", full)
+        assert run("install", "--root", tmp_path / "full") == 1
+    said = capsys.readouterr().err
+    assert "nothing was installed" in said and "No space left" in said and len(said) < 500
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as where it is mounted noexec
+    assert run("install", "--root", tmp_path / "noexec") == 1
+    assert "--prefix" in capsys.readouterr().err
+    assert not [path for name in ("full", "noexec") for path in (tmp_path / name).rglob("*") if not path.is_dir()]
+
+
+@pytest.mark.parametrize(("group", "user"), [(False, False), (True, False), (True, True)])
+def test_a_group_of_the_name_may_be_there_without_its_user(group: bool, user: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"getgrnam": group, "getpwnam": user}
+    said: list[str] = []
+
+    def known(name: str) -> Any:
+        def ask(_: str) -> None:
+            if not there[name]:
+                raise KeyError
+
+        return ask
+
+    monkeypatch.setattr(grp, "getgrnam", known("getgrnam"))
+    monkeypatch.setattr(pwd, "getpwnam", known("getpwnam"))
+    monkeypatch.setattr(subprocess, "run", lambda argv, **_: said.append(" ".join(argv)))
+    module._user()
+    assert [line.split()[0] for line in said] == ["groupadd"] * (not group) + ["useradd"] * (not user)
+    assert user or ("--gid gateway" in said[-1] and "--user-group" not in said[-1]), "it fails where there is a group of the name"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_files_that_were_restored_before_it_are_the_groups_too(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    etc = tmp_path / "root/etc/gateway"
+    etc.mkdir(parents=True)
+    (etc / "gateway.yaml").write_text("version: 1\n")
+    monkeypatch.setattr(grp, "getgrnam", lambda name: SimpleNamespace(gr_gid=4321))
+    assert run("install", "--root", tmp_path / "root") == 0
+    assert [path.stat().st_gid for path in (etc, etc / "gateway.yaml")] == [4321] * 2 and not (etc / "keys.yaml").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_purge_leaves_backups_to_root(packaged: Path, tmp_path: Path, removed: list[str]) -> None:
+    root = tmp_path / "root"
     assert run("install", "--root", root) == 0
-    assert {path.name for path in versions.iterdir()} == {"1.0.0", "1.0.0-2"}
-    assert "1.0.0-2" in str((root / "usr/local/bin/gatewayctl").readlink())
+    kept = [root / "var/lib" / name for name in ("gateway-backup/b.tar", "gateway.before-restore/journal/x", "gateway.before-restore-2/x")]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+        for one in (path, path.parent):
+            os.chown(one, 4321, 4321)
+    assert run("uninstall", "--root", root, "--purge", "--yes") == 0
+    assert [(one.stat().st_uid, one.stat().st_gid) for path in kept for one in (path, path.parent)] == [(0, 0)] * 6
+
+
+def test_nothing_is_taken_away_from_under_a_gateway_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first thing that `uninstall` does; with systemd it stops the service before it looks."""
+    monkeypatch.setattr(subprocess, "run", lambda argv, **_: None)
+    for runs in (False, True):
+        monkeypatch.setattr(Client, "running", lambda self, runs=runs: runs)
+        with pytest.raises(Trouble, match="nothing was removed") if runs else contextlib.nullcontext():
+            uninstalling._stop(Session(Path("gateway.yaml"), Path("admin.sock")))
 
 
 def test_one_that_cannot_read_what_is_there_is_refused(packaged: Path, tmp_path: Path, capsys: Any) -> None:

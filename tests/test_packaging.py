@@ -1,6 +1,7 @@
 """What packages are made with: the single file's first start, the look at ELF files, the locks. Nothing is frozen here."""
 
 import ast
+import email
 import importlib
 import os
 import re
@@ -10,9 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from gatewayctl.layout import MARK
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "packaging").rglob("*.sh"))
@@ -56,6 +60,16 @@ def test_the_single_file_unpacks_itself_once_and_becomes_its_program(single: Pat
     assert [path.name for path in cache.iterdir()] == [folders[0].name] and folders[0].stat().st_mtime_ns == before
 
 
+def test_a_file_of_another_version_does_not_stay_beside_it(single: Path, modules: Any, tmp_path: Path) -> None:
+    """It would be tested, summed and shipped with the new one."""
+    arch = single.name.rpartition("-")[2]
+    (tmp_path / f"gatewayctl-1.2.3-linux-{arch}.cdx.json").write_text("{}")
+    (tmp_path / "gatewayctl-1.2.3-linux-other").write_text("made on another machine")
+    modules("single").write(tmp_path / "folder", tmp_path, version="1.2.4", epoch=1_700_000_000)
+    left = sorted(path.name for path in tmp_path.glob("gatewayctl-*"))
+    assert left == sorted([f"gatewayctl-1.2.4-linux-{arch}", "gatewayctl-1.2.3-linux-other"])
+
+
 def test_the_same_folder_makes_the_same_file(single: Path, modules: Any, tmp_path: Path) -> None:
     before = single.read_bytes()
     again = modules("single").write(tmp_path / "folder", tmp_path, version="1.2.3", epoch=1_700_000_000)
@@ -65,8 +79,28 @@ def test_the_same_folder_makes_the_same_file(single: Path, modules: Any, tmp_pat
 def test_a_damaged_file_says_so_and_leaves_nothing(single: Path, tmp_path: Path) -> None:
     single.write_bytes(single.read_bytes()[:-50_000])
     done = start(single, tmp_path / "cache")
-    assert done.returncode == 1 and "is damaged" in done.stderr
+    assert done.returncode == 1 and "is damaged" in done.stderr and "gzip" in done.stderr
+    assert done.stderr.count("\n") == 1, "on a full disk tar has a line for each file"
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_it_needs_and_lacks_is_said(single: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "id", "dirname", "uname", "mkdir", "tail", "rm", "sed"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    done = start(single, tmp_path / "cache", PATH=f"{tmp_path}/bin")
+    assert done.returncode == 1 and "tar: not found" in done.stderr.replace("command not found", "not found")
+
+
+def test_everybody_may_read_what_it_unpacks_and_the_program_has_the_umask_of_its_caller(single: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert start(single, tmp_path / "cache").returncode == 0
+        [folder] = (tmp_path / "cache").iterdir()
+        (folder / "gatewayctl").write_text("#!/bin/sh\numask\n")
+        assert start(single, tmp_path / "cache").stdout == "0077\n" and folder.stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
 
 
 def test_what_a_killed_first_start_leaves_is_cleared_away_by_the_next(single: Path, tmp_path: Path) -> None:
@@ -138,6 +172,52 @@ def test_scripts_are_shell(script: Path) -> None:
     subprocess.run([shell, "-n", str(script)], check=True)
 
 
+def preinstall(root: Path) -> subprocess.CompletedProcess[str]:
+    """The scriptlet of both packages, with /etc/gateway, /var/lib/gateway and systemd's own units below `root`."""
+    text = (ROOT / "packaging/scripts/preinstall.sh").read_text().replace("@FORMATS@", "journal=1 ledger=2")
+    for there, here in (("/etc/systemd/system", "units"), ("/etc/gateway", "etc"), ("/var/lib/gateway", "var")):
+        text = text.replace(there, f"{root}/{here}")
+    (root / "bin").mkdir(exist_ok=True)
+    (root / "bin/getent").write_text("#!/bin/sh\n")  # the user is there
+    (root / "bin/getent").chmod(0o755)
+    environment = {"PATH": f"{root}/bin:{os.environ['PATH']}"}
+    return subprocess.run(["sh", "-c", text, "preinstall", "upgrade"], capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("", "var"),
+        ("data_dir: {}/srv/gw", "srv/gw"),
+        ('data_dir: "{}/srv/my gw" # the big disk', "srv/my gw"),
+        ("data_dir: '{}/srv/gw'", "srv/gw"),
+        ("data_dir: {}/srv/my gw   # the big disk", "srv/my gw"),
+        ("data_dir: data", "etc/data"),
+        ("# data_dir: {}/srv/gw", "var"),
+    ],
+)
+def test_a_package_that_cannot_read_the_data_is_refused_wherever_they_are(line: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/gateway.yaml").write_text(f"version: 1\n{line.format(tmp_path)}\n")
+    stamp = tmp_path / place / "formats.json"
+    stamp.parent.mkdir(parents=True)
+    for number, code in ((2, 0), (3, 1)):
+        stamp.write_text(f'{{"version": "9.9.9", "formats": {{"journal": 1, "ledger": {number}}}}}')
+        done = preinstall(tmp_path)
+        assert done.returncode == code, done.stderr
+    assert f"the ledger in {stamp.parent} has format 3" in done.stderr
+
+
+def test_a_package_does_not_come_over_what_the_single_file_has_installed(tmp_path: Path) -> None:
+    unit = tmp_path / "units/gateway.service"
+    unit.parent.mkdir()
+    unit.write_text("[Service]\nExecStart=/opt/mine\n")
+    assert preinstall(tmp_path).returncode == 0, "somebody's own"
+    unit.write_text(f"{MARK}\n{unit.read_text()}")
+    done = preinstall(tmp_path)
+    assert done.returncode == 1 and "First: gatewayctl uninstall" in done.stderr
+
+
 def test_the_binary_is_made_of_what_tests_run_with() -> None:
     def pinned(lock: str) -> dict[str, str]:
         return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", (ROOT / "requirements" / lock).read_text(), re.M))
@@ -148,6 +228,20 @@ def test_the_binary_is_made_of_what_tests_run_with() -> None:
 
 
 # -- the compiled hot path ---------------------------------------------------------------------------------------------
+
+
+def test_everything_that_ships_has_the_text_of_its_licence(modules: Any, tmp_path: Path) -> None:
+    """Also a package that only says which it is."""
+    sbom = modules("sbom")
+
+    def package(name: str, licence: str) -> Any:
+        return SimpleNamespace(metadata=email.message_from_string(f"Name: {name}\nLicense-Expression: {licence}\n"), version="1", files=[])
+
+    part = sbom._package(package("tokens", "Apache-2.0"), tmp_path)
+    assert part["licenses"] == [{"expression": "Apache-2.0"}]
+    assert (tmp_path / "tokens/LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    with pytest.raises(SystemExit, match="other 1 brings no text"):
+        sbom._package(package("other", "MIT"), tmp_path)
 
 
 def test_what_is_compiled_is_there_and_has_no_struct(modules: Any) -> None:

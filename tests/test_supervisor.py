@@ -279,7 +279,9 @@ async def test_a_drain_ends_when_its_time_is_over(rig: Rig) -> None:
         ("nonsense", 78, "gateway.yaml:1:"),
         ("data_dir", 1, "cannot be used: Not a directory"),
         ("long", 1, "choose a shorter data_dir"),
-        ("port", 1, "cannot listen on 127.0.0.1:"),
+        ("port", 1, "Address already in use (`gatewayctl doctor --only ports` says by whom)"),
+        ("file", 1, "data cannot be used: it is no folder"),
+        ("link", 1, "data cannot be used: it is a link to disk/data, which is not there"),
     ],
 )
 async def test_it_says_why_it_does_not_start(tmp_path: Path, what: str, status: int, said: str) -> None:
@@ -298,6 +300,10 @@ async def test_it_says_why_it_does_not_start(tmp_path: Path, what: str, status: 
                 path.mkdir()
             case "nonsense":
                 path.write_text("liseners: {}\n")
+            case "file":
+                (tmp_path / "data").touch()
+            case "link":
+                (tmp_path / "data").symlink_to("disk/data")
         done = await asyncio.to_thread(serve, path)
     assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
     assert said in done.stderr

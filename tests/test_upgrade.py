@@ -209,6 +209,16 @@ async def test_a_version_that_does_not_start_changes_nothing(installed: Installe
     assert audit[0]["what"] == "upgrade" and not audit[0]["ok"]
 
 
+async def test_what_is_no_gateway_is_not_become(installed: Installed) -> None:
+    """Whatever it is, it ends with 0 when it is asked."""
+    await busy(installed, workers=1)
+    before = await installed.processes()
+    (installed.tmp / "gateway/fitness.py").write_text("def main(arguments):\n    return 0\n")
+    told = await installed.admin("POST", "/v1/upgrade", {})
+    assert "is no gateway" in told["error"]["message"]
+    assert [one["pid"] for one in await installed.processes()] == [one["pid"] for one in before]
+
+
 @pytest.mark.hard
 @pytest.mark.timeout(120)
 async def test_a_new_version_whose_workers_do_not_start_leaves_the_old_ones_serving(installed: Installed) -> None:

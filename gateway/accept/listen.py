@@ -5,6 +5,7 @@ and taken over only when a change is committed.
 """
 
 import ctypes
+import errno
 import logging
 import socket
 import struct
@@ -20,6 +21,13 @@ SEND_BUFFER: Final = 64 * 1024
 
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
 """Linux; the socket module has no name for it."""
+
+HINTS: Final = {
+    errno.EADDRINUSE: "`gatewayctl doctor --only ports` says by whom",
+    errno.EACCES: "a port below 1024 wants CAP_NET_BIND_SERVICE, see docs/operations.md",
+    errno.EADDRNOTAVAIL: "no interface of this host has it",
+}
+"""What to do when an address cannot be had, by why not."""
 
 Address = tuple[str, int]
 
@@ -193,4 +201,5 @@ def _listens(sock: socket.socket, address: Address) -> bool:
 
 def _named(error: OSError, address: Address) -> OSError:
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return OSError(error.errno, f"cannot listen on {host}:{address[1]}: {error.strerror}")
+    hint = HINTS.get(error.errno or 0, "")
+    return OSError(error.errno, f"cannot listen on {host}:{address[1]}: {error.strerror}{hint and f' ({hint})'}")

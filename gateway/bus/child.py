@@ -147,7 +147,8 @@ class Child:
         return self.process is not None and now - self.beat > patience
 
     def beats(self, now: float) -> bool:
-        return self.process is not None and now - self.beat < HUNG_AFTER
+        """As far as it has to by now: one that is only starting has its time, which the others' requests must not pay for."""
+        return self.process is not None and not self.hung(now)
 
     async def reap(self, patience: float = 1.0) -> int:
         """Waits for the end of a process whose line is closed; one that lingers for so many seconds is killed. Returns its exit status."""

@@ -1,6 +1,7 @@
 """Bringing old YAML files back without bringing old keys back: a key that was revoked since must stay revoked."""
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,11 @@ def restore(old: Mapping[str, str], now: Mapping[str, str]) -> Restored:
     for path, text in plan:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(path):
+            new = not path.exists()
             files.write(path, text.encode(), 0o640)
+            if new:
+                with contextlib.suppress(PermissionError):
+                    os.chown(path, -1, path.parent.stat().st_gid)  # whom the folder is open to may read what root has written
     return Restored(tuple(written), tuple(kept), tuple(mixed), tuple(name for name in now if name not in old and Path(name).exists()))
 
 

@@ -72,6 +72,8 @@ def of_data(data_dir: Path, ledger: Path, serving: bool, with_secrets: bool, kno
         never += (f"{glob.escape(str(place))}*",)
     else:
         yield from of_archives(ledger, known)
+    for link in sorted(set(_links(data_dir)) - {ledger}):
+        yield Left(str(link), f"a link to {os.path.realpath(link)}, which is not followed: copy that as well")
     revisions = Revisions(data_dir)
     for name in sorted(_names(data_dir), key=_order):
         if f"{DATA}/{name}" in known or any(fnmatch.fnmatchcase(name, pattern) for pattern in never):
@@ -106,6 +108,12 @@ def _names(data_dir: Path) -> Iterator[str]:
             path = Path(folder) / name
             if path.is_file() and not path.is_symlink():
                 yield str(path.relative_to(data_dir))
+
+
+def _links(data_dir: Path) -> Iterator[Path]:
+    """Symbolic links below data_dir: somebody has put their archives or their journal on another disk."""
+    for folder, folders, names in os.walk(data_dir, onerror=_raise):
+        yield from (path for name in (*folders, *names) if (path := Path(folder) / name).is_symlink())
 
 
 def _raise(error: OSError) -> None:

@@ -5,7 +5,7 @@ import os
 import pwd
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from grp import getgrnam
 from pathlib import Path, PurePosixPath
@@ -56,7 +56,8 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         except _torn as error:
             if isinstance(error, OSError) and error.errno:
                 raise
-            raise Trouble(f"{path} is torn or no backup: {error}", "Nothing was changed.") from error
+            said = str(error).partition("\n")[0].rstrip(":")  # tarfile tells of each way that it has tried
+            raise Trouble(f"{path} is torn or no backup: {said}", "Nothing was changed.") from error
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -113,11 +114,15 @@ def unpack_one(path: Path, name: str, target: Path) -> None:
 
 def _write(file: IO[bytes], target: Path) -> None:
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(handle, "wb") as out:
-        while data := file.read(BLOCK):
-            out.write(data)
-        out.flush()
-        os.fsync(handle)
+    try:
+        with open(handle, "wb") as out:
+            while data := file.read(BLOCK):
+                out.write(data)
+            out.flush()
+            os.fsync(handle)
+    except OSError as error:
+        hint = "All of it has to fit beside what is there. Make room, or on another disk: --into DIR"
+        raise Trouble(f"{target}: {error.strerror or error}; everything is as it was", hint) from error
 
 
 def _sync(folder: Path) -> None:
@@ -135,15 +140,35 @@ def _own(target: Path, member: tarfile.TarInfo) -> None:
     target.chmod(member.mode & 0o777)
 
 
+def unknown_owners(path: Path) -> list[str]:
+    """Users and groups that own something in it and are nobody here: `user gateway`."""
+    with _opened(path) as tar:
+        members = [member for member in tar if member.name != NAME]
+    users, groups = {member.uname for member in members}, {member.gname for member in members}
+    return [
+        *(f"user {name}" for name in sorted(users) if name and not _known(pwd.getpwnam, name)),
+        *(f"group {name}" for name in sorted(groups) if name and not _known(getgrnam, name)),
+    ]
+
+
+def _known(ask: Callable[[str], object], name: str) -> bool:
+    try:
+        ask(name)
+    except KeyError:
+        return False
+    return True
+
+
 def _uid(member: tarfile.TarInfo) -> int:
+    """Of a name that is nobody here root's, because its number may be anybody's; the number of a user that had no name."""
     try:
         return pwd.getpwnam(member.uname).pw_uid
     except KeyError:
-        return member.uid
+        return 0 if member.uname else member.uid
 
 
 def _gid(member: tarfile.TarInfo) -> int:
     try:
         return getgrnam(member.gname).gr_gid
     except KeyError:
-        return member.gid
+        return 0 if member.gname else member.gid

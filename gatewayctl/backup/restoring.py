@@ -1,6 +1,7 @@
 """Brings a verified backup back: everything is unpacked beside its place first, then all of it changes places at once."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,29 +11,31 @@ from pathlib import Path
 from gateway.config.locate import moved
 from gatewayctl.backup.contents import CONFIG, DATA
 from gatewayctl.backup.manifest import Manifest
-from gatewayctl.backup.reading import unpack, unpack_one
+from gatewayctl.backup.reading import unknown_owners, unpack, unpack_one
 from gatewayctl.backup.swapping import Pair, swap, unused
 from gatewayctl.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """config: the main file, where it is now. before: what was there, where it is now. missing: secrets that have to be put back."""
+    """config: the main file, where it is now. before: what was there, where it is now. missing: secrets that have to be put back.
+    strangers: owners that are nobody here, and root in their place."""
 
     config: Path
     data_dir: Path
     before: list[Path]
     missing: list[str]
+    strangers: list[str]
 
 
 def in_place(path: Path, manifest: Manifest) -> Restored:
-    """Where it was. Raises Trouble; then everything is as it was."""
-    data_dir = Path(manifest.data_dir)
+    """Where it was; where data_dir is a link, in the place that it leads to. Raises Trouble; then everything is as it was."""
+    data_dir = Path(os.path.realpath(manifest.data_dir))
     if data_dir.is_mount():
         raise Trouble(f"{data_dir} is a mount point, which cannot be replaced", "--into DIR on that disk, then move what is in DIR/data.")
     with unused(data_dir), _ready(path, manifest, data_dir) as pairs:
         before = swap(pairs)
-    return Restored(Path(manifest.config), data_dir, before, _missing(manifest, Path("/")))
+    return Restored(Path(manifest.config), data_dir, before, _missing(manifest, Path("/")), _strangers(path))
 
 
 @contextlib.contextmanager
@@ -81,7 +84,12 @@ def into(path: Path, manifest: Manifest, folder: Path) -> Restored:
         finally:
             shutil.rmtree(ready, ignore_errors=True)
     config = folder / CONFIG / manifest.config.lstrip("/")
-    return Restored(config, folder / DATA, before, _missing(manifest, folder / CONFIG))
+    return Restored(config, folder / DATA, before, _missing(manifest, folder / CONFIG), _strangers(path))
+
+
+def _strangers(path: Path) -> list[str]:
+    """Only root gives files away."""
+    return unknown_owners(path) if os.geteuid() == 0 else []
 
 
 def _missing(manifest: Manifest, root: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from gateway.config import files
-from gatewayctl.backup.contents import Item, Left
+from gatewayctl.backup.contents import DATA, Item, Left
 from gatewayctl.backup.manifest import NAME, Entry, Manifest
 
 PASSES: Final = 5
@@ -75,10 +75,14 @@ class Writing:
         self.entries.append(Entry(item.name, facts.size, reader.sum.hexdigest()))
 
     def folder(self, folder: Path, name: str) -> None:
-        """A folder without what is in it, for its mode and owner; once."""
-        if folder not in self._folders:
-            self._folders.add(folder)
-            self._tar.addfile(self._tar.gettarinfo(str(folder), name))
+        """A folder without what is in it, for its mode and owner; once. Before it those of data_dir that it lies in: what a restore
+        has to make of itself would be root's. A link to a folder counts as what it leads to."""
+        if folder in self._folders:
+            return
+        self._folders.add(folder)
+        if name.startswith(f"{DATA}/"):
+            self.folder(folder.parent, name.rpartition("/")[0])
+        self._tar.addfile(self._tar.gettarinfo(os.path.realpath(folder), name))
 
 
 class _Sum:
@@ -108,9 +112,11 @@ def writing(target: Path) -> Iterator[Writing]:
             file.flush()
             os.fsync(handle)
             os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # a write that fails, as on a full disk, does not say of what
         raise
     files.sync_folder(target.parent)
 

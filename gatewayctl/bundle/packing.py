@@ -36,8 +36,10 @@ def pack(gather: Gather, target: Path) -> dict[str, str]:
                 else:
                     _add(gather, tar, name, text)
             _add(gather, tar, "missing.txt", "".join(f"{name}: {why}\n" for name, why in missing.items()))
-    except BaseException:
+    except BaseException as error:
         target.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # a write that fails, as on a full disk, does not say of what
         raise
     return missing
 

@@ -270,11 +270,13 @@ def rollback(
     Its files are put back in place and made live, in all workers or in none.
     Keys stay as they are today: a rollback brings no revoked key back.
     """
+    from gatewayctl.commands.going_back import went_back
+
     client = session.client()
     if not yes:
         _there_is(client, rev)
     session.confirm(f"Go back to {f'revision {rev}' if rev is not None else 'the revision before this one'}?", yes)
-    told(session, client, client.post("/v1/config/rollback", {"rev": rev}, PATIENCE))
+    told(session, client, went_back(client, rev))
 
 
 def _there_is(client: Client, rev: int | None) -> None:

@@ -1,7 +1,9 @@
 """`gatewayctl install`: the single file puts itself in place, as a package would."""
 
 import contextlib
+import filecmp
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -42,6 +44,7 @@ def install(
     in /etc/gateway and /var/lib/gateway stays as it is.
     """
     must_be_root(root)
+    os.umask(0o022)  # whatever root's is: the service's user has to get at the program
     layout = Layout(root.absolute(), prefix.absolute())
     layout.must_not_be_packaged()
     source = packaged()
@@ -83,15 +86,12 @@ def _version() -> str:
 
 def _lay(source: Path, layout: Layout, version: str) -> Path:
     """The folder of this version: whole or not there. One that is there is taken when it is the same."""
-    folder = layout.versions / version
-    if folder == source:
-        return folder
-    if folder.exists():
-        bills = [place / "share/sbom.cdx.json" for place in (folder, source)]
-        same = [place.stat().st_size for place in (folder / "gatewayctl", source / "gatewayctl")]
-        if bills[0].read_bytes() == bills[1].read_bytes() and same[0] == same[1]:
-            return folder
-        folder = _other(folder)  # built anew under the same version: what runs from the old folder keeps it
+    first = layout.versions / version
+    for folder in (first, *(first.with_name(f"{version}-{number}") for number in range(2, 1000))):
+        if not folder.exists():
+            break
+        if folder == source or _same(folder, source):
+            return folder  # any other was built anew under the same version: what runs from it keeps it
     half = folder.with_name(f".{folder.name}.{os.getpid()}")
     layout.versions.mkdir(parents=True, exist_ok=True)
     try:
@@ -99,15 +99,22 @@ def _lay(source: Path, layout: Layout, version: str) -> Path:
         for path in (half, *half.rglob("*")):
             if os.geteuid() == 0:
                 os.chown(path, 0, 0, follow_symlinks=False)
+        if not os.access(half / "gatewayctl", os.X_OK):
+            hint = "It is mounted `noexec`: choose another --prefix."
+            raise Trouble(f"nothing can be executed in {layout.versions}; nothing was installed", hint)
         half.replace(folder)
-    except BaseException:
+    except shutil.Error as error:  # every file that could not be copied, a thousand of them
+        raise Trouble(f"{layout.versions} cannot be written; nothing was installed: {error.args[0][0][2]}") from error
+    finally:
         shutil.rmtree(half, ignore_errors=True)
-        raise
     return folder
 
 
-def _other(folder: Path) -> Path:
-    return next(place for number in range(2, 1000) if not (place := folder.with_name(f"{folder.name}-{number}")).exists())
+def _same(one: Path, other: Path) -> bool:
+    """Whether two folders have the same files with the same bytes. Sizes and the bill of materials are not enough: a compiled module may
+    change without changing either."""
+    files = [{path.relative_to(place) for path in place.rglob("*") if not path.is_dir()} for place in (one, other)]
+    return files[0] == files[1] and not any(filecmp.cmpfiles(one, other, map(str, files[0]), shallow=False)[1:])
 
 
 def _link(layout: Layout, folder: Path) -> None:
@@ -142,16 +149,26 @@ def _manual(layout: Layout, folder: Path) -> None:
 
 
 def _user() -> None:
+    """The service's user and group. A group of the name may be there already: `userdel` leaves one that has other members."""
+    import grp
     import pwd
 
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam(USER)
-        return
-    options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/var/lib/gateway", "--shell", "/usr/sbin/nologin"]
+    wanted = []
     try:
-        subprocess.run(["useradd", *options, USER], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Trouble(f"the user {USER} cannot be made: {error}", "Make it by hand, then say this again.", FAILED) from error
+        grp.getgrnam(USER)
+    except KeyError:
+        wanted.append(["groupadd", "--system", USER])
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        options = ["--system", "--gid", USER, "--no-create-home", "--home-dir", "/var/lib/gateway", "--shell", "/usr/sbin/nologin"]
+        wanted.append(["useradd", *options, USER])
+    for argv in wanted:
+        try:
+            subprocess.run(argv, check=True, stderr=subprocess.PIPE, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            why = (getattr(error, "stderr", "") or str(error)).strip()
+            raise Trouble(f"{shlex.join(argv)} failed: {why}", "Make user and group by hand, then say this again.", FAILED) from error
 
 
 def _configuration(layout: Layout, folder: Path) -> bool:
@@ -169,7 +186,8 @@ def _configuration(layout: Layout, folder: Path) -> bool:
             target.chmod(0o640)
     with contextlib.suppress(KeyError, PermissionError):
         group = grp.getgrnam(USER).gr_gid
-        for path in (layout.etc, *layout.etc.glob("*.*")) if fresh else (layout.etc,):
+        ours = layout.etc.glob("*.*") if fresh else (layout.etc / file for file in ("gateway.yaml", "keys.yaml"))
+        for path in (layout.etc, *filter(Path.exists, ours)):
             os.chown(path, 0, group)
     return fresh
 

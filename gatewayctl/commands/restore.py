@@ -64,12 +64,23 @@ def restore(
 def _tell(session: Session, done: "Restored") -> None:
     if session.machine:
         before = [str(path) for path in done.before]
-        show.data(session, {"config": str(done.config), "data_dir": str(done.data_dir), "before": before, "missing": done.missing})
+        show.data(
+            session,
+            {
+                "config": str(done.config),
+                "data_dir": str(done.data_dir),
+                "before": before,
+                "missing": done.missing,
+                "strangers": done.strangers,
+            },
+        )
     else:
         print(f"restored: {done.config} and {done.data_dir}")
     for path in done.before:
         session.say(f"what was there: {path}")
     for needed in done.missing:
         session.warn(f"not in the backup, and needed: {needed}")
+    if done.strangers:
+        session.warn(f"nobody here is {', '.join(done.strangers)}: what was theirs is root's. Install the gateway, then restore once more")
     option = "" if str(done.config) == DEFAULT_CONFIG else f" --config {shlex.quote(str(done.config))}"
     session.say(f"Next: gatewayctl config check{option}, then start the gateway")

@@ -40,8 +40,8 @@ def uninstall(
     if purge:
         session.confirm("The journal of all requests, the keys and the configuration will be deleted.", yes)
     here = layout.root == Path("/")
-    if here and Path("/run/systemd/system").is_dir():
-        subprocess.run(["systemctl", "disable", "--now", "gateway", "gateway-backup.timer"], check=False)
+    if here:
+        _stop(session)
     for unit in layout.units.glob("gateway*"):
         if unit.is_file() and MARK in unit.read_text():
             unit.unlink()
@@ -52,10 +52,30 @@ def uninstall(
     if purge:
         for place in (layout.etc, layout.data):
             shutil.rmtree(place, ignore_errors=True)
+        _orphan(layout)
         if here:
-            subprocess.run(["userdel", USER], check=False)
+            for argv in (["userdel", USER], ["groupdel", USER]):  # `userdel` leaves a group that has other members
+                subprocess.run(argv, check=False, stderr=subprocess.DEVNULL)
     kept = "" if purge else f"; {layout.etc} and {layout.data} stay"
     session.say(f"removed: {layout.link}, {layout.versions}{kept}")
     # The last act, by another program: this one may well run from there.
     gone = [str(layout.versions), *([str(layout.at("/var/cache/gatewayctl"))] if purge else [])]
     os.execvp("rm", ["rm", "-rf", "--", *gone])
+
+
+def _stop(session: Session) -> None:
+    """Whoever has started it: nothing is taken away from under a gateway that runs. Raises Trouble."""
+    if Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "disable", "--now", "gateway", "gateway-backup.timer"], check=False)
+    client = session.client()
+    if client.running():
+        stop = f"Stop it first, as it was started; its pid is in {client.path.with_name('lock')}"
+        raise Trouble("a gateway runs here that is not the service; nothing was removed", stop)
+
+
+def _orphan(layout: Layout) -> None:
+    """Backups and what a restore has put aside stay, and must not become the next user's who gets the number of ours."""
+    layout.at("/var/lib/systemd/timers/stamp-gateway-backup.timer").unlink(missing_ok=True)
+    for kept in (layout.at("/var/lib/gateway-backup"), *layout.data.parent.glob(f"{layout.data.name}.before-restore*")):
+        for path in (kept, *kept.rglob("*")) if kept.is_dir() and os.geteuid() == 0 else ():
+            os.chown(path, 0, 0, follow_symlinks=False)

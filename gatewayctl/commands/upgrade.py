@@ -13,7 +13,7 @@ from gatewayctl.client import Client
 from gatewayctl.command import alone, command
 from gatewayctl.commands.done import well_done
 from gatewayctl.session import Session
-from gatewayctl.trouble import FORBIDDEN, Trouble
+from gatewayctl.trouble import FORBIDDEN, UNREACHABLE, Trouble
 
 app = alone()
 ASKING: Final = 90.0
@@ -48,10 +48,13 @@ def upgrade(
 def upgraded(session: Session, to: Path | None) -> None:
     """Asks for it, and says how it goes. Raises Trouble when it does not go well."""
     client = session.client()
+    supervisor = Path("/proc", str(client.get("/v1/status").get("pid")))
+    if not supervisor.exists():  # in a container of its own, it cannot be looked at
+        supervisor = Path("/proc/self")
     begun = client.post("/v1/upgrade", {"to": _executable(to)}, timeout=ASKING)["upgrade"]
     if not session.machine:
         session.say(f"version {begun['version']} hands over")
-    found = _done(session, client, int(begun["upgrades"]))
+    found = _done(session, client, int(begun["upgrades"]), supervisor)
     own = found["processes"][0]
     leaving = sum(process.get("state") == "draining" for process in found["processes"])
     if session.machine:
@@ -70,8 +73,9 @@ def _executable(to: Path | None) -> str:
     return sys.executable if getattr(sys, "frozen", False) else ""
 
 
-def _done(session: Session, client: Client, upgrades: int) -> dict[str, Any]:
-    """The status when everything was replaced, or nothing more will be. While control is replaced nobody answers, or not to the end."""
+def _done(session: Session, client: Client, upgrades: int, supervisor: Path) -> dict[str, Any]:
+    """The status when everything was replaced, or nothing more will be. While control is replaced nobody answers, or not to the end.
+    supervisor: its folder in /proc; it stays the same process."""
     end, told = time.monotonic() + PATIENCE, ""
     while time.monotonic() < end:
         try:
@@ -79,6 +83,9 @@ def _done(session: Session, client: Client, upgrades: int) -> dict[str, Any]:
         except Trouble as trouble:
             if trouble.code == FORBIDDEN:
                 raise
+            if not supervisor.exists():
+                hint = "Its log says more. Start it: systemctl start gateway"
+                raise Trouble("the gateway has ended in the middle of the upgrade", hint, UNREACHABLE) from trouble
         else:
             own = found["processes"][0]
             if own["upgrades"] > upgrades or str(own["upgrade"]).startswith("stopped"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gatewayctl.doctor.case import Case
-from gatewayctl.doctor.finding import Finding, Findings, note, ok, wrong
+from gatewayctl.doctor.finding import Finding, Findings, note, ok, typed, wrong
 from gatewayctl.words import size
 
 LEAST: Final = 1 << 30
@@ -38,7 +38,10 @@ def _room(case: Case, folder: Path) -> Findings:
         return
     free, whole = facts.f_bavail * facts.f_frsize, max(1, facts.f_blocks * facts.f_frsize)
     reserve = case.config.journal.reserve if case.config else 0
-    said, remedy = f"{size(free)} of {size(whole)} are free", f"df -h {folder}; move old journal/*.ndjson away, or give the disk more room"
+    said, remedy = (
+        f"{size(free)} of {size(whole)} are free",
+        f"df -h {typed(folder)}; move old journal/*.ndjson away, or give the disk more room",
+    )
     if free < 2 * reserve:
         yield wrong(f"{said}, too little for journal.reserve ({size(reserve)})", str(folder), remedy)
     elif free / whole < SCARCE and free < 20 * LEAST:
@@ -50,7 +53,7 @@ def _room(case: Case, folder: Path) -> Findings:
     if facts.f_files:
         left = facts.f_favail / facts.f_files
         said = f"{facts.f_favail} of {facts.f_files} inodes are free"
-        yield wrong(said, str(folder), f"df -i {folder}") if left < SCARCE else ok(said, str(folder))
+        yield wrong(said, str(folder), f"df -i {typed(folder)}") if left < SCARCE else ok(said, str(folder))
     if facts.f_flag & os.ST_RDONLY:
         yield wrong("its disk is mounted read-only", str(folder), "findmnt, then dmesg: a disk that fails is often mounted so")
 

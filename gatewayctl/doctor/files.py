@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.config.named import named
 from gateway.config.resolved import Tls
 from gatewayctl.doctor.case import Case
-from gatewayctl.doctor.finding import Findings, note, ok, wrong
+from gatewayctl.doctor.finding import Findings, note, ok, typed, wrong
 
 LONGEST = 90
 """Bytes of data_dir's path; the sockets in it have a limit."""
@@ -42,29 +42,34 @@ def _data_dir(case: Case) -> Findings:
         yield note(f"{folder} may not be looked at by you", where, "sudo gatewayctl doctor --only files")
         return
     if not stat.S_ISDIR(facts.st_mode):
-        yield wrong("data_dir is no folder", where, f"mv {folder} {folder}.old")
+        yield wrong("data_dir is no folder", where, f"mv {typed(folder)} {typed(f'{folder}.old')}")
         return
     try:
         able = case.user.may(folder, 7)
     except PermissionError:
         able = True
-    owner = f"sudo chown -R {name}: {folder} && sudo chmod 750 {folder}"
+    owner = f"sudo chown -R {name}: {typed(folder)} && sudo chmod 750 {typed(folder)}"
     if not able:
         yield wrong(f"{name}, as whom the gateway runs, cannot write into data_dir", where, owner)
     elif facts.st_mode & 0o007:
-        yield wrong(f"data_dir is open to everybody (mode {stat.S_IMODE(facts.st_mode):04o})", where, f"sudo chmod o-rwx {folder}")
+        yield wrong(f"data_dir is open to everybody (mode {stat.S_IMODE(facts.st_mode):04o})", where, f"sudo chmod o-rwx {typed(folder)}")
     else:
         yield ok(f"data_dir belongs to {name}, mode {stat.S_IMODE(facts.st_mode):04o}", where)
     yield from _strangers(case, owner)
 
 
 def _missing(case: Case) -> Findings:
+    if case.data_dir.is_symlink():
+        leads = os.path.realpath(case.data_dir)
+        make = f"mount its disk, or: sudo install -d -o {case.user.name} -m 750 {typed(leads)}"
+        yield wrong(f"data_dir is a link to {leads}, which is not there", str(case.data_dir), make)
+        return
     above = next(parent for parent in case.data_dir.parents if parent.exists())
     try:
         able = case.user.may(above, 3)
     except PermissionError:
         able = False
-    make = f"sudo install -d -o {case.user.name} -m 750 {case.data_dir}"
+    make = f"sudo install -d -o {case.user.name} -m 750 {typed(case.data_dir)}"
     if able or case.unit.get("LoadState") == "loaded":
         yield note("data_dir does not exist yet; the gateway makes it when it starts", str(case.data_dir))
     else:
@@ -126,9 +131,11 @@ def _file(case: Case, file: Path, secret: bool) -> Findings:
         yield wrong(
             f"{case.user.name}, as whom the gateway runs, cannot read it",
             str(file),
-            f"sudo chgrp {case.user.name} {file}; sudo chmod g+r {file}",
+            f"sudo chgrp {case.user.name} {typed(file)}; sudo chmod g+r {typed(file)}",
         )
     if secret and mode & stat.S_IROTH:
-        yield wrong(f"it holds a secret and is readable by everybody (mode {stat.S_IMODE(mode):04o})", str(file), f"sudo chmod o-r {file}")
+        yield wrong(
+            f"it holds a secret and is readable by everybody (mode {stat.S_IMODE(mode):04o})", str(file), f"sudo chmod o-r {typed(file)}"
+        )
     if mode & stat.S_IWOTH:
-        yield wrong(f"everybody may write it (mode {stat.S_IMODE(mode):04o})", str(file), f"sudo chmod o-w {file}")
+        yield wrong(f"everybody may write it (mode {stat.S_IMODE(mode):04o})", str(file), f"sudo chmod o-w {typed(file)}")

@@ -1,7 +1,9 @@
 """One finding: a sentence, where, and what to type. Decides nothing."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 State = Literal["ok", "note", "wrong"]
@@ -19,6 +21,11 @@ class Finding:
 
     def told(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def typed(path: Path | str) -> str:
+    """A path in a remedy: as a shell understands it, blanks and all, because people copy the line, and with sudo."""
+    return shlex.quote(str(path))
 
 
 Findings = Iterator[Finding]

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.config.revisions import Revisions
 from gatewayctl.doctor.case import Case
-from gatewayctl.doctor.finding import Findings, note, ok, wrong
+from gatewayctl.doctor.finding import Findings, note, ok, typed, wrong
 from gatewayctl.words import ago, plural
 
 OLD: Final = 3600.0
@@ -24,11 +24,11 @@ def look(case: Case) -> Findings:
         yield note(f"{error.filename} may not be looked at by you", str(case.data_dir), "sudo gatewayctl doctor --only leftovers")
         return
     for path in (path for path in found if path.suffix == ".bad" or ".corrupt" in path.name):
-        yield wrong("a damaged file was put aside; look what it held, then delete it", str(path), f"less {path}; rm {path}")
+        yield wrong("a damaged file was put aside; look what it held, then delete it", str(path), f"less {typed(path)}; rm {typed(path)}")
     half = [path for path in found if path.name.endswith(HALF) and _age(path) > OLD]
     if half:
         yield note(
-            f"{plural(len(half), 'half-made file')} of a command that was killed", str(half[0]), f"rm {' '.join(map(str, half[:5]))}"
+            f"{plural(len(half), 'half-made file')} of a command that was killed", str(half[0]), f"rm {' '.join(map(typed, half[:5]))}"
         )
     yield from _reserve(case)
     yield from _revisions(case)
@@ -60,7 +60,7 @@ def _reserve(case: Case) -> Findings:
         yield ok("the journal's reserve is there", str(path))
     elif case.status is not None:
         yield wrong(
-            "the journal's reserve is not there: the disk was full, or there was no room for it", str(path), f"df -h {case.data_dir}"
+            "the journal's reserve is not there: the disk was full, or there was no room for it", str(path), f"df -h {typed(case.data_dir)}"
         )
     else:
         yield note("the journal's reserve is not there; the gateway makes it when it runs", str(path))

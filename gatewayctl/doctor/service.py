@@ -6,12 +6,12 @@ from typing import Final
 
 from gatewayctl.commands.status import complaints
 from gatewayctl.doctor.case import Case
-from gatewayctl.doctor.finding import Findings, note, ok, wrong
+from gatewayctl.doctor.finding import Findings, note, ok, typed, wrong
 from gatewayctl.doctor.host import said_by
 from gatewayctl.words import plural
 
-OLDEST: Final = 239
-"""RHEL 8's."""
+OLDEST: Final = 247
+"""The first with LoadCredential=, which hands over secrets; the oldest that was tried."""
 MANY: Final = 3
 """Restarts that are worth a look."""
 LOG: Final = "journalctl -u gateway -n 50"
@@ -30,7 +30,9 @@ def _systemd() -> Findings:
             "there is no systemd here: something else has to start the gateway again", "", "run `gatewayctl serve` under a supervisor"
         )
     elif int(found[1]) < OLDEST:
-        yield note(f"systemd {found[1]} is older than {OLDEST}, which is the oldest that is tested", "systemctl --version")
+        remedy = "let the group gateway read the files of ${file:…}: sudo chgrp gateway FILE; sudo chmod 640 FILE"
+        said = f"systemd {found[1]} is older than {OLDEST}: it passes over LoadCredential= and some of the unit's sandbox"
+        yield note(said, "systemctl --version", remedy)
     else:
         yield ok(f"systemd {found[1]}", "systemctl --version")
 
@@ -41,7 +43,7 @@ def _unit(case: Case) -> Findings:
         return
     where = unit.get("FragmentPath") or "gateway.service"
     if unit.get("LoadState") != "loaded":
-        remedy = "sudo cp systemd/gateway.service /etc/systemd/system/ && sudo systemctl daemon-reload"
+        remedy = "install the package, or: sudo ./gatewayctl-… install (docs/install.md)"
         yield note(f"the unit gateway.service is {unit.get('LoadState', 'not there')}", "gateway.service", remedy)
         return
     state, restarts = f"{unit.get('ActiveState')} ({unit.get('SubState')})", int(unit.get("NRestarts") or 0)
@@ -58,7 +60,9 @@ def _unit(case: Case) -> Findings:
 def _processes(case: Case) -> Findings:
     if case.status is None:
         said = f"the gateway cannot be asked: {case.silent}" if case.silent else "the gateway is not running"
-        start = "sudo systemctl start gateway" if case.unit.get("LoadState") == "loaded" else f"gatewayctl serve --config {case.path}"
+        start = (
+            "sudo systemctl start gateway" if case.unit.get("LoadState") == "loaded" else f"gatewayctl serve --config {typed(case.path)}"
+        )
         yield note(said, str(case.data_dir / "admin.sock"), "sudo gatewayctl doctor" if case.silent else start)
         return
     for sentence in complaints(case.status):

@@ -1,0 +1,49 @@
+"""Whose hands put an earlier revision's files back: ours, where we may write them. A packaged gateway may only read its configuration.
+
+Else the gateway is asked to, which also says what is wrong with a revision that there is not.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatewayctl.client import Client
+from gatewayctl.commands.live import announce, in_turn
+from gatewayctl.commands.reload import PATIENCE
+
+if TYPE_CHECKING:
+    from gateway.config.revisions import Revisions
+
+
+def went_back(client: Client, rev: int | None) -> dict[str, Any]:
+    """The files of revision `rev` (None: the one before the present) are in place: what the gateway says of its reload then."""
+    from gateway.config.revisions import Revisions
+
+    config = Path(client.get("/v1/status")["config"]["path"])
+    revisions = Revisions(client.path.absolute().parent)
+    number = rev if rev is not None else _before(client)
+    if not _may_be_ours(revisions, number, config):
+        return client.post("/v1/config/rollback", {"rev": rev}, PATIENCE)
+    with in_turn(config):
+        act = announce(client, f"rollback {number}")
+        revisions.restore(number)
+        return client.post("/v1/reload", {"act": act}, PATIENCE)
+
+
+def _before(client: Client) -> int:
+    """0: there is none."""
+    found = client.get("/v1/config/history")["revisions"]
+    live = next((one["rev"] for one in found if one.get("running")), 0)
+    return max((int(one["rev"]) for one in found if one["rev"] < live), default=0)
+
+
+def _may_be_ours(revisions: "Revisions", number: int, config: Path) -> bool:
+    """Whether we may read this revision, and write each of its files, which may lie elsewhere by now."""
+    from gateway.config.revisions import Damaged
+
+    try:
+        files = revisions.get(number).files
+    except Damaged:
+        return False
+    folders = {Path(os.path.realpath(file)).parent for file in (str(config), *files)}
+    return all(os.access(folder, os.W_OK | os.X_OK) for folder in folders if folder.exists())
