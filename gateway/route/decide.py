@@ -15,19 +15,19 @@ Bounds = Callable[[Ask], tuple[int, int]]
 """Sound lower and upper bounds of a prompt's tokens."""
 
 
-@dataclass(eq=False)
 class Decision:
     """What was decided. rule: the one that matched, "" = none. via: the model that it led to, if it did; through: all models on the way.
 
-    resting: seconds until the first endpoint may be asked, when all rest.
+    resting: seconds until the first endpoint may be asked, when all rest. Each request makes one: no dataclass, whose `__init__` would
+    be run by the interpreter.
     """
 
-    rule: str
-    policy: str
-    ways: Ways
-    resting: float = 0.0
-    via: str = ""
-    through: tuple[str, ...] = ()
+    __slots__ = ("policy", "resting", "rule", "through", "via", "ways")
+
+    def __init__(self, rule: str, policy: str, ways: Ways, resting: float = 0.0) -> None:
+        self.rule, self.policy, self.ways, self.resting = rule, policy, ways, resting
+        self.via = ""
+        self.through: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
