@@ -61,6 +61,12 @@ async def begun(rig: Rig, ears: Ears) -> None:  # noqa: F811
     await has(rig, 1)
 
 
+async def begun_without_reserve(rig: Rig, ears: Ears) -> None:  # noqa: F811
+    """A full disk is felt at once."""
+    await begun(rig, ears)
+    (rig.data_dir / "journal" / RESERVE).unlink(missing_ok=True)
+
+
 async def asked(rig: Rig) -> None:
     """Each of a model that was never asked before: new labels, new lines."""
     worker = rig.pid_of("worker-0")
@@ -95,8 +101,7 @@ async def well(rig: Rig, inside, rows: int) -> None:
 async def test_the_whole_data_directory(rig: Rig, ears: Ears, inside) -> None:  # noqa: F811
     with small_disk(rig.data_dir, "48m"):
         try:
-            await begun(rig, ears)
-            (rig.data_dir / "journal" / RESERVE).unlink(missing_ok=True)
+            await begun_without_reserve(rig, ears)
             with full(rig.data_dir):
                 await asked(rig)
                 assert "journal" in await told(rig, inside, "status", word="the journal cannot be written")
@@ -114,8 +119,7 @@ async def test_a_start_on_a_full_disk(rig: Rig, ears: Ears, inside) -> None:  # 
     """As after a reboot: who served on while it filled up must not stay down for it."""
     with small_disk(rig.data_dir, "48m"):
         try:
-            await begun(rig, ears)
-            (rig.data_dir / "journal" / RESERVE).unlink(missing_ok=True)
+            await begun_without_reserve(rig, ears)
             assert rig.process is not None
             rig.process.kill()
             await asyncio.to_thread(rig.process.wait)
