@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 
+from gateway.wire.heard import TEXT_MOST
 from tests.harness import KEY, Rig, eventually, free_port, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -404,7 +405,7 @@ async def test_a_whole_answer_that_is_an_error_says_so(rig):
 
 @pytest.mark.parametrize(("model", "output"), [("odd", 6), ("counted", 7)])
 async def test_a_whole_answer_without_usage_is_counted(rig, model, output):
-    """hi| there|,| you| all, {}, yes: seven for cl100k, and 22 characters."""
+    """hi| there|,| you| all, {}, yes: seven for cl100k, and 22 bytes."""
     calls = [None, 5, {"function": {"arguments": "{}"}}]
     choices = [{"message": {"content": "hi there, you all", "tool_calls": calls}}, None, {"text": "yes"}]
     body = json.dumps({"id": "1", "model": "odd-name", "usage": "none", "choices": choices}).encode()
@@ -414,6 +415,19 @@ async def test_a_whole_answer_without_usage_is_counted(rig, model, output):
     record = await rig.record(id=answer.headers["x-request-id"])
     assert record["source"] == "counted" and record["tokens"]["in"] > 0
     assert record["tokens"]["out"] == output
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "output"), [("odd", "你好吗", 3), ("odd", "", 0), ("counted", "x" * (TEXT_MOST + 1), TEXT_MOST // 4)]
+)
+async def test_what_nothing_counts_of_a_whole_answer_goes_by_its_size(rig, model, text, output):
+    """Also of one that is too long to be counted, which is not free for that."""
+    choices = [{"message": {"content": text}}]
+    body = json.dumps({"id": "1", "model": "odd-name", "choices": choices}, ensure_ascii=False).encode()
+    actor.play = says(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await rig.chat(model)
+    record = await rig.record(id=answer.headers["x-request-id"])
+    assert record["source"] == "counted" and 0 <= record["tokens"].get("out", 0) - output <= 20
 
 
 async def test_the_type_of_a_stream_is_read_in_any_case(rig):

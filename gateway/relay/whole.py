@@ -14,19 +14,15 @@ from gateway.relay.clock import Clock
 from gateway.relay.delivery import BODY_MOST, Delivery
 from gateway.relay.ports import Book, Way
 from gateway.wire.answers import identity
-from gateway.wire.event import Json, decode, error_in
+from gateway.wire.event import decode, error_in
 from gateway.wire.heard import Heard
 from gateway.wire.openai import encode, json_string
 from gateway.wire.outlet import Outlet
 from gateway.wire.usage import tokens_of
 from gateway.words import End
 
-CHARACTERS: Final = 4
-"""Of a text for one token, where nothing can count it."""
-
-
-def _as_it_is(event: Json, reasoning: str) -> Json:
-    return event
+BYTES_PER_TOKEN: Final = 4
+"""Of an answer's text, where nothing can count it."""
 
 
 class WholeDelivery(Delivery):
@@ -81,13 +77,12 @@ class WholeDelivery(Delivery):
         """The engine does not say what it has used: the text is counted, by the model's own tokenizer if it has one, else by its size."""
         x = self.x
         tokenizer: str = x.snapshot.models.get(x.via, x.virtual).config.tokenizer
-        heard = Heard(_as_it_is, tokenizer)
-        for number, choice in enumerate(decode(bytes(choices)) or ()):
-            if isinstance(choice, dict):
-                heard.event({"choices": [{"index": number, "delta": choice.get("message"), "text": choice.get("text")}]}, "")
+        heard = Heard(self.hop.dialect.event, tokenizer)
+        heard.whole(decode(bytes(choices)))
         if tokenizer not in ("", ENGINE):
             x.heard = heard
-        x.tokens, x.source = Tokens(output=-(-sum([len(text) for text in heard.texts()]) // CHARACTERS)), "counted"
+        size = len(bytes(choices)) if heard.overfull else sum([len(text.encode(errors="replace")) for text in heard.texts()])
+        x.tokens, x.source = Tokens(output=-(-size // BYTES_PER_TOKEN)), "counted"
         x.own_part()
 
     def _no_answer(self, body: bytes) -> UpstreamFailure:

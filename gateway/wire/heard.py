@@ -1,4 +1,4 @@
-"""The text of a stream so far, for engines that do not say on the way how many tokens it has: kept to be counted if it breaks off. Pure."""
+"""What an engine has said, where it does not tell how many tokens that is: of a stream kept to be counted if it breaks off. Pure."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -8,7 +8,7 @@ from gateway.wire.event import Json
 Normalise = Callable[[Json, str], Json]
 
 TEXT_MOST: Final = 4 << 20
-"""Characters of an answer that are kept; a longer one is counted by its events."""
+"""Characters of an answer that are kept; a longer one is counted by its events, a whole one by its size."""
 _TEXTS: Final = ("content", "refusal", "text")
 
 
@@ -29,18 +29,28 @@ class Heard:
         choices = value.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
-                self._choice(choice)
+                self._choice(choice.get("index"), choice, choice.get("delta"))
         return value
+
+    def whole(self, choices: Any) -> None:
+        """The choices of a whole answer, as they stand there."""
+        for number, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, dict):
+                self._choice(number, choice, choice.get("message"))
+
+    @property
+    def overfull(self) -> bool:
+        """More was said than is kept."""
+        return self._size > TEXT_MOST
 
     def texts(self) -> list[str]:
         """What was said: of each choice its text, its reasoning and its calls. Empty = nothing, or more than is kept."""
-        if self._size > TEXT_MOST:
+        if self.overfull:
             return []
         return ["".join(pieces) for pieces in self._pieces.values()]
 
-    def _choice(self, choice: Json) -> None:
-        index, delta = choice.get("index"), choice.get("delta")
-        said = delta if isinstance(delta, dict) else choice
+    def _choice(self, index: object, choice: Json, message: object) -> None:
+        said = message if isinstance(message, dict) else choice
         for name in _TEXTS:
             self._add((index, name), said.get(name))
         self._add((index, "reasoning"), said.get("reasoning") or said.get("reasoning_content"))  # vLLM 0.13 sends both
@@ -52,6 +62,6 @@ class Heard:
                 self._add((index, f"call {call.get('index')}"), function.get("arguments"))
 
     def _add(self, place: tuple[object, str], text: Any) -> None:
-        if isinstance(text, str) and text and self._size <= TEXT_MOST:
+        if isinstance(text, str) and text and not self.overfull:
             self._size += len(text)
             self._pieces.setdefault(place, []).append(text)
