@@ -38,9 +38,10 @@ def main() -> int:
     parser.add_argument("--tests", default="rps1k,rps32k,sse200,burst10,ttft,mem")
     parser.add_argument("--workers", type=int, default=1, help="of the gateway, all on the one core it is given")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--floor", action="store_true", help="measure an empty relay in Python (bench/floor.py) in the gateway's place")
     parser.add_argument("--plain", action="store_true", help="measure plain Python, without the compiled hot path")
     options = parser.parse_args()
-    code = ROOT if options.plain else compiled()
+    code = ROOT if options.plain or options.floor else compiled()
     for place in (ROOT, ROOT / "bench", code, code / "bench"):
         shutil.rmtree(place / ".bench", ignore_errors=True)
     if (SIDE_BY_SIDE / "bench.py").exists():
@@ -73,6 +74,8 @@ def side_by_side(options: argparse.Namespace, code: Path) -> tuple[str, str]:
         "GATEWAY_DIR": str(code),
         "GATEWAY_CMD": f"{sys.executable} -m gateway serve --config {config}",
     }
+    if options.floor:
+        environment["GATEWAY_CMD"] = f"{sys.executable} {ROOT / 'bench' / 'floor.py'}"
     command = ["bench.py", "-q", "-n", f"gateway,{options.against}", "-t", options.tests, "-r", str(options.rounds)]
     run = [sys.executable, str(SIDE_BY_SIDE / command[0]), *command[1:]]
     done = subprocess.run(run, env=environment, check=True, stdout=subprocess.PIPE, text=True)
