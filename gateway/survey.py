@@ -18,7 +18,8 @@ State = tuple[str, str, float]
 
 
 def survey(endpoints: Endpoints, agreement: Agreement, links: Iterable[Link], channels: Mapping[str, Channel]) -> list[dict[str, Any]]:
-    """Every endpoint with state, since, why and figures. channels: those that are served."""
+    """Every endpoint with state, since, why and figures. channels: those that are served. serves: False = a registry
+    lists it, and workers do not have it."""
     met = _met(links)
     found = []
     for one in endpoints.states():
@@ -28,7 +29,8 @@ def survey(endpoints: Endpoints, agreement: Agreement, links: Iterable[Link], ch
         states: list[State] = [(one["state"], one["why"], one["since"]), *agreement.state(name, url)]
         states += [(seen["state"], seen["why"], time.time() - seen["for"]) for seen in mine if seen["state"] in MET]
         state, why, since = _worst(states)
-        if channel is not None and channel.registry and all(url != served.url for served in channel.endpoints):
+        serves = channel is None or not channel.registry or any(url == served.url for served in channel.endpoints)
+        if channel is not None and not serves:
             state, why = DEGRADED, f"listed by {channel.registry}, serves nobody yet: {why or 'a probe has seen it well'}"
         drain = agreement.drains.of(name, url)
         found.append(
@@ -38,6 +40,7 @@ def survey(endpoints: Endpoints, agreement: Agreement, links: Iterable[Link], ch
                 "why": why,
                 "since": since,
                 "registry": channel.registry if channel is not None else "",
+                "serves": serves,
                 "in_flight": sum(seen["in_flight"] for seen in mine),
                 "handshakes": sum(seen["handshakes"] for seen in mine),
                 "errors": sum(seen["errors"] for seen in mine),

@@ -131,6 +131,9 @@ async def test_a_dead_newcomer_gets_no_request_and_a_dead_control_costs_none(rig
     lists(path, one, two)
     await eventually(lambda: "is down" in rig.log(), within=15)
     await load.more()
+    shown = {one["endpoint"]: one for one in (await rig.admin("GET", "/v1/health"))["endpoints"]}
+    assert [shown[url]["serves"] for url in (one, two)] == [True, False]
+    assert (shown[two]["state"], shown[two]["why"][:32]) == ("degraded", "listed by lab, serves nobody yet")
     await rig.engines["b"].up()
     await rig.admin("POST", "/v1/channels/gpu/probe")  # or wait for the next look
     await eventually(lambda: served(rig, "b"), within=15)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -102,14 +102,21 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _left(found: dict[str, Any], url: str | None) -> str:
+    """Why nothing that is shown is drained. found: the channel. url: of the endpoint that was drained."""
+    if any(one["endpoint"] == url for one in found.get("drained_unlisted") or []):
+        return "its registry lists it no longer; what it is working on finishes"
+    return "it is drained no longer"
+
+
 def _wait(session: Session, client: Client, channel: str, url: str | None, told: float) -> None:
     """Until nothing is in flight. url: of the endpoint, None = all that are drained. The first looks may be of before."""
     on_terminal = sys.stdout.isatty() and not session.machine
     screen, rows, shown = Redraw(), show.Rows(session, PROGRESS), -1
     while True:
         late = time.monotonic() - told >= SETTLED
-        endpoints = client.get(f"/v1/channels/{segment(channel)}")["channel"].get("endpoints", [])
-        drained = [one for one in endpoints if one.get("drained") and url in (None, url_of(one))]
+        found = client.get(f"/v1/channels/{segment(channel)}")["channel"]
+        drained = [one for one in found.get("endpoints", []) if one.get("drained") and url in (None, url_of(one))]
         busy = [one for one in drained if one.get("in_flight")]
         in_flight = sum(one["in_flight"] for one in busy)
         if on_terminal:
@@ -119,6 +126,6 @@ def _wait(session: Session, client: Client, channel: str, url: str | None, told:
             rows.add({"ts": round(time.time(), 3), "channel": channel, "in_flight": in_flight, "endpoints": [url_of(one) for one in busy]})
             shown = in_flight
         if not in_flight and late:
-            session.say("nothing is in flight there any more" if drained else "it is drained no longer")
+            session.say("nothing is in flight there any more" if drained else _left(found, url))
             return
         time.sleep(EVERY)
