@@ -227,7 +227,7 @@ class Agreement:
         """Takes a channel or one endpoint of it out of service. Returns when every worker was told: the slots of those that did
         not answer. Raises NoSuch, OSError."""
         now = time.time()
-        url = self._named(channel, endpoint)
+        url = self.named(channel, endpoint)
         drain = Drain(channel=channel.name, endpoint=url, by=by, since=now, until=None if seconds is None else now + seconds)
         async with self._draining:
             await asyncio.to_thread(self.drains.add, drain)
@@ -238,7 +238,7 @@ class Agreement:
     async def undrain(self, channel: Channel, endpoint: str | None, *, by: str) -> tuple[bool, list[int]]:
         """Takes a drain back. Returns whether there was one, and as `drain`. Raises NoSuch, also when the whole channel is drained
         and an endpoint was named; and OSError."""
-        url = self._named(channel, endpoint)
+        url = self.named(channel, endpoint)
         if url != WHOLE and self.drains.whole(channel.name):
             raise NoSuch(f"the whole channel {channel.name} is drained: it is taken back as a whole, without --endpoint")
         async with self._draining:
@@ -248,7 +248,7 @@ class Agreement:
         self.refresh()
         return changed, await self._hearing.all_heard(self._number)
 
-    def _named(self, channel: Channel, endpoint: str | None) -> str:
+    def named(self, channel: Channel, endpoint: str | None) -> str:
         """One that is only listed by a registry, or drained and listed no more, has a name as well. Raises NoSuch."""
         listed = [url for name, url in self._endpoints.looks() if name == channel.name]
         return url_of(channel, endpoint, [*listed, *(one.endpoint for one in self.drains.of_channel(channel.name) if one.endpoint)])

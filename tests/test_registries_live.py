@@ -134,6 +134,12 @@ async def test_a_dead_newcomer_gets_no_request_and_a_dead_control_costs_none(rig
     shown = {one["endpoint"]: one for one in (await rig.admin("GET", "/v1/health"))["endpoints"]}
     assert [shown[url]["serves"] for url in (one, two)] == [True, False]
     assert (shown[two]["state"], shown[two]["why"][:32]) == ("degraded", "listed by lab, serves nobody yet")
+    assert (await rig.admin("POST", "/v1/channels/gpu/drain", {"endpoint": two}))["channel"]["endpoint"] == two
+    lists(path, one)
+    await eventually(lambda: "1 endpoint(s), 0 new, 1 gone" in rig.log(), within=15)
+    assert [one["endpoint"] for one in (await rig.admin("GET", "/v1/channels/gpu"))["channel"]["drained_unlisted"]] == [two]
+    assert (await rig.admin("POST", "/v1/channels/gpu/undrain", {"endpoint": two}))["channel"]["changed"]
+    lists(path, one, two)
     await rig.engines["b"].up()
     await rig.admin("POST", "/v1/channels/gpu/probe")  # or wait for the next look
     await eventually(lambda: served(rig, "b"), within=15)
