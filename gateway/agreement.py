@@ -249,9 +249,12 @@ class Agreement:
         return changed, await self._hearing.all_heard(self._number)
 
     def named(self, channel: Channel, endpoint: str | None) -> str:
-        """One that is only listed by a registry, or drained and listed no more, has a name as well. Raises NoSuch."""
-        listed = [url for name, url in self._endpoints.looks() if name == channel.name]
-        return url_of(channel, endpoint, [*listed, *(one.endpoint for one in self.drains.of_channel(channel.name) if one.endpoint)])
+        """As `url_of`; all that `channels show` has may be meant: what a registry only lists, what it lists no more and is drained
+        or still has requests. Raises NoSuch."""
+        others = [url for name, url in self._endpoints.looks() if name == channel.name]
+        others += [one.endpoint for one in self.drains.of_channel(channel.name) if one.endpoint]
+        met = (seen for link in self._bus.links.values() for seen in link.health.get("endpoints", ()))
+        return url_of(channel, endpoint, [*others, *(seen["endpoint"] for seen in met if seen["channel"] == channel.name)])
 
     async def keep(self) -> None:
         """Takes back, for ever, the drains whose time is over, and ejections that nobody knows of."""

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -102,13 +102,6 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _left(found: dict[str, Any], url: str | None) -> str:
-    """Why nothing that is shown is drained. found: the channel. url: of the endpoint that was drained."""
-    if any(one["endpoint"] == url for one in found.get("drained_unlisted") or []):
-        return "its registry lists it no longer; what it is working on finishes"
-    return "it is drained no longer"
-
-
 def _wait(session: Session, client: Client, channel: str, url: str | None, told: float) -> None:
     """Until nothing is in flight. url: of the endpoint, None = all that are drained. The first looks may be of before."""
     on_terminal = sys.stdout.isatty() and not session.machine
@@ -126,6 +119,7 @@ def _wait(session: Session, client: Client, channel: str, url: str | None, told:
             rows.add({"ts": round(time.time(), 3), "channel": channel, "in_flight": in_flight, "endpoints": [url_of(one) for one in busy]})
             shown = in_flight
         if not in_flight and late:
-            session.say("nothing is in flight there any more" if drained else _left(found, url))
+            unlisted = any(one["endpoint"] == url for one in found.get("drained_unlisted") or [])
+            session.say("nothing is in flight there any more" if drained or unlisted else "it is drained no longer")
             return
         time.sleep(EVERY)
