@@ -10,7 +10,6 @@ import msgspec
 from gateway import __version__
 from gateway.admin.audit import Audit, sides
 from gateway.admin.desk import Failed, NoSuch
-from gateway.agreement import url_of
 from gateway.auth.freezes import ALL, KEY, MODEL, PROJECT, TENANT, Freeze
 from gateway.config.wording import nearest
 from gateway.office import Office
@@ -72,7 +71,7 @@ class Acts(Office):
                 deaf = await self._control.agreement.drain(self._known(name), endpoint, by=by, seconds=seconds)
             except OSError as error:
                 raise Failed(f"the drain cannot be written down, so nothing was changed: {error.strerror or error}") from error
-            url = url_of(self._known(name), endpoint)
+            url = self._control.agreement.named(self._known(name), endpoint)
             return {**self.channel(name), "endpoint": url, "deaf": deaf, "left": self._left(name)}, self._drained(name), _deaf(deaf)
 
         return await self._noted(_named("channels drain", name, endpoint), by, self._drained(name), doing())

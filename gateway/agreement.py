@@ -16,6 +16,7 @@ from gateway.admin.desk import NoSuch
 from gateway.bus.frames import frame
 from gateway.bus.hearing import Hearing
 from gateway.bus.server import BusServer, Link
+from gateway.config import fields
 from gateway.config.resolved import Channel
 from gateway.discover.drains import WHOLE, Drain, Drains
 from gateway.discover.endpoints import Endpoints
@@ -226,7 +227,7 @@ class Agreement:
         """Takes a channel or one endpoint of it out of service. Returns when every worker was told: the slots of those that did
         not answer. Raises NoSuch, OSError."""
         now = time.time()
-        url = url_of(channel, endpoint)
+        url = self.named(channel, endpoint)
         drain = Drain(channel=channel.name, endpoint=url, by=by, since=now, until=None if seconds is None else now + seconds)
         async with self._draining:
             await asyncio.to_thread(self.drains.add, drain)
@@ -237,7 +238,7 @@ class Agreement:
     async def undrain(self, channel: Channel, endpoint: str | None, *, by: str) -> tuple[bool, list[int]]:
         """Takes a drain back. Returns whether there was one, and as `drain`. Raises NoSuch, also when the whole channel is drained
         and an endpoint was named; and OSError."""
-        url = url_of(channel, endpoint)
+        url = self.named(channel, endpoint)
         if url != WHOLE and self.drains.whole(channel.name):
             raise NoSuch(f"the whole channel {channel.name} is drained: it is taken back as a whole, without --endpoint")
         async with self._draining:
@@ -246,6 +247,14 @@ class Agreement:
             log.warning("channel %s: %s is no longer drained (%s)", channel.name, url or "all of it", by)
         self.refresh()
         return changed, await self._hearing.all_heard(self._number)
+
+    def named(self, channel: Channel, endpoint: str | None) -> str:
+        """As `url_of`; all that `channels show` has may be meant: what a registry only lists, what it lists no more and is drained
+        or still has requests. Raises NoSuch."""
+        others = [url for name, url in self._endpoints.looks() if name == channel.name]
+        others += [one.endpoint for one in self.drains.of_channel(channel.name) if one.endpoint]
+        met = (seen for link in self._bus.links.values() for seen in link.health.get("endpoints", ()))
+        return url_of(channel, endpoint, [*others, *(seen["endpoint"] for seen in met if seen["channel"] == channel.name)])
 
     async def keep(self) -> None:
         """Takes back, for ever, the drains whose time is over, and ejections that nobody knows of."""
@@ -284,14 +293,16 @@ class Agreement:
         return found
 
 
-def url_of(channel: Channel, endpoint: str | None) -> str:
-    """The endpoint that is meant, by its URL or its host and port; WHOLE for none. Raises NoSuch."""
+def url_of(channel: Channel, endpoint: str | None, others: Iterable[str] = ()) -> str:
+    """The endpoint that is meant, by its URL or its host and port; WHOLE for none. others: URLs that may be meant beside the
+    channel's own. Raises NoSuch."""
     if endpoint is None:
         return WHOLE
     asked = endpoint.rstrip("/")
-    for one in channel.endpoints:
-        if asked in (one.url.rstrip("/"), f"{one.host}:{one.port}"):
-            return one.url
+    for url in (*(one.url for one in channel.endpoints), *others):
+        at = fields.url_of(url)
+        if asked in (url.rstrip("/"), f"{at.host}:{at.port}", f"[{at.host}]:{at.port}"):
+            return url
     known = ", ".join(one.url for one in channel.endpoints[:5]) or "none"
     raise NoSuch(f"channel {channel.name} has no endpoint {endpoint!r}; it has {known}")
 

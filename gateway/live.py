@@ -25,6 +25,8 @@ from gateway.route.plan import Leaf
 LONGER: Final = 0.1
 """Seconds by which an engine must ask for more rest, before the other workers hear of it again."""
 
+UNLISTED: Final = "its registry lists it no longer: it finishes what it has"
+
 Notice = Callable[[str, str, str, str, float], None]
 """Tells control what happened: channel, endpoint, event (`ejected`, `recovered`, `trial`, `rests`), reason, seconds it stays so."""
 
@@ -62,7 +64,7 @@ class EndpointLive:
 class ChannelLive:
     """A channel as a worker uses it. Its endpoints change when a registry says so, its leaves with them."""
 
-    __slots__ = ("_leaves", "_made", "_make", "config", "dialect", "endpoints", "limited", "notice", "turn")
+    __slots__ = ("_leaves", "_made", "_make", "config", "dialect", "endpoints", "leaving", "limited", "notice", "turn")
 
     def __init__(
         self, config: Channel, dialect: Dialect, make: Callable[[Sequence[Endpoint]], list[EndpointLive]], turn: list[int], notice: Notice
@@ -77,6 +79,8 @@ class ChannelLive:
         self._leaves: list[tuple[Leaf, str]] = []
         self._made: dict[str, list[Hop]] = {}
         self.endpoints = make(config.endpoints)
+        self.leaving: list[tuple[EndpointLive, float]] = []
+        """Endpoints that a registry lists no longer and that still had requests then, each with when that was (monotonic)."""
 
     def leaf(self, model: str) -> Leaf:
         """Its place in a plan, under an engine's name for the model. Where it stands in several places, its hops are the same ones."""
@@ -86,7 +90,11 @@ class ChannelLive:
 
     def refill(self, endpoints: Sequence[Endpoint]) -> None:
         """Other endpoints from now on. Requests at those that are gone end there."""
+        before, now = self.endpoints, time.monotonic()
         self.endpoints = self._make(endpoints)
+        kept = {id(at.load) for at in self.endpoints}
+        gone = [*self.leaving, *((at, now) for at in before if id(at.load) not in kept)]
+        self.leaving = [(at, since) for at, since in gone if at.load.in_flight]
         self._made.clear()
         for leaf, model in self._leaves:
             leaf.refill(self._hops(model))
@@ -109,22 +117,29 @@ class ChannelLive:
 
 def told(channels: Iterable[ChannelLive], now: float) -> list[dict[str, Any]]:
     """What a worker says of its endpoints in its health; of those that are well and idle nothing. now: monotonic seconds."""
-    return [
-        {
-            "channel": channel.config.name,
-            "endpoint": at.endpoint.url,
-            "state": at.breaker.state(now),
-            "why": at.breaker.why,
-            "for": round(now - at.breaker.since, 1) if at.breaker.since else 0.0,
-            "in_flight": at.load.in_flight,
-            "errors": at.load.errors,
-            "ttft": at.load.ttft,
-            "handshakes": at.pool.handshakes,
-        }
-        for channel in channels
-        for at in channel.endpoints
-        if at.pool.handshakes or at.load.in_flight or at.breaker.since or not at.breaker.well
-    ]
+    said: list[dict[str, Any]] = []
+    for channel in channels:
+        name = channel.config.name
+        for at in channel.endpoints:
+            if at.pool.handshakes or at.load.in_flight or at.breaker.since or not at.breaker.well:
+                state = at.breaker.state(now)
+                said.append(_told(name, at, state, at.breaker.why, now - at.breaker.since if at.breaker.since else 0.0))
+        said += [_told(name, at, "draining", UNLISTED, now - since) for at, since in channel.leaving if at.load.in_flight]
+    return said
+
+
+def _told(channel: str, at: EndpointLive, state: str, why: str, seconds: float) -> dict[str, Any]:
+    return {
+        "channel": channel,
+        "endpoint": at.endpoint.url,
+        "state": state,
+        "why": why,
+        "for": round(seconds, 1),
+        "in_flight": at.load.in_flight,
+        "errors": at.load.errors,
+        "ttft": at.load.ttft,
+        "handshakes": at.pool.handshakes,
+    }
 
 
 class Hop:

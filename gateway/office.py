@@ -181,13 +181,20 @@ class Office:
     def channel(self, name: str) -> dict[str, Any]:
         """Everything that is known of one."""
         channel = self._known(name)
-        drain = self._control.agreement.drains.whole(name)
+        drains = self._control.agreement.drains
+        drain, endpoints = drains.whole(name), [one for one in self.endpoint_states() if one["channel"] == name]
+        shown = {one["endpoint"] for one in endpoints}
         models = [model.name for model in self._config().models.values() if any(leaf.channel == name for leaf in model.leaves())]
         capacity: dict[str, Any] = getattr(self._control, "referee_figures", dict)()
         return {
-            **self._channel(channel, [one for one in self.endpoint_states() if one["channel"] == name]),
+            **self._channel(channel, endpoints),
             "models": models,
             "drained": None if drain is None else {"by": drain.by, "since": drain.since, "until": drain.until},
+            "drained_unlisted": [
+                {"endpoint": one.endpoint, "by": one.by, "since": one.since, "until": one.until}
+                for one in drains.of_channel(name)
+                if one.endpoint and one.endpoint not in shown
+            ],
             "limits": {
                 "max_in_flight": channel.max_in_flight or None,
                 "endpoint_in_flight": channel.endpoint_in_flight or None,

@@ -8,7 +8,8 @@ from gateway.agreement import Agreement
 from gateway.bus.server import Link
 from gateway.config.resolved import Channel
 from gateway.discover.endpoints import Endpoints
-from gateway.discover.look import BUSY, DEGRADED, DRAINING, EJECTED, STATES
+from gateway.discover.look import BUSY, DEGRADED, DRAINING, EJECTED, STATES, Look
+from gateway.discover.registries.known import endpoint_at
 
 MET = (DEGRADED, BUSY, EJECTED)
 """States that workers find out themselves; the others they have from control."""
@@ -18,35 +19,47 @@ State = tuple[str, str, float]
 
 
 def survey(endpoints: Endpoints, agreement: Agreement, links: Iterable[Link], channels: Mapping[str, Channel]) -> list[dict[str, Any]]:
-    """Every endpoint with state, since, why and figures. channels: those that are served."""
+    """Every endpoint with state, since, why and figures, also one that no registry lists any more and that still has requests.
+
+    channels: those that are served. serves: False = workers send nothing there: a registry lists it only now, or no longer.
+    """
     met = _met(links)
     found = []
     for one in endpoints.states():
         name, url = one["channel"], one["endpoint"]
         channel = channels.get(name)
-        mine = met.get((name, url), [])
+        mine = met.pop((name, url), [])
         states: list[State] = [(one["state"], one["why"], one["since"]), *agreement.state(name, url)]
         states += [(seen["state"], seen["why"], time.time() - seen["for"]) for seen in mine if seen["state"] in MET]
         state, why, since = _worst(states)
-        if channel is not None and channel.registry and all(url != served.url for served in channel.endpoints):
+        serves = channel is None or not channel.registry or any(url == served.url for served in channel.endpoints)
+        if channel is not None and not serves:
             state, why = DEGRADED, f"listed by {channel.registry}, serves nobody yet: {why or 'a probe has seen it well'}"
-        drain = agreement.drains.of(name, url)
-        found.append(
-            {
-                **one,
-                "state": state,
-                "why": why,
-                "since": since,
-                "registry": channel.registry if channel is not None else "",
-                "in_flight": sum(seen["in_flight"] for seen in mine),
-                "handshakes": sum(seen["handshakes"] for seen in mine),
-                "errors": sum(seen["errors"] for seen in mine),
-                "ttft": max((round(seen["ttft"] * 1000, 1) for seen in mine if seen["ttft"]), default=None),
-                "ejections": agreement.ejections(name, url),
-                "drained": None if drain is None else {"by": drain.by, "since": drain.since, "until": drain.until},
-            }
-        )
+        known = {**one, "state": state, "why": why, "since": since, "registry": channel.registry if channel is not None else ""}
+        found.append({**known, "serves": serves, **_figures(name, url, mine, agreement)})
+    for (name, url), mine in met.items():
+        if name in channels and any(seen["state"] == DRAINING for seen in mine):
+            found.append({**_leaving(channels[name], url, mine), "serves": False, **_figures(name, url, mine, agreement)})
     return found
+
+
+def _leaving(channel: Channel, url: str, mine: list[dict[str, Any]]) -> dict[str, Any]:
+    """One that workers still have requests at, and that is looked at no more."""
+    since, why = max((seen["for"], seen["why"]) for seen in mine if seen["state"] == DRAINING)
+    told = Look(channel, endpoint_at(url), (), time.time() - since).told(time.monotonic())
+    return {**told, "state": DRAINING, "why": why, "registry": channel.registry}
+
+
+def _figures(channel: str, url: str, mine: list[dict[str, Any]], agreement: Agreement) -> dict[str, Any]:
+    drain = agreement.drains.of(channel, url)
+    return {
+        "in_flight": sum(seen["in_flight"] for seen in mine),
+        "handshakes": sum(seen["handshakes"] for seen in mine),
+        "errors": sum(seen["errors"] for seen in mine),
+        "ttft": max((round(seen["ttft"] * 1000, 1) for seen in mine if seen["ttft"]), default=None),
+        "ejections": agreement.ejections(channel, url),
+        "drained": None if drain is None else {"by": drain.by, "since": drain.since, "until": drain.until},
+    }
 
 
 def _met(links: Iterable[Link]) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from gatewayctl.trouble import FAILED, FORBIDDEN, UNREACHABLE, Trouble
+from gatewayctl.trouble import FAILED, FORBIDDEN, UNREACHABLE, USAGE, Trouble
 
 API: Final = 1
 LONGEST_PATH: Final = 107
@@ -203,7 +203,9 @@ class Connection(http.client.HTTPConnection):
 
 
 def segment(name: str) -> str:
-    """A name as one segment of a path."""
+    """A name as one segment of a path. Errors: Trouble for an empty one."""
+    if not name:
+        raise Trouble("a name is empty", code=USAGE)
     return quote(name, safe="")
 
 

@@ -444,6 +444,20 @@ async def test_the_worse_of_two_is_told_and_both_are_shown(house):
     await everywhere([one], "draining")
 
 
+async def test_what_a_registry_lists_no_longer_or_not_yet_for_workers_is_drained_and_undrained(house):
+    await house.open(0)
+    control = house.control
+    before = control.channel
+    control.adopt(A, B, C)  # listed; the workers have A and B
+    assert await control.agreement.drain(before, C, by="ann", seconds=None) == []
+    assert control.seen(C)["drained"]["by"] == "ann"
+    control.adopt(A, B)
+    with pytest.raises(NoSuch):
+        await control.agreement.undrain(before, "http://10.0.0.9:1", by="ann")
+    assert await control.agreement.undrain(before, C.removeprefix("http://"), by="ann") == (True, [])
+    assert not control.agreement.drains.of_channel("gpu")
+
+
 @pytest.mark.parametrize("named", [A, A + "/", "10.0.0.1:1"])
 async def test_how_an_endpoint_is_named(house, named):
     await house.open(0)

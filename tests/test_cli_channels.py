@@ -166,12 +166,20 @@ def test_what_does_not_fit_on_the_screen_is_cut_off(capsys, monkeypatch):
 # -- channels ---------------------------------------------------------------------------------------------------------
 
 
+async def test_what_serves_nobody_yet_is_not_up(desk, inside, monkeypatch):
+    listed = [*desk.endpoints(), {**desk.endpoints()[0], "state": "degraded", "serves": False}]
+    monkeypatch.setattr(desk, "endpoints", lambda: listed)
+    code, out, _ = await inside("channels", "list", "-o", "csv")
+    assert code == 0 and out.splitlines()[1].split(",")[3] == "1/2"
+
+
 async def test_showing_one_channel(desk, inside):
     desk.drained = True
     code, out, _ = await inside("channels", "show", "gpu")
     assert code == 0
     for said in ("gpu", "vllm", "used by   qwen", "drained   by ann", "200 in flight, then 100 wait for up to 30 s", "0.33.0", "32768"):
         assert said in out
+    assert "unlisted  http://10.0.0.9:8000, drained by bob\n" in out
     assert "0 places taken, 3 wait" in out and "lab, degraded since 1970-" in out and ": gpu.lab A: SERVFAIL" in out
     assert json.loads((await inside("channels", "show", "gpu", "-o", "json"))[1])["breaker"] == {"failures": 5}
     code, _, err = await inside("channels", "show", "none")

@@ -125,3 +125,14 @@ async def test_headers_are_read_as_workers_read_them(desk, inside):
 @pytest.mark.parametrize("args", [("--api", "foo"), ("--at", "soon"), ("--header", "nothing"), ("--tokens", "-1")])
 async def test_what_cannot_be_asked_is_wrong_usage(file, inside, args):
     assert (await inside("routes", "explain", "-m", "qwen", *args))[0] == 2
+
+
+async def test_an_empty_request_is_refused_as_workers_refuse_it(desk, inside, tmp_path):
+    (tmp_path / "empty.json").write_text("\n")
+    code, _, err = await inside("routes", "explain", "-m", "qwen", "--file", str(tmp_path / "empty.json"))
+    assert code == 1 and "empty.json is empty: such a request is refused with 400 invalid_json" in err
+
+
+async def test_an_empty_name_is_wrong_usage(desk, inside):
+    code, _, err = await inside("routes", "show", "")
+    assert code == 2 and "a name is empty" in err

@@ -6,6 +6,7 @@ import json
 import socket
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.config.fields import url_of
@@ -142,6 +143,24 @@ async def test_nobody_listens(unused_tcp_port):
 async def test_a_name_that_does_not_exist():
     found = await probe_url("http://engine.invalid:8000")
     assert found.error == "the name engine.invalid cannot be resolved"
+
+
+async def test_a_resolver_is_made_for_names_alone_and_closed(monkeypatch):
+    made, closed = [], []
+
+    class Counted(aiohttp.ThreadedResolver):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+        async def close(self) -> None:
+            closed.append(self)
+
+    monkeypatch.setattr(aiohttp, "DefaultResolver", Counted)
+    async with await start("vllm") as engine:
+        assert (await probe_url(engine.url)).reachable and not made
+        assert (await probe_url(engine.url.replace("127.0.0.1", "localhost"))).reachable
+    assert made and closed == made
 
 
 async def test_a_server_that_never_answers_is_left_after_the_first_question():

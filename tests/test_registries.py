@@ -357,6 +357,12 @@ async def test_labels_say_scheme_weight_and_priority(tmp_path, name, text):
         assert found == [("http://h/x", "/x", 1, 0), ("https://10.0.0.1:8000", "", 3, 2)], running.state()
 
 
+async def test_an_address_counts_once_however_it_is_written(tmp_path):
+    (tmp_path / "e.json").write_text('[{"targets": ["10.0.0.1:8000", "10.0.0.1:8000/", "HTTP://10.0.0.1:8000/v1"], "labels": null}]')
+    async with watching(listing(tmp_path / "e.json")) as running:
+        assert len(running.urls()) == 1 and not running.state()["why"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "line", "why"),
     [

@@ -108,7 +108,11 @@ async def test_a_list_gains_and_loses_an_endpoint_under_load(rig: Rig, tmp_path:
     before = served(rig, "b")
     await load.more(80)
     assert served(rig, "b") == before
-    assert await listed(rig) == {one, three}
+
+    async def settled() -> bool:
+        return await listed(rig) == {one, three}
+
+    await eventually(settled, within=5)  # what the other one was working on is over
     worker = rig.pid_of("worker-0")
     await load.end()
     os.kill(worker, signal.SIGKILL)  # its successor begins with what is served now, under the same revision
@@ -117,6 +121,37 @@ async def test_a_list_gains_and_loses_an_endpoint_under_load(rig: Rig, tmp_path:
     await load.more(80)
     await load.end()
     assert served(rig, "b") == before and (await rig.admin("GET", "/v1/status"))["revision"]["rev"] == 1
+
+
+@pytest.mark.hard
+async def test_one_that_is_listed_no_longer_drains_and_is_shown_until_it_has_finished(rig: Rig, tmp_path: Path) -> None:
+    (one,) = await engines(rig, 1)
+    rig.engines["b"] = await start("vllm", model="qwen3", tps=20)
+    two, path = rig.engines["b"].url, tmp_path / "list.json"
+    registry(rig, type="file", path=str(path))
+    lists(path, two)
+    await rig.start()
+
+    async def leaving() -> Any:
+        return next((at for at in (await rig.admin("GET", "/v1/health"))["endpoints"] if at["endpoint"] == two), None)
+
+    async def draining() -> bool:
+        at = await leaving()
+        return at and (at["state"], at["serves"], at["in_flight"]) == ("draining", False, 1) and "no longer" in at["why"]
+
+    async def gone() -> bool:
+        return await leaving() is None
+
+    async with rig.open_stream("qwen", max_tokens=80, ignore_eos=True) as stream:
+        await stream.content.readany()
+        lists(path, one)
+        await eventually(draining, within=15)
+        assert (await rig.admin("POST", "/v1/channels/gpu/drain", {"endpoint": two}))["channel"]["endpoint"] == two
+        assert (await leaving())["drained"]
+        assert (await rig.chat("qwen", max_tokens=1)).status == 200 and served(rig, "a") == served(rig, "b") == 1
+        assert b"[DONE]" in await stream.content.read(), "it was left in peace"
+    await eventually(gone, within=5)
+    assert (await rig.admin("GET", "/v1/channels/gpu"))["channel"]["drained_unlisted"][0]["endpoint"] == two
 
 
 @pytest.mark.hard
@@ -131,6 +166,18 @@ async def test_a_dead_newcomer_gets_no_request_and_a_dead_control_costs_none(rig
     lists(path, one, two)
     await eventually(lambda: "is down" in rig.log(), within=15)
     await load.more()
+    shown = {one["endpoint"]: one for one in (await rig.admin("GET", "/v1/health"))["endpoints"]}
+    assert [shown[url]["serves"] for url in (one, two)] == [True, False]
+    assert (shown[two]["state"], shown[two]["why"][:32]) == ("degraded", "listed by lab, serves nobody yet")
+    assert (await rig.admin("POST", "/v1/channels/gpu/drain", {"endpoint": two}))["channel"]["endpoint"] == two
+    lists(path, one)
+
+    async def unlisted() -> bool:
+        return [at["endpoint"] for at in (await rig.admin("GET", "/v1/channels/gpu"))["channel"]["drained_unlisted"]] == [two]
+
+    await eventually(unlisted, within=15)
+    assert (await rig.admin("POST", "/v1/channels/gpu/undrain", {"endpoint": two}))["channel"]["changed"]
+    lists(path, one, two)
     await rig.engines["b"].up()
     await rig.admin("POST", "/v1/channels/gpu/probe")  # or wait for the next look
     await eventually(lambda: served(rig, "b"), within=15)

@@ -151,7 +151,7 @@ TABLE: dict[str, tuple[dict[str, Any], Ask, bool | None, str]] = {
     "word": ({"content": {"words": ["refund"]}}, ask(user("A REFUND, please")), True, "the word is in the last text of the user"),
     "word, in parts": ({"content": {"words": "refund"}}, ask(user(PARTS)), True, "the word is in"),
     "word, not there": (
-        {"content": {"words": ["refund", "退款"]}}, ask(user("hello")), False, "one of 2 words is not in the last text of the user"
+        {"content": {"words": ["refund", "退款"]}}, ask(user("hello")), False, "none of 2 words is in the last text of the user"
     ),
     "word, earlier": ({"content": {"words": "first"}}, ask(user("hello")), False, "the word is not in"),
     "word, anywhere": ({"content": {"words": "first", "in": "any"}}, ask(user("hello")), True, "the word is in the prompt"),
@@ -165,7 +165,7 @@ TABLE: dict[str, tuple[dict[str, Any], Ask, bool | None, str]] = {
     "pattern": ({"content": {"match": "1[3-9][0-9]{9}"}}, ask(user("电话13812345678。")), True, "the pattern is in"),
     "pattern, case": ({"content": {"match": "refund"}}, ask(user("REFUND")), False, "the pattern is not in"),
     "word and pattern": ({"content": {"words": "a", "match": "b"}}, ask(user("ab")), True, "the word and the pattern are in"),
-    "word without pattern": ({"content": {"words": "a", "match": "b"}}, ask(user("ac")), False, "the word and the pattern are not in"),
+    "word without pattern": ({"content": {"words": "a", "match": "b"}}, ask(user("ac")), False, "the word and the pattern are not both in"),
     "one of two": ({"content": [{"words": "x"}, {"match": "^a"}]}, ask(user("ab")), True, "the pattern is in"),
     "path": ({"content": {"path": "metadata.kind", "equals": "batch"}}, ask({"metadata": {"kind": "batch"}}), True, "as it has to be"),
     "path, other": (

@@ -212,6 +212,19 @@ def test_endpoints_of_a_registry_go_by_priority_then_weight():
     assert all(node.order(ask())[-1].url == "9" for _ in range(4))
 
 
+@pytest.mark.parametrize("policy", ["least-busy", "prefix-affinity"])
+def test_what_ranks_endpoints_of_several_channels_leaves_each_channels_later_priorities_to_the_end(policy):
+    ways = [Way("a", "8", priority=20), Way("a", "1"), Way("a", "2"), Way("a", "7", priority=10), Way("b", "3", priority=10)]
+    node, _ = built(group(policy, target("a"), target("b")), {"a": Leaf("a", ways[:4], [-1]), "b": Leaf("b", ways[4:], [-1])})
+    for luck in (0.1, 0.3, 0.5, 0.7, 0.9):
+        urls = [way.url for way in node.order(ask(luck=luck))]
+        assert set(urls[:3]) == set("123") and urls[3:] == ["7", "8"]
+    for way in ways[1:3]:
+        way.breaker.adopt("down", "it does not answer", 0.0)
+    urls = [way.url for way in node.order(ask(1.0))]
+    assert set(urls[:2]) == set("73") and urls[2] == "8" and set(urls[3:]) == set("12"), "the next priority of `a` takes its place"
+
+
 @pytest.mark.parametrize("policy", ["proportional", "primary-backup", "least-busy", "prefix-affinity"])
 def test_other_endpoints_are_in_the_next_plan(policy):
     node, leaves = built(group(policy, target("a"), target("b")))

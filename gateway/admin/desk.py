@@ -161,7 +161,7 @@ class Desk(Protocol):
         """Channels as they are live: {"name", "engine", "detected", "model", "usage", "registry", "endpoints": as in health}."""
 
     def channel(self, name: str) -> dict[str, Any]:
-        """One of them, with more: {…, "models", "drained", "limits", "breaker", "wedged_after", "capacity"}; NoSuch."""
+        """One of them, with more: {…, "models", "drained", "drained_unlisted", "limits", "breaker", "wedged_after", "capacity"}; NoSuch."""
 
     async def drain(self, name: str, endpoint: str | None, seconds: float | None, *, by: str) -> dict[str, Any]:
         """Take a channel, or one endpoint of it, out of service, for `seconds` or until undrain. Returns when every worker was

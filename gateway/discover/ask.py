@@ -1,5 +1,6 @@
 """Asks an endpoint with GETs: no redirects, no proxies from the environment, no big answers, little patience. Judges nothing."""
 
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 import yarl
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.config import x509
 from gateway.config.resolved import Endpoint
@@ -49,8 +51,9 @@ class Asker:
         self.handshake: Handshake | None = None
         self.connected = False
         self._endpoint, self._context, self._server_name, self._total = endpoint, context, server_name, total
+        self._names = _Names()
         self._session = aiohttp.ClientSession(
-            connector=_Connector(self),
+            connector=_Connector(self, self._names),
             headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "gateway", **(headers or {})},
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=total, connect=min(CONNECT, total)),
@@ -63,6 +66,7 @@ class Asker:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._session.close()
+        await self._names.close()
 
     async def get(self, path: str) -> Answer | Trouble:
         """Status, headers in lower case, body. Errors: none; what goes wrong is the answer."""
@@ -94,14 +98,32 @@ class Asker:
 class _Connector(aiohttp.TCPConnector):
     """Shows each connection to its asker: a response lets go of its connection before one can look at it."""
 
-    def __init__(self, asker: Asker) -> None:
-        super().__init__(limit=1, ttl_dns_cache=0, use_dns_cache=False)
+    def __init__(self, asker: Asker, names: "_Names") -> None:
+        super().__init__(limit=1, resolver=names, ttl_dns_cache=0, use_dns_cache=False)
         self._asker = asker
 
     async def connect(self, *arguments: Any, **named: Any) -> Any:
         connection = await super().connect(*arguments, **named)
         self._asker.established(connection.transport)
         return connection
+
+
+class _Names(AbstractResolver):
+    """aiohttp's resolver, made with the first name that is looked up: most endpoints are addresses, and making one costs more CPU
+    than a question. One for all askers would keep what the network says no more."""
+
+    def __init__(self) -> None:
+        self._resolver: AbstractResolver | None = None
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        """Raises OSError."""
+        self._resolver = self._resolver or aiohttp.DefaultResolver()
+        return await self._resolver.resolve(host, port, family)
+
+    async def close(self) -> None:
+        resolver, self._resolver = self._resolver, None
+        if resolver is not None:
+            await resolver.close()
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes | None:

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from gateway.config.resolved import Channel, Endpoint, Model
 from gateway.discover.finding import Probe
-from gateway.discover.look import BUSY, DOWN, UP, Look
+from gateway.discover.look import DOWN, Look
 from gateway.discover.probe import TOTAL, peek, probe
+from gateway.discover.sparing import Sparing
 
 log = logging.getLogger("gateway.endpoints")
 
@@ -59,6 +60,7 @@ class Endpoints:
         self._number = itertools.count(1)
         self._told: dict[str, str] = {}
         self._detecting = 0
+        self._sparing = Sparing()
 
     # -- what there is ------------------------------------------------------------------------------------------------
 
@@ -226,9 +228,7 @@ class Endpoints:
 
     def _seen(self, look: Look, changed: bool, fresh: bool) -> None:
         if changed:
-            level = logging.INFO if look.state in (UP, BUSY) else logging.WARNING
-            why = f": {look.why}" if look.why else " again"
-            log.log(level, "channel %s: %s is %s%s", look.channel.name, look.endpoint.url, look.state, why)
+            self._sparing.say(look, time.monotonic())
         self.on_seen(look, fresh)
         if fresh:
             self.on_figures(look)

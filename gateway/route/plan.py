@@ -260,13 +260,16 @@ class Tiers(Group):
 
 
 class Ranked(Group):
-    """least-busy and prefix-affinity: all endpoints below in one ranking; those that do not serve now come after the others."""
+    """least-busy and prefix-affinity: all endpoints below in one ranking, but of each channel those of the lowest priority alone;
+    the others, and then those that do not serve now, come after them."""
 
-    __slots__ = ("_ids", "_loads", "policy")
+    __slots__ = ("_front", "_ids", "_later", "_loads", "policy")
 
     def __init__(self, members: Sequence[Node], policy: LeastBusy | PrefixAffinity) -> None:
         super().__init__(members)
         self.policy = policy
+        self._front: list[Any] = []
+        self._later: list[Any] = []
         self._ids: list[str] = []
         self._loads: list[Load] = []
 
@@ -280,13 +283,16 @@ class Ranked(Group):
             return ways
         if all(way.at.breaker.well for way in ways):
             if not self._loads:
-                self._ids, self._loads = _figures(ways)
-            return _by(ways, self._rank(ask, self._ids, self._loads, peek))
+                self._front, self._later = _by_priority(ways)
+                self._ids, self._loads = _figures(self._front)
+            ranked = _by(self._front, self._rank(ask, self._ids, self._loads, peek))
+            return ranked + self._later if self._later else ranked
         luck = ask.luck * FURTHER % 1.0
         serve = [luck < _share(way, ask.now) for way in ways]
         well = [way for way, serves in zip(ways, serve, strict=True) if serves]
         rest = [way for way, serves in zip(ways, serve, strict=True) if not serves]
-        return _by(well, self._rank(ask, *_figures(well), peek)) + rest
+        front, later = _by_priority(well)
+        return _by(front, self._rank(ask, *_figures(front), peek)) + later + rest
 
     def _rank(self, ask: Ask, ids: list[str], loads: list[Load], peek: bool) -> Sequence[int]:
         if isinstance(self.policy, PrefixAffinity):
@@ -295,6 +301,15 @@ class Ranked(Group):
 
     def told(self, ask: Ask) -> str:
         return self.policy.told(ask)
+
+
+def _by_priority(ways: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Those of the lowest priority that their channel has among them, and the others, lowest first."""
+    best: dict[str, int] = {}
+    for way in ways:
+        best[way.name] = min(way.at.priority, best.get(way.name, way.at.priority))
+    later = [way for way in ways if way.at.priority > best[way.name]]
+    return [way for way in ways if way.at.priority == best[way.name]], sorted(later, key=lambda way: way.at.priority)
 
 
 def _figures(ways: Sequence[Any]) -> tuple[list[str], list[Load]]:

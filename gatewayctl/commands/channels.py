@@ -35,7 +35,8 @@ PATIENCE = 60.0
 
 def _up(channel: Any) -> str:
     endpoints = channel.get("endpoints") or []
-    return f"{sum(1 for endpoint in endpoints if endpoint.get('state') not in (*DOWN, 'draining'))}/{len(endpoints)}"
+    up = [one for one in endpoints if one.get("serves", True) and one.get("state") not in (*DOWN, "draining")]
+    return f"{len(up)}/{len(endpoints)}"
 
 
 def _in_flight(channel: Any) -> int:
@@ -107,6 +108,7 @@ def _print(session: Session, found: dict[str, Any]) -> None:
             ("used by", found.get("models") or None),
             ("registry", _registry(found)),
             ("drained", f"by {drained['by']}{until(drained)}" if drained else None),
+            ("unlisted", [_drained(one) for one in found.get("drained_unlisted") or []] or None),
             ("limits", _limits(limits)),
             ("queue", _queue(found.get("capacity") or {})),
         ],
@@ -123,6 +125,10 @@ def _registry(found: dict[str, Any]) -> str | None:
     if not name or not known.get("why"):
         return name or None
     return f"{name}, {known['state']} since {moment(known['since'])}: {known['why']}"
+
+
+def _drained(unlisted: dict[str, Any]) -> str:
+    return f"{unlisted['endpoint']}, drained by {unlisted['by']}{until(unlisted)}"
 
 
 def until(drained: dict[str, Any]) -> str:

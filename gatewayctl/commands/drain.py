@@ -108,8 +108,8 @@ def _wait(session: Session, client: Client, channel: str, url: str | None, told:
     screen, rows, shown = Redraw(), show.Rows(session, PROGRESS), -1
     while True:
         late = time.monotonic() - told >= SETTLED
-        endpoints = client.get(f"/v1/channels/{segment(channel)}")["channel"].get("endpoints", [])
-        drained = [one for one in endpoints if one.get("drained") and url in (None, url_of(one))]
+        found = client.get(f"/v1/channels/{segment(channel)}")["channel"]
+        drained = [one for one in found.get("endpoints", []) if one.get("drained") and url in (None, url_of(one))]
         busy = [one for one in drained if one.get("in_flight")]
         in_flight = sum(one["in_flight"] for one in busy)
         if on_terminal:
@@ -119,6 +119,7 @@ def _wait(session: Session, client: Client, channel: str, url: str | None, told:
             rows.add({"ts": round(time.time(), 3), "channel": channel, "in_flight": in_flight, "endpoints": [url_of(one) for one in busy]})
             shown = in_flight
         if not in_flight and late:
-            session.say("nothing is in flight there any more" if drained else "it is drained no longer")
+            unlisted = any(one["endpoint"] == url for one in found.get("drained_unlisted") or [])
+            session.say("nothing is in flight there any more" if drained or unlisted else "it is drained no longer")
             return
         time.sleep(EVERY)

@@ -137,9 +137,12 @@ def _body(file: str) -> str:
     if not file:
         return ""
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Trouble(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not text.strip():
+        raise Trouble(f"{'stdin' if file == '-' else file} is empty: such a request is refused with 400 invalid_json")
+    return text
 
 
 def _moment(text: str) -> float | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import yaml
 
-from gateway.config.compose import BadFile, compose, position, read_text
+from gateway.config.compose import BadFile, compose, is_null, position, read_text
 from gateway.discover.files import Mark, marks
 from gateway.discover.registries.known import Found, Known, endpoint_at
 
@@ -79,7 +79,8 @@ def _group(node: yaml.Node) -> list[Found]:
     words = _pairs(node, "this is not a group of targets and labels")
     if "targets" not in words:
         raise BadFile("`targets` is missing", *position(node))
-    labels = _pairs(words["labels"], "labels are not a group of `name: text`") if "labels" in words else {}
+    labelled = "labels" in words and not is_null(words["labels"])  # programs write null for none
+    labels = _pairs(words["labels"], "labels are not a group of `name: text`") if labelled else {}
     scheme = _text(labels["__scheme__"]) if "__scheme__" in labels else "http"
     numbers: dict[str, int] = {}
     for word in ("weight", "priority"):

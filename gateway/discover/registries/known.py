@@ -98,10 +98,10 @@ class Known:
             self._amiss = ""
 
     def _bounded(self, endpoints: Iterable[Found]) -> tuple[Found, ...]:
-        """Each address once, the best first, at most `MOST`."""
-        once: dict[str, Found] = {}
+        """Each address once, however its URL is written, the best first, at most `MOST`."""
+        once: dict[tuple[object, ...], Found] = {}
         for one in sorted(endpoints, key=_order):
-            once.setdefault(one.url, one)
+            once.setdefault((one.scheme, one.host, one.port, one.base), one)
         cut = max(0, len(once) - MOST)
         if cut and not self._cut:
             log.warning("registry %s lists %d endpoints; the first %d are used", self.config.name, len(once), MOST)

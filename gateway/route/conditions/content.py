@@ -20,7 +20,7 @@ _PLACES: dict[str, tuple[Callable[[Ask], list[str]], str]] = {
 class Text:
     """Words, a pattern, or both, somewhere in the texts of one place. Each text is searched by itself."""
 
-    __slots__ = ("_found", "_match", "_place", "_said", "_verb", "holds", "word")
+    __slots__ = ("_found", "_match", "_missed", "_place", "_said", "holds", "word")
 
     def __init__(self, wanted: Content, together: Together) -> None:
         """Raises ValueError for a pattern that re2 refuses."""
@@ -30,15 +30,17 @@ class Text:
         self._match = together.pattern(wanted.place, texts, wanted.match) if wanted.match is not None else _always
         self.holds: Test = self._both if wanted.words and wanted.match is not None else self._found if wanted.words else self._match
         words = f"one of {len(wanted.words)} words" if len(wanted.words) > 1 else "the word" if wanted.words else ""
-        both = words and wanted.match is not None
-        self._said = f"{words} and the pattern" if both else words or "the pattern"
-        self._verb = "are" if both else "is"
+        if words and wanted.match is not None:
+            self._said, self._missed = f"{words} and the pattern are", f"{words} and the pattern are not both"
+        else:
+            self._said = f"{words or 'the pattern'} is"
+            self._missed = f"none of {len(wanted.words)} words is" if len(wanted.words) > 1 else f"{self._said} not"
 
     def _both(self, ask: Ask) -> bool:
         return self._found(ask) and self._match(ask)
 
     def told(self, ask: Ask) -> str:
-        return f"{self._said} {self._verb if self.holds(ask) else f'{self._verb} not'} in {self._place}"
+        return f"{self._said if self.holds(ask) else self._missed} in {self._place}"
 
 
 class Field:
