@@ -77,6 +77,9 @@ class OpenAI:
     def event_failure(self, event: dict[str, Any]) -> UpstreamFailure:
         return failures.event_failure(event)
 
+    def text_failure(self, text: bytes) -> UpstreamFailure | None:
+        return None
+
     def models(self, body: bytes) -> list[ModelFacts]:
         items = value_of(listing("embeddings", body)["data"])  # a list called `data`, as the model list has it
         return [_model(item) for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]

@@ -152,7 +152,8 @@ class StreamDelivery(Delivery):
         if transform.error is not None:
             self._break(self.hop.dialect.event_failure(transform.error))
         else:
-            self._break(UpstreamFailure("garbage", f"the engine broke its stream: {transform.broken}"))
+            said = self.hop.dialect.text_failure(transform.broken_text)
+            self._break(said or UpstreamFailure("garbage", f"the engine broke its stream: {transform.broken}"))
 
     def _break(self, failure: UpstreamFailure) -> None:
         if not self.committed:
