@@ -113,7 +113,7 @@ def test_stream_options_without_a_stream_are_dropped(engine):
         ("mindie", {"seed": 1}, {"seed": 1}, []),
         ("mindie", {"stop": ""}, {}, ["-stop"]),
         ("mindie", {"stop": ["", "x"]}, {"stop": ["x"]}, ["stop"]),
-        ("mindie", {"stop": [""]}, {}, ["stop"]),
+        ("mindie", {"stop": [""]}, {}, ["-stop"]),
         ("mindie", {"stop": "x"}, {"stop": "x"}, []),
         (
             "mindie",

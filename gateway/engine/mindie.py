@@ -106,11 +106,11 @@ def _out_of_range(fields: Fields) -> list[str]:
         names += rewrite.drop(fields, "stop")
     elif isinstance(stop, list) and "" in stop:
         rest = [word for word in stop if word != ""]
-        names.append("stop")
         if rest:
             rewrite.put(fields, "stop", rest)
+            names.append("stop")
         else:
-            del fields["stop"]
+            names += rewrite.drop(fields, "stop")
     return names
 
 
