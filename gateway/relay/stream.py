@@ -116,6 +116,8 @@ class StreamDelivery(Delivery):
         if self.held:
             out = b"".join([*self.held, out])
             self.held.clear()
+        if self.outlet.paused:  # what an engine before this one has written is still on its way
+            self.pause()
         return out
 
     def _complete(self, out: bytes, now: float) -> None:
