@@ -333,6 +333,13 @@ def test_messages_are_cleaned_and_stay_useful(message, told):
     assert clean(message) == told
 
 
+@pytest.mark.parametrize("body", [b"", b'data: {"choices":[{"delta":{"content":"secret"}}]}\n\n', b'{"message":"secret"}'])
+def test_a_success_that_is_none_here_never_shows_what_it_says(body):
+    told = DIALECTS["vllm"].failure(201, body, {})
+    assert (told.status, told.code, told.retryable, told.upstream_status) == (502, "upstream_error", True, 201)
+    assert told.message == "The engine answered with a status that nothing asked for"
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_named(status):
     told = fail("openai", status, "<html><body>Moved</body></html>", {"location": "http://10.0.0.9/v1"})
