@@ -237,7 +237,8 @@ class Dispatch:
     async def _connect(self, x: Exchange, hop: Hop) -> Connection:
         self._account.metrics.connected(hop.name, 1)
         connection = await hop.at.pool.open()
-        x.connected = monotonic()
+        if not x.first:  # who goes on with an answer that has begun did not keep the caller waiting
+            x.connected = monotonic()
         return connection
 
     def _send(self, x: Exchange, outlet: Outlet, hop: Hop, connection: Connection, request: bytes) -> Delivery:

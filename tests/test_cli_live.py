@@ -247,11 +247,14 @@ async def test_requests_tail_shows_the_newest_and_filters(desk, inside):
 
 
 async def test_requests_show_tells_all_of_one(desk, inside):
-    desk.told[2].update(trace="my-request", end="CD", surprise={"new": 1})
+    desk.told[2].update(trace="my-request", end="CD", surprise={"new": 1}, reserved={"in": 37, "out": 257})
+    desk.told[2]["attempts"] = [{**attempt, "tokens": {"in": 4, "out": 15}} for attempt in desk.told[2]["attempts"]]
     code, out, _ = await inside("requests", "show", "my-request")
     assert code == 0 and desk.told[2]["id"] in out
     assert "CD: the caller left while the answer went out" in out
     assert "failover" in out and "status_503" in out and "120 ms" in out and "surprise" in out
+    assert "4/15" in out, "what one engine had of an answer that two have made"
+    assert "reserved\n  in   37\n  out  257\n" in out
     assert json.loads((await inside("requests", "show", "my-request", "-o", "json"))[1])["surprise"] == {"new": 1}
     assert (await inside("requests", "show", "zzz"))[0] == 1
 

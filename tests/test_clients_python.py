@@ -363,7 +363,9 @@ async def test_a_stream_that_breaks_is_an_error_and_never_looks_complete(
         async for chunk in await client.chat.completions.create(model=kind, messages=user("hello world"), stream=True):
             seen.append(chunk)
     assert not isinstance(broken.value, openai.APIConnectionError), "an error event, not a broken connection"
-    assert text_of(seen) and broken.value.type == "server_error" and broken.value.code
+    assert text_of(seen) and broken.value.type == "server_error"
+    late = (kind, fault["do"]) == ("mindie", "error_event")  # bare text: the engine's own time-out
+    assert broken.value.code == ("upstream_timeout" if late else "upstream_error")
     record = await gateway.record(model=kind, stream=True)
     assert record["end"] == "UD"
 

@@ -195,6 +195,7 @@ async def test_the_second_dies_as_well(rig: Rig) -> None:
         assert tries(record) == [("first", "vllm1", "cut"), ("continue", "vllm2", "cut"), ("continue", "vllm3", "ok")]
         usage, prompt = whole.chunks[-1]["usage"], whole.chunks[-1]["usage"]["prompt_tokens"]
         assert record["tokens"] == {"in": prompt, "out": usage["completion_tokens"]}
+        assert record["ms"]["connect"] <= record["ms"]["first"], "who goes on is connected later, but the first word waited for the first"
         own = [attempt.get("tokens", {}) for attempt in record["attempts"]]
         assert own[0]["in"] == prompt and own[2]["in"] > prompt, "its prompt held the text so far"
         assert own[2]["out"] < usage["completion_tokens"] <= sum(part.get("out", 0) for part in own)

@@ -113,7 +113,7 @@ def test_stream_options_without_a_stream_are_dropped(engine):
         ("mindie", {"seed": 1}, {"seed": 1}, []),
         ("mindie", {"stop": ""}, {}, ["-stop"]),
         ("mindie", {"stop": ["", "x"]}, {"stop": ["x"]}, ["stop"]),
-        ("mindie", {"stop": [""]}, {}, ["stop"]),
+        ("mindie", {"stop": [""]}, {}, ["-stop"]),
         ("mindie", {"stop": "x"}, {"stop": "x"}, []),
         (
             "mindie",
@@ -169,7 +169,7 @@ def test_tokenize_is_asked_in_each_engines_words():
     assert send("sglang", ask, api="tokenize") == ({**ask, "model": "qwen3"}, [])
     assert send("mindie", ask, api="tokenize") == ({"inputs": "hi", "do_decode": True}, ["prompt>inputs"])
     assert send("openai", ask, api="tokenize") == ({"content": "hi", "add_special": False}, ["prompt>content"])
-    for engine in ("mindie", "openai"):
+    for engine in ("mindie", "openai", "sglang"):
         with pytest.raises(Refusal) as caught:
             send(engine, {"messages": PROMPT}, api="tokenize")
         assert (caught.value.status, caught.value.param) == (400, "messages")

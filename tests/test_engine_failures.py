@@ -275,6 +275,23 @@ def test_errors_in_a_stream(engine):
         assert read(odd).status == 502
 
 
+def test_bare_text_in_a_stream():
+    read = DIALECTS["mindie"].text_failure
+    for text in (
+        b"Engine callback timeout: server tokenTimeout",
+        b"Engine callback timeout: server e2eTimeout",
+        b"Engine callback timeout.",
+    ):
+        late = read(text)
+        assert late is not None
+        assert (late.status, late.code, late.reason, late.message) == (504, "upstream_timeout", "stream_error", "The engine took too long")
+        assert late.retryable and late.blame == "engine"
+    died = read(b"Failed to get engine response")
+    assert died is not None and (died.status, died.code, died.message) == (502, "upstream_error", "Failed to get engine response")
+    assert read(b"") is None and read(b"\xff<html>") is None and read(b"so they said: Engine callback timeout") is None
+    assert all(dialect.text_failure(b"Engine callback timeout") is None for name, dialect in DIALECTS.items() if name != "mindie")
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -314,6 +331,13 @@ def test_retry_after(headers, seconds):
 )
 def test_messages_are_cleaned_and_stay_useful(message, told):
     assert clean(message) == told
+
+
+@pytest.mark.parametrize("body", [b"", b'data: {"choices":[{"delta":{"content":"secret"}}]}\n\n', b'{"message":"secret"}'])
+def test_a_success_that_is_none_here_never_shows_what_it_says(body):
+    told = DIALECTS["vllm"].failure(201, body, {})
+    assert (told.status, told.code, told.retryable, told.upstream_status) == (502, "upstream_error", True, 201)
+    assert told.message == "The engine answered with a status that nothing asked for"
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

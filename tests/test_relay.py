@@ -116,15 +116,21 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("final", {"fin": 1})
         rig.config["channels"]["long"] = json.loads(json.dumps(rig.config["channels"]["odd"]))
         rig.config["channels"]["long"]["timeouts"]["total"] = "1m"
+        for name, one in (("dies", actor), ("heir", heir)):
+            rig.config["channels"][name] = json.loads(json.dumps(rig.config["channels"]["long"]))
+            rig.config["channels"][name].update(engine="vllm", endpoints=[f"http://127.0.0.1:{one.port}"])
+        rig.model("inherited", {"dies": 1, "heir": 0}, continuation="same-model")
         rig.model("odd", {"odd": 1})
         rig.model("long", {"long": 1})
         rig.model("counted", {"odd": 1}, tokenizer="cl100k")
         rig.model("nowhere", {"nowhere": 1})
         rig.config["http"] = {"sse_keepalive": "150ms", "write_idle": "5s"}
         await actor.open()
+        await heir.open()
         await rig.start()
         yield rig
         await actor.close()
+        await heir.close()
         hole.close()
 
 
@@ -147,6 +153,7 @@ class Hole:
 
 
 actor = Actor()
+heir = Actor()
 hole = Hole()
 
 
@@ -544,6 +551,40 @@ async def test_a_slow_reader_pauses_the_engine_and_is_no_fault_of_its(rig):
     assert got.count(b"y" * 900) == 1000
     record = await rig.record(trace="slow-reader")
     assert record["end"] == "--"
+
+
+async def test_a_slow_reader_pauses_also_the_engine_that_goes_on(rig):
+    """The first engine dies with more than a slow caller takes; the second must not pour the rest into memory."""
+    died = b'data: {"error":{"message":"gone","code":500}}\n\n'
+    actor.play = says(SSE + chunk(event("x" * 5_000_000) + died))
+    sent = 0
+
+    async def pours(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        little(writer)
+        writer.write(SSE)
+        for _ in range(1000):
+            writer.write(chunk(event("y" * 900)))
+            await writer.drain()
+            sent += 1
+        writer.write(chunk(DONE) + b"0\r\n\r\n")
+
+    heir.play = pours
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", rig.port))
+        await loop.sock_sendall(sock, request("inherited", True, "slow-heir"))
+        await eventually(lambda: sent)
+        await asyncio.sleep(0.9)
+        assert sent < 700, "the engine must wait"
+        got = bytearray()
+        while b"[DONE]" not in got:
+            got += await asyncio.wait_for(loop.sock_recv(sock, 1 << 20), 5)
+    assert got.count(b"y" * 900) == 1000 and b"x" * 5_000 in got
+    record = await rig.record(trace="slow-heir")
+    assert (record["end"], [attempt["kind"] for attempt in record["attempts"]]) == ("--", ["first", "continue"])
 
 
 async def slow_readers(rig: Rig, readers: int, seconds: float) -> tuple[float, int]:

@@ -26,6 +26,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         await rig.engine("short", model="m", max_model_len=512)
         await rig.engine("long", model="m", max_model_len=32768)
         await rig.engine("mind", "mindie", model="m", max_model_len=4096)
+        await rig.engine("sgl", "sglang", model="m")
         await rig.engine("dies", model="m", channel={"breaker": {"failures": 1000, "share": 100}})
         rig.config["schedules"] = {
             "always": {"when": ["00:00-24:00"]},
@@ -48,7 +49,8 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             {"name": "long", "when": {"prompt_tokens": {"over": 1000}}, "to": {"channel": "long"}},
         ]
         rig.model("ruled", {"a": 1}, rules=rules, tokenizer="qwen", aliases=["rul-*"])
-        rig.config["models"]["either"] = {"policy": "primary-backup", "targets": [{"channel": "mind"}, {"channel": "a"}]}
+        rig.config["models"]["either"] = {"policy": "primary-backup", "targets": [{"channel": name} for name in ("mind", "sgl", "a")]}
+        rig.model("sgl", {"sgl": 1})
         rig.model("embeds", {"a": 1}, fallback=["mindie", "small"])
         rig.model("embeds-nowhere", {"a": 1}, fallback=["mindie"])
         rig.model("shorter", {"short": 1}, tokenizer="qwen")
@@ -339,8 +341,9 @@ async def test_what_one_engine_cannot_do_another_one_may(rig):
     asked = {"messages": [{"role": "user", "content": "hi"}]}
     answer = await rig.post("/tokenize", {"model": "either", **asked})
     assert (answer.status, answer.headers["x-gateway-channel"], answer.headers["x-gateway-attempts"]) == (200, "a", "1"), answer.body
-    refused = await rig.post("/tokenize", {"model": "mindie", **asked})
-    assert (refused.status, refused.error["code"]) == (400, "unsupported_parameter")
+    for model in ("mindie", "sgl"):
+        refused = await rig.post("/tokenize", {"model": model, **asked})
+        assert (refused.status, refused.error["code"], refused.error["param"]) == (400, "unsupported_parameter", "messages")
 
 
 async def test_an_engine_that_stands_in_several_places_of_a_plan_is_tried_once(rig):

@@ -187,7 +187,9 @@ async def test_error_event_is_the_engines_own(kind, error, end, after) -> None:
         assert error in answer
         assert answer.count(b'"delta"') == after
         assert answer.endswith(end + b"\r\n0\r\n\r\n")
-        assert (await ask(simulator, stream=False)).startswith(b"HTTP/1.1 500 ")
+        whole = await ask(simulator, stream=False)
+        assert whole.startswith(b"HTTP/1.1 500 ")
+        assert simulator.dialect.broken.encode() in whole and simulator.dialect.broken.encode() in answer
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -90,6 +90,10 @@ class Dialect(Protocol):
         """Translates an in-band error event (`{"error": …}` or SGLang's flat form inside it)."""
         ...
 
+    def text_failure(self, text: bytes) -> UpstreamFailure | None:
+        """Translates bare text where an event of a stream should stand; None = nothing that this engine is known to say."""
+        ...
+
     def context(self, body: bytes) -> int | None:
         """The context length in tokens, from the answer of `planes.context`; None = it does not say."""
         ...

@@ -10,7 +10,7 @@ unknown path (404, 405, 501)         502 upstream_path_missing             yes  
 408, 504, a timeout in words         504 upstream_timeout                  yes     engine
 429                                  429 upstream_overloaded               yes     engine
 503                                  503 upstream_unavailable              yes     engine
-3xx                                  502 upstream_error                    yes     engine
+2xx but 200, 3xx                     502 upstream_error                    yes     engine
 all else                             502 upstream_error                    yes     engine
 """
 
@@ -245,7 +245,9 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
         return _of_engine(reason, 502, "upstream_path_missing", "The engine does not serve this API", status)
     if status in (408, 504) or (status >= 500 and _TIMEOUT.search(what.message)):
         return _of_engine(reason, 504, "upstream_timeout", "The engine took too long", status, wait)
-    if 300 <= status < 400:
+    if status < 300:  # what it says is no error, and may be a whole answer
+        return _of_engine(reason, 502, "upstream_error", "The engine answered with a status that nothing asked for", status)
+    if status < 400:
         return _of_engine(reason, 502, "upstream_error", "The engine's address redirects elsewhere, which is not followed", status)
     if status == 429 or (status >= 500 and status != 503 and _FULL.search(what.message)):
         return _of_engine(reason, 429, "upstream_overloaded", "The engine is overloaded, please try again later", status, wait)

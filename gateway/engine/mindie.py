@@ -6,11 +6,14 @@ from typing import Any, ClassVar, Final
 from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
 from gateway.engine.openai import OpenAI, chat, listing, own_event_id, own_id, prompt_only, tokenized
+from gateway.errors import UpstreamFailure
 from gateway.wire.openai import MalformedJson, parse_object, value_of
 
 _TIMINGS: Final = ("prefill_time", "decode_time_arr", "full_text")
 _USAGE_TIMINGS: Final = ("batch_size", "queue_wait_time")
 """What benchmarks (2.x, or MINDIE_LLM_BENCHMARK_ENABLE) add to answers."""
+_LAST_WORDS: Final = (b"Engine callback timeout", b"Failed to get engine response")
+"""How the bare text begins that it writes into a stream which fails."""
 
 
 class MindIE(OpenAI):
@@ -69,6 +72,9 @@ class MindIE(OpenAI):
                 choice.pop("full_text", None)
         return event
 
+    def text_failure(self, text: bytes) -> UpstreamFailure | None:
+        return self.event_failure({"error": text.decode(errors="replace")}) if text.startswith(_LAST_WORDS) else None
+
     def context(self, body: bytes) -> int | None:
         """Reads `/v2/models/{model}/config` of the business plane, and `/info` of the management plane."""
         try:
@@ -100,11 +106,11 @@ def _out_of_range(fields: Fields) -> list[str]:
         names += rewrite.drop(fields, "stop")
     elif isinstance(stop, list) and "" in stop:
         rest = [word for word in stop if word != ""]
-        names.append("stop")
         if rest:
             rewrite.put(fields, "stop", rest)
+            names.append("stop")
         else:
-            del fields["stop"]
+            names += rewrite.drop(fields, "stop")
     return names
 
 

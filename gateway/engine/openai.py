@@ -77,6 +77,9 @@ class OpenAI:
     def event_failure(self, event: dict[str, Any]) -> UpstreamFailure:
         return failures.event_failure(event)
 
+    def text_failure(self, text: bytes) -> UpstreamFailure | None:
+        return None
+
     def models(self, body: bytes) -> list[ModelFacts]:
         items = value_of(listing("embeddings", body)["data"])  # a list called `data`, as the model list has it
         return [_model(item) for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]
@@ -132,6 +135,12 @@ def own_event_id(event: dict[str, Any]) -> None:
         event["id"] = caller_id(id, event.get("object") != "text_completion")
 
 
+def no_messages() -> Refusal:
+    """Of an engine that counts a text only. Another engine of the model may do more."""
+    what = "This model can tokenize a `prompt` (a string), not `messages`"
+    return Refusal(400, "unsupported_parameter", what, "invalid_request_error", "messages")
+
+
 def prompt_only(fields: Fields, name: str, others: Mapping[str, object]) -> list[str]:
     """Turns vLLM's tokenize request into one of an engine that counts a text only. Errors: Refusal, for messages."""
     prompt = rewrite.value(fields, "prompt")
@@ -139,8 +148,7 @@ def prompt_only(fields: Fields, name: str, others: Mapping[str, object]) -> list
         code = "invalid_type" if "prompt" in fields else "missing_required_parameter"
         raise Refusal(400, code, "`prompt` must be a string.", "invalid_request_error", "prompt")
     if not isinstance(prompt, str):
-        what = "This model can tokenize a `prompt` (a string), not `messages`"
-        raise Refusal(400, "unsupported_parameter", what, "invalid_request_error", "messages")
+        raise no_messages()
     fields.clear()
     rewrite.put(fields, name, prompt)
     for key, value in others.items():

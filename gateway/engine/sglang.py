@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
-from gateway.engine.openai import PATHS, OpenAI, chat, listing, own_event_id, own_id
+from gateway.engine.openai import PATHS, OpenAI, chat, listing, no_messages, own_event_id, own_id
 from gateway.wire.openai import encode, value_of
 
 _STOP: Final = "matched_stop"
@@ -33,6 +33,8 @@ class SGLang(OpenAI):
     }
 
     def request(self, api: str, fields: Fields) -> list[str]:
+        if api == "tokenize" and "messages" in fields and "prompt" not in fields:
+            raise no_messages()
         if api not in ("chat", "completions"):
             return []
         return rewrite.empty_tools(fields) + _guided(fields)

@@ -116,6 +116,8 @@ class StreamDelivery(Delivery):
         if self.held:
             out = b"".join([*self.held, out])
             self.held.clear()
+        if self.outlet.paused:  # what an engine before this one has written is still on its way
+            self.pause()
         return out
 
     def _complete(self, out: bytes, now: float) -> None:
@@ -152,7 +154,8 @@ class StreamDelivery(Delivery):
         if transform.error is not None:
             self._break(self.hop.dialect.event_failure(transform.error))
         else:
-            self._break(UpstreamFailure("garbage", f"the engine broke its stream: {transform.broken}"))
+            said = self.hop.dialect.text_failure(transform.broken_text)
+            self._break(said or UpstreamFailure("garbage", f"the engine broke its stream: {transform.broken}"))
 
     def _break(self, failure: UpstreamFailure) -> None:
         if not self.committed:

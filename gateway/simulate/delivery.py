@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.simulate.dialect import Answer, Dialect, Received, Stream, Whole
 from gateway.simulate.engine import Engine
-from gateway.simulate.faults import BARE_TEXT, FOREVER, STREAM_FAULTS, Fault
+from gateway.simulate.faults import FOREVER, STREAM_FAULTS, Fault
 from gateway.simulate.sse import DONE, Event
 
 WRITES_PER_TURN = 32
@@ -119,7 +119,7 @@ class Delivery:
         elif fault is not None and fault.do == "garbage":
             answer = replace(answer, body=fault.text.encode(), status=200)
         elif fault is not None and fault.do == "error_event":
-            answer = self.dialect.failure(500, fault.text or BARE_TEXT)
+            answer = self.dialect.failure(500, fault.text or self.dialect.broken)
         self.record.status = answer.status
         if fault is not None and fault.do in ("cut", "reset", "stall", "slow_body"):
             return await self._faulty_body(answer, fault)

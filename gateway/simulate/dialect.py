@@ -89,6 +89,8 @@ class Dialect(Protocol):
     stream_content_type: str
     headers_first: bool
     """A stream's header leaves before the first token exists."""
+    broken: str
+    """Its own words when it fails at a request that it has taken."""
     planes: tuple[Plane, ...]
 
     def answer(self, request: Received, planes: frozenset[Plane]) -> Answer:

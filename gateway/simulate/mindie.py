@@ -36,6 +36,7 @@ class Mindie:
 
     stream_content_type = "text/event-stream"
     headers_first = False
+    broken = TIMEOUT
     planes: tuple[str, ...] = (BUSINESS, MANAGEMENT, METRICS)
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
@@ -78,7 +79,7 @@ class Mindie:
         return Whole(encode({"error": message, "error_type": kind}), status)
 
     def error_event(self, message: str) -> bytes:
-        return (message or TIMEOUT).encode()
+        return (message or self.broken).encode()
 
     def _models(self, request: Received, _: Mapping[str, str]) -> Whole:
         if self.settings.release < (3,):

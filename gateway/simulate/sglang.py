@@ -24,6 +24,7 @@ class Sglang:
 
     stream_content_type = "text/event-stream; charset=utf-8"
     headers_first = False
+    broken = BROKEN
     planes: tuple[str, ...] = (BUSINESS,)
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
@@ -70,7 +71,7 @@ class Sglang:
         return json_answer({"object": "error", "message": message, "type": found, "param": None, "code": status}, status=status)
 
     def error_event(self, message: str) -> bytes:
-        return _stream_error(message or BROKEN, 500)
+        return _stream_error(message or self.broken, 500)
 
     def _health(self, request: Received, _: Mapping[str, str]) -> Whole:
         return Whole(status=503 if self.engine.health == "down" else 200)

@@ -22,6 +22,7 @@ class Vllm:
 
     stream_content_type = "text/event-stream; charset=utf-8"
     headers_first = True
+    broken = BROKEN
     planes: tuple[str, ...] = (BUSINESS,)
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
@@ -64,7 +65,7 @@ class Vllm:
         return Whole(encode({"error": error} if self.era.nested_errors else {"object": "error", **error}), status)
 
     def error_event(self, message: str) -> bytes:
-        error = {"message": message or BROKEN, "type": "InternalServerError", "param": None, "code": 500}
+        error = {"message": message or self.broken, "type": "InternalServerError", "param": None, "code": 500}
         return event({"error": error} if self.era.nested_errors else {"object": "error", **error}) + DONE
 
     def _models(self, request: Received, _: Mapping[str, str]) -> Whole:

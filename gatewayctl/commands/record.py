@@ -26,6 +26,13 @@ PHASE: Final = {
     "W": "before the first event",
     "D": "while the answer went out",
 }
+
+
+def _in_and_out(tokens: dict[str, int] | None) -> str | None:
+    """`4/15`, as the list of requests has it; None when the attempt has no part of its own."""
+    return f"{tokens.get('in', 0)}/{tokens.get('out', 0)}" if tokens else None
+
+
 ATTEMPTS: Final = [
     Column("attempt", lambda a: a.get("kind")),
     Column("channel", lambda a: a.get("channel")),
@@ -33,6 +40,7 @@ ATTEMPTS: Final = [
     Column("model", lambda a: a.get("model")),
     Column("via", lambda a: a.get("via")),
     Column("status", lambda a: a.get("status") or None, "right"),
+    Column("in/out", lambda a: _in_and_out(a.get("tokens")), "right"),
     Column("took", lambda a: millis(a.get("ms")), "right"),
     Column("outcome", lambda a: a.get("reason") or "ok", colored=True),
 ]
@@ -57,6 +65,7 @@ SHOWN: Final = {
     "bytes",
     "rewrites",
     "facts",
+    "reserved",
 }
 
 
@@ -80,6 +89,7 @@ def print_record(session: Session, record: dict[str, Any]) -> None:
         print("\n" + show.table(session, record["attempts"], ATTEMPTS))
     tokens = record.get("tokens") or {}
     _group(session, "tokens", [*tokens.items(), ("source", record.get("source"))])
+    _group(session, "reserved", list((record.get("reserved") or {}).items()))
     times = [(name, millis(value)) for name, value in (record.get("ms") or {}).items()]
     _group(session, "times", [*times, ("per token", millis(record.get("tpot")))])
     _group(session, "bytes", [(name, size(value)) for name, value in (record.get("bytes") or {}).items()])
