@@ -191,7 +191,7 @@ class Ledger:
             self.ingest.bundle(most=1)  # segments come meanwhile
             self._counted = self._counted and self.ingest.more
         if not self._counted:
-            expected.note(self._store.counts())
+            expected.note(self._store.counts(absent=True))
             self._counted = True
         self._steady.see(self._clock(), time.monotonic(), self.facts.last)
         if time.monotonic() - self._kept >= KEEP_EVERY and not self._doubt():
