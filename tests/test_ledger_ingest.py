@@ -464,3 +464,15 @@ def test_a_long_report_delays_what_is_kept_and_nothing_fails(ingest, store, jour
     assert [one.month for one in store.facts().archives] == ["2026-10"] and len(bundles.bundles(journal)) == 1
     ingest.keep(SETTINGS)
     assert bundles.bundles(journal) == [] and store.counts() == {"2026-10": 20}
+
+
+async def test_who_only_looks_archives_and_deletes_nothing(journal, tmp_path):
+    """Whatever `gatewayctl` asks while no gateway runs: a restored backup may be older than `keep`."""
+    write(journal, "0-a-000001", *(done(OCTOBER + n) for n in range(10)), *(done(NOW - n * 86400) for n in range(20)))
+    ledger = Ledger(tmp_path, Settings(memory=128 * 1024**2, keep=10 * 86400.0), clock=lambda: NOW)
+    await ledger.mend(keeping=False)
+    found = await ledger.query("SELECT count(*) FROM usage")
+    assert found.rows == [(30,)] and ledger.facts.archives == []
+    await ledger.act(lambda store, ingest: ingest.keep(ledger.settings))
+    assert (await ledger.query("SELECT count(*) FROM usage")).rows == [(11,)]
+    await ledger.close()

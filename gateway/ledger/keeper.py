@@ -284,10 +284,13 @@ class Ledger:
 
         return await self._in_writer(doing)
 
-    async def mend(self) -> None:
-        """Opens it, mends what is damaged, loads what waits: for who has no loop that does it. Raises StoreFailure."""
+    async def mend(self, *, keeping: bool = True) -> None:
+        """Opens it, mends what is damaged, loads what waits: for who has no loop that does it. keeping: False = archives nothing and
+        deletes nothing for its age. Raises StoreFailure."""
 
         def mending() -> None:
+            if not keeping:
+                self._kept = time.monotonic()
             for _ in range(3):
                 pause = self._turn()
                 while self._open and pause == 0.0:
