@@ -76,7 +76,7 @@ async def _act(options: argparse.Namespace, config: Resolved, keys: Sequence[Key
     try:
         await asyncio.to_thread(close_orphans, journal)
         with contextlib.suppress(StoreFailure):  # the act itself will say it
-            await ledger.mend()
+            await ledger.mend(keeping=False)  # who asks for a report does not ask for that
         if options.act in ASKED:
             answer = await _reported(options, Reports(ledger, lambda: config, lambda: keys, audit.note), by)
         elif options.act in TOLD:

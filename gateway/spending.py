@@ -258,7 +258,7 @@ def bounds(now: float, per: str, tz: tzinfo) -> tuple[float, float]:
 
 
 def _midnight(ts: float, tz: tzinfo) -> datetime:
-    return datetime.fromtimestamp(ts, tz).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    return datetime.fromtimestamp(ts, tz).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
 
 
 def _days_ago(now: float, number: int, tz: tzinfo) -> float:

@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
@@ -284,3 +285,10 @@ async def test_a_month_of_traffic_in_every_report_and_every_form(rig, ctl, tmp_p
     for question in OTHERS:
         assert (await ctl(*question)).strip() or question[1] in ("anomalies", "budgets", "reconcile"), question
     assert "week" in await ctl("cost", "forecast", "--by", "tenant")
+
+
+def test_today_begins_once_where_midnight_comes_twice():
+    tz = ZoneInfo("America/Havana")
+    first = datetime(2026, 11, 1, tzinfo=tz).timestamp()
+    for now in (first + 60, first + 3660, first + 7260):
+        assert moment("--since", "today", tz, now) == first

@@ -90,6 +90,32 @@ def test_nan_is_no_price():
     assert read_price_map('{"m": {"input_cost_per_token": NaN}}')[0].words == {}
 
 
+@pytest.mark.parametrize("amount", ["1e999999", "1e400", "1000.1", "-1e-6", "-1e999999"])
+def test_an_amount_that_nobody_asks_is_left_out_and_nothing_else(amount):
+    (found,) = read_price_map(f'{{"m": {{"input_cost_per_token": {amount}, "output_cost_per_token": 1e-6}}}}')
+    assert found.words == {"output": "1"} and found.skipped == ["input_cost_per_token"]
+
+
+@pytest.mark.parametrize("amount", ["1e-17", "1e-999999999"])
+def test_what_is_too_little_to_be_told_is_not_free(amount):
+    (found,) = read_price_map(f'{{"m": {{"input_cost_per_token": {amount}, "output_cost_per_token": 1e-6}}}}')
+    assert found.words == {"output": "1"} and found.skipped == ["input_cost_per_token beyond 9 digits"]
+
+
+@pytest.mark.parametrize("odd", ["0", "1000001", "9" * 5000])
+def test_a_tier_that_can_be_none_is_left_out(odd):
+    word = f"input_cost_per_token_above_{odd}k_tokens"
+    found = one(**{"input_cost_per_token": 1e-6, word: 2e-6})
+    assert found.words == {"input": "1"} and found.skipped == [word]
+
+
+@pytest.mark.parametrize("range_", ["[]", '{"a": 1}', "[1e999999]", "[-1]", "[0.5]", "[null]", '["0"]'])
+def test_a_range_that_can_be_none_is_left_out(range_):
+    text = f'{{"m": {{"input_cost_per_token": 1e-6, "tiered_pricing": [{{"range": {range_}, "input_cost_per_token": 1e-6}}]}}}}'
+    (found,) = read_price_map(text)
+    assert found.words == {"input": "1"} and found.skipped == ["tiered_pricing"]
+
+
 def test_a_part_without_its_whole():
     found = one(cache_read_input_token_cost=1e-6, output_cost_per_token=1e-6)
     assert found.words == {"output": "1"} and found.skipped == ["cached tokens, for input tokens have no price"]

@@ -4,11 +4,13 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.ledger.copying import copy_file
+from gateway.ledger.copying import copy_file, copy_into
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import Ingest
 from gateway.ledger.store import StoreFailure
@@ -167,3 +169,16 @@ def test_a_damaged_one_and_one_that_somebody_has_give_no_copy(store, journal, tm
     with pytest.raises(StoreFailure) as caught:
         copy_file(path, tmp_path / "copy.duckdb")
     assert caught.value.kind == "damaged"
+
+
+@pytest.mark.parametrize("at", ["INSERT", "COMMIT"])
+def test_why_a_copy_failed_is_said_and_not_what_failed_after_it(tmp_path, at):
+    """On a full disk letting go of the copy fails too."""
+
+    def run(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if sql.startswith((at, "ROLLBACK", "DETACH")):
+            raise StoreFailure("unusable", "no space left" if sql.startswith(at) else f"{sql} failed")
+        return [("requests",)]
+
+    with pytest.raises(StoreFailure, match="no space left"):
+        copy_into(run, tmp_path / "new.duckdb")

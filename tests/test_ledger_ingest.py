@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -20,6 +22,7 @@ from gateway.ledger.ingest import Ingest, Step
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.store import Raw, StoreFailure
 from gateway.meter.records import Records
+from gateway.record import Attempt, encode_record
 from tests.harness import eventually
 from tests.test_ledger_store import NOW, OCTOBER, done, ids, write
 
@@ -145,8 +148,34 @@ def test_a_rebuilt_ledger_has_what_bundles_and_segments_have(ingest, store, jour
 def test_a_segment_that_was_changed_or_is_missing_is_found(ingest, store, journal):
     source = write(journal, "0-a-000001", done(), done())
     ingest.step()
-    source.path.write_bytes(source.path.read_bytes() + write(journal, "0-a-000002", done()).path.read_bytes())
+    source.path.write_bytes(source.path.read_bytes() + encode_record(done()))
     assert len(ingest.verify()) == 2  # another file, and a request that is not in the ledger
+
+
+@pytest.mark.parametrize("memory", [128, 256, 512])
+def test_a_full_bundle_goes_in_whatever_memory_there_is(memory, journal, tmp_path, monkeypatch):
+    """Also into the half of it that a rebuild has, on a machine with many CPUs."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    line, number = encode_record(done(attempts=[Attempt("first", "gpu", "http://e", "qwen3", "ok", 200, 12.5)] * 3)), itertools.count(1)
+    fresh = [
+        re.sub(rb"[0-9a-f]{8}-[0-9a-f-]{27}", str(UUID(int=next(number))).encode(), line) for _ in range(bundles.BUNDLE_MOST // len(line))
+    ]
+    bundles.make(journal, [write(journal, "0-a-000001", *fresh)])
+    (journal / "0-a-000001.ndjson").unlink()
+    store = DuckStore(tmp_path / "ledger.duckdb", memory=memory * 1024**2, journal=journal, clock=lambda: NOW)
+    store.open()
+    ingest = Ingest(store, journal, clock=lambda: NOW)
+    assert ingest.catch_up().rows == len(fresh) and ingest.rebuild() == {} and store.facts().rows == len(fresh)
+    store.close()
+
+
+def test_what_waits_is_loaded_before_the_ledger_is_verified(ingest, store, journal, monkeypatch):
+    write(journal, "0-a-000001", done(), done())
+    assert ingest.verify() == [] and len(ids(store)) == 2
+    write(journal, "0-a-000002", done())
+    monkeypatch.setattr(store, "load", lambda sources: (_ for _ in ()).throw(StoreFailure("refused", "no memory")))
+    with pytest.raises(StoreFailure, match="no memory"):
+        ingest.verify()
 
 
 # -- months ------------------------------------------------------------------------------------------------------------
@@ -435,3 +464,15 @@ def test_a_long_report_delays_what_is_kept_and_nothing_fails(ingest, store, jour
     assert [one.month for one in store.facts().archives] == ["2026-10"] and len(bundles.bundles(journal)) == 1
     ingest.keep(SETTINGS)
     assert bundles.bundles(journal) == [] and store.counts() == {"2026-10": 20}
+
+
+async def test_who_only_looks_archives_and_deletes_nothing(journal, tmp_path):
+    """Whatever `gatewayctl` asks while no gateway runs: a restored backup may be older than `keep`."""
+    write(journal, "0-a-000001", *(done(OCTOBER + n) for n in range(10)), *(done(NOW - n * 86400) for n in range(20)))
+    ledger = Ledger(tmp_path, Settings(memory=128 * 1024**2, keep=10 * 86400.0), clock=lambda: NOW)
+    await ledger.mend(keeping=False)
+    found = await ledger.query("SELECT count(*) FROM usage")
+    assert found.rows == [(30,)] and ledger.facts.archives == []
+    await ledger.act(lambda store, ingest: ingest.keep(ledger.settings))
+    assert (await ledger.query("SELECT count(*) FROM usage")).rows == [(11,)]
+    await ledger.close()

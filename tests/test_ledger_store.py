@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 import shutil
 import uuid
 from datetime import UTC, datetime
@@ -272,6 +273,56 @@ def test_a_damaged_archive_is_said_and_reports_do_without_it(store, journal, tmp
     if damage == "missing":
         path.write_bytes(data)
         assert store.facts().absent == [] and store.counts() == {"2026-10": 50, "2026-11": 5}
+
+
+def test_a_copy_of_an_archive_under_another_name_is_neither_counted_nor_deleted(store, journal, tmp_path):
+    folder, name = tmp_path / "archive", archived(store, journal)
+    for copy in ("2026-10-billed.parquet", "2026-10.billed.parquet", "copy.parquet"):
+        shutil.copy(folder / name, folder / copy)
+    reopen(store)
+    assert store.counts() == {"2026-10": 50, "2026-11": 5} and store.verify() == [] and store.facts().absent == []
+    assert len(list(folder.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "copy, why", [("2026-09.parquet", "not of 2026-09"), ("2026-10-7.parquet", "50 request.s. that 2026-10.parquet has")]
+)
+def test_an_archive_that_would_count_requests_twice_is_not_taken_in(store, journal, tmp_path, copy, why):
+    folder, name = tmp_path / "archive", archived(store, journal)
+    shutil.copy(folder / name, folder / copy)
+    reopen(store)
+    assert store.counts() == {"2026-10": 50, "2026-11": 5} and store.facts().absent == [copy]
+    (line,) = store.verify()
+    assert copy in line and re.search(why, line)
+    (folder / copy).unlink()
+    reopen(store)
+    assert store.verify() == [] and store.facts().absent == []
+
+
+def test_what_an_absent_archive_has_is_not_forgotten(store, journal, tmp_path):
+    path = tmp_path / "archive" / archived(store, journal)
+    data = path.read_bytes()
+    path.unlink()
+    assert store.facts().absent == [path.name]
+    assert store.counts() == {"2026-11": 5} and store.counts(absent=True) == {"2026-10": 50, "2026-11": 5}
+    refill = write(journal, "0-a-000002", *(done(NOW - n, id=id) for n, id in enumerate(ids(store))))
+    assert store.rebuild(lambda fresh: fresh.load([refill])) == {"2026-10": 50}
+    assert store.facts().absent == [path.name]  # nothing was changed
+    path.write_bytes(data)
+    assert store.rebuild(lambda fresh: fresh.load([refill])) == {} and store.counts() == {"2026-10": 50, "2026-11": 5}
+
+
+def test_what_was_deleted_on_purpose_is_not_missed(store, journal, tmp_path):
+    name = archived(store, journal)
+    source = Source("0-a-000001", journal / "0-a-000001.ndjson")
+    store.expire(name)
+    assert store.missing([source]) == 0
+    assert store.drop(NOW - 2) == 2 and store.missing([source]) == 0
+    reopen(store)
+    store.compact()
+    assert store.missing([source]) == 0 and store.missing([write(journal, "0-a-000002", done(NOW))]) == 1
+    store.rebuild(lambda fresh: fresh.load([source]))
+    assert store.counts() == {"2026-10": 50, "2026-11": 5} and store.missing([source]) == 0
 
 
 def test_an_expired_archive_is_gone_with_its_file(store, journal, tmp_path):

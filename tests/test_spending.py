@@ -121,3 +121,15 @@ def test_without_two_weeks_of_history_a_forecast_is_by_the_rate(store):  # noqa:
     found = store.together(lambda ask: forecasts(ask, Question(since=0, until=NOW), RATES, NOW, "month"))["total"]
     assert found["basis"] == {"CNY": RATE}
     assert abs(Decimal(found["forecast"]["CNY"]) - Decimal(found["spent"]["CNY"]) * 720 / 420) < Decimal("0.00000001")
+
+
+@pytest.mark.parametrize("zone, day", [("America/Havana", "2026-11-01"), ("Atlantic/Azores", "2026-10-25"), ("Africa/Cairo", "2026-04-24")])
+def test_a_day_begins_once_also_where_clocks_change_at_midnight(zone, day):
+    """Midnight comes twice, or not at all: it is the first moment of the date."""
+    tz = ZoneInfo(zone)
+    noon = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=tz).timestamp()
+    begin, end = bounds(noon, "day", tz)
+    for moment in range(int(begin), int(end), 600):
+        assert bounds(moment, "day", tz) == (begin, end)
+    dates = [datetime.fromtimestamp(moment, tz).date().isoformat() for moment in (begin - 1, begin, end - 1, end)]
+    assert dates[0] < dates[1] == dates[2] == day < dates[3]

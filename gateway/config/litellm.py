@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.config.fields import GLOB
 from gateway.config.flow import flow
-from gateway.config.prices import CHARGES, DIGITS, LARGEST
+from gateway.config.prices import CHARGES, DIGITS, LARGEST, LONGEST
 from gateway.config.scalars import decimal_text
 
 _TOKENS: Final = {
@@ -60,8 +60,11 @@ def _model(name: str, said: Mapping[str, Any]) -> Imported:
         above = _above.match(word)
         ours = _TOKENS.get(above["word"] if above else word)
         if ours is not None:
-            place = tiers.setdefault(int(above["thousands"]) * 1000, {}) if above else found.words
-            _put(found, place, ours, value, word)
+            over = _over(Decimal(above["thousands"]) * 1000) if above else None
+            if above and over is None:
+                found.skipped.append(word)
+            else:
+                _put(found, found.words if over is None else tiers.setdefault(over, {}), ours, value, word)
         elif word in _REQUEST:
             _put(found, found.words, "request", value, word, per=1)
         elif word == "tiered_pricing":
@@ -83,29 +86,42 @@ def _is_free(words: Mapping[str, Any]) -> bool:
     return bool(words) and all(Decimal(amount) == 0 for amount in words.values() if isinstance(amount, str))
 
 
+def _over(tokens: Any) -> int | None:
+    """From where on a tier counts; None = no tier of ours can."""
+    return int(tokens) if isinstance(tokens, Decimal) and 1 <= tokens <= LONGEST and tokens == int(tokens) else None
+
+
 def _put(found: Imported, place: dict[str, Any], ours: str, value: Any, word: str, per: int = _PER) -> None:
     if value is None:
         return
-    amount = value * per if isinstance(value, Decimal) and value.is_finite() else None
-    if amount is None or not 0 <= amount <= LARGEST:
+    believed = isinstance(value, Decimal) and value.is_finite() and 0 <= value <= LARGEST  # looked at first: a product may overflow
+    amount = value * per if believed else None
+    if amount is None or amount > LARGEST:
         found.skipped.append(word)
     else:
         exact = round(amount, DIGITS)
-        if exact != amount:
+        vanished = bool(value) and not exact  # too little to be told is not free
+        if vanished or exact != amount:
             found.skipped.append(f"{word} beyond {DIGITS} digits")
-        place[ours] = decimal_text(exact)
+        if not vanished:
+            place[ours] = decimal_text(exact)
 
 
 def _ranges(found: Imported, value: Any, tiers: dict[int, dict[str, str]]) -> None:
     """Prices by the length of the prompt: `[{"range": [0, 32000], "input_cost_per_token": …}, …]`."""
     for one in value if isinstance(value, list) else ():
-        low = one.get("range", [None])[0] if isinstance(one, dict) else None
-        if not isinstance(low, Decimal) or low < 0 or low != int(low):
+        low = _begin(one.get("range")) if isinstance(one, dict) else None
+        over = _over(low)
+        if over is None and low != 0:
             found.skipped.append("tiered_pricing")
             continue
-        place = tiers.setdefault(int(low), {}) if low else found.words
+        place = found.words if over is None else tiers.setdefault(over, {})
         for word, ours in _TOKENS.items():
             _put(found, place, ours, one.get(word), f"tiered_pricing.{word}")
+
+
+def _begin(range_: Any) -> Any:
+    return range_[0] if isinstance(range_, list) and range_ else None
 
 
 def _finish(found: Imported, tiers: dict[int, dict[str, str]]) -> None:

@@ -11,6 +11,8 @@ from gateway.config.part import Part, field
 from gateway.config.scalars import Expanded, decimal_text, plain
 
 LARGEST: Final = 10**9
+LONGEST: Final = 10**9
+"""Tokens from which on the last tier may count."""
 DIGITS: Final = 9
 """Digits after the point of an amount: prices are counted in whole thousand-millionths of their currency."""
 _BARE: Final = 1_000_000
@@ -89,7 +91,7 @@ def currency_field(otherwise: str = "`currencies.base`") -> Any:
 class Tier(Part):
     """Prices of requests with long prompts. What it does not say is as in the price around it."""
 
-    over: Whole = field("It counts for the whole request when its prompt has more tokens than this.", 128000, ge=1, le=10**9)
+    over: Whole = field("It counts for the whole request when its prompt has more tokens than this.", 128000, ge=1, le=LONGEST)
     input: Money | None = field("Of prompt tokens.", "4", None)
     cached: Money | None = field("Of prompt tokens that the engine had in its cache.", "1", None)
     output: Money | None = field("Of answer tokens.", "16", None)

@@ -3,7 +3,8 @@
 Written under another name, checked against the table, renamed; then, in one transaction, its rows go and its name comes. A file that
 is there without its name (we died in between, or the database is a new one) is taken in the same way: rows that it holds go.
 
-A file never changes. Priced anew it is another one beside it, `2026-10.r2.parquet`, and of such revisions one counts.
+A file never changes. Priced anew it is another one beside it, `2026-10.r2.parquet`, and of such revisions one counts. Files with other
+names are not ours: they are neither read nor deleted.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from gateway.failpoint import failpoint
+from gateway.ledger import forgetting
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.schema import SUMMED, names, usage_view
 from gateway.ledger.store import DAMAGED, REFUSED, Archive, StoreFailure
@@ -28,6 +30,8 @@ _SUMS: Final = ", ".join(f"coalesce(sum({name}), 0)::HUGEINT" for name in SUMMED
 _CHECK: Final = f"count(*), {_SUMS}, coalesce(bit_xor(hash(id, ts, status, amount)), 0)"
 """How we know that two sets of rows are the same: number, sums, and a hash over all ids."""
 _SPAN: Final = "coalesce(epoch(min(ts)), 0), coalesce(epoch(max(ts)), 0)"
+_OURS: Final = re.compile(r"([0-9]{4}-(?:0[1-9]|1[0-2])(?:-[0-9]{1,9})?)(?:\.r([0-9]{1,9}))?\.parquet")
+"""Names of archives: the part, and which revision of it."""
 
 
 def month_bounds(month: str) -> tuple[datetime, datetime]:
@@ -81,8 +85,8 @@ def write(db: Database, rows: str, path: Path) -> tuple[Any, ...]:
 
 def adopt(db: Database, path: Path) -> Archive:
     """Takes a whole archive in: what the table has of it goes, and so does another revision's name. Raises StoreFailure when it cannot be
-    read."""
-    found = described(db, path)
+    read, or would count requests that are not its month's or that another archive has."""
+    found = acceptable(db, path)
     others = [one.name for one in listed(db) if part_of(one.name) == part_of(path.name)]
     first, last = (datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None) for stamp in (found.first, found.last))
     with db.transaction():
@@ -95,6 +99,21 @@ def adopt(db: Database, path: Path) -> Archive:
         _name(db, found, others)
         _show(db)
     failpoint("archive.committed")
+    return found
+
+
+def acceptable(db: Database, path: Path) -> Archive:
+    """An archive that may count. Raises StoreFailure: who copies or renames one must not have its requests twice."""
+    found = described(db, path)
+    begin, end = (bound.replace(tzinfo=UTC).timestamp() for bound in month_bounds(found.month))
+    if not (begin <= found.first and found.last < end):
+        raise StoreFailure(DAMAGED, f"the archive {path.name} has requests that are not of {found.month}")
+    for other in listed(db):
+        if other.month == found.month and part_of(other.name) != part_of(path.name) and _stands(db, other):
+            both = f"read_parquet('{path}') SEMI JOIN read_parquet('{db.archives / other.name}') USING (id)"
+            (twice,) = db.one(f"SELECT count(*) FROM {both}")
+            if twice:
+                raise StoreFailure(DAMAGED, f"the archive {path.name} has {twice} request(s) that {other.name} has")
     return found
 
 
@@ -123,7 +142,7 @@ def replace(db: Database, made: Sequence[tuple[Archive, Path]], also: Callable[[
 
 def take_in(db: Database) -> set[str]:
     """Of each part of a month one file counts: the one that the table names, or else the latest that can be read, which is taken in. The
-    others go. Returns the names of those that nobody can read."""
+    others go. Returns the names of those that nobody can read, or that may not count."""
     known, damaged = {part_of(one.name): one for one in listed(db)}, set[str]()
     for part, paths in _files(db).items():
         one = known.get(part)
@@ -162,8 +181,9 @@ def _files(db: Database) -> dict[str, list[Path]]:
     """By part, the latest revision first."""
     found = defaultdict[str, list[Path]](list)
     with translated():
-        for path in sorted(db.archives.glob("*.parquet"), key=lambda path: -_revision(path.name)):
-            found[part_of(path.name)].append(path)
+        ours = [path for path in db.archives.glob("*.parquet") if _OURS.fullmatch(path.name)]
+    for path in sorted(ours, key=lambda path: -_revision(path.name)):
+        found[part_of(path.name)].append(path)
     return dict(sorted(found.items()))
 
 
@@ -179,7 +199,7 @@ def described(db: Database, path: Path) -> Archive:
     with translated():
         digest, size = digest_of(path), path.stat().st_size
     try:
-        rows, *sums, first, last = db.one(f"SELECT count(*), {_SUMS}, {_SPAN} FROM read_parquet('{path}')")
+        rows, *sums, first, last = db.one(f"SELECT count(*), {_SUMS}, {_SPAN} FROM (SELECT {names()} FROM read_parquet('{path}'))")
     except StoreFailure as failure:
         raise StoreFailure(DAMAGED, f"the archive {path.name} cannot be read: {failure}") from failure
     return Archive(path.name, path.name[:7], rows, size, digest, tuple(map(int, sums)), float(first), float(last))
@@ -197,7 +217,8 @@ def listed(db: Database) -> list[Archive]:
 
 def expire(db: Database, name: str) -> None:
     with db.transaction():
-        db.run("DELETE FROM archives WHERE name = ?", [name])
+        for (last,) in db.run("DELETE FROM archives WHERE name = ? RETURNING epoch(last_ts)", [name]):
+            forgetting.note(db, float(last))
         _show(db)
     with translated():
         (db.archives / name).unlink(missing_ok=True)
@@ -214,8 +235,8 @@ def part_of(name: str) -> str:
 
 
 def _revision(name: str) -> int:
-    found = re.fullmatch(r"[^.]+\.r([0-9]{1,9})\.parquet", name)
-    return int(found[1]) if found else 1
+    found = _OURS.fullmatch(name)
+    return int(found[2] or 1) if found else 1
 
 
 def next_name(directory: Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.ledger import archiving
+from gateway.ledger import archiving, forgetting
 from gateway.ledger.database import Database, translated
 from gateway.ledger.schema import absurd, read_lines
 from gateway.ledger.store import Archive, Source, StoreFailure
@@ -19,7 +19,15 @@ def read(db: Database) -> None:
 def archives(db: Database, damaged: set[str]) -> list[str]:
     """damaged: names that are known to be; those that are found now are added."""
     wrong = [sentence for one in archiving.listed(db) for sentence in _archive(db, one, damaged)]
-    return wrong + [f"the archive {name} cannot be read" for name in sorted(damaged) if not any(name in line for line in wrong)]
+    return wrong + [_unused(db, name) for name in sorted(damaged) if not any(name in line for line in wrong)]
+
+
+def _unused(db: Database, name: str) -> str:
+    try:
+        archiving.acceptable(db, db.archives / name)
+    except StoreFailure as failure:
+        return str(failure)
+    return f"the archive {name} is not in use"
 
 
 def _archive(db: Database, one: Archive, damaged: set[str]) -> list[str]:
@@ -70,9 +78,10 @@ def missing(db: Database, sources: Sequence[Source], latest: float) -> int:
     """See `Store.missing`. latest: the latest time that a record may have, Unix seconds."""
     if not sources:
         return 0
-    lines = read_lines("ignore_errors = true")
+    lines, since = read_lines("ignore_errors = true"), forgetting.until(db)
+    wanted = f"kind = 'done' AND id IS NOT NULL AND lines.ts > ? AND NOT ({absurd()})"
     (count,) = db.one(
-        f"SELECT count(*) FROM {lines} lines ANTI JOIN usage USING (id) WHERE kind = 'done' AND id IS NOT NULL AND NOT ({absurd()})",
-        [[str(source.path) for source in sources], latest],
+        f"SELECT count(*) FROM {lines} lines ANTI JOIN usage USING (id) WHERE {wanted}",
+        [[str(source.path) for source in sources], since, latest],
     )
     return int(count)

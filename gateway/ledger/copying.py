@@ -1,5 +1,6 @@
 """A whole copy of a ledger, of one moment, while it is read and written on. Every block is read, so a damaged ledger gives none."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -39,13 +40,21 @@ def copy_into(run: Run, new: Path, late: Callable[[], bool] = lambda: False) -> 
                     raise StoreFailure(REFUSED, "it took too long and was stopped")
                 run(f'INSERT INTO {alias}.main."{table}" SELECT * FROM "{ours}".main."{table}"')
         except BaseException:
-            run("ROLLBACK")
+            with contextlib.suppress(duckdb.Error, StoreFailure):
+                run("ROLLBACK")
             raise
         run("COMMIT")
         _checkpoint(run, alias)
-    finally:
-        run(f'USE "{ours}"')
-        run(f"DETACH {alias}")
+    except BaseException:
+        with contextlib.suppress(duckdb.Error, StoreFailure):  # it fails for the same reason, and says it less well
+            _let_go(run, ours, alias)
+        raise
+    _let_go(run, ours, alias)
+
+
+def _let_go(run: Run, ours: str, alias: str) -> None:
+    run(f'USE "{ours}"')
+    run(f"DETACH {alias}")
 
 
 def _checkpoint(run: Run, alias: str, patience: float = 5.0) -> None:

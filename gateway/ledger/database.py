@@ -24,14 +24,12 @@ class Run(Protocol):
 
 
 THREADS_MOST: Final = 4
-PER_THREAD: Final = 128 * 1024 * 1024
-"""Bytes: reading lines takes 32 MiB of each thread."""
 CHECKPOINT: Final = "128MiB"
 """Of changes: writing them into the file at each 16 MiB, as it comes, is half of what loading costs."""
 SHARE: Final = 0.6
 """Of the memory that DuckDB is told it may use: what its buffers hold beyond it, and its threads, take the rest."""
 LEAST: Final = 96 * 1024 * 1024
-"""Bytes that DuckDB needs to read lines at all."""
+"""Bytes that DuckDB needs of each thread to take in a whole bundle: with two thirds of it two threads run out of memory."""
 READERS_PATIENCE: Final = 10.0
 """Seconds that a closing database waits for its readers, which are interrupted."""
 
@@ -84,9 +82,10 @@ class Database:
         self.path.with_name(f"{self.path.name}.new.wal").unlink(missing_ok=True)
 
     def _settings(self) -> dict[str, str | bool | int | float | list[str]]:
+        limit = max(LEAST, int(self._memory * SHARE))
         return {
-            "memory_limit": f"{max(LEAST, int(self._memory * SHARE)) // 1024}KiB",
-            "threads": max(1, min(THREADS_MOST, len(os.sched_getaffinity(0)), self._memory // PER_THREAD)),
+            "memory_limit": f"{limit // 1024}KiB",
+            "threads": min(THREADS_MOST, len(os.sched_getaffinity(0)), limit // LEAST),
             "temp_directory": str(self.scratch),
             "checkpoint_threshold": CHECKPOINT,
             "preserve_insertion_order": False,

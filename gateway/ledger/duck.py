@@ -4,12 +4,13 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.failpoint import failpoint
-from gateway.ledger import archiving, checking, counters, loading, repricing
+from gateway.ledger import archiving, checking, counters, forgetting, loading, repricing
 from gateway.ledger.copying import BUSY, copy_into
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.remembered import Remembered
@@ -114,6 +115,11 @@ class DuckStore:
             return False
         return True
 
+    def _absent(self) -> list[Archive]:
+        """Archives that are known and that the view has not."""
+        shown = {Path(path).name for path in self._shown or ()}
+        return [one for one in archiving.listed(self._db) if one.name not in shown]
+
     def close(self) -> None:
         self._db.close()
 
@@ -184,10 +190,10 @@ class DuckStore:
         if self.book is None:
             raise StoreFailure(REFUSED, "no prices are known")
         self._show()
-        there = {Path(path).name for path in self._shown or ()}
-        archives = archiving.listed(self._db)
-        found = repricing.reprice(self._db, self.book, [one for one in archives if one.name in there], since, until, globs, dry=dry)
-        found.absent = [one.name for one in archives if one.name not in there and one.first < until and one.last >= since]
+        gone = self._absent()
+        there = [one for one in archiving.listed(self._db) if one not in gone]
+        found = repricing.reprice(self._db, self.book, there, since, until, globs, dry=dry)
+        found.absent = [one.name for one in gone if one.first < until and one.last >= since]
         if found.archives and not dry:
             self._shown = None
             self._show()
@@ -209,8 +215,12 @@ class DuckStore:
     def altered(self, sources: Sequence[Source]) -> list[str]:
         return checking.altered(self._db, sources)
 
-    def counts(self) -> dict[str, int]:
-        return dict(self._db.run("SELECT strftime(ts, '%Y-%m'), count(*) FROM usage GROUP BY 1 ORDER BY 1"))
+    def counts(self, *, absent: bool = False) -> dict[str, int]:
+        found = Counter[str](dict(self._db.run("SELECT strftime(ts, '%Y-%m'), count(*) FROM usage GROUP BY 1")))
+        if absent:
+            for one in self._absent():
+                found[one.month] += one.rows
+        return dict(sorted(found.items()))
 
     def note_counters(self, increases: Sequence[Increase], last: Sequence[Raw]) -> None:
         counters.note(self._db, increases, last)
@@ -233,8 +243,7 @@ class DuckStore:
         self._show()
         archiving.sweep(db)
         archives = archiving.listed(db)
-        shown = {Path(path).name for path in self._shown or ()}
-        absent = sorted({one.name for one in archives if one.name not in shown} | self._damaged)
+        absent = sorted({one.name for one in self._absent()} | self._damaged)
         size = sum(path.stat().st_size for path in (db.path, _wal(db.path)) if path.exists())
         first = min([first or float("inf"), *(one.first for one in archives)])
         return Facts(
@@ -263,13 +272,11 @@ class DuckStore:
         self._show()
 
     def drop(self, before: float) -> int:
-        (count,) = self._db.one(f"SELECT count(*) FROM requests WHERE ts < {_STAMP}", [before])
-        if count:
-            self._db.run(f"DELETE FROM requests WHERE ts < {_STAMP}", [before])
+        count = forgetting.drop(self._db, before)
         counters.drop(self._db, before)
         if self._remembered is not None:
             self._remembered.tidy(self._db)
-        return int(count)
+        return count
 
     def compact(self) -> tuple[int, int]:
         db = self._db
@@ -292,7 +299,7 @@ class DuckStore:
             fresh.open()
             fill(fresh)
             counters.copy(self._db, fresh._db)
-            before, after = self.counts(), fresh.counts()
+            before, after = self.counts(absent=True), fresh.counts()
             lost = {month: number - after.get(month, 0) for month, number in before.items() if number > after.get(month, 0)}
             fresh.settle()
             fresh.close()

@@ -84,7 +84,9 @@ class Ingest:
         return lost
 
     def verify(self) -> list[str]:
-        """What is wrong with the ledger, its archives and the files it was made from."""
+        """What is wrong with the ledger, its archives and the files it was made from. What waits is loaded first, or else said why not."""
+        while self.step().waiting:
+            continue
         wrong = self._store.verify()
         known = self._store.known()
         sources = [one for one in (*bundles.bundles(self._journal), *bundles.segments(self._journal)) if one.name in known]

@@ -191,7 +191,7 @@ class Ledger:
             self.ingest.bundle(most=1)  # segments come meanwhile
             self._counted = self._counted and self.ingest.more
         if not self._counted:
-            expected.note(self._store.counts())
+            expected.note(self._store.counts(absent=True))
             self._counted = True
         self._steady.see(self._clock(), time.monotonic(), self.facts.last)
         if time.monotonic() - self._kept >= KEEP_EVERY and not self._doubt():
@@ -284,10 +284,13 @@ class Ledger:
 
         return await self._in_writer(doing)
 
-    async def mend(self) -> None:
-        """Opens it, mends what is damaged, loads what waits: for who has no loop that does it. Raises StoreFailure."""
+    async def mend(self, *, keeping: bool = True) -> None:
+        """Opens it, mends what is damaged, loads what waits: for who has no loop that does it. keeping: False = archives nothing and
+        deletes nothing for its age. Raises StoreFailure."""
 
         def mending() -> None:
+            if not keeping:
+                self._kept = time.monotonic()
             for _ in range(3):
                 pause = self._turn()
                 while self._open and pause == 0.0:

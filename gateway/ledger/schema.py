@@ -103,6 +103,9 @@ COUNTERS: Final = (
 )
 """What engines counted. since, until: the stretch of the hour that the increases are of, Unix seconds."""
 
+FORGOTTEN: Final = 'CREATE TABLE IF NOT EXISTS forgotten("until" DOUBLE)'
+"""Until when requests were deleted for their age or their room (`forgetting.py`): one row at most, Unix seconds."""
+
 SUMMED: Final = ("tokens_in", "tokens_cached", "tokens_out", "tokens_reasoning", "bytes_in", "bytes_out")
 """Columns whose sums an archive is checked by."""
 
@@ -191,6 +194,7 @@ def tables() -> list[str]:
         f"CREATE TABLE IF NOT EXISTS archives(name VARCHAR, month VARCHAR, rows BIGINT, bytes BIGINT, digest VARCHAR, {sums}, "
         "first_ts TIMESTAMP, last_ts TIMESTAMP, archived_at TIMESTAMP)",
         "CREATE TABLE IF NOT EXISTS meta(format INTEGER)",
+        FORGOTTEN,
         *COUNTERS,
     ]
 

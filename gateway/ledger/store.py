@@ -243,7 +243,7 @@ class Store(Protocol):
         """Reads everything. Returns what is wrong, one sentence each."""
 
     def missing(self, sources: Sequence[Source]) -> int:
-        """How many records of sources are not in `usage`. Lines that are no records do not count."""
+        """How many records of sources are not in `usage`. Lines that are no records do not count, nor what was deleted on purpose."""
 
     def altered(self, sources: Sequence[Source]) -> list[str]:
         """Names of loaded sources whose files are not what was loaded."""
@@ -254,8 +254,8 @@ class Store(Protocol):
     def last_counters(self) -> list[Raw]:
         """What was kept last of each engine."""
 
-    def counts(self) -> dict[str, int]:
-        """Requests of each month (`2026-10`), archives included."""
+    def counts(self, *, absent: bool = False) -> dict[str, int]:
+        """Requests of each month (`2026-10`), archives included. absent: also those whose files are missing or damaged."""
 
     def facts(self) -> Facts: ...
 

@@ -127,7 +127,7 @@ def moment(option: str, text: str, tz: tzinfo, now: float) -> float:
     """A duration before now, a month, a day, a time: by the clock of the zone unless it has its own offset."""
     if re.fullmatch(rf"(?:{_duration.pattern}){{1,5}}", text) and len(text) <= 20:
         return now - duration(option, text)
-    midnight = datetime.fromtimestamp(now, tz).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = datetime.fromtimestamp(now, tz).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     words = {
         "now": now,
         "today": midnight.timestamp(),
