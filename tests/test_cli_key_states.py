@@ -104,6 +104,16 @@ async def test_a_key_in_a_file_that_cannot_be_read_is_not_called_absent(config, 
     assert "gatewayctl freeze --key ann" in err
 
 
+@pytest.mark.parametrize(("verb", "told"), [("revoke", True), ("disable", True), ("enable", False)])
+async def test_mistakes_elsewhere_keep_a_key_alive_and_what_stops_it_is_said(desk, config, inside, verb, told):
+    config.write_text(config.read_text() + "nonsense: 1\n")
+    desk.last_reload["ok"] = False
+    before = keys_text(config)
+    code, out, err = await inside("keys", verb, "ann", *(["--yes"] if verb == "revoke" else []))
+    assert (code, out) == (78, "") and "nonsense" in err and keys_text(config) == before
+    assert ("key ann is as good as before" in err and "gatewayctl freeze --key ann" in err) == told
+
+
 async def test_without_a_gateway_it_is_written_all_the_same(config, inside):
     for verb, enabled in (("disable", False), ("enable", True)):
         code, _, err = await inside("keys", verb, "ann")
