@@ -16,12 +16,17 @@ def take_over(session: Session, trouble: Trouble, said: str) -> None:
     folder = session.socket.parent
     owner = owner_of(folder / "lock")
     if owner is not None:
-        raise Trouble(
-            f"the gateway of {folder} runs (pid {owner}), but its control does not answer: it may be starting",
-            "Requests are served meanwhile. Try again in a moment; the log says why, when it lasts.",
-            UNREACHABLE,
-        )
+        raise unheard(folder, owner)
     session.say(said)
+
+
+def unheard(folder: Path, owner: int) -> Trouble:
+    """What is said where a supervisor (owner: its pid) has the data directory, and nobody listens there."""
+    return Trouble(
+        f"the gateway of {folder} runs (pid {owner}), but its control does not answer: it may be starting",
+        "Requests are served meanwhile. Try again in a moment; the log says why, when it lasts.",
+        UNREACHABLE,
+    )
 
 
 def owner_of(lock: Path, locks: Path = LOCKS) -> int | None:

@@ -4,11 +4,13 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from gatewayctl.alone import owner_of, unheard
 from gatewayctl.trouble import FAILED, FORBIDDEN, UNREACHABLE, USAGE, Trouble
 
 API: Final = 1
@@ -16,6 +18,8 @@ LONGEST_PATH: Final = 107
 PIECE: Final = 256 * 1024
 PATIENCE: Final = 30.0
 """Seconds that an answer may take; reloading and probing take as long as the engines do."""
+COMEBACK: Final = 5.0
+"""Seconds that a control is waited for while it is only being started again: workers serve meanwhile."""
 
 
 class Client:
@@ -34,10 +38,15 @@ class Client:
         return self._call("POST", path, body, timeout)
 
     def running(self) -> bool:
-        """Whether anybody listens. A socket that may not be used is somebody."""
+        """Whether anybody listens. A socket that may not be used is somebody.
+
+        Raises Trouble when control of a gateway that runs does not come back: workers would go on with what the files said before.
+        """
         try:
             self._connect(1.0).close()
         except Trouble as trouble:
+            if trouble.code == UNREACHABLE and self._owner() is not None:
+                raise
             return trouble.code != UNREACHABLE
         return True
 
@@ -107,6 +116,20 @@ class Client:
             raise self._broke(error, timeout) from error
 
     def _connect(self, timeout: float | None) -> "Connection":
+        end = time.monotonic() + COMEBACK
+        while True:
+            try:
+                return self._connected(timeout)
+            except Trouble as trouble:
+                if trouble.code != UNREACHABLE or self._owner() is None or time.monotonic() > end:
+                    raise
+            time.sleep(0.05)
+
+    def _owner(self) -> int | None:
+        """The pid of the supervisor whose control would listen here. None: nobody's."""
+        return owner_of(self.path.parent / "lock") if self._knows else None
+
+    def _connected(self, timeout: float | None) -> "Connection":
         if len(os.fsencode(self.path)) > LONGEST_PATH:
             raise Trouble(
                 f"no Unix socket's path can have more than {LONGEST_PATH} bytes: {self.path}",
@@ -121,7 +144,7 @@ class Client:
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
             if not self._moved():
                 raise self._absent() from error
-            return self._connect(timeout)
+            return self._connected(timeout)
         except PermissionError as error:
             raise self._forbidden() from error
         except OSError as error:
@@ -169,6 +192,9 @@ class Client:
     def _absent(self) -> Trouble:
         """Without a configuration nobody knows where a gateway that runs would listen, so that is said, not that none runs."""
         start = f"Start it: systemctl start gateway, or: gatewayctl serve --config {self._config}"
+        owner = self._owner()
+        if owner is not None:
+            return unheard(self.path.parent, owner)
         if self._knows:
             return Trouble(f"the gateway is not running: nobody listens on {self.path}", start, UNREACHABLE)
         said = f"the gateway cannot be found: {self._config} is missing or empty, and nobody who listens runs with it"

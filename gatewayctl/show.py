@@ -58,9 +58,19 @@ def data(session: Session, value: Any) -> None:
 
 
 def as_yaml(value: Any) -> str:
+    """As it reads back, by YAML 1.2 (and so by us) as well as by 1.1: `1e3`, a number in only one of them, is quoted when it is text."""
     import yaml
 
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
+    from gateway.config.scalars import plain
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: yaml.SafeDumper, said: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", said, style=None if isinstance(plain(said), str) else "'")
+
+    Dumper.add_representer(str, text)
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
 
 
 def table(session: Session, found: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> str:

@@ -138,8 +138,8 @@ def test_from_stdin_with_what_the_rows_do_not_say(config):
         (f"- {{id: a, hash: 'md5:1', {WHO}}}\n", 78, "sha256"),
         (f"- {{id: ann, secret: {SECRETS[0]}, {WHO}}}\n", 78, 'there is a key "ann" already'),
         (f"- {{id: a, secret: {SECRETS[0]}, {WHO}}}\n- {{id: a, secret: {SECRETS[1]}, {WHO}}}\n", 78, '"a"'),
-        (f"- {{id: a, secret: {SECRETS[0]}, {WHO}}}\n- {{id: b, secret: {SECRETS[0]}, {WHO}}}\n", 78, "two keys have the same hash"),
-        (f"- {{id: a, hash: 'sha256:{'0f' * 32}', {WHO}}}\n", 78, "two keys have the same hash"),
+        (f"- {{id: a, secret: {SECRETS[0]}, {WHO}}}\n- {{id: b, secret: {SECRETS[0]}, {WHO}}}\n", 78, "have the same hash"),
+        (f"- {{id: a, hash: 'sha256:{'0f' * 32}', {WHO}}}\n", 78, "have the same hash"),
         (f"- {{id: a, secret: {SECRETS[0]}, {WHO}, colour: red}}\n", 78, 'unknown word "colour"'),
         (f"- {{id: a, secret: {SECRETS[0]}, {WHO}, models: [nope]}}\n", 78, '"nope" matches nothing'),
         (f"- {{id: a, secret: {SECRETS[0]}, tenant: nobody, project: chatbot}}\n", 78, 'no tenant "nobody"'),
@@ -176,12 +176,13 @@ async def test_a_dry_run_checks_and_changes_nothing(desk, config, inside, tmp_pa
     assert (config.parent / "keys.yaml").read_text() == KEYS and desk.calls == []
 
 
-@pytest.mark.parametrize("form", ["yaml", "json", "csv"])
+@pytest.mark.parametrize("form", ["table", "yaml", "json", "csv"])
 def test_what_is_exported_can_be_imported_again(config, form, tmp_path):
-    (tmp_path / "old").write_text(as_yaml(ROWS))
+    odd = {"id": "1e3", "secret": "sk-odd-0123456789abcdef", "tenant": "retail", "project": "chatbot", "label": "2e10"}
+    (tmp_path / "old").write_text(as_yaml([*ROWS, odd]))
     assert ctl("keys", "import", tmp_path / "old", GATEWAY_CONFIG=str(config)).code == 0
     before = [key.model_dump() for key in load(config).config.keys]
-    ran = ctl("keys", "export", *([] if form == "yaml" else ["-o", form]), GATEWAY_CONFIG=str(config))
+    ran = ctl("keys", "export", *([] if form == "table" else ["-o", form]), GATEWAY_CONFIG=str(config))
     assert ran.code == 0 and ran.err == ""
     (config.parent / "keys.yaml").write_text("keys: []\n")
     (tmp_path / "new").write_text(ran.out)

@@ -4,17 +4,23 @@ import asyncio
 import csv
 import io
 import json
+import os
 import re
 import time
 from typing import Any
 
 import pytest
 
+from gateway.admin.server import serve_admin
+from gateway.claim import claim
 from gateway.config.access import instant
 from gateway.config.keys import checksum_ok, hash_of, new_secret
 from gateway.config.load import load
+from gatewayctl import client
 from gatewayctl.commands import live
+from gatewayctl.trouble import UNREACHABLE
 from tests.fixtures.cli import actl, ctl
+from tests.fixtures.desk import FakeDesk
 
 WHO = ["--tenant", "retail", "--project", "chatbot"]
 
@@ -102,6 +108,41 @@ async def test_a_key_in_a_file_that_cannot_be_read_is_not_called_absent(config, 
     code, out, err = await inside("keys", verb, "ann", *(["--yes"] if verb == "revoke" else []))
     assert (code, out) == (78, "") and "a tab" in err and "keys.yaml:" in err and "there is no key" not in err
     assert "gatewayctl freeze --key ann" in err
+
+
+@pytest.mark.parametrize(("verb", "told"), [("revoke", True), ("disable", True), ("enable", False)])
+async def test_mistakes_elsewhere_keep_a_key_alive_and_what_stops_it_is_said(desk, config, inside, verb, told):
+    config.write_text(config.read_text() + "nonsense: 1\n")
+    desk.last_reload["ok"] = False
+    before = keys_text(config)
+    code, out, err = await inside("keys", verb, "ann", *(["--yes"] if verb == "revoke" else []))
+    assert (code, out) == (78, "") and "nonsense" in err and keys_text(config) == before
+    assert ("key ann is as good as before" in err and "gatewayctl freeze --key ann" in err) == told
+
+
+@pytest.mark.parametrize("command", [("keys", "revoke", "ann", "--yes"), ("freeze", "--key", "ann")])
+async def test_a_control_that_is_being_started_again_is_waited_for(config, inside, command, monkeypatch):
+    """Workers serve meanwhile: to take that for no gateway would leave them with the key."""
+    monkeypatch.setattr(client, "COMEBACK", 60.0)
+    held = claim(config.parent / "data")
+    ran = asyncio.create_task(inside(*command))
+    await asyncio.sleep(0.3)
+    assert not ran.done()
+    desk = FakeDesk(config)
+    server = await serve_admin(desk, config.parent / "data/admin.sock")
+    code, _, err = await ran
+    assert code == 0 and "not running" not in err and desk.calls
+    await server.close()
+    os.close(held)
+
+
+@pytest.mark.parametrize("command", [("keys", "revoke", "ann", "--yes"), ("keys", "create", *WHO), ("freeze", "--key", "ann")])
+async def test_a_control_that_stays_away_is_no_absent_gateway(config, inside, command, monkeypatch):
+    monkeypatch.setattr(client, "COMEBACK", 0.1)
+    before, held = keys_text(config), claim(config.parent / "data")
+    code, out, err = await inside(*command)
+    assert (code, out) == (UNREACHABLE, "") and "its control does not answer" in err and keys_text(config) == before
+    os.close(held)
 
 
 async def test_without_a_gateway_it_is_written_all_the_same(config, inside):

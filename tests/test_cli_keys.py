@@ -52,6 +52,7 @@ def test_without_a_gateway_it_becomes_live_later(config):
         ([*WHO, "--id", "a b"], 2, "cannot be a key's id"),
         ([*WHO, "--models", "nothing-here"], 78, "nothing-here"),
         ([*WHO, "--expires", "2020-01-01"], 2, "that is over, so nobody would get in"),
+        ([*WHO, "--expires", "0d"], 2, "that is over, so nobody would get in"),
         ([*WHO, "--import-secret", "sk-on-the-command-line"], 2, "stdin"),
     ],
 )

@@ -106,6 +106,8 @@ async def test_create(config, inside, live):
         (["set", "retail", "colour=red"], 78, 'unknown word "colour"'),
         (["set", "retail", "projects="], 78, "no project"),
         (["set", "retail", "projects.chatbot="], 78, "no project"),
+        (["set", "retail", "projects.chatbto.priority=2"], 1, 'did you mean "chatbot"?'),
+        (["set", "retail", "priority=2", "projects.new.ip={deny: [10.0.0.0/8]}"], 1, "tenants create retail --project new"),
         (["set", "retail", "priority.x=1"], 78, "there is no place for x"),
         (["set", "retail", "hours=[{during: office, priority: 1}]"], 78, "no schedule"),
         (["set", "retial", "priority=1"], 1, 'did you mean "retail"?'),

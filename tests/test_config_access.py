@@ -116,6 +116,12 @@ BAD: dict[str, tuple[str, str, str]] = {
         "write 10.0.0.0/8",
     ),
     "an address of IPv4 that is written as IPv6": (text(key="models: ['*'], ip: {allow: [▸'::ffff:a00:1']}"), "IPv4", "write 10.0.0.1/32"),
+    "a zone of IPv6": (
+        text(key="models: ['*'], ip: {allow: [▸'fe80::5%eth0']}"),
+        "has a zone, which is not looked at",
+        "write fe80::5/128",
+    ),
+    "a network with a zone": (text(top="ip: {deny: [▸'fe80::%eth0/64']}\n"), "has a zone, which is not looked at", "write fe80::/64"),
     "an address is denied whole": (
         text(key="models: ['*'], ip: {allow: [10.1.0.0/16], ▸deny: [10.0.0.0/8]}"),
         "every address that `allow` names is denied",

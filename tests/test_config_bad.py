@@ -134,7 +134,16 @@ BAD: dict[str, tuple[str, str, str]] = {
     "key id twice": (TENANT + "version: 1\nkeys:\n" + key() + key(id="▸k1", hash=OTHER), 'the key id "k1" is used twice', "gateway.yaml:6"),
     "key hash twice": (
         TENANT + "version: 1\nkeys:\n" + key() + key(id="k2").replace('hash: "', 'hash: ▸"'),
-        "two keys have the same hash",
+        'the keys "k1" and "k2" have the same hash',
+        '"k1" is at',
+    ),
+    "key hash that was another's before its rotation": (
+        TENANT
+        + "version: 1\nkeys:\n"
+        + key(id="k0").replace("}", f', previous: {{hash: "{OTHER}", until: 2027-01-01}}}}')
+        + key(id="k1", hash="sha256:" + "2d" * 32)
+        + key(id="k2", hash=OTHER).replace('hash: "', 'hash: ▸"'),
+        'the keys "k0" and "k2" have the same hash',
         "gateway.yaml:6",
     ),
     # -- addresses that clash
@@ -258,7 +267,7 @@ def test_all_mistakes_are_told_at_once_and_those_that_follow_from_others_are_not
         (8, 'there is no channel "npu"'),
         (9, "this is not a whole number"),
         (13, "this is not a key's hash"),
-        (14, "two keys have the same hash"),
+        (14, 'the keys "k1" and "k3" have the same hash'),
         (14, 'there is no tenant "u"'),
         (14, '"qwen" matches nothing'),
     ], render(found)

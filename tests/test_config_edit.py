@@ -76,6 +76,26 @@ def test_a_key_is_added_and_removed_and_all_else_stays(shape, tmp_path):
         assert read(path) == (text or "").replace("}, # two\n]", "} # two\n]")
 
 
+@pytest.mark.parametrize("gone", "abc")
+def test_a_key_leaves_with_its_own_lines_and_comments_between_brackets(gone, tmp_path):
+    path, end = tmp_path / "keys.yaml", "  # last\n]  # end\n"
+    rows = {id: f"  # before {id}\n  {row(id)},  # of {id}\n" for id in "abc"}
+    path.write_text("".join(["keys: [\n", *rows.values(), end]))
+    edit.remove_key(path, gone)
+    rows[gone] = f"  # before {gone}\n"
+    assert read(path) == "".join(["keys: [\n", *rows.values(), end])
+
+
+@pytest.mark.parametrize("gone", "ab")
+def test_a_dash_may_have_a_line_of_its_own(gone, tmp_path):
+    path = tmp_path / "keys.yaml"
+    rows = {id: f'  - # of {id}\n    id: {id}\n    hash: "{HASH}"\n    tenant: t\n    project: p\n' for id in "ab"}
+    path.write_text("".join(["keys:\n", *rows.values(), "# end\n"]))
+    edit.remove_key(path, gone)
+    del rows[gone]
+    assert read(path) == "".join(["keys:\n", *rows.values(), "# end\n"])
+
+
 @given(
     st.lists(
         st.sampled_from(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from gateway.config.compose import compose, data_of
 from gatewayctl import show
 from gatewayctl.session import Session
 from gatewayctl.show import Column
@@ -60,6 +62,13 @@ def test_a_spreadsheet_gets_no_formula(text, capsys):
     show.data(Session(Path("gateway.yaml"), output="csv"), [{"model": text}])
     (cell,) = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))[1]  # a cell with a break in it is one cell
     assert cell == f"'{text}" and show.without_guard(cell) == text
+
+
+@pytest.mark.parametrize("text", ["1e3", "505303e30486", "12E4", "+1e1", "no", "0x1f", "2027-01-01", "~", "", "plain", "a: b # c", "零售"])
+def test_text_is_text_in_yaml_for_readers_of_either_version(text, tmp_path):
+    said = show.as_yaml([{"id": text, text or "e": 1}])
+    assert yaml.safe_load(said) == [{"id": text, text or "e": 1}]  # 1.1
+    assert data_of(compose(tmp_path, said)) == [{"id": text, text or "e": 1}]  # 1.2
 
 
 @pytest.mark.parametrize("value", ["--", "-D", "CD", "-", "-1.5", "+7.57%", -3, -0.5, "'=quoted", "a=b", ""])

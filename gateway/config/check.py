@@ -140,7 +140,10 @@ def _keys(config: Config, reading: Reading, numbers: list[int]) -> Iterator[Mist
             yield marks.at((*at, "id"), f'the key id "{key.id}" is used twice', f"first at {marks.place(('keys', ids[key.id]))}")
         if hashes.setdefault(key.hash, number) != number:
             other = hashes[key.hash]
-            yield marks.at((*at, "hash"), "two keys have the same hash", f"the other one is at {marks.place(('keys', other))}")
+            other = other if other >= 0 else -1 - other  # that one's hash before its rotation
+            owner = next(one.id for one, its in zip(config.keys, numbers, strict=True) if its == other)
+            said = f'the keys "{owner}" and "{key.id}" have the same hash'
+            yield marks.at((*at, "hash"), said, f'"{owner}" is at {marks.place(("keys", other))}')
         if key.previous is not None and hashes.setdefault(key.previous.hash, -1 - number) != -1 - number:
             other = hashes[key.previous.hash]
             place = marks.place(("keys", other if other >= 0 else -1 - other))

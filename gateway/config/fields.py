@@ -203,6 +203,9 @@ def _cidr(value: str) -> str:
         except ValueError:
             near = 'write it like "10.0.0.0/8"'
         raise wrong(f"{quoted(value)} is not a network", near) from None
+    if "%" in value:
+        bare = re.sub(r"%[^/]*", "", str(network))
+        raise wrong(f"{quoted(value)} has a zone, which is not looked at: it would stand for this address on every link", f"write {bare}")
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
     if mapped is not None and network.prefixlen >= _MAPPED:
         raise wrong(f"{quoted(value)} is IPv4 written as IPv6, which no caller has", f"write {mapped}/{network.prefixlen - _MAPPED}")

@@ -15,6 +15,7 @@ from gateway.config.scalars import plain
 from gateway.errors import ConfigError, Mistake
 
 _step = re.compile(r"\[(\d+)\]")
+_row_end = re.compile(r"[ \t]*,?[ \t]*(?:#[^\r\n]*)?\r?\n")
 _INDENT: Final = "  "
 
 
@@ -92,17 +93,27 @@ def remove_key(text: str, root: yaml.MappingNode, path: Path, id: str) -> str:
     key, value, number = _key(root, path, id)
     items = value.value
     if not value.flow_style:
-        start = text.rfind("\n", 0, items[number].start_mark.index) + 1
+        dash = text.rfind(f"\n{' ' * value.start_mark.column}-", 0, items[number].start_mark.index)  # it may have a line of its own
+        start = (dash if dash >= 0 else text.rfind("\n", 0, items[number].start_mark.index)) + 1
         stop = min(len(text), line_end(text, end_of(items[number])) + 1)
         text = text[:start] + text[stop:]
         colon = key.end_mark.index + 1
         return text if len(items) > 1 else f"{text[:colon]} []{text[colon:]}"
+    if rows := _own_lines(text, items[number]):
+        return text[: rows[0]] + text[rows[1] :]
     if number + 1 < len(items):
         return text[: items[number].start_mark.index] + text[items[number + 1].start_mark.index :]
     start = end_of(items[number - 1]) if number else items[0].start_mark.index
     stop = end_of(items[number])
     comma = re.match(r"\s*,", text[stop:]) if not number else None
     return text[:start] + text[stop + (comma.end() if comma else 0) :]
+
+
+def _own_lines(text: str, item: yaml.Node) -> tuple[int, int] | None:
+    """From where to where the lines of an item between `[` and `]` go that shares them with no other; None: it shares one."""
+    start = text.rfind("\n", 0, item.start_mark.index) + 1
+    after = _row_end.match(text, end_of(item))
+    return (start, after.end()) if after and not text[start : item.start_mark.index].strip() else None
 
 
 def set_in_key(text: str, root: yaml.MappingNode, path: Path, id: str, word: str, value: str | None) -> str:

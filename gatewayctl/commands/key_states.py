@@ -94,12 +94,17 @@ def enable(session: Session, id: Id) -> None:
 
 
 def _enabled(session: Session, id: str, wanted: bool, let_finish: bool) -> None:
-    from gateway.config.edit import set_in_key
+    from gateway.config.edit import ConfigError, set_in_key
 
     client, file = _found(session, id)
     act = f"keys {'enable' if wanted else 'disable'} {id}{' --let-finish' if let_finish else ''}"
-    with changing(session.config, client, act, spare=[id] if let_finish else []) as change:
-        change.undo.callback(set_in_key(file, id, {"enabled": None if wanted else False}).undo)
+    try:
+        with changing(session.config, client, act, spare=[id] if let_finish else []) as change:
+            change.undo.callback(set_in_key(file, id, {"enabled": None if wanted else False}).undo)
+    except ConfigError:
+        if not wanted:
+            _still_good(session, id)
+        raise
     if session.machine:
         show.data(session, {"id": id, "file": str(file), "enabled": wanted, "live": client is not None})
     session.say(f"key {id} is {'enabled' if wanted else 'disabled'}{' in every worker' if client else '; the gateway is not running'}")
@@ -111,7 +116,7 @@ def revoke(session: Session, id: Id, yes: Yes = False, let_finish: LetFinish = F
 
     Returns when no worker lets anybody in with it any more. Its open requests end with an error, unless they may finish.
     """
-    from gateway.config.edit import remove_key
+    from gateway.config.edit import ConfigError, remove_key
 
     client, file = _found(session, id)
     session.confirm(f"Revoke key {id} in {file}? Its callers are refused at once.", yes)
@@ -121,14 +126,21 @@ def revoke(session: Session, id: Id, yes: Yes = False, let_finish: LetFinish = F
         with changing(session.config, client, act, spare=[id] if let_finish else []) as change:
             remove_key(file, id)
             gone = True
-    except BaseException:
+    except BaseException as error:
         if gone and client is not None:
             session.warn(f"gatewayctl: key {id} is out of {file}, but it may be STILL VALID in the running gateway:")
+        elif isinstance(error, ConfigError):
+            _still_good(session, id)
         raise
     if session.machine:
         show.data(session, {"id": id, "file": str(file), "live": False})
     session.say(f"key {id} is revoked" + (" in every worker" if client else "; the gateway is not running"))
     well_done(change.answer)
+
+
+def _still_good(session: Session, id: str) -> None:
+    """Said before the mistakes that kept a command from stopping a key."""
+    session.warn(f"gatewayctl: key {id} is as good as before, as long as this is wrong; what stops it now: gatewayctl freeze --key {id}")
 
 
 def _found(session: Session, id: str) -> tuple[Client | None, Path]:

@@ -62,11 +62,11 @@ def instant(text: str | None) -> str | None:
 
     try:
         now = time.time()
-        if re.fullmatch(r"(\d+[a-z]+)+", text):
-            return moment_text(2 * now - since(text, now))
-        if moment(text) <= now:
+        duration = re.fullmatch(r"(\d+[a-z]+)+", text)
+        at = 2 * now - since(text, now) if duration else moment(text)
+        if at <= now:
             raise ValueError("that is over, so nobody would get in")
-        return text
+        return moment_text(at) if duration else text
     except ValueError as error:
         raise Trouble(f"{text!r} is no time to expire: {error}", "2027-01-01, 2027-01-01T18:00+08:00, or 90d from now", USAGE) from error
 

@@ -188,8 +188,10 @@ def set_words(
     """
     from gateway.config import edit
 
-    _tenant(session, load_for_keys(session.config).config, name)
-    words = {_place(name, word): value for word, value in map(_setting, settings)}
+    tenant = _tenant(session, load_for_keys(session.config).config, name)
+    said = [_setting(setting) for setting in settings]
+    _known_projects(name, tenant, [word for word, value in said if value is not None])
+    words = {_place(name, word): value for word, value in said}
     if len(words) < len(settings):
         raise Trouble("one word is set twice", "Say it once.", USAGE)
     client = client_of_these_files(session)
@@ -213,6 +215,18 @@ def _told_as_it_would_be(session: Session) -> Iterator[None]:
         if getattr(error, "mistakes", ()):
             session.warn("gatewayctl: nothing was changed; lines are those that the file would have had:")
         raise
+
+
+def _known_projects(name: str, tenant: "Tenant", words: list[str]) -> None:
+    """Raises Trouble when one of the words is of a project that is not there: a mistyped name would make one, for nobody."""
+    from gateway.config.wording import nearest
+
+    for word in words:
+        head, _, rest = word.partition(".")
+        if head == "projects" and rest and not any(f"{rest}.".startswith(f"{project}.") for project in tenant.projects):
+            project = rest.partition(".")[0]
+            hint = nearest(project, tenant.projects) or f"Add it first: gatewayctl tenants create {name} --project {project}"
+            raise Trouble(f"tenant {name!r} has no project {project!r}", hint)
 
 
 def _place(tenant: str, dotted: str) -> tuple[str, str]:
