@@ -53,6 +53,12 @@ class UpstreamFailure(Exception):
         return f"{self.reason}: {self.message}"
 
 
+def forget_frames(error: Refusal | UpstreamFailure) -> None:
+    """An exception that is kept as a value lets go of the frames it came through. They know it in turn, and the request with its whole
+    body: in such a circle that would wait for the garbage collector, which counts objects and no bytes."""
+    error.__traceback__ = None
+
+
 @dataclass(slots=True, frozen=True)
 class Mistake:
     """One mistake in a configuration file. line and column count from 1; 0 = the file as a whole."""

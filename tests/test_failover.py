@@ -35,6 +35,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig
         rig.model("l-b", {"l": 1, "b": 0})
         rig.model("notls-b", {"notls": 1, "b": 0})
         rig.model("dead", {"dead": 1})
+        rig.model("dead-or-b", {"dead": 1}, fallback=["only-b"])
         rig.model("picky", {"j": 1, "b": 0}, retry={"on": ["connect"]})
         rig.model("once", {"j": 1, "b": 0}, retry={"attempts": 1})
         rig.model("hasty", {"k": 1, "b": 0}, retry={"within": "100ms"})
@@ -148,6 +149,22 @@ async def test_nobody_to_turn_to(rig):
         answer = await rig.chat("only-e")
         assert answer.status == told and answer.error["code"].startswith("upstream_"), status
         assert answer.headers["x-gateway-channel"] == "e" and answer.headers["x-gateway-attempts"] == "1"
+
+
+def resident(pid: int) -> int:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+@pytest.mark.parametrize(("model", "status"), [("dead", 502), ("dead-or-b", 400), ("only-e", 502)])
+async def test_what_failed_leaves_no_body_behind(rig, model, status):
+    rig.engines["e"].script = script({"do": "status", "status": 500})
+    pid = rig.pid_of("worker-0")
+    assert (await rig.chat(model, "x" * 1_000_000)).status == status
+    before = resident(pid)
+    for _ in range(60):
+        assert (await rig.chat(model, "x" * 1_000_000)).status == status
+    assert resident(pid) - before < 40_000_000  # of 120 million bytes that were read and sent on
 
 
 async def test_what_may_be_retried_is_the_models_choice(rig):
