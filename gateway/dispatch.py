@@ -42,7 +42,7 @@ from gateway.words import STREAMING_APIS, End
 
 log = logging.getLogger("gateway.request")
 
-COST_NOTHING: Final = frozenset({"connect", "tls", "timeout_connect", "unsupported"})
+COST_NOTHING: Final = frozenset({"connect", "tls", "timeout_connect", "exhausted", "unsupported"})
 """Failures that no engine has worked for: what follows them needs no retry budget."""
 
 

@@ -26,6 +26,8 @@ from gateway.words import APIS, End
 log = logging.getLogger("gateway.request")
 
 
+WHO: Final = {"caller": End.CALLER, "gateway": End.GATEWAY}
+"""Who ended a request that failed, by who is to blame; anybody else: the engine."""
 SOON: Final = 1.0
 """Seconds a caller is asked to wait when engines are busy and none of them says for how long."""
 
@@ -147,8 +149,7 @@ class Pipeline:
         if x.first:  # in the middle of a stream that nobody could go on with
             x.end = End.UPSTREAM + End.DATA
         else:
-            blame = End.CALLER if failure.blame == "caller" else End.UPSTREAM
-            x.status, x.end = failure.status, blame + (End.WAIT if x.attempts else End.ROUTE)
+            x.status, x.end = failure.status, WHO.get(failure.blame, End.UPSTREAM) + (End.WAIT if x.attempts else End.ROUTE)
         kind = failure.type or type_of(failure.status)
         if outlet.streaming:
             end = self._last_event(x, outlet, message, kind, failure.param, failure.code)
