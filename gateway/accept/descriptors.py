@@ -1,4 +1,4 @@
-"""Has this process file descriptors left? It only looks, and says: without them libuv drops new connections of a plain address in silence."""
+"""Has this process file descriptors left? Only looks, and says: without them libuv drops new connections of a plain address in silence."""
 
 import asyncio
 import errno
