@@ -9,6 +9,7 @@ import pytest
 
 from gateway.accept.request import WHOLE_MOST, Ids, Memory, facts, read_body
 from gateway.errors import Refusal
+from gateway.exchange import Exchange
 from gateway.wire.openai import encode, parse_object
 
 
@@ -61,7 +62,7 @@ async def test_when_bodies_are_too_many_only_as_many_are_refused_as_must_be():
     memory = Memory()
 
     async def read() -> Any:
-        x: Any = SimpleNamespace(snapshot=SimpleNamespace(http=http, body_share=100), headers={}, body_bytes=0, held=0)
+        x = Exchange("id", "id", SimpleNamespace(http=http, body_share=100), "POST", "/", {}, "", 0.0, 0.0)
         caller: Any = None
         payload: Any = Arriving(4)
         try:
