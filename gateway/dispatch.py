@@ -16,7 +16,7 @@ from gateway.config.tokenizers import ENGINE
 from gateway.engine.base import Fields
 from gateway.engine.continuing import continued, limit_of, may_continue
 from gateway.engine.prepare import prepare
-from gateway.errors import Refusal, UpstreamFailure
+from gateway.errors import Refusal, UpstreamFailure, forget_frames
 from gateway.exchange import Exchange
 from gateway.live import Hop, ModelLive
 from gateway.measure import Measure
@@ -42,7 +42,7 @@ from gateway.words import STREAMING_APIS, End
 
 log = logging.getLogger("gateway.request")
 
-COST_NOTHING: Final = frozenset({"connect", "tls", "timeout_connect", "unsupported"})
+COST_NOTHING: Final = frozenset({"connect", "tls", "timeout_connect", "exhausted", "unsupported"})
 """Failures that no engine has worked for: what follows them needs no retry budget."""
 
 
@@ -68,6 +68,7 @@ class Dispatch:
         try:
             await self._serve(x, outlet, model, "first")
         except (UpstreamFailure, Refusal) as no:
+            forget_frames(no)
             if x.first or not _elsewhere(no, model):
                 raise
             await self._fall_back(x, outlet, model, no)
@@ -80,6 +81,7 @@ class Dispatch:
                 await self._serve(x, outlet, other, "fallback")
                 return
             except (UpstreamFailure, Refusal) as further:
+                forget_frames(further)
                 if (isinstance(further, Refusal) and further.who == End.OPERATOR) or _word(further) == "unsupported":
                     continue  # frozen, or without this API: as if it were not there
                 no = _told(no, further)
@@ -115,6 +117,7 @@ class Dispatch:
             try:
                 error = await self._try(x, outlet, hop, seat, kind if len(x.attempts) == begun else "failover")
             except Refusal as no:  # what this engine cannot do another one may
+                forget_frames(no)
                 unable = no
                 continue
             if error is None:
@@ -159,6 +162,7 @@ class Dispatch:
             await self._attempt(x, outlet, hop, kind, rest)
             return None
         except UpstreamFailure as error:
+            forget_frames(error)
             log.info("request %s: attempt (%s) at channel %s failed: %s", x.id, kind, hop.name, error.reason)
             return error
         finally:

@@ -35,7 +35,7 @@ class UpstreamFailure(Exception):
     reason: one short word for the record and metrics (`connect`, `tls`, `timeout_first_event`, `status_503`, …).
     retryable: whether another target may be tried. status/code/message/type/param: what the caller is told when nobody else can
     serve; never an engine's name or address. retry_after: the engine's own wish in seconds. blame: `engine` counts
-    against the endpoint, `caller` (its own 4xx) does not.
+    against the endpoint, `caller` (its own 4xx) for it; `gateway` (we could not even ask) says nothing of it.
     """
 
     reason: str
@@ -51,6 +51,12 @@ class UpstreamFailure(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"
+
+
+def forget_frames(error: Refusal | UpstreamFailure) -> None:
+    """An exception that is kept as a value lets go of the frames it came through. They know it in turn, and the request with its whole
+    body: in such a circle that would wait for the garbage collector, which counts objects and no bytes."""
+    error.__traceback__ = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -19,6 +19,8 @@ class Exchange:
     system: str = ""
     body: bytes = b""
     body_bytes: int = 0
+    held: int = 0
+    """Bytes of its body that count in the worker's memory for bodies."""
     model: str = ""
     virtual: Any = None
     stream: bool = False

@@ -178,9 +178,13 @@ class Hop:
         self.at.load.began(seconds)
 
     def failed(self, failure: UpstreamFailure, ticket: int | None = None) -> None:
-        """Counts against the endpoint, unless the caller was to blame: then the engine is well, or it would not have said so."""
+        """Counts against the endpoint, unless the caller was to blame: then the engine is well, or it would not have said so. What failed
+        here says nothing of it."""
         now = time.monotonic()
         breaker = self.at.breaker
+        if failure.blame == "gateway":
+            breaker.abandoned(ticket)
+            return
         if failure.blame == "engine":
             self.at.load.errors += 1
         if failure.retry_after and failure.upstream_status in (429, 503):

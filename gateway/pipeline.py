@@ -12,7 +12,7 @@ from gateway.accept.caller import Caller
 from gateway.accept.request import Head, Memory, accept, facts, read_body, read_call
 from gateway.auth.freezes import Frozen
 from gateway.dispatch import Dispatch
-from gateway.errors import Refusal, UpstreamFailure
+from gateway.errors import Refusal, UpstreamFailure, forget_frames
 from gateway.exchange import Exchange
 from gateway.meter.account import Account
 from gateway.referee.limits import Limiter
@@ -26,6 +26,8 @@ from gateway.words import APIS, End
 log = logging.getLogger("gateway.request")
 
 
+WHO: Final = {"caller": End.CALLER, "gateway": End.GATEWAY}
+"""Who ended a request that failed, by who is to blame; anybody else: the engine."""
 SOON: Final = 1.0
 """Seconds a caller is asked to wait when engines are busy and none of them says for how long."""
 
@@ -90,8 +92,10 @@ class Pipeline:
                 await self._limits.granted(x, claim)
             await self._dispatch.deliver(x, outlet)
         except Refusal as no:
+            forget_frames(no)
             await self._refuse(x, outlet, no)
         except UpstreamFailure as failure:
+            forget_frames(failure)
             await self._give_up(x, outlet, failure)
         except (asyncio.CancelledError, ConnectionError):
             if not self._is_cut(x, caller):
@@ -107,7 +111,7 @@ class Pipeline:
             if not x.settled:
                 self._account.settle(x, monotonic())  # never awaits: a cancel cannot skip it
             self._account.metrics.in_flight -= 1
-            self._memory.used -= x.body_bytes
+            self._memory.used -= x.held
 
     async def refuse_parse(self, caller: Caller, no: Refusal) -> None:
         """Bytes that are no acceptable request: refused, and recorded like every other."""
@@ -145,8 +149,7 @@ class Pipeline:
         if x.first:  # in the middle of a stream that nobody could go on with
             x.end = End.UPSTREAM + End.DATA
         else:
-            blame = End.CALLER if failure.blame == "caller" else End.UPSTREAM
-            x.status, x.end = failure.status, blame + (End.WAIT if x.attempts else End.ROUTE)
+            x.status, x.end = failure.status, WHO.get(failure.blame, End.UPSTREAM) + (End.WAIT if x.attempts else End.ROUTE)
         kind = failure.type or type_of(failure.status)
         if outlet.streaming:
             end = self._last_event(x, outlet, message, kind, failure.param, failure.code)

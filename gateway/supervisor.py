@@ -134,13 +134,15 @@ class Supervisor:
         await self.start(child)
 
     async def _watch(self) -> None:
-        """Replaces hung children; tells systemd we live only while all of them beat, or are starting."""
-        fed = 0.0
+        """Replaces hung children; tells systemd we live only while all of them beat, or are starting. While this process itself stood
+        still (a paused machine, SIGSTOP) nobody's beat was heard: that time is no child's fault."""
+        fed, now = 0.0, time.monotonic()
         every = self.systemd.watchdog_every
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            now = time.monotonic()
+            before, now = now, time.monotonic()
             for child in self.own.children():
+                child.beat = min(now, child.beat + max(0.0, now - before - LOOK_EVERY))
                 if child.process is not None and child.hung(now):
                     log.error("%s (pid %d) has not beaten for %.0f s and is killed", child.name, child.pid, now - child.beat)
                     child.turn("hung")

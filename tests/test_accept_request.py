@@ -1,11 +1,15 @@
 """What a request is given before anything else."""
 
+import asyncio
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gateway.accept.request import WHOLE_MOST, Ids, facts
+from gateway.accept.request import WHOLE_MOST, Ids, Memory, facts, read_body
+from gateway.errors import Refusal
+from gateway.exchange import Exchange
 from gateway.wire.openai import encode, parse_object
 
 
@@ -36,3 +40,38 @@ def test_request_ids_tell_their_time_and_are_never_the_same():
 )
 def test_the_longest_answer_that_a_caller_wants_is_read_as_engines_read_it(sent: dict[str, Any], limit: int):
     assert facts(parse_object(encode(sent))).max_tokens == limit
+
+
+class Arriving:
+    """A body that comes in pieces of ten bytes, one in each turn of the loop."""
+
+    def __init__(self, pieces: int) -> None:
+        self._left = pieces
+
+    def is_eof(self) -> bool:
+        return False
+
+    async def readany(self) -> bytes:
+        await asyncio.sleep(0)
+        self._left -= 1
+        return b"x" * 10 if self._left >= 0 else b""
+
+
+async def test_when_bodies_are_too_many_only_as_many_are_refused_as_must_be():
+    http = SimpleNamespace(body=1000, body_timeout=5.0)
+    memory = Memory()
+
+    async def read() -> Any:
+        x = Exchange("id", "id", SimpleNamespace(http=http, body_share=100), "POST", "/", {}, "", 0.0, 0.0)
+        caller: Any = None
+        payload: Any = Arriving(4)
+        try:
+            await read_body(x, caller, payload, memory)  # type: ignore[misc]
+        except Refusal as no:
+            assert (no.status, no.code, x.held) == (503, "overloaded", 0) and x.body_bytes
+            return None
+        return x.held
+
+    held = await asyncio.gather(*(read() for _ in range(5)))
+    assert held.count(40) == 2 and held.count(None) == 3
+    assert memory.used == 80

@@ -279,5 +279,5 @@ def test_the_folders_on_the_way(tmp_path):
     (tmp_path / "link").symlink_to("real")
     assert files._on_the_way(tmp_path / "link" / "x.yaml") == {tmp_path, tmp_path / "real"}
     assert files._on_the_way(tmp_path / "link" / ".." / "x.yaml") == {tmp_path}
-    assert files._on_the_way(tmp_path) == {tmp_path}
+    assert files._on_the_way(tmp_path) == {tmp_path, tmp_path.parent}  # a directory may make way for a file
     assert files.marks([Path(os.devnull), tmp_path / "none"])[tmp_path / "none"] is None

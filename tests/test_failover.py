@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,13 +20,13 @@ ODD = "zebra-7b-internal"
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """Each test uses channels of its own, since a breaker remembers."""
     async with Rig(tmp_path_factory.mktemp("failover")) as rig:
-        for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"):
+        for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m"):
             channel = {"credential": "engine-secret-42", "timeouts": {**SHORT}, "breaker": {"share": 100, "slow_start": "0s"}}
             await rig.engine(name, "sglang" if name in "cd" else "vllm", model=ODD, channel=channel)
         dead = {"engine": "vllm", "model": ODD, "endpoints": [f"http://127.0.0.1:{free_port()}"]}
         rig.config["channels"] |= {"dead": dead, "notls": {**dead, "endpoints": [rig.engines["a"].url.replace("http:", "https:")]}}
         rig.config["channels"]["two"] = {**dead, "endpoints": [rig.engines["j"].url, rig.engines["k"].url]}
-        for name in "abcdefghijkl":
+        for name in "abcdefghijklm":
             rig.model(f"only-{name}", {name: 1})
         rig.model("ab", {"a": 1, "b": 0})
         for n in range(len(FAULTS)):
@@ -35,6 +36,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig
         rig.model("l-b", {"l": 1, "b": 0})
         rig.model("notls-b", {"notls": 1, "b": 0})
         rig.model("dead", {"dead": 1})
+        rig.model("dead-or-b", {"dead": 1}, fallback=["only-b"])
         rig.model("picky", {"j": 1, "b": 0}, retry={"on": ["connect"]})
         rig.model("once", {"j": 1, "b": 0}, retry={"attempts": 1})
         rig.model("hasty", {"k": 1, "b": 0}, retry={"within": "100ms"})
@@ -150,6 +152,22 @@ async def test_nobody_to_turn_to(rig):
         assert answer.headers["x-gateway-channel"] == "e" and answer.headers["x-gateway-attempts"] == "1"
 
 
+def resident(pid: int) -> int:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+@pytest.mark.parametrize(("model", "status"), [("dead", 502), ("dead-or-b", 400), ("only-e", 502)])
+async def test_what_failed_leaves_no_body_behind(rig, model, status):
+    rig.engines["e"].script = script({"do": "status", "status": 500})
+    pid = rig.pid_of("worker-0")
+    assert (await rig.chat(model, "x" * 1_000_000)).status == status
+    before = resident(pid)
+    for _ in range(60):
+        assert (await rig.chat(model, "x" * 1_000_000)).status == status
+    assert resident(pid) - before < 40_000_000  # of 120 million bytes that were read and sent on
+
+
 async def test_what_may_be_retried_is_the_models_choice(rig):
     rig.engines["j"].script = script({"do": "status", "status": 500})
     for model in ("picky", "once"):
@@ -215,6 +233,31 @@ async def test_a_broken_engine_is_ejected_and_comes_back_by_a_trial(rig):
     rig.engines["g"].script = script()
     assert (await rig.chat("only-g")).status == 200
     assert {(await rig.chat("shares")).headers["x-gateway-channel"] for _ in range(4)} == {"f", "g"}, "a success brings it back"
+
+
+async def test_descriptors_that_are_gone_are_no_fault_of_the_engine(rig):
+    """Ten failures would open its breaker twice over."""
+    pid = rig.pid_of("worker-0")
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    body = json.dumps({"model": "only-m", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    call = f"POST /v1/chat/completions HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: gw\r\n\r\n")  # this connection stands before there are none left
+    await reader.readuntil(b'"ok"}')
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (5, before[1]))
+    try:
+        for _ in range(10):
+            writer.write(call.encode() + body)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            assert head.startswith("http/1.1 503 ") and "retry-after: 1\r\n" in head
+            assert json.loads(await reader.readuntil(b"}}"))["error"]["code"] == "overloaded"
+        await eventually(lambda: "no file descriptors are left (5 may be open)" in rig.log())
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        writer.close()
+    record = await rig.record(model="only-m")
+    assert record["end"] == "GW" and tries(record) == [("first", "m", "exhausted")]
+    assert await state(rig, "m") == "up" and (await rig.chat("only-m")).status == 200
 
 
 async def test_an_api_that_no_engine_has(rig):

@@ -16,8 +16,10 @@ import aiohttp
 import pytest
 
 from gateway.bus.child import LONG, NEVER_UP, SHORT_LIVED, Child
+from gateway.bus.leash import HUNG_AFTER
 from gateway.meter.exposition import process_facts
 from gateway.meter.progress import left_open
+from gateway.supervisor import LOOK_EVERY
 from tests.harness import KEY, Rig, eventually, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -348,6 +350,22 @@ async def test_logs_and_status_hold_no_secrets(rig: Rig) -> None:
 
 
 # -- longer ones ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.hard
+async def test_a_supervisor_that_stood_still_replaces_nobody(rig: Rig) -> None:
+    """As when a virtual machine is paused: it has heard nobody, but nobody was silent."""
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start()
+    assert rig.process is not None
+    rig.process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(HUNG_AFTER + 1)
+    rig.process.send_signal(signal.SIGCONT)
+    await asyncio.sleep(2 * LOOK_EVERY)
+    assert "is killed" not in rig.log() and (await rig.chat("qwen", max_tokens=2)).status == 200
+    status = await rig.admin("GET", "/v1/status")
+    assert not any(process["restarts"] for process in status["processes"])
 
 
 @pytest.mark.hard

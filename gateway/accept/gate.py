@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.accept.caller import Door
+from gateway.accept.descriptors import Descriptors
 from gateway.config.resolved import Listener
 from gateway.errors import Refusal
 from gateway.wire.answers import error_answer, whole_answer
@@ -54,6 +55,7 @@ class PlainGate:
 
     def __init__(self, server: asyncio.Server) -> None:
         self._server = server
+        self._descriptors = Descriptors(asyncio.get_running_loop())
 
     @classmethod
     async def open(cls, sock: socket.socket, door: Door) -> "PlainGate":
@@ -64,13 +66,14 @@ class PlainGate:
 
     def leave(self) -> None:
         """Accepts nothing more."""
+        self._descriptors.rest()
         self._server.close()
 
     def greeting(self) -> int:
         return 0
 
     def close(self) -> None:
-        self._server.close()
+        self.leave()
 
 
 class GreetingGate:

@@ -129,8 +129,8 @@ def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory
             _answer_expectation(headers["Expect"], caller, payload)
         return _collect(x, payload, memory)
     body = x.body = whole_body(payload)
-    memory.used += len(body)
-    x.body_bytes = len(body)
+    x.held = x.body_bytes = len(body)
+    memory.used += x.held
     if len(body) > http.body:
         raise _too_large(http.body)
     if memory.used > x.snapshot.body_share:
@@ -155,10 +155,13 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
             while piece := await payload.readany():
                 pieces.append(piece)
                 x.body_bytes += len(piece)
+                x.held += len(piece)
                 memory.used += len(piece)
                 if x.body_bytes > most:
                     raise _too_large(most)
                 if memory.used > share:
+                    memory.used -= x.held  # at once: whose pieces come in this same turn find the room, and are not refused as well
+                    x.held = 0
                     raise _no_room()
                 if x.body_bytes - seen >= LEAST:
                     seen = x.body_bytes

@@ -176,7 +176,8 @@ def _folders(paths: Iterable[Path]) -> tuple[Folders, bool]:
 
 
 def _on_the_way(path: Path) -> set[Path]:
-    """The real directory of a path, and that of each symlink that leads to it (Kubernetes swaps `..data`). A directory is its own."""
+    """The real directory of a path, and that of each symlink that leads to it (Kubernetes swaps `..data`). Of a directory it
+    is both: names come and go in it, and it may make way for a file."""
     found: set[Path] = set()
     here, rest, links = Path("/"), list(reversed(path.parts[1:])), 0
     while rest and links <= MOST_LINKS:
@@ -193,5 +194,7 @@ def _on_the_way(path: Path) -> set[Path]:
         found.add(here)
         here = Path("/") if target.is_absolute() else here
         rest += reversed(target.parts[1:] if target.is_absolute() else target.parts)
-    found.add(here if here.is_dir() else here.parent)
+    found.add(here.parent)
+    if here.is_dir():
+        found.add(here)
     return found

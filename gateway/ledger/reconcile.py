@@ -30,7 +30,7 @@ ENOUGH: Final = 0.5
 """Of the hour, or of what has passed of it, without which what was looked at does not speak for it."""
 AGREES, BYPASSED, MISSING, RESTARTED, INCOMPLETE, UNKNOWN = "agrees", "bypassed", "missing", "restarted", "incomplete", "unknown"
 UNCERTAIN: Final = "uncertain"
-_NO_WORK: Final = "('ok', 'connect', 'tls', 'timeout_connect', 'unsupported', 'unsent')"
+_NO_WORK: Final = "('ok', 'connect', 'tls', 'timeout_connect', 'exhausted', 'unsupported', 'unsent')"
 
 Place = tuple[float, str, str]
 """Hour (Unix seconds), channel, endpoint."""

@@ -5,6 +5,7 @@ through a reload. `handshakes` counts what each new connection costs: MindIE clo
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 from typing import Any, Final
@@ -18,6 +19,9 @@ RECEIVE_BUFFER: Final = 64 * 1024
 
 IDLE_MOST: Final = 256
 """Idle connections kept per endpoint."""
+
+OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""Why no connection can be opened to anybody: this host has no descriptors, memory or local ports left."""
 
 
 class Pool:
@@ -53,7 +57,7 @@ class Pool:
         return None
 
     async def open(self) -> Connection:
-        """A new connection. Raises UpstreamFailure (`connect`, `tls`, `timeout_connect`), never carrying an address."""
+        """A new connection. Raises UpstreamFailure (`connect`, `tls`, `timeout_connect`, `exhausted`), never carrying an address."""
         self.handshakes += 1
         try:
             async with asyncio.timeout(self._connect):
@@ -62,7 +66,10 @@ class Pool:
             raise UpstreamFailure("timeout_connect", "the engine did not accept a connection in time", 504, "upstream_timeout") from None
         except ssl.SSLError as error:
             raise UpstreamFailure("tls", f"the TLS handshake with the engine failed ({error.reason or 'no reason given'})") from None
-        except OSError:
+        except OSError as error:
+            if error.errno in OURS:
+                said = "the gateway can open no more connections at the moment"
+                raise UpstreamFailure("exhausted", said, 503, "overloaded", blame="gateway") from None
             raise UpstreamFailure("connect", "the engine cannot be reached") from None
 
     async def _open(self) -> Connection:
