@@ -22,6 +22,7 @@ from gateway.books import Books
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Channel, Key, Resolved
 from gateway.discover.endpoints import Endpoints
+from gateway.discover.look import DOWN
 from gateway.explainer import Asked, Explainer
 from gateway.freezing import Freezing
 from gateway.ledger.keeper import Ledger
@@ -254,8 +255,21 @@ class Office:
 
     def health(self) -> dict[str, Any]:
         endpoints = self.endpoint_states()
+        endpoints += self._without(endpoints)
         good = all(one["state"] in ("up", "busy") for one in endpoints)
         return {"ok": good, "state": self._state(), "endpoints": endpoints}
+
+    def _without(self, endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Channels whose registry gives them no endpoint: they serve nobody, as if the one they might have were down."""
+        have = {one["channel"] for one in endpoints}
+        registries = {one["name"]: one for one in self._control.rollout.registries.states()}
+        found = []
+        for channel in self._config().channels.values():
+            known = registries.get(channel.registry)
+            if channel.name not in have and known is not None:
+                why = f"{channel.registry} lists no endpoint: {known['why']}" if known["why"] else f"{channel.registry} lists no endpoint"
+                found.append({"channel": channel.name, "endpoint": "", "state": DOWN, "why": why, "since": known["since"], "in_flight": 0})
+        return found
 
     def endpoint_states(self) -> list[dict[str, Any]]:
         """Each endpoint once; see `survey`."""

@@ -92,6 +92,8 @@ BAD: dict[str, tuple[str, str, str]] = {
     ),
     "credential": ("version: 1\n" + CHANNEL[:-3] + ', credential: ▸"a b\\n"}}\n', "cannot be a credential", "line break"),
     "origin": ("version: 1\nhttp: {cors: {origins: [▸chat.example.com]}}\n", "is not an origin", "https://chat"),
+    "data_dir": ('version: 1\ndata_dir: ▸"/srv/what?"\n', "data_dir has a ? in its path", "choose another folder than /srv/what?"),
+    "data_dir quoted": ("version: 1\ndata_dir: ▸/srv/it's\n", "data_dir has a ' in its path", ""),
     "body_memory": ("version: 1\nhttp: {body: 64MiB, body_memory: ▸1MiB}\n", "body_memory is smaller than body", ""),
     "total": ("version: 1\n" + CHANNEL[:-3] + ", timeouts: {total: ▸5s}}}\n", "total is shorter than first_event", ""),
     "tls without https": ("version: 1\n" + CHANNEL[:-3] + ", ▸tls: {verify: false}}}\n", "tls without an https URL", "https://"),

@@ -123,6 +123,20 @@ async def test_a_list_gains_and_loses_an_endpoint_under_load(rig: Rig, tmp_path:
     assert served(rig, "b") == before and (await rig.admin("GET", "/v1/status"))["revision"]["rev"] == 1
 
 
+async def test_a_channel_whose_registry_lists_nothing_is_told_of_in_health(rig: Rig, tmp_path: Path) -> None:
+    (one,) = await engines(rig, 1)
+    registry(rig, type="file", path=str(tmp_path / "list.json"))
+    await rig.start()
+    (row,) = (await rig.admin("GET", "/v1/health"))["endpoints"]
+    assert (row["channel"], row["endpoint"], row["state"]) == ("gpu", "", "down") and "lab lists no endpoint: " in row["why"]
+    lists(tmp_path / "list.json", one)
+
+    async def up() -> bool:
+        return [(at["endpoint"], at["state"]) for at in (await rig.admin("GET", "/v1/health"))["endpoints"]] == [(one, "up")]
+
+    await eventually(up, within=15)
+
+
 @pytest.mark.hard
 async def test_one_that_is_listed_no_longer_drains_and_is_shown_until_it_has_finished(rig: Rig, tmp_path: Path) -> None:
     (one,) = await engines(rig, 1)

@@ -36,8 +36,8 @@ class Facts:
 def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     """All mistakes beyond single fields. `config` may lack the parts that were wrong; their names still count as known."""
     marks = reading.marks
-    found = [*_api(config, reading), *listeners(config, marks), *certificates(config, marks, facts.files), *_http(config, marks)]
-    found += _proxied(config, reading)
+    found = [*_data_dir(config, marks), *_api(config, reading), *listeners(config, marks), *certificates(config, marks, facts.files)]
+    found += [*_http(config, marks), *_proxied(config, reading)]
     for name, channel in config.channels.items():
         found += _channel(name, channel, marks)
     channels = _names(reading, "channels", config.channels)
@@ -60,6 +60,12 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
 def _names(reading: Reading, section: str, parsed: dict[str, object] | dict[str, Channel]) -> dict[str, None]:
     written = reading.data.get(section)
     return dict.fromkeys([*parsed, *(written if isinstance(written, dict) else ())])
+
+
+def _data_dir(config: Config, marks: Marks) -> Iterator[Mistake]:
+    if amiss := next((one for one in "'?" if one in config.data_dir), None):
+        said = f"data_dir has a {amiss} in its path, where the ledger's database cannot be opened"
+        yield marks.at(("data_dir",), said, f"choose another folder than {config.data_dir}")
 
 
 def _api(config: Config, reading: Reading) -> Iterator[Mistake]:
