@@ -17,6 +17,7 @@ from gateway.record import Millis, Tokens
 from gatewayctl import charts
 from gatewayctl.commands import asking
 from gatewayctl.commands.asking import moment, span
+from gatewayctl.commands.cost_looks import BUDGET_FIELDS, CHANGE_FIELDS
 from gatewayctl.trouble import Trouble
 from tests.harness import Rig
 from tests.test_ledger_live import has
@@ -200,11 +201,43 @@ async def test_csv_of_budgets_and_of_new_prices_is_exact(rig, ctl):
     rig.config["tenants"]["acme"]["models"] = {"deny": ["dear"]}
     await spent(rig)
     (row,) = csv.DictReader(io.StringIO(await ctl("cost", "budgets", "-o", "csv")))
-    assert (row["owner"], row["budget"], row["spent"], row["left"]) == ("acme", "5", "0.144", "4.856") and "" not in row
+    assert (row["owner"], row["budget"], row["spent"], row["left"]) == ("acme", "5", "0.144", "4.856") and list(row) == BUDGET_FIELDS
     rig.config["prices"][0]["output"] = "8.123456"
     await rig.reload()
     (row,) = csv.DictReader(io.StringIO(await ctl("cost", "reprice", "--since", "1d", "--dry-run", "-o", "csv")))
-    assert (row["model"], row["before"]) == ("qwen", "0.144") and len(row["after"]) > len("0.144")
+    assert (row["model"], row["before"]) == ("qwen", "0.144") and len(row["after"]) > len("0.144") and list(row) == CHANGE_FIELDS
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ("usage", "top", "--by", "model"),
+        ("usage", "timeline", "--by", "tenant,model", "--bucket", "hour"),
+        ("cost", "report"),
+        ("cost", "report", "--by", "model", "--bucket", "day"),
+        ("cost", "report", "--capacity"),
+    ],
+    ids=" ".join,
+)
+async def test_csv_has_its_header_also_without_a_row(rig, ctl, question):
+    await spent(rig)
+    filled, empty = [
+        await ctl(*question, *when, "-o", "csv") for when in (("--last", "1h"), ("--since", "2020-01-01", "--until", "2020-01-02"))
+    ]
+    header = filled.splitlines()[0].split(",")
+    assert len(filled.splitlines()) > 1
+    assert empty.splitlines()[0].split(",") == [word for word in header if not word.startswith("amount_")], "of no currency there is a sum"
+    if "--capacity" not in question:
+        assert len(empty.splitlines()) == 1
+
+
+async def test_csv_of_no_budgets_and_of_nothing_that_changes_price_has_its_header(rig, ctl):
+    await spent(rig)
+    budgets = await ctl("cost", "budgets", "-o", "csv")
+    changes = await ctl("cost", "reprice", "--since", "1d", "--dry-run", "-o", "csv")
+    assert (budgets, changes) == (f"{','.join(BUDGET_FIELDS)}\n", f"{','.join(CHANGE_FIELDS)}\n")
+    assert await ctl("cost", "forecast", "--by", "tenant", "--tenant", "nobody", "-o", "csv") == "tenant\n"
+    assert await ctl("cost", "forecast", "--tenant", "nobody", "-o", "csv") == "", "neither is there an empty line"
 
 
 @pytest.mark.parametrize(
