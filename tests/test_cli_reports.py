@@ -140,6 +140,27 @@ async def test_archives_are_priced_anew_too_and_named_before(rig, ctl, inside):
     assert (await ctl("ledger", "verify")) == "" and "r2.parquet" in await ctl("ledger", "status")
 
 
+async def test_a_report_says_of_which_archives_it_has_nothing(rig, ctl, inside):
+    await spent(rig)
+    old = datetime.now(UTC) - timedelta(days=70)
+    write(rig.data_dir / "journal", "9-old-000001", *(done(old.timestamp() + n, model="dear", source="final") for n in range(4)))
+    await has(rig, 10)
+    await ctl("ledger", "archive")
+    await rig.stop()
+    name = f"{old:%Y-%m}.parquet"
+    (rig.data_dir / "archive" / name).unlink()
+    said = f"gatewayctl: missing or damaged, and in no figure: {name}\n"
+    for question, wanted in (
+        ("usage top --last 80d", True),
+        ("cost report --last 80d -o csv", True),
+        ("usage show --last 40d", True),  # which looks at the 40 days before, too
+        ("usage timeline --last 40d", False),
+        ("usage top --last 7d", False),
+    ):
+        status, out, err = await inside(*question.split(), "--config", str(rig.path))
+        assert status == 0 and out and (said in err) is wanted, (question, err)
+
+
 async def test_every_report_is_drawn(rig, ctl, inside):
     await spent(rig)
     top = await ctl("usage", "top", "--by", "model")

@@ -37,7 +37,7 @@ class ReportDesk(Protocol):
     say it."""
 
     async def report(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """{"questions": [question]} → {"reports": [report]}, all of one moment."""
+        """{"questions": [question]} → {"reports": [report], "absent": [archive]}, all of one moment. absent: what is missing in them."""
 
     async def capacity(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A question → {"capacity": {"channels", "rows", "others", "idle", "total", …}}."""

@@ -184,6 +184,8 @@ def asked(session: Session, act: str, path: str, word: str, body: dict[str, Any]
     except Trouble as trouble:
         take_over(session, trouble, FILES)
         found = ledger_act(session.config, act, "--asked", json.dumps(body or {}))
+    if found.get("absent"):
+        session.warn(f"gatewayctl: missing or damaged, and in no figure: {', '.join(found['absent'])}")
     return found[word]
 
 
