@@ -11,7 +11,6 @@ from gateway import __version__
 from gateway.admin.audit import Audit, sides
 from gateway.admin.desk import Failed, NoSuch
 from gateway.auth.freezes import ALL, KEY, MODEL, PROJECT, TENANT, Freeze
-from gateway.config.wording import nearest
 from gateway.office import Office
 from gateway.recount import names
 from gateway.rollout import Outcome
@@ -147,8 +146,7 @@ class Acts(Office):
             ALL: [""],
         }
         if name not in known[kind]:
-            near = nearest(name, known[kind])
-            raise NoSuch(f"there is no {kind} {name!r}{f'; {near}' if near else ''}")
+            raise NoSuch.named(kind, name, known[kind])
 
     # -- alerts -------------------------------------------------------------------------------------------------------
 

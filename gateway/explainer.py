@@ -75,7 +75,7 @@ class Explainer:
         config = self._config()
         found = config.models.get(name) or _by_alias(config, name)
         if found is None:
-            raise NoSuch(f"there is no model {name!r}")
+            raise NoSuch.named("model", name, config.models)
         states = {(one["channel"], one["endpoint"]): one for one in self._states()}
         used = dict.fromkeys(leaf.channel for leaf in found.leaves())
         return {**self._route(found), "endpoints": [one for (channel, _), one in states.items() if channel in used]}
@@ -190,7 +190,7 @@ class Explainer:
             return Key("", b"", "", "")
         found = next((key for key in self._served.keys if key.id == id), None)
         if found is None:
-            raise NoSuch(f"there is no key {id!r}")
+            raise NoSuch.named("key", id, (key.id for key in self._served.keys))
         return found
 
 

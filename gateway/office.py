@@ -211,7 +211,7 @@ class Office:
     def _known(self, name: str) -> Channel:
         channel = self._config().channels.get(name)
         if channel is None:
-            raise NoSuch(f"there is no channel {name!r}")
+            raise NoSuch.named("channel", name, self._config().channels)
         return channel
 
     def _left(self, channel: str) -> list[str]:
@@ -282,7 +282,7 @@ class Office:
         config = self._config()
         key = next((one for one in self._control.rollout.keys if one.id == id), None)
         if key is None:
-            raise NoSuch(f"there is no key {id!r}")
+            raise NoSuch.named("key", id, (one.id for one in self._control.rollout.keys))
         schedules = {name: compile_schedule(schedule).open_at for name, schedule in config.schedules.items()}
         models = [
             (name, (model.name, *model.aliases))
@@ -315,19 +315,19 @@ class Office:
         if key:
             owner = next((one for one in keys if one.id == key), None)
             if owner is None:
-                raise NoSuch(f"there is no key {key!r}")
+                raise NoSuch.named("key", key, (one.id for one in keys))
             placed = self._placed(owner)
         else:
             placed = [(place, limit) for place, limits in config.limits.items() for limit in limits]
             placed += [(f"keys/{one.id}", limit) for one in keys if one.limits and tenant in ("", one.tenant) for limit in one.limits]
             if tenant:
                 if tenant not in config.tenants:
-                    raise NoSuch(f"there is no tenant {tenant!r}")
+                    raise NoSuch.named("tenant", tenant, config.tenants)
                 placed = [one for one in placed if not one[0].startswith("tenants/") or f"{one[0]}/".startswith(f"tenants/{tenant}/")]
         if model:
             model = names(config)(model)
             if model not in config.models:
-                raise NoSuch(f"there is no model {model!r}")
+                raise NoSuch.named("model", model, config.models)
             placed = list(of_model(placed, model))
         return await self._control.limits.counters(placed, key=key, model=model)
 

@@ -14,7 +14,7 @@ from gateway.config.resolved import Key, Resolved
 from gateway.ledger.capacity import capacity
 from gateway.ledger.figures import text
 from gateway.ledger.keeper import Ledger
-from gateway.ledger.question import BadQuestion, Question
+from gateway.ledger.question import BadQuestion, Question, period_before
 from gateway.ledger.report import flat, report
 from gateway.ledger.scratch import pieces_of
 from gateway.ledger.store import Ask, Format, Repriced, Store, StoreFailure
@@ -81,7 +81,16 @@ class Reports:
         if len(wanted) > QUESTIONS_MOST:
             raise Misasked(f"{QUESTIONS_MOST} questions at once are enough")
         rates = self._config().currencies
-        return {"reports": await self._read(lambda ask: [report(ask, one, rates) for one in wanted])}
+        found = await self._read(lambda ask: [report(ask, one, rates) for one in wanted])
+        return {"reports": found, "absent": self._absent(wanted)}
+
+    def _absent(self, asked: Sequence[Question]) -> list[str]:
+        """Archives that the answers had to do without."""
+        facts, found = self._ledger.facts, set()
+        for one in asked:
+            since = period_before(one.since, one.until, one.tz) if one.before else one.since
+            found |= {archive.name for archive in facts.archives if archive.first < one.until and archive.last >= since}
+        return sorted(found & set(facts.absent))
 
     async def capacity(self, asked: Told) -> Told:
         question, costs, now = _understood(asked, Question), self._config().costs, self._clock()

@@ -44,15 +44,15 @@ def items(session: Session, found: Sequence[Mapping[str, Any]], columns: Sequenc
         session.say(empty)
 
 
-def data(session: Session, value: Any) -> None:
-    """Any value as JSON or YAML; as CSV with one column per field."""
+def data(session: Session, value: Any, fields: Sequence[str] = ()) -> None:
+    """Any value as JSON or YAML; as CSV with one column per field. fields: the header of CSV where there is no row to take it from."""
     if session.output == "yaml":
         sys.stdout.write(as_yaml(value))
     elif session.output == "csv":
         rows = value if isinstance(value, list) else [value]
         flat = [dict(_flat(row)) for row in rows]
-        titles = list(dict.fromkeys(name for row in flat for name in row))
-        _csv(titles, ([row.get(title) for title in titles] for row in flat))
+        titles = list(dict.fromkeys(name for row in flat for name in row)) or list(fields)
+        _csv(titles, ([row.get(title) for title in titles] for row in flat if titles))
     else:
         print(json.dumps(value, indent=2, ensure_ascii=False))
 

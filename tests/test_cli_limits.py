@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gateway.admin.server import serve_admin
+from gateway.referee.view import COUNTERS_MOST
 from tests.fixtures.cli import actl
 from tests.fixtures.desk import FakeDesk, write_config
 
@@ -52,6 +53,20 @@ async def test_what_a_forecast_of_money_goes_by_is_said(config, monkeypatch):
     ran = await ctl(config, "show")
     assert "AT THIS RATE" in ran.out and "41.5" in ran.out
     assert json.loads((await ctl(config, "show", "-o", "json")).out)[0]["basis"] == "rate"
+
+
+async def test_that_there_may_be_more_counters_is_said(config, monkeypatch):
+    one = {"scope": "global", "owner": "", "count": "requests", "max": 3, "per": "hour", "each": "address", "used": 1, "left": 2}
+    found = [{**one, "value": str(number)} for number in range(COUNTERS_MOST)]
+
+    async def counters(self, **wanted):
+        return found
+
+    monkeypatch.setattr(FakeDesk, "counters", counters)
+    ran = await ctl(config, "show")
+    assert len(ran.out.splitlines()) == COUNTERS_MOST + 1 and "there may be others" in ran.err
+    found.pop()
+    assert "others" not in (await ctl(config, "show")).err
 
 
 async def test_an_unknown_key_is_told(config):

@@ -17,6 +17,7 @@ from gateway.record import Millis, Tokens
 from gatewayctl import charts
 from gatewayctl.commands import asking
 from gatewayctl.commands.asking import moment, span
+from gatewayctl.commands.cost_looks import BUDGET_FIELDS, CHANGE_FIELDS
 from gatewayctl.trouble import Trouble
 from tests.harness import Rig
 from tests.test_ledger_live import has
@@ -139,6 +140,27 @@ async def test_archives_are_priced_anew_too_and_named_before(rig, ctl, inside):
     assert (await ctl("ledger", "verify")) == "" and "r2.parquet" in await ctl("ledger", "status")
 
 
+async def test_a_report_says_of_which_archives_it_has_nothing(rig, ctl, inside):
+    await spent(rig)
+    old = datetime.now(UTC) - timedelta(days=70)
+    write(rig.data_dir / "journal", "9-old-000001", *(done(old.timestamp() + n, model="dear", source="final") for n in range(4)))
+    await has(rig, 10)
+    await ctl("ledger", "archive")
+    await rig.stop()
+    name = f"{old:%Y-%m}.parquet"
+    (rig.data_dir / "archive" / name).unlink()
+    said = f"gatewayctl: missing or damaged, and in no figure: {name}\n"
+    for question, wanted in (
+        ("usage top --last 80d", True),
+        ("cost report --last 80d -o csv", True),
+        ("usage show --last 40d", True),  # which looks at the 40 days before, too
+        ("usage timeline --last 40d", False),
+        ("usage top --last 7d", False),
+    ):
+        status, out, err = await inside(*question.split(), "--config", str(rig.path))
+        assert status == 0 and out and (said in err) is wanted, (question, err)
+
+
 async def test_every_report_is_drawn(rig, ctl, inside):
     await spent(rig)
     top = await ctl("usage", "top", "--by", "model")
@@ -200,11 +222,43 @@ async def test_csv_of_budgets_and_of_new_prices_is_exact(rig, ctl):
     rig.config["tenants"]["acme"]["models"] = {"deny": ["dear"]}
     await spent(rig)
     (row,) = csv.DictReader(io.StringIO(await ctl("cost", "budgets", "-o", "csv")))
-    assert (row["owner"], row["budget"], row["spent"], row["left"]) == ("acme", "5", "0.144", "4.856") and "" not in row
+    assert (row["owner"], row["budget"], row["spent"], row["left"]) == ("acme", "5", "0.144", "4.856") and list(row) == BUDGET_FIELDS
     rig.config["prices"][0]["output"] = "8.123456"
     await rig.reload()
     (row,) = csv.DictReader(io.StringIO(await ctl("cost", "reprice", "--since", "1d", "--dry-run", "-o", "csv")))
-    assert (row["model"], row["before"]) == ("qwen", "0.144") and len(row["after"]) > len("0.144")
+    assert (row["model"], row["before"]) == ("qwen", "0.144") and len(row["after"]) > len("0.144") and list(row) == CHANGE_FIELDS
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ("usage", "top", "--by", "model"),
+        ("usage", "timeline", "--by", "tenant,model", "--bucket", "hour"),
+        ("cost", "report"),
+        ("cost", "report", "--by", "model", "--bucket", "day"),
+        ("cost", "report", "--capacity"),
+    ],
+    ids=" ".join,
+)
+async def test_csv_has_its_header_also_without_a_row(rig, ctl, question):
+    await spent(rig)
+    filled, empty = [
+        await ctl(*question, *when, "-o", "csv") for when in (("--last", "1h"), ("--since", "2020-01-01", "--until", "2020-01-02"))
+    ]
+    header = filled.splitlines()[0].split(",")
+    assert len(filled.splitlines()) > 1
+    assert empty.splitlines()[0].split(",") == [word for word in header if not word.startswith("amount_")], "of no currency there is a sum"
+    if "--capacity" not in question:
+        assert len(empty.splitlines()) == 1
+
+
+async def test_csv_of_no_budgets_and_of_nothing_that_changes_price_has_its_header(rig, ctl):
+    await spent(rig)
+    budgets = await ctl("cost", "budgets", "-o", "csv")
+    changes = await ctl("cost", "reprice", "--since", "1d", "--dry-run", "-o", "csv")
+    assert (budgets, changes) == (f"{','.join(BUDGET_FIELDS)}\n", f"{','.join(CHANGE_FIELDS)}\n")
+    assert await ctl("cost", "forecast", "--by", "tenant", "--tenant", "nobody", "-o", "csv") == "tenant\n"
+    assert await ctl("cost", "forecast", "--tenant", "nobody", "-o", "csv") == "", "neither is there an empty line"
 
 
 @pytest.mark.parametrize(

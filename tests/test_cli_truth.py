@@ -8,6 +8,7 @@ import pytest
 
 from gateway.admin.server import serve_admin
 from gateway.ledger.reconcile import Side, judged
+from gatewayctl.commands.anomalies import FIELDS
 from tests.fixtures.desk import FakeDesk, write_config
 
 HOUR = 1_795_824_000.0
@@ -61,6 +62,8 @@ async def test_hours_that_are_out_of_the_ordinary(desk, inside):
     _, out, _ = await inside("cost", "anomalies", "--sensitivity", "high")
     assert out.splitlines()[1].split()[2:8] == ["amount", "USD", "tenant", "lab", "spike", "1,234.50"], "of which currency"
     assert ",1234.5,30000.0," in (await inside("cost", "anomalies", "--sensitivity", "high", "-o", "csv"))[1]
+    desk.truth.unusual = []
+    assert (await inside("cost", "anomalies", "--sensitivity", "high", "-o", "csv"))[1] == f"{','.join(FIELDS)}\n"
     since, sensitivity = desk.truth.calls[-1]
     assert sensitivity == "high" and abs(time.time() - 7 * 86_400 - since) < 30
 

@@ -47,6 +47,7 @@ class Shelf:
 
     def __init__(self, store: DuckStore) -> None:
         self._store = store
+        self.facts = store.facts()
 
     async def read(self, work: Callable[[DuckStore], Any]) -> Any:
         return work(self._store)

@@ -10,6 +10,7 @@ from gateway.ledger.duck import DuckStore
 from gateway.ledger.series import hourly
 from gateway.ledger.store import Increase, StoreFailure
 from gateway.unusual import LATE, Hours, unusual
+from gatewayctl.commands.anomalies import FIELDS
 
 WEEKS = 4
 END = 1_790_000_000 // 3600
@@ -148,6 +149,8 @@ def test_of_an_amount_the_currency_is_said(store):
         fill(store, WEEKS * 168, 0, currency=currency, tenant=currency.lower(), requests=30 if currency == "CNY" else 20)
         fill(store, 5, 4, currency=currency, tenant=currency.lower(), requests=400)
     now = END * 3600 + LATE + 1
-    said = {(one["what"], one["by"], one["name"]): one["currency"] for one in unusual(store, now - 86_400, now, "normal")}
+    found = unusual(store, now - 86_400, now, "normal")
+    said = {(one["what"], one["by"], one["name"]): one["currency"] for one in found}
+    assert all(list(one) == FIELDS for one in found), "the header of CSV where nothing is unusual"
     assert said["amount", "tenant", "cny"] == "CNY" and said["amount", "tenant", "usd (USD)"] == "USD"
     assert said["tokens", "tenant", "usd"] is None

@@ -1,9 +1,10 @@
 """What the admin API asks of control, as an interface. The API asks, checks who asks, and formats; it decides nothing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal, Protocol
 
 from gateway.config.resolved import Key, Resolved
+from gateway.config.wording import nearest
 
 
 class NoSuch(LookupError):
@@ -11,6 +12,12 @@ class NoSuch(LookupError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "there is no such thing"
+
+    @classmethod
+    def named(cls, kind: str, name: str, known: Iterable[str]) -> "NoSuch":
+        """Of a name that was perhaps mistyped. known: the names that there are."""
+        near = nearest(name, known)
+        return cls(f"there is no {kind} {name!r}{f'; {near}' if near else ''}")
 
 
 class NotReady(Exception):
@@ -30,7 +37,7 @@ class ReportDesk(Protocol):
     say it."""
 
     async def report(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """{"questions": [question]} → {"reports": [report]}, all of one moment."""
+        """{"questions": [question]} → {"reports": [report], "absent": [archive]}, all of one moment. absent: what is missing in them."""
 
     async def capacity(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A question → {"capacity": {"channels", "rows", "others", "idle", "total", …}}."""

@@ -23,6 +23,7 @@ COLUMNS = [
     Column("times", lambda a: a.get("times"), "right"),
     Column("deviations", lambda a: a.get("deviations"), "right"),
 ]
+FIELDS = "hour what by name kind value baseline times deviations currency".split()
 
 
 def add_to(app: typer.Typer) -> None:
@@ -50,7 +51,7 @@ def anomalies(
     wanted = {"since": str(period("--last", last)), "sensitivity": sensitivity}
     found = ledger_says(session, "/v1/cost/anomalies", "anomalies", "anomalies", wanted)
     if session.output == "csv":
-        show.data(session, found)
+        show.data(session, found, FIELDS)
         return
     show.items(session, found, COLUMNS, "nothing is out of the ordinary")
 

@@ -15,7 +15,7 @@ import typer
 
 from gatewayctl.alone import take_over
 from gatewayctl.commands.ledger import whole_file
-from gatewayctl.commands.unheard import unheard
+from gatewayctl.commands.unheard import say_unheard
 from gatewayctl.programs import ledger_act, ledger_bytes
 from gatewayctl.session import Session
 from gatewayctl.trouble import USAGE, Trouble
@@ -170,8 +170,7 @@ def words(text: str, option: str = "--by") -> list[str]:
 def say_nothing(session: Session, of: Asked) -> None:
     """That there were no requests, and which of the names that were asked for the configuration does not have."""
     session.say(f"no requests: {of.told()}")
-    for sentence in unheard(session.config, of.body["where"]):
-        session.say(sentence)
+    say_unheard(session, of.body["where"])
 
 
 # -- who answers -------------------------------------------------------------------------------------------------------
@@ -185,6 +184,8 @@ def asked(session: Session, act: str, path: str, word: str, body: dict[str, Any]
     except Trouble as trouble:
         take_over(session, trouble, FILES)
         found = ledger_act(session.config, act, "--asked", json.dumps(body or {}))
+    if found.get("absent"):
+        session.warn(f"gatewayctl: missing or damaged, and in no figure: {', '.join(found['absent'])}")
     return found[word]
 
 

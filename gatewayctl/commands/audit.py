@@ -59,6 +59,7 @@ COLUMNS = [
     Column("revision", lambda a: a.get("rev") or None, "right"),
     Column("message", lambda a: a.get("message")),
 ]
+FIELDS = "ts by uid what before after ok message rev".split()
 
 
 @command(
@@ -95,7 +96,7 @@ def list_acts(
         found = _of_file(session, last, after, by or "")
     if session.output == "csv":
         found = [{**one, "before": _flat(one.get("before")), "after": _flat(one.get("after"))} for one in found]
-        show.data(session, found)
+        show.data(session, found, FIELDS)
     else:
         show.items(session, found, COLUMNS, "nothing was changed yet")
 

@@ -11,6 +11,7 @@ from gatewayctl.command import command, noun
 from gatewayctl.commands import anomalies, cost_looks, figures
 from gatewayctl.commands.asking import Asked, asked, file_of, reports, say_nothing, taking, words, written
 from gatewayctl.commands.done import well_done
+from gatewayctl.commands.unheard import say_unheard
 from gatewayctl.commands.usage import Parquet, Top
 from gatewayctl.session import Session
 from gatewayctl.trouble import USAGE, Trouble
@@ -75,7 +76,7 @@ def report(
         rows = [*found["rows"], *rest] if found["by"] else [found["total"]]
         if bucket:
             rows = found["series"] if found["by"] else found["buckets"]
-        show.data(session, figures.flat_rows(found, rows, begin=bool(bucket)))
+        figures.print_csv(session, found, rows, begin=bool(bucket))
     elif session.machine:
         show.data(session, found)
     elif not found["total"]["requests"]:
@@ -128,7 +129,7 @@ def budgets(session: Session) -> None:
     """Each budget: spent, left, and what will be spent when its day or month is over, by what such hours of the week had."""
     found = asked(session, "budgets", "/v1/cost/budgets", "budgets", None)
     if session.output == "csv":
-        show.data(session, found)
+        show.data(session, found, cost_looks.BUDGET_FIELDS)
         return
     show.items(session, found, cost_looks.BUDGETS, "no budgets")
     for one in found:
@@ -157,7 +158,10 @@ def forecast(
     """What will have been spent at the end of the month, by what such hours of the week had in the last four weeks."""
     where = {word: values for word, values in (("tenant", tenant), ("model", model)) if values}
     body: dict[str, Any] = {"by": words(by), "top": number, "per": per, "zone": zone, "where": where}
-    cost_looks.print_forecast(session, asked(session, "forecast", "/v1/cost/forecast", "forecast", body))
+    found = asked(session, "forecast", "/v1/cost/forecast", "forecast", body)
+    cost_looks.print_forecast(session, found)
+    if not found["rows"] and not found["currencies"]:
+        say_unheard(session, where)
 
 
 @command(
@@ -184,6 +188,8 @@ def reprice(
     body = cost_looks.repricing(since, until, model or [], zone, dry)
     found = asked(session, "reprice", "/v1/cost/reprice", "repriced", body)
     cost_looks.print_repriced(session, found)
+    if not found["requests"]:
+        say_unheard(session, {"model": model or []})
     well_done(found)
 
 

@@ -33,6 +33,10 @@ BUDGETS = [
     Column("stops at", lambda b: f"{b['stop']}%" if b["stop"] else None),
 ]
 
+BUDGET_FIELDS = (
+    "scope owner per zone begin end currency budget spent left percent forecast basis warn stop unpriced unknown_currencies".split()
+)
+
 
 def print_report(session: Session, report: Told, bucket: str) -> None:
     """By group, or over time."""
@@ -73,11 +77,14 @@ CHANNELS = [
 ]
 
 
+_USE = ("share", "engine_seconds", "tokens", "per_million")
+
+
 def print_capacity(session: Session, found: Told, when: Asked) -> None:
     """Channels, then who used them; what stood idle is a line of its own."""
     lines = _capacity_lines(found)
     if session.output == "csv":
-        show.data(session, lines)
+        show.data(session, lines, [*_USE, "line", "currency", "amount"])
     elif session.machine:
         show.data(session, found)
     elif not found["channels"]:
@@ -102,7 +109,7 @@ def print_capacity(session: Session, found: Told, when: Asked) -> None:
 
 def _capacity_lines(found: Told) -> list[Told]:
     """Rows, the rest, idle, total, of each currency: they add up."""
-    word, nothing = found["by"], {"share": None, "engine_seconds": None, "tokens": None, "per_million": None}
+    word, nothing = found["by"], dict.fromkeys(_USE)
     lines = []
     for total in found["total"]:
         code = total["currency"]
@@ -147,7 +154,7 @@ def print_forecast(session: Session, found: Told) -> None:
             }
             for row in (rows[:-1] if by else rows)
         ]
-        show.data(session, flat)
+        show.data(session, flat, by)
     elif session.machine:
         show.data(session, found)
     elif not codes:
@@ -191,10 +198,12 @@ CHANGES = [
     Column("amount now", lambda c: _side(c, "after", "currency"), "right"),
 ]
 
+CHANGE_FIELDS = "model requests rev_before currency_before before rev currency after".split()
+
 
 def print_repriced(session: Session, found: Told) -> None:
     if session.output == "csv":
-        show.data(session, found["changes"])
+        show.data(session, found["changes"], CHANGE_FIELDS)
     elif session.machine:
         show.data(session, found)
     elif found["changes"]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gatewayctl import charts
+from gatewayctl import charts, show
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.words import millis
@@ -95,26 +95,31 @@ def share_columns(report: Told, width: int = 10) -> list[Column]:
     return columns
 
 
-def flat_rows(report: Told, rows: Iterable[Mapping[str, Any]], begin: bool = False) -> list[Told]:
-    """For CSV: one column a figure, exact; the same columns whatever the figures are."""
-    found = []
-    for row in rows:
-        made: Told = {"bucket": row["label"]} if begin else {}
-        made |= {word: row.get(word) for word in report["by"]}
-        if report["by"]:
-            made["other"] = all(row.get(word) is None for word in report["by"])
-        made |= {word: row[word] for word in PLAIN}
-        made |= {f"amount_{code}": row["amount"].get(code) for code in report["currencies"]}
-        if report["base"]:
-            made[f"all_in_{report['base']}"] = row["base_amount"]
-        made |= {f"engine_cost_{code}": row["engine_cost"].get(code) for code in report["engine_currencies"]}
-        made |= {word: row.get(word) for word in ("share", "change") if word in row}
-        made |= {word: row.get(word) for word in ("ttft_p50", "ttft_p95", "tokens_per_second")}
-        found.append(made)
-    return found
+def print_csv(session: Session, report: Told, rows: Iterable[Mapping[str, Any]], begin: bool = False) -> None:
+    """One column a figure, exact; the same columns whatever the figures are, also of no rows. begin: rows are of buckets."""
+    sample = {**report["total"], "label": None}
+    if begin:
+        sample = {word: value for word, value in sample.items() if word not in COMPARED}
+    show.data(session, [_flat(report, row, begin) for row in rows], list(_flat(report, sample, begin)))
+
+
+def _flat(report: Told, row: Mapping[str, Any], begin: bool) -> Told:
+    made: Told = {"bucket": row["label"]} if begin else {}
+    made |= {word: row.get(word) for word in report["by"]}
+    if report["by"]:
+        made["other"] = all(row.get(word) is None for word in report["by"])
+    made |= {word: row[word] for word in PLAIN}
+    made |= {f"amount_{code}": row["amount"].get(code) for code in report["currencies"]}
+    if report["base"]:
+        made[f"all_in_{report['base']}"] = row["base_amount"]
+    made |= {f"engine_cost_{code}": row["engine_cost"].get(code) for code in report["engine_currencies"]}
+    made |= {word: row.get(word) for word in COMPARED if word in row}
+    return made | {word: row.get(word) for word in ("ttft_p50", "ttft_p95", "tokens_per_second")}
 
 
 PLAIN = "requests errors tokens tokens_in tokens_cached tokens_out tokens_reasoning unpriced unpriced_tokens".split()
+COMPARED = ("share", "change")
+"""What rows have beside the total, and buckets do not."""
 
 
 def unpriced(session: Session, report: Told) -> None:

@@ -45,10 +45,13 @@ def show_key(session: Session, id: Annotated[str, typer.Argument(help="Which one
 
     Without a running gateway: what the files say of it alone.
     """
+    from gateway.config.wording import nearest
+
     config = load_for_keys(session.config).config
     key = next((one for one in config.keys if one.id == id), None)
     if key is None:
-        raise Trouble(f"there is no key {id!r} in {session.config} and its includes", "Which there are: gatewayctl keys")
+        hint = nearest(id, (one.id for one in config.keys)) or "Which there are: gatewayctl keys"
+        raise Trouble(f"there is no key {id!r} in {session.config} and its includes", hint)
     found = {**_of_file(key, time.time()), "now": _now(session, id)}
     if session.machine:
         show.data(session, found)

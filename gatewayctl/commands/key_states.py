@@ -146,16 +146,18 @@ def _still_good(session: Session, id: str) -> None:
 def _found(session: Session, id: str) -> tuple[Client | None, Path]:
     """Whom to tell, and the file that holds the key. Raises Trouble when there is none, ConfigError when a broken file may hold it."""
     from gateway.config.edit import ConfigError, file_of_key
+    from gateway.config.wording import nearest
 
     client = client_of_these_files(session)
     file = file_of_key(session.config, id)
     if file is None:
         try:
-            load_for_keys(session.config)
+            known = [one.id for one in load_for_keys(session.config).config.keys]
         except ConfigError:
             session.warn(f"gatewayctl: key {id} is not found as long as this is wrong; what stops it now: gatewayctl freeze --key {id}")
             raise
-        raise Trouble(f"there is no key {id!r} in {session.config} and its includes", "Which there are: gatewayctl keys")
+        hint = nearest(id, known) or "Which there are: gatewayctl keys"
+        raise Trouble(f"there is no key {id!r} in {session.config} and its includes", hint)
     return client, file
 
 

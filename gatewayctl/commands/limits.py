@@ -22,6 +22,8 @@ app = noun(
     """,
     default="list",
 )
+MOST = 1000
+"""Counters that are told at once, see `gateway.referee.view`."""
 
 
 def _most(limit: Any) -> str:
@@ -118,3 +120,5 @@ def show_limits(
     wanted = {word: value for word, value in (("key", key), ("tenant", tenant), ("model", model)) if value}
     found = session.client().get(f"/v1/limits/counters?{urlencode(wanted)}")["counters"]
     show.items(session, found, COUNTERS, "no limits")
+    if len(found) >= MOST:
+        session.say(f"no more than {MOST} counters are shown, those with the least left: there may be others")

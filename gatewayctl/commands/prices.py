@@ -119,12 +119,14 @@ def show_price(
     at: Annotated[str, typer.Option("--at", help="When: 2027-01-01 02:00 (this machine's zone). Default: now.")] = "",
 ) -> None:
     """What a model costs callers at a moment by the files, schedules and discounts included, and what its channels cost us."""
+    from gateway.config.wording import nearest
+
     config = load_for_keys(session.config).config
     if tenant and tenant not in config.tenants:
-        raise Trouble(f"there is no tenant {tenant!r}", "`gatewayctl tenants list` shows them.")
+        raise Trouble(f"there is no tenant {tenant!r}", nearest(tenant, config.tenants) or "`gatewayctl tenants list` shows them.")
     found = tariff(session.config, model, tenant, _moment(at))
     if not found["known"]:
-        raise Trouble(f"there is no model {model!r}", "`gatewayctl models list` shows them.")
+        raise Trouble(f"there is no model {model!r}", nearest(model, config.models) or "`gatewayctl models list` shows them.")
     if session.machine:
         show.data(session, found)
         return

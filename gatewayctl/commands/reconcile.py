@@ -7,6 +7,7 @@ import typer
 
 from gatewayctl import charts, show
 from gatewayctl.command import command
+from gatewayctl.commands.unheard import say_unheard
 from gatewayctl.ledger_says import ledger_says, period
 from gatewayctl.session import Session
 from gatewayctl.show import Column
@@ -63,6 +64,8 @@ def reconcile(
     found = ledger_says(session, "/v1/usage/reconcile", "reconcile", "hours", wanted)
     columns = COLUMNS if session.machine else [_readable(column) for column in COLUMNS]
     show.items(session, found, columns, "nothing was used in that time")
+    if not found and channel:
+        say_unheard(session, {"channel": [channel]})
     few = sum(row.get("state") == "uncertain" for row in found)
     if few:
         session.say(f"gatewayctl: {plural(few, 'line')} uncertain: less than half of the hour was looked at, which is too little to tell")

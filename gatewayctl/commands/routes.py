@@ -191,10 +191,12 @@ def set_weight(
 
 def _place(config: Any, model: str, target: str) -> tuple[str, str]:
     """The model's own name, and the dotted place of one of its targets. Errors: Trouble."""
+    from gateway.config.wording import nearest
+
     model = next((name for name, one in config.models.items() if model == name or model in one.aliases), model)
     found = config.models.get(model)
     if found is None:
-        raise Trouble(f"there is no model {model!r}", "`gatewayctl routes list` shows them.")
+        raise Trouble(f"there is no model {model!r}", nearest(model, config.models) or "`gatewayctl routes list` shows them.")
     places = {place: ("", steps, one) for place, (steps, one) in _targets(found, f"models.{model}", ())}
     for number, rule in enumerate(found.rules):
         below = _targets(rule.to, f"models.{model}.rules[{number}].to", ())

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gatewayctl.commands.live import load_for_keys
+from gatewayctl.session import Session
 
 
 def unheard(config: Path, where: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -18,6 +19,11 @@ def unheard(config: Path, where: Mapping[str, Sequence[str]]) -> Iterator[str]:
             if one not in names and not any(name.endswith("*") and one.startswith(name[:-1]) for name in names):
                 near = nearest(one, [name for name in names if "*" not in name])
                 yield f'the configuration has no {word} "{one}"{f"; {near}" if near else ""}'
+
+
+def say_unheard(session: Session, where: Mapping[str, Sequence[str]]) -> None:
+    for sentence in unheard(session.config, where):
+        session.say(sentence)
 
 
 def _known(path: Path) -> dict[str, set[str]]:

@@ -60,7 +60,7 @@ def top(session: Session, asked: Asked, by: By = "tenant", number: Top = 10, ord
     (report,) = reports(session, [question])
     if session.output == "csv":
         rest = [report["other"]] if report["other"] else []
-        show.data(session, figures.flat_rows(report, [*report["rows"], *rest] if report["by"] else [report["total"]]))
+        figures.print_csv(session, report, [*report["rows"], *rest] if report["by"] else [report["total"]])
     elif session.machine:
         show.data(session, report)
     elif not report["total"]["requests"]:
@@ -101,7 +101,7 @@ def timeline(
         return
     (report,) = reports(session, [question])
     if session.output == "csv":
-        show.data(session, figures.flat_rows(report, report["series"] if report["by"] else report["buckets"], begin=True))
+        figures.print_csv(session, report, report["series"] if report["by"] else report["buckets"], begin=True)
     elif session.machine:
         show.data(session, report)
     elif not report["total"]["requests"]:
@@ -156,7 +156,7 @@ def show_usage(session: Session, asked: Asked, number: Annotated[int, typer.Opti
         ],
     )
     if session.output == "csv":
-        show.data(session, figures.flat_rows(found[0], [found[0]["total"]]))
+        figures.print_csv(session, found[0], [found[0]["total"]])
     elif session.machine:
         show.data(session, {"total": found[0], **{word: report for word, report in zip(dims, found[1:], strict=True)}})
     elif not found[0]["total"]["requests"]:
