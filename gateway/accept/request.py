@@ -17,7 +17,7 @@ from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.record import NOTHING_SPECIAL, Facts
-from gateway.wire.openai import MalformedJson, number_of, parse_object, stream_options
+from gateway.wire.openai import MalformedJson, number_of, parse_request, stream_options
 from gateway.words import STREAMING_APIS
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -193,7 +193,7 @@ _flag_of: Final = msgspec.json.Decoder(bool | None)
 def read_call(x: Exchange) -> None:
     """The JSON of an API call, parsed one level deep: model, stream and stream_options are understood, the rest is carried."""
     try:
-        fields = parse_object(x.body)
+        fields = parse_request(x.body)
     except MalformedJson as error:
         raise not_read(error) from None
     x.fields = fields
