@@ -28,6 +28,9 @@ _random: Final = random.Random()  # ids must be unique, not secret
 LEAST: Final = 4096
 """Bytes of a body that must come in each `http.body_timeout`, so that nobody dribbles one for ever."""
 
+LARGE: Final = 1 << 20
+"""Bytes of a body that takes milliseconds to parse and to write anew."""
+
 UNPACKED: Final = frozenset({"gzip", "deflate", "identity", ""})
 """What the parser unpacks. Anything else that it lets pass would be read as it lies."""
 
@@ -48,6 +51,12 @@ class Memory:
 
     def __init__(self) -> None:
         self.used = 0
+        self._turn = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Large bodies that end at the same time are parsed one after another, and in between the loop does what else it has to."""
+        async with self._turn:
+            await asyncio.sleep(0)
 
 
 class Ids:
@@ -174,6 +183,8 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
         raise
     except Exception as error:  # aiohttp's RequestPayloadError: a body that is no valid encoding
         raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from error
+    if x.body_bytes > LARGE:
+        await memory.turn()
     x.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     x.read = time.monotonic()
 
