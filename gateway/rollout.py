@@ -18,6 +18,7 @@ import msgspec
 from gateway.admin.desk import NoSuch
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.server import BusServer
+from gateway.config.certificates import lapsed
 from gateway.config.diff import Change, diff
 from gateway.config.load import Loaded, load, watched
 from gateway.config.report import place
@@ -57,7 +58,7 @@ def seen(paths: Iterable[Path]) -> dict[Path, Seen]:
 
 def _warn(loaded: Loaded) -> None:
     """Of what is no mistake, and yet serves nobody."""
-    for said in unfinished(loaded.config):
+    for said in (*unfinished(loaded.config), *lapsed(loaded.config, time.time())):
         log.warning("%s", said)
 
 

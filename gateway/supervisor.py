@@ -143,6 +143,7 @@ class Supervisor:
             before, now = now, time.monotonic()
             for child in self.own.children():
                 child.beat = min(now, child.beat + max(0.0, now - before - LOOK_EVERY))
+                child.watch(now)
                 if child.process is not None and child.hung(now):
                     log.error("%s (pid %d) has not beaten for %.0f s and is killed", child.name, child.pid, now - child.beat)
                     child.turn("hung")

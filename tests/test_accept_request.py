@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.accept.request import WHOLE_MOST, Ids, Memory, facts, read_body
+from gateway.accept.request import LARGE, WHOLE_MOST, Ids, Memory, facts, read_body
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.wire.openai import encode, parse_object
@@ -43,10 +43,11 @@ def test_the_longest_answer_that_a_caller_wants_is_read_as_engines_read_it(sent:
 
 
 class Arriving:
-    """A body that comes in pieces of ten bytes, one in each turn of the loop."""
+    """A body that comes in pieces of ten bytes (or `size`), one in each turn of the loop."""
 
-    def __init__(self, pieces: int) -> None:
+    def __init__(self, pieces: int, size: int = 10) -> None:
         self._left = pieces
+        self._piece = b"x" * size
 
     def is_eof(self) -> bool:
         return False
@@ -54,7 +55,7 @@ class Arriving:
     async def readany(self) -> bytes:
         await asyncio.sleep(0)
         self._left -= 1
-        return b"x" * 10 if self._left >= 0 else b""
+        return self._piece if self._left >= 0 else b""
 
 
 async def test_when_bodies_are_too_many_only_as_many_are_refused_as_must_be():
@@ -75,3 +76,29 @@ async def test_when_bodies_are_too_many_only_as_many_are_refused_as_must_be():
     held = await asyncio.gather(*(read() for _ in range(5)))
     assert held.count(40) == 2 and held.count(None) == 3
     assert memory.used == 80
+
+
+@pytest.mark.parametrize(("size", "together"), [(LARGE // 3, 1), (10, 5)])
+async def test_large_bodies_that_end_at_the_same_time_are_gone_on_with_one_by_one(size, together):
+    snapshot = SimpleNamespace(http=SimpleNamespace(body=10 * LARGE, body_timeout=5.0), body_share=10 * LARGE)
+    memory = Memory()
+    turns: list[int] = []
+    turn = 0
+
+    async def loop_turns() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    async def read() -> None:
+        x = Exchange("id", "id", snapshot, "POST", "/", {}, "", 0.0, 0.0)
+        caller: Any = None
+        payload: Any = Arriving(4, size)
+        await read_body(x, caller, payload, memory)  # type: ignore[misc]
+        turns.append(turn)
+
+    clock = asyncio.create_task(loop_turns())
+    await asyncio.gather(*(read() for _ in range(5)))
+    clock.cancel()
+    assert max(turns.count(one) for one in turns) == together

@@ -1,6 +1,7 @@
 """Certificates and keys are tried before they are needed; a changed one changes the digest."""
 
 import datetime
+import time
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from gateway.config.certificates import lapsed
 from gateway.config.load import ConfigError, load, watched
 from gateway.config.report import render
 from gateway.config.resolve import resolve
 
 
-def pair(folder: Path, name: str, passphrase: bytes | None = None) -> None:
-    """A self-signed certificate <name>.crt and its key <name>.pem."""
+def pair(folder: Path, name: str, passphrase: bytes | None = None, days: tuple[float, float] = (0, 1)) -> None:
+    """A self-signed certificate <name>.crt and its key <name>.pem. days: from now on, in which it is good."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -25,8 +27,8 @@ def pair(folder: Path, name: str, passphrase: bytes | None = None) -> None:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
         .sign(key, hashes.SHA256())
     )
     (folder / f"{name}.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
@@ -64,6 +66,40 @@ def test_good_ones_are_taken_and_watched(folder):
     assert tls is not None and (tls.cert, tls.key, tls.min_version) == (str(folder / "a.crt"), str(folder / "a.pem"), "1.3")
     loaded = load(channel(folder, "ca: b.crt, cert: a.crt, key: '${file:a.pem}', server_name: x"), {})
     assert {folder / "a.crt", folder / "a.pem", folder / "b.crt"} <= set(loaded.watch)
+
+
+@pytest.fixture(scope="module")
+def lapsing(folder):
+    """A folder with an old one, one to come, one of a CA that has both an old and a good one, and a chain of an old one and a good CA."""
+    pair(folder, "old", days=(-20, -3))
+    pair(folder, "future", days=(5, 9))
+    for name, parts in (("mixed", "old a"), ("chain", "old a"), ("renewed", "a old")):
+        (folder / f"{name}.crt").write_text("".join((folder / f"{part}.crt").read_text() for part in parts.split()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("write", "tls", "said"),
+    [
+        (listener, "cert: a.crt, key: a.pem", ""),
+        (listener, "cert: old.crt, key: old.pem", "listeners.tls.tls.cert: {folder}/old.crt has expired on "),
+        (listener, "cert: chain.crt, key: old.pem", "listeners.tls.tls.cert: {folder}/chain.crt has expired on "),
+        (listener, "cert: renewed.crt, key: a.pem", ""),
+        (listener, "cert: future.crt, key: future.pem", "listeners.tls.tls.cert: {folder}/future.crt is good only from "),
+        (channel, "ca: mixed.crt", ""),
+        (channel, "ca: old.crt", "channels.c.tls.ca: {folder}/old.crt has expired on "),
+        (channel, "cert: old.crt, key: old.pem", "channels.c.tls.cert: {folder}/old.crt has expired on "),
+    ],
+)
+def test_one_that_is_not_good_today_is_no_mistake_but_said(lapsing, write, tls, said):
+    found = lapsed(load(write(lapsing, tls), {}).config, time.time())
+    assert [line[: len(said.format(folder=lapsing))] for line in found] == [said.format(folder=lapsing)] * bool(said)
+
+
+def test_the_clock_decides(folder):
+    config = load(listener(folder, "cert: a.crt, key: a.pem"), {}).config
+    day, now = 86_400, time.time()
+    assert [len(lapsed(config, now + days * day)) for days in (-1, 0.5, 2)] == [1, 0, 1]
 
 
 def test_one_that_is_not_there_yet_is_watched(folder):

@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.bus.child import LONG, NEVER_UP, SHORT_LIVED, Child
-from gateway.bus.leash import HUNG_AFTER
+from gateway.bus.child import LONG, NEVER_UP, SHORT_LIVED, Adopted, Child, cpu_ticks
+from gateway.bus.leash import BUSY_AFTER, HUNG_AFTER
 from gateway.meter.exposition import process_facts
 from gateway.meter.progress import left_open
 from gateway.supervisor import LOOK_EVERY
@@ -175,6 +175,29 @@ def test_a_child_that_dies_again_and_again_is_started_ever_later() -> None:
     assert child.pause() == 0.0
     child.was_up = False
     assert child.pause() == NEVER_UP[0], "what it was up to before is forgotten"
+
+
+@pytest.mark.parametrize(("working", "patience"), [(True, BUSY_AFTER), (False, HUNG_AFTER)])
+def test_a_silent_child_that_works_has_more_time_than_one_that_is_stopped(
+    working: bool, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = 700
+    monkeypatch.setattr("gateway.bus.child.cpu_ticks", lambda pid: spent)
+    child = Child("worker-0", 0, process=Adopted(os.getpid()), state="up", beat=1000.0)
+    now = child.beat
+    while not child.hung(now) and now < child.beat + 100:
+        now += LOOK_EVERY
+        spent += working
+        child.watch(now)
+    assert patience < now - child.beat <= patience + 2 * LOOK_EVERY
+
+
+def test_the_cpu_time_of_a_process_is_known() -> None:
+    before, end = cpu_ticks(os.getpid()), time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    assert cpu_ticks(os.getpid()) >= before + 5
+    assert cpu_ticks(2**22 + 1) == 0, "there is none with this number"
 
 
 async def test_the_supervisor_stays_small(rig: Rig) -> None:

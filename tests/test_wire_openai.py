@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from gateway.wire.forms import Usage
-from gateway.wire.openai import MalformedJson, encode, error_body, error_event, json_string, number_of, parse_object, prompts_in, value_of
+from gateway.wire.openai import (
+    MalformedJson,
+    encode,
+    error_body,
+    error_event,
+    json_string,
+    number_of,
+    parse_object,
+    parse_request,
+    prompts_in,
+    value_of,
+)
 from gateway.wire.usage import usage_of
 
 DEEP = 100_000
@@ -64,6 +75,32 @@ def test_an_object_is_parsed_one_level_deep_and_its_last_duplicate_wins():
     fields["model"] = json_string('v"')
     assert encode(fields) == b'{"model":"v\\"","x":{"b": [1, 2]}}'
     assert value_of(fields["x"]) == {"b": [1, 2]}
+
+
+MANY = 100_001
+
+
+def many_fields(*more: str) -> bytes:
+    return ("{" + ",".join([f'"field-{number}":1' for number in range(MANY)] + list(more)) + "}").encode()
+
+
+@pytest.mark.parametrize("more", [(), ('"messages":[{"role":"user"}]',), ('"prompt":"a:b:c"', '"input":"::"')])
+def test_a_request_with_too_many_fields_is_refused_before_they_are_taken_apart(more):
+    with pytest.raises(MalformedJson, match="it has too many fields"):
+        parse_request(many_fields(*more))
+
+
+@pytest.mark.parametrize(("broken", "what"), [(b"!", "trailing characters"), (b'{"x"}', "trailing characters")])
+def test_one_that_is_no_json_either_is_refused_as_such(broken, what):
+    with pytest.raises(MalformedJson, match=what):
+        parse_request(many_fields() + broken)
+
+
+@pytest.mark.parametrize("name", ["messages", "prompt", "input", "documents", "tools"])
+def test_colons_inside_of_large_fields_are_no_fields(name):
+    text = ":" * (1 << 20)
+    fields = parse_request(encode({"model": "qwen", name: [{"text": text}] * 2}))
+    assert list(fields) == ["model", name] and value_of(fields[name]) == [{"text": text}] * 2
 
 
 @given(st.binary(max_size=60))

@@ -17,7 +17,7 @@ from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.record import NOTHING_SPECIAL, Facts
-from gateway.wire.openai import MalformedJson, number_of, parse_object, stream_options
+from gateway.wire.openai import MalformedJson, number_of, parse_request, stream_options
 from gateway.words import STREAMING_APIS
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -27,6 +27,9 @@ _random: Final = random.Random()  # ids must be unique, not secret
 
 LEAST: Final = 4096
 """Bytes of a body that must come in each `http.body_timeout`, so that nobody dribbles one for ever."""
+
+LARGE: Final = 1 << 20
+"""Bytes of a body that takes milliseconds to parse and to write anew."""
 
 UNPACKED: Final = frozenset({"gzip", "deflate", "identity", ""})
 """What the parser unpacks. Anything else that it lets pass would be read as it lies."""
@@ -48,6 +51,12 @@ class Memory:
 
     def __init__(self) -> None:
         self.used = 0
+        self._turn = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Large bodies that end at the same time are parsed one after another, and in between the loop does what else it has to."""
+        async with self._turn:
+            await asyncio.sleep(0)
 
 
 class Ids:
@@ -174,6 +183,8 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
         raise
     except Exception as error:  # aiohttp's RequestPayloadError: a body that is no valid encoding
         raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from error
+    if x.body_bytes > LARGE:
+        await memory.turn()
     x.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     x.read = time.monotonic()
 
@@ -193,7 +204,7 @@ _flag_of: Final = msgspec.json.Decoder(bool | None)
 def read_call(x: Exchange) -> None:
     """The JSON of an API call, parsed one level deep: model, stream and stream_options are understood, the rest is carried."""
     try:
-        fields = parse_object(x.body)
+        fields = parse_request(x.body)
     except MalformedJson as error:
         raise not_read(error) from None
     x.fields = fields

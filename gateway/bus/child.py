@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway import __version__
-from gateway.bus.leash import HUNG_AFTER, Leash
+from gateway.bus.leash import BUSY_AFTER, HUNG_AFTER, IDLE_AFTER, Leash
 
 START_PATIENCE: Final = 60.0
 """Seconds until a child must have said its first word."""
@@ -67,7 +67,8 @@ class Adopted:
 @dataclass
 class Child:
     """`state`: starting, up, draining, hung, down. slot: whose sockets it has; -1 for control. number: what it is called by control, in
-    the journal and in metrics; no two that live have the same. Times are monotonic, but `since` is wall clock."""
+    the journal and in metrics; no two that live have the same. spent: its CPU time when last looked at, in the kernel's ticks; worked:
+    when that was last seen to grow. Times are monotonic, but `since` is wall clock."""
 
     name: str
     slot: int
@@ -78,6 +79,8 @@ class Child:
     state: str = "down"
     since: float = field(default_factory=time.time)
     beat: float = 0.0
+    spent: int = 0
+    worked: float = 0.0
     started: float = 0.0
     restarts: int = 0
     failures: int = 0
@@ -141,9 +144,16 @@ class Child:
         if self.leash is not None:
             self.leash.say(message, fds)
 
+    def watch(self, now: float) -> None:
+        """Notes whether it works, while it is silent."""
+        if self.process is not None and now - self.beat > HUNG_AFTER - IDLE_AFTER:
+            spent = cpu_ticks(self.pid)
+            if spent != self.spent:
+                self.spent, self.worked = spent, now
+
     def hung(self, now: float) -> bool:
-        """Whether it has been silent for too long."""
-        patience = START_PATIENCE if self.state == "starting" else HUNG_AFTER
+        """Whether it has been silent for too long. One that is stopped is told from one that has much to do by its CPU time (`watch`)."""
+        patience = START_PATIENCE if self.state == "starting" else HUNG_AFTER if now - self.worked > IDLE_AFTER else BUSY_AFTER
         return self.process is not None and now - self.beat > patience
 
     def beats(self, now: float) -> bool:
@@ -185,6 +195,15 @@ class Child:
     def told(self) -> dict[str, Any]:
         """For `gatewayctl status`."""
         return {word: getattr(self, word) for word in ("name", "pid", "state", "since", "restarts", "version")}
+
+
+def cpu_ticks(pid: int) -> int:
+    """What a process has had of CPUs, in the kernel's ticks (proc(5)); 0 when it cannot be read."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return int(words[11]) + int(words[12])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def self_command() -> list[str]:

@@ -17,6 +17,10 @@ BEAT_EVERY: Final = 0.5
 """Seconds between two beats of a child."""
 HUNG_AFTER: Final = 5.0
 """Seconds without a beat after which a child is taken for hung."""
+BUSY_AFTER: Final = 30.0
+"""The same for one that works all the while: huge bodies on a loaded machine hold up a loop, and its callers should not pay for it."""
+IDLE_AFTER: Final = 3.0
+"""Seconds without a hundredth of CPU time after which a silent child does not work any more."""
 
 Heard = Callable[[dict[str, Any], list[int]], None]
 

@@ -9,6 +9,7 @@ from gateway.config.channel import EngineTls
 from gateway.config.expand import read_small, why
 from gateway.config.marks import Loc, Marks
 from gateway.config.schema import Config, ListenerTls
+from gateway.config.x509 import Certificate, chain
 from gateway.errors import Mistake
 
 Answer = tuple[str, str, str | None]
@@ -29,6 +30,33 @@ def certificates(config: Config, marks: Marks, files: set[str]) -> Iterator[Mist
             yield marks.at((*loc, word), message, hint)
         if isinstance(tls, EngineTls) and not tls.verify and tls.ca:
             yield marks.at((*loc, "verify"), "verify: false makes ca pointless", "remove one of them")
+
+
+def lapsed(config: Config, now: float) -> list[str]:
+    """A sentence for each certificate that is not good at `now` (Unix seconds), by where it is first named."""
+    named: dict[tuple[str, str], str] = {}
+    for loc, tls in _all(config):
+        for word in ("cert", "ca"):
+            if file := getattr(tls, word, None):
+                named.setdefault((word, file), ".".join(map(str, (*loc, word))))
+    said = ((place, file, _not_good(word, file, now)) for (word, file), place in named.items())
+    return [f"{place}: {file} {lapse}; whoever checks it refuses the connection" for place, file, lapse in said if lapse]
+
+
+def _not_good(word: str, file: str, now: float) -> str:
+    """What is wrong with a chain's own certificate, or with all CAs of a file; empty when nothing is, or it cannot be read."""
+    try:
+        found = chain(Path(file))
+    except (OSError, ValueError):
+        return ""
+    said = [_lapse(one, now) for one in (found if word == "ca" else found[:1])]
+    return said[0] if said and all(said) else ""
+
+
+def _lapse(one: Certificate, now: float) -> str:
+    if one.not_before.timestamp() > now:
+        return f"is good only from {one.not_before:%Y-%m-%d} on, or the clock is wrong"
+    return f"has expired on {one.not_after:%Y-%m-%d}" if one.not_after.timestamp() < now else ""
 
 
 def _all(config: Config) -> Iterator[tuple[Loc, ListenerTls | EngineTls]]:

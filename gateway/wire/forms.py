@@ -18,6 +18,21 @@ class StreamOptions(Struct):
     continuous_usage_stats: bool | None = None
 
 
+class Bulk(Struct):
+    """The fields of a request that may well be large, as they stand there."""
+
+    messages: Raw = Raw(b"")
+    prompt: Raw = Raw(b"")
+    input: Raw = Raw(b"")
+    query: Raw = Raw(b"")
+    documents: Raw = Raw(b"")
+    text_1: Raw = Raw(b"")
+    text_2: Raw = Raw(b"")
+    tools: Raw = Raw(b"")
+    functions: Raw = Raw(b"")
+    response_format: Raw = Raw(b"")
+
+
 class Usage(Struct, frozen=True):
     """What an engine says it used, in tokens. None: it does not say. cached is part of prompt, reasoning part of completion."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +64,7 @@ def check(
 
     Changes nothing and needs no running gateway. Exits with 78 when there are mistakes.
     """
+    from gateway.config.certificates import lapsed
     from gateway.config.load import load
     from gateway.config.report import ConfigError
     from gateway.config.unfinished import unfinished
@@ -76,7 +78,7 @@ def check(
         _print_mistakes(session, file, error.mistakes)
         raise Done(BAD_CONFIG) from error
     config = loaded.config
-    for said in unfinished(config):
+    for said in (*unfinished(config), *lapsed(config, time.time())):
         session.warn(f"gatewayctl: {said}")
     counts = {noun: len(getattr(config, noun)) for noun in ("listeners", "channels", "models", "tenants", "keys")}
     if session.machine:
