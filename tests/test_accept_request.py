@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.accept.request import LARGE, WHOLE_MOST, Ids, Memory, facts, read_body
+from gateway.accept.request import WHOLE_MOST, Ids, Memory, facts, read_body
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
-from gateway.wire.openai import encode, parse_object
+from gateway.wire.openai import LARGE, encode, parse_object
 
 
 def test_request_ids_tell_their_time_and_are_never_the_same():

@@ -512,42 +512,56 @@ async def test_bytes_that_follow_an_answer_never_reach_the_next(rig):
 # -- slow readers -------------------------------------------------------------------------------------------------------------------
 
 
-def little(writer: asyncio.StreamWriter) -> None:
-    """An engine whose own buffers hold next to nothing: what it could send, the gateway has taken."""
-    writer.transport.set_write_buffer_limits(high=0)
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+class Pours:
+    """An engine that sends `count` events as quickly as it is let, and whose own buffers hold next to nothing: what it could send, the
+    gateway has taken."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.sent = self.finished = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        writer.write(SSE)
+        data = chunk(event("y" * 900))
+        for _ in range(self.count):
+            writer.write(data)
+            await writer.drain()
+            self.sent += 1
+        writer.write(chunk(DONE) + b"0\r\n\r\n")
+        self.finished += 1
+
+
+async def slow_caller(rig: Rig, model: str, trace: str) -> socket.socket:
+    """Has asked for a stream, and takes nothing yet."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", rig.port))
+    await loop.sock_sendall(sock, request(model, True, trace))
+    return sock
+
+
+async def rest_of(sock: socket.socket) -> bytes:
+    """Everything to the end of the stream."""
+    got = bytearray()
+    while b"[DONE]" not in got:
+        got += await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1 << 20), 5)
+    return bytes(got)
 
 
 async def test_a_slow_reader_pauses_the_engine_and_is_no_fault_of_its(rig):
     """The caller takes nothing for longer than `idle`; then it takes all, and the stream ends well."""
-    events = [chunk(event("y" * 900)) for _ in range(1000)]
-    sent = 0
-
-    async def pours(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        little(writer)
-        writer.write(SSE)
-        for one in events:
-            writer.write(one)
-            await writer.drain()
-            sent += 1
-        writer.write(chunk(DONE) + b"0\r\n\r\n")
-
-    actor.play = pours
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, ("127.0.0.1", rig.port))
-        await loop.sock_sendall(sock, request("long", True, "slow-reader"))
+    actor.play = pours = Pours(1000)
+    with await slow_caller(rig, "long", "slow-reader") as sock:
         await asyncio.sleep(0.9)
-        assert 50 < sent < 700, "the engine must wait"
-        waits = sent
+        assert 50 < pours.sent < 700, "the engine must wait"
+        waits = pours.sent
         await asyncio.sleep(0.1)
-        assert sent == waits
-        got = bytearray()
-        while b"[DONE]" not in got:
-            got += await asyncio.wait_for(loop.sock_recv(sock, 65_536), 5)
+        assert pours.sent == waits
+        got = await rest_of(sock)
     assert got.count(b"y" * 900) == 1000
     record = await rig.record(trace="slow-reader")
     assert record["end"] == "--"
@@ -557,62 +571,23 @@ async def test_a_slow_reader_pauses_also_the_engine_that_goes_on(rig):
     """The first engine dies with more than a slow caller takes; the second must not pour the rest into memory."""
     died = b'data: {"error":{"message":"gone","code":500}}\n\n'
     actor.play = says(SSE + chunk(event("x" * 5_000_000) + died))
-    sent = 0
-
-    async def pours(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        little(writer)
-        writer.write(SSE)
-        for _ in range(1000):
-            writer.write(chunk(event("y" * 900)))
-            await writer.drain()
-            sent += 1
-        writer.write(chunk(DONE) + b"0\r\n\r\n")
-
-    heir.play = pours
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, ("127.0.0.1", rig.port))
-        await loop.sock_sendall(sock, request("inherited", True, "slow-heir"))
-        await eventually(lambda: sent)
+    heir.play = pours = Pours(1000)
+    with await slow_caller(rig, "inherited", "slow-heir") as sock:
+        await eventually(lambda: pours.sent)
         await asyncio.sleep(0.9)
-        assert sent < 700, "the engine must wait"
-        got = bytearray()
-        while b"[DONE]" not in got:
-            got += await asyncio.wait_for(loop.sock_recv(sock, 1 << 20), 5)
+        assert pours.sent < 700, "the engine must wait"
+        got = await rest_of(sock)
     assert got.count(b"y" * 900) == 1000 and b"x" * 5_000 in got
     record = await rig.record(trace="slow-heir")
     assert (record["end"], [attempt["kind"] for attempt in record["attempts"]]) == ("--", ["first", "continue"])
 
 
 async def slow_readers(rig: Rig, readers: int, seconds: float) -> tuple[float, int]:
-    """MiB the worker grew by per reader while all of them take 1 KB/s, and how many streams the engine could finish."""
+    """KiB the worker grew by per reader while all of them take 1 KB/s, and how many streams the engine could finish."""
     pid = rig.pid_of("worker-0")
-    loop = asyncio.get_running_loop()
-    finished = 0
-
-    async def pours(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal finished
-        little(writer)
-        writer.write(SSE)
-        data = chunk(event("y" * 900))
-        for _ in range(4000):
-            writer.write(data)
-            await writer.drain()
-        finished += 1
-
-    actor.play = pours
+    actor.play = pours = Pours(4000)
     before = resident(pid)
-    socks = []
-    for n in range(readers):
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.setblocking(False)
-        await loop.sock_connect(sock, ("127.0.0.1", rig.port))
-        await loop.sock_sendall(sock, request("long", True, f"slow-{n}"))
-        socks.append(sock)
+    socks = [await slow_caller(rig, "long", f"slow-{n}") for n in range(readers)]
     most = 0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -623,7 +598,7 @@ async def slow_readers(rig: Rig, readers: int, seconds: float) -> tuple[float, i
         await asyncio.sleep(1)
     for sock in socks:
         sock.close()
-    return most / readers / 1024, finished
+    return most / readers / 1024, pours.finished
 
 
 def resident(pid: int) -> int:

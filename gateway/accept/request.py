@@ -17,7 +17,7 @@ from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.record import NOTHING_SPECIAL, Facts
-from gateway.wire.openai import MalformedJson, number_of, parse_request, stream_options
+from gateway.wire.openai import LARGE, MalformedJson, number_of, parse_request, stream_options
 from gateway.words import STREAMING_APIS
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -27,9 +27,6 @@ _random: Final = random.Random()  # ids must be unique, not secret
 
 LEAST: Final = 4096
 """Bytes of a body that must come in each `http.body_timeout`, so that nobody dribbles one for ever."""
-
-LARGE: Final = 1 << 20
-"""Bytes of a body that takes milliseconds to parse and to write anew."""
 
 UNPACKED: Final = frozenset({"gzip", "deflate", "identity", ""})
 """What the parser unpacks. Anything else that it lets pass would be read as it lies."""

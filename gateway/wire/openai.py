@@ -22,7 +22,8 @@ _BYTE: Final = re.compile(r"(.*?) ?\(byte (\d+)\)$")
 _KIND: Final = re.compile(r"got `(\w+)`")
 _ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S)
 _STEP: Final = 1 << 16
-_LARGE: Final = 1 << 20
+LARGE: Final = 1 << 20
+"""Bytes of a body that takes milliseconds to parse and to write anew."""
 _FIELDS_MOST: Final = 100_000
 """Taking so many fields apart costs a tenth of a second; six million of them fit into a body, and would hold up a worker for eight."""
 _BOM: Final = b"\xef\xbb\xbf"
@@ -65,7 +66,7 @@ def parse_object(body: bytes) -> Fields:
 
 def parse_request(body: bytes) -> Fields:
     """The same for what a caller sent, who may mean harm: nobody's request has 100,000 fields. Errors: MalformedJson."""
-    if len(body) > _LARGE and body.count(b":") > _FIELDS_MOST:
+    if len(body) > LARGE and body.count(b":") > _FIELDS_MOST:
         _refuse_teeming(body)
     return parse_object(body)
 
