@@ -268,7 +268,8 @@ class Office:
             known = registries.get(channel.registry)
             if channel.name not in have and known is not None:
                 why = f"{channel.registry} lists no endpoint: {known['why']}" if known["why"] else f"{channel.registry} lists no endpoint"
-                found.append({"channel": channel.name, "endpoint": "", "state": DOWN, "why": why, "since": known["since"], "in_flight": 0})
+                row = {"channel": channel.name, "endpoint": "", "state": DOWN, "why": why, "since": known["since"]}
+                found.append({**row, "registry": channel.registry, "serves": False, "in_flight": 0})
         return found
 
     def endpoint_states(self) -> list[dict[str, Any]]:

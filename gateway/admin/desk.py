@@ -207,7 +207,7 @@ class Desk(Protocol):
         """{"endpoints": [{"channel", "url", "state", "since", "why", "in_flight", "ttft", "errors"}]}.
 
         state: `up`, `degraded`, `busy`, `ejected`, `wedged`, `draining`, `down`. since: Unix seconds. why: a short sentence when
-        it is not up. ttft: milliseconds, recent average. What is not known is null.
+        it is not up. ttft: milliseconds, recent average. What is not known is null. endpoint "": the channel's registry lists none.
         """
 
     async def records(self, *, limit: int, after: str | None = None) -> list[dict[str, Any]]:
