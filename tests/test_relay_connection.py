@@ -61,7 +61,7 @@ class Sink:
 
     def head(self, status: int, headers: object) -> None: ...
 
-    def data(self, data: bytes) -> None:
+    def data(self, pieces: list[bytes]) -> None:
         if self.when == "data":
             getattr(self.connection, self.then)()
 

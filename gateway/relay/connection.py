@@ -16,10 +16,13 @@ HEAD_MOST: Final = 256 * 1024
 
 
 class Sink(Protocol):
-    """Who listens to an answer. Called from the event loop, never after `end` or `lost`."""
+    """Who listens to an answer. Called from the event loop, never after `end` or `lost`.
+
+    pieces: of the body, as its framing had them, which is mostly an event each.
+    """
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None: ...
-    def data(self, data: bytes) -> None: ...
+    def data(self, pieces: list[bytes]) -> None: ...
     def end(self) -> None: ...
     def lost(self, failure: UpstreamFailure) -> None: ...
 
@@ -154,12 +157,11 @@ class Connection:
             valid = False
         else:
             valid = True
-        pieces = self._pieces
-        if pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
+        if self._pieces:
+            pieces = self._pieces[:]
+            self._pieces.clear()
             if self._sink is not None:
-                self._sink.data(body)
+                self._sink.data(pieces)
         if self._complete:
             self._lasting &= valid  # if not: the answer is whole, but something follows that nobody asked for
             self._finished()

@@ -11,9 +11,10 @@ from typing import Final
 
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
+from gateway.meter.account import Account
 from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection
-from gateway.relay.ports import Book, Way
+from gateway.relay.ports import Way
 from gateway.wire.outlet import Outlet
 
 BODY_MOST: Final = 256 * 1024 * 1024
@@ -42,7 +43,7 @@ class Delivery(ABC):
         "x",
     )
 
-    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock) -> None:
+    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Account, clock: Clock) -> None:
         self.x = x
         self.outlet = outlet
         self.hop = hop
@@ -93,7 +94,7 @@ class Delivery(ABC):
         self.headers = headers
 
     @abstractmethod
-    def data(self, data: bytes) -> None: ...
+    def data(self, pieces: list[bytes]) -> None: ...
 
     @abstractmethod
     def end(self) -> None: ...
@@ -103,10 +104,10 @@ class Delivery(ABC):
 
     # -- shared steps -------------------------------------------------------------------------------------------
 
-    def error_data(self, data: bytes) -> None:
-        """A piece of an error answer. One that is too long to be one is judged by its beginning."""
+    def error_data(self, pieces: list[bytes]) -> None:
+        """Some of an error answer. One that is too long to be one is judged by its beginning."""
         self.last = monotonic()
-        self.error_body += data
+        self.error_body += b"".join(pieces)
         if len(self.error_body) > ERROR_MOST:
             assert self.connection is not None
             self.connection.leave(self)

@@ -9,10 +9,11 @@ from msgspec import Raw
 from gateway.config.tokenizers import ENGINE
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
+from gateway.meter.account import Account
 from gateway.record import Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import BODY_MOST, Delivery
-from gateway.relay.ports import Book, Way
+from gateway.relay.ports import Way
 from gateway.wire.answers import identity
 from gateway.wire.event import decode, error_in
 from gateway.wire.heard import Heard
@@ -30,18 +31,19 @@ class WholeDelivery(Delivery):
 
     __slots__ = ("_size", "pieces")
 
-    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock) -> None:
+    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Account, clock: Clock) -> None:
         super().__init__(x, outlet, hop, account, clock)
         self.pieces: list[bytes] = []
         self._size = 0
 
-    def data(self, data: bytes) -> None:
+    def data(self, pieces: list[bytes]) -> None:
         if self.status != 200:
-            self.error_data(data)
+            self.error_data(pieces)
             return
         self.last = monotonic()
-        self.pieces.append(data)
-        self._size += len(data)
+        for piece in pieces:
+            self.pieces.append(piece)
+            self._size += len(piece)
         if self._size > BODY_MOST:
             assert self.connection is not None
             self.connection.leave(self)

@@ -24,11 +24,13 @@ _BODY: Final = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4
 _NUMBER: Final = re.compile(rb"(?<![^\s:,\[])\d+(?![^\s,}\]])")
 _KEPT: Final = 64
 
-_PLAIN: Final = bytes.maketrans(bytes(range(32)) + b'"\\', b" " * 34)
+_UNQUOTED: Final = bytes(range(32)) + b'"\\'
+_PLAIN: Final = bytes.maketrans(_UNQUOTED, b" " * len(_UNQUOTED))
 """Changes whatever cannot stand in a JSON string as it is."""
+_ASCII: Final = bytes.maketrans(_UNQUOTED + bytes(range(128, 256)), b" " * (len(_UNQUOTED) + 128))
+"""The same, and whatever is not ASCII."""
 _DIGITS: Final = bytes.maketrans(b"0123456789", b"0" * 10)
 _ZERO: Final = ord("0")
-_BACKSLASH: Final = ord("\\")
 _LONG: Final = re.compile(rb"\d{2,}+")
 _IN_A_WORD: Final = re.compile(rb"[^\d\s:,\[]\d|\d[^\d\s,}\]]")
 
@@ -42,21 +44,22 @@ class Template:
     """
 
     __slots__ = (
-        "_after", "_before", "_between", "_blank", "_firsts", "_index", "_lengths", "_seen", "_shape",
-        "_shown_after", "_shown_before", "_shown_between", "_start", "_two",
+        "_after", "_before", "_between", "_blank", "_end", "_firsts", "_index", "_lengths", "_rest", "_seen", "_shape",
+        "_shown_after", "_shown_before", "_shown_between", "_shown_joint", "_start", "_two",
     )  # fmt: skip
 
     def __init__(self, before: bytes, between: bytes, after: bytes, shape: re.Pattern[bytes] | None, index: object) -> None:
-        self._before, self._between, self._after = before, between if shape else after, after
-        self._start = len(before)
+        self._before, self._between, self._after = before, between, after
+        self._start, self._end = len(before), len(after)
         self._two = 2 * (len(before) + len(between) + len(after))  # what is shorter holds no two events
+        self._rest = between[1:]
         self._shape = shape
         self._index = index
         self._lengths: dict[bytes, list[int]] = {}
         self._blank = b"1"  # the one seen last, which has most often the same digits as the next; at first none
         self._firsts: list[int] = []
         self._seen = b""
-        self._shown_before = self._shown_between = self._shown_after = b""
+        self._shown_before = self._shown_between = self._shown_after = self._shown_joint = b""
 
     def show(self, shown: bytes) -> bool:
         """shown: the event with its marks as the caller gets it. False: it cannot be pasted."""
@@ -67,6 +70,7 @@ class Template:
         self._shown_between, mark, self._shown_after = rest.partition(_USAGE_BYTES)
         if not mark:
             self._shown_between, self._shown_after = b"", rest
+        self._shown_joint = self._shown_after + self._shown_before
         return _USAGE_BYTES not in self._shown_before and _USAGE_BYTES not in self._shown_after
 
     def paste(self, data: bytes, tally: Tally) -> bytes | None:
@@ -86,40 +90,33 @@ class Template:
                 pieces.append(one)
                 start = end
                 end = data.find(b"\n", start) + 2
-            shown, events = b"".join(pieces), len(pieces)
+            shown, events = self._shown_joint.join(pieces), len(pieces)
             if not events:
                 return None
         tally.events += events
         if self._shape is not None:
             tally.note(self._seen, self._index)
-        return shown
+        return b"%b%b%b" % (self._shown_before, shown, self._shown_after)
 
     def _one(self, event: bytes) -> bytes | None:
-        """The same for one event. `_seen` is then its usage."""
-        if not event.startswith(self._before):
+        """The same for one event, without what stands around the text and usage of them all. `_seen` is then its usage."""
+        if not event.startswith(self._before) or not event.endswith(self._after):
             return None
-        # `between` begins with the quote that ends the text; one within the text has a backslash before it, and is no body.
-        end = event.find(b'"', self._start)  # one byte is found much sooner than several
-        if end >= 0 and event[end - 1] == _BACKSLASH:
-            end = event.find(self._between, self._start)
-        rest = end + len(self._between)
-        if end < 0 or event[end:rest] != self._between:
-            return None
-        text = event[self._start : end]
-        if not text or (text.translate(_PLAIN) != text and _BODY.fullmatch(text) is None):
-            return None
-        if not (text.isascii() or _is_utf8(text)):
-            return None
+        inner = event[self._start : -self._end]
         if self._shape is None:
-            return b"%b%b%b" % (self._shown_before, text, self._shown_after) if rest == len(event) else None
-        if not event.endswith(self._after):
+            return inner if _is_text(inner) else None
+        # `between` begins with the quote that ends the text; one within the text has a backslash before it, and is no text's end.
+        text, _, rest = inner.partition(b'"')  # one byte is found much sooner than several
+        if text.endswith(b"\\"):
+            text, _, usage = inner.partition(self._between)
+        elif rest.startswith(self._rest):
+            usage = rest[len(self._rest) :]
+        else:
             return None
-        self._seen = usage = event[rest : -len(self._after)]
-        if not self._counts(usage):
+        if not _is_text(text) or not self._counts(usage):
             return None
-        if self._shown_between:
-            return b"%b%b%b%b%b" % (self._shown_before, text, self._shown_between, usage, self._shown_after)
-        return b"%b%b%b" % (self._shown_before, text, self._shown_after)
+        self._seen = usage
+        return b"%b%b%b" % (text, self._shown_between, usage) if self._shown_between else text
 
     def _counts(self, usage: bytes) -> bool:
         """Whether it is the form's usage with other numbers. One with as many digits as an earlier one is compared as bytes."""
@@ -200,7 +197,12 @@ def _shape(usage: bytes) -> re.Pattern[bytes]:
     return pattern
 
 
-def _is_utf8(text: bytes) -> bool:
+def _is_text(text: bytes) -> bool:
+    """Whether it is the body of a JSON string, and not empty."""
+    if text.translate(_ASCII) == text:
+        return text != b""
+    if text.translate(_PLAIN) != text and _BODY.fullmatch(text) is None:
+        return False
     try:
         text.decode()
     except UnicodeDecodeError:
