@@ -143,3 +143,21 @@ async def test_an_answer_before_its_request_has_left_ends_the_connection() -> No
     connection.data_received(ANSWER)
     connection.transmit()
     assert owner.given_back == 0 and transport.sent == b"" and transport.ended == "aborted"
+
+
+async def test_what_comes_together_is_told_in_the_pieces_of_its_framing_and_kept_for_nobody_else() -> None:
+    connection = Connection(Owner(), asyncio.get_running_loop())
+    connection.connection_made(Transport())
+    heard: list[list[bytes]] = []
+
+    class Failing(Sink):
+        def data(self, pieces: list[bytes]) -> None:
+            heard.append(pieces)
+            raise RuntimeError("a fault of ours")
+
+    connection.send(b"GET / HTTP/1.1\r\n\r\n", Failing(connection, "", "never"))
+    with pytest.raises(RuntimeError, match="of ours"):
+        connection.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n5\r\nthr")
+    with pytest.raises(RuntimeError, match="of ours"):
+        connection.data_received(b"ee\r\n4\r\nfour\r\n")
+    assert heard == [[b"one", b"two", b"thr"], [b"ee", b"four"]]
