@@ -261,7 +261,7 @@ async def test_a_caller_without_a_good_key_is_refused_and_recorded(rig, authoriz
     headers = {"Authorization": authorization, "x-request-id": "auth-7"} if authorization else {"x-request-id": "auth-7"}
     answer = await rig.post("/v1/chat/completions", BODY, key=None, headers=headers)
     assert (answer.status, answer.error["code"], answer.error["type"]) == (401, code, "authentication_error")
-    assert answer.headers["x-request-id"] == "auth-7"
+    assert (answer.headers["x-request-id"], answer.headers["www-authenticate"]) == ("auth-7", "Bearer")
     record = rig.records()[-1]
     assert (record["status"], record["end"], record["error"]) == (401, "GK", why) and "attempts" not in record
 

@@ -99,8 +99,11 @@ def _word(name: str) -> re.Pattern[str]:
 
 
 def error_answer(refusal: Refusal) -> tuple[bytes, bytes]:
-    """Header lines and body of a refusal. Retry-After in whole seconds (rounded up), retry-after-ms exactly."""
+    """Header lines and body of a refusal. Retry-After in whole seconds (rounded up), retry-after-ms exactly.
+    With 401 the scheme that is asked for, as RFC 9110 (15.5.2) demands."""
     headers = dict(refusal.headers)
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(max(0, -int(-refusal.retry_after // 1)))
         headers["retry-after-ms"] = str(max(0, int(refusal.retry_after * 1000)))
