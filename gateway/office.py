@@ -66,7 +66,7 @@ class Office:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths)
+        self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths, control.freezing.all)
         self.books = Books(control.ledger, self._note)
         self.reports = Reports(control.ledger, self._config, lambda: control.rollout.keys, self._note)
         self.truth = control.truth

@@ -153,6 +153,21 @@ async def test_of_two_requests_on_one_connection_only_the_one_that_is_meant_ends
     await rig.record(key="k2", end="CD")
 
 
+async def test_explain_refuses_whom_a_freeze_stops(rig):
+    async def explained(**asked: Any) -> Any:
+        return await rig.admin("POST", "/v1/explain", asked)
+
+    await freeze(rig, "tenant", "other")
+    await freeze(rig, "model", "spare")
+    for asked, said in (({"model": "m", "key": "o1"}, "The tenant `other` is frozen"), ({"model": "spare"}, "The model `spare` is frozen")):
+        assert (await explained(**asked))["error"]["message"].startswith(said)
+    away = (await explained(model="leads", headers={"x-away": "yes"}))["explained"]
+    refused(await ask(rig, "k2", "leads", headers={"x-away": "yes"}), away["leads_to"]["refused"]["message"])
+    assert (away["leads_to"]["plan"], away["fallback"]) == ([], []) and away["leads_to"]["left_out"][0]["why"] == "frozen"
+    falls = (await explained(model="falls", key="k2"))["explained"]
+    assert [(one["model"], bool(one["refused"]), len(one["plan"])) for one in falls["fallback"]] == [("spare", True, 0), ("last", False, 1)]
+
+
 async def test_a_whole_answer_that_is_cut_leaves_its_connection_usable(rig):
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     body = json.dumps({"model": "mute", "messages": [{"role": "user", "content": "hi"}]}).encode()

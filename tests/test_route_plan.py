@@ -38,10 +38,14 @@ class Way:
     breaker: Breaker = field(default_factory=lambda: Breaker(SETTINGS))
     load: Load = field(default_factory=Load)
     dialect: Any = field(default_factory=lambda: SimpleNamespace(answer_needs_room=True))
+    apis: tuple[str, ...] = ("chat", "completions", "embeddings", "tokenize")
 
     @property
     def at(self) -> "Way":
         return self
+
+    def serves(self, api: str) -> bool:
+        return api in self.apis
 
     def length(self) -> int:
         return self.context
@@ -381,6 +385,18 @@ def test_explain_tells_rules_plan_and_what_is_left_out():
     assert [each["endpoint"] for each in told["plan"]] == ["2"]
     assert {each["endpoint"]: each["why"].split(":")[0] for each in told["left_out"]} == {"1": "too long for it", "3": "drained by root"}
     assert msgspec.json.encode(told)
+
+
+def test_explain_leaves_out_engines_without_the_api_and_refuses_as_workers_do_when_none_has_it():
+    ways = [Way("a", "1"), Way("b", "2", apis=("chat",))]
+    told = explain(route("m", Leaf("a", ways, [-1])), ask(api="embeddings"))
+    assert [each["endpoint"] for each in told["plan"]] == ["1"] and told["refused"] is None
+    assert [(each["endpoint"], each["why"]) for each in told["left_out"]] == [("2", "its engine does not have this API (embeddings)")]
+    inner, outer = route("inner", Leaf("b", ways[1:], [-1])), route("outer", leaf("a"))
+    outer.rules = [rule("on", True, route=inner)]
+    led = explain(outer, ask(api="embeddings"))["leads_to"]
+    assert led["plan"] == [] and (led["refused"]["status"], led["refused"]["code"]) == (404, "unsupported_api")
+    assert "`outer`" in led["refused"]["message"]
 
 
 # -- parameters ---------------------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("small", {"c": 1}, aliases=["small-1"])
         digest = hashlib.sha256(OTHER.encode()).hexdigest()
         rig.config["keys"].append({"id": "k2", "hash": f"sha256:{digest}", "tenant": "acme", "project": "bot", "models": ["small-*"]})
+        chats = {"id": "k3", "hash": "sha256:" + "3c" * 32, "tenant": "acme", "project": "bot", "models": ["*"], "apis": ["chat"]}
+        rig.config["keys"].append(chats)
         rules: list[dict[str, Any]] = [
             {"name": "env", "when": {"headers": {"x-env": "prod"}}, "to": {"channel": "b"}},
             {"name": "words", "when": {"content": {"words": ["refund"]}}, "to": {"model": "small"}},
@@ -53,6 +55,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("sgl", {"sgl": 1})
         rig.model("embeds", {"a": 1}, fallback=["mindie", "small"])
         rig.model("embeds-nowhere", {"a": 1}, fallback=["mindie"])
+        rig.model("mindie-first", {"mind": 1}, fallback=["small"])
         rig.model("shorter", {"short": 1}, tokenizer="qwen")
         rig.model("falls-short", {"a": 1}, fallback=["shorter"])
         rig.config["models"]["repeats"] = {
@@ -260,6 +263,7 @@ async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_as
         ("/v1/embeddings", {"input": ["word " * 300] * 40}),
         ("/v1/completions", {"prompt": ["word " * 300] * 40, "max_tokens": 2}),
         ("/v1/rerank", {"query": "word", "documents": ["word " * 300] * 40}),
+        ("/v1/score", {"text_1": "word", "text_2": ["word " * 300] * 40}),
         ("/tokenize", {"prompt": "word " * 40_000}),
     ],
 )
@@ -354,6 +358,19 @@ async def test_an_engine_that_stands_in_several_places_of_a_plan_is_tried_once(r
         assert answer.headers["x-gateway-channel"] == "b" and answer.headers["x-gateway-attempts"] == "2"
     finally:
         rig.engines["a"].script = script()
+
+
+async def test_explain_knows_which_apis_engines_have_and_keys_may_call(rig):
+    found = await explained(rig, model="either", api="embeddings")
+    assert [way["channel"] for way in found["plan"]] == ["sgl", "a"]
+    assert [(way["channel"], way["why"]) for way in found["left_out"]] == [("mind", "its engine does not have this API (embeddings)")]
+    body = {"model": "mindie-first", "input": "hi"}
+    told, answer = await explained(rig, body=json.dumps(body)), await rig.post("/v1/embeddings", body)
+    assert told["refused"] == {"status": answer.status, "code": answer.error["code"], "message": answer.error["message"]}
+    assert told["plan"] == told["fallback"] == [] and answer.status == 404
+    said = (await rig.admin("POST", "/v1/explain", {"model": "small", "key": "k3", "api": "completions"}))["error"]["message"]
+    assert said == "Your API key may not call this API (completions), only: chat."
+    assert (await explained(rig, model="small", key="k3"))["plan"]
 
 
 async def test_explain_says_what_is_missing(rig):
