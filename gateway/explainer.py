@@ -31,6 +31,8 @@ from gateway.wire.outermost import misshapen
 
 MIDDLE = 0.5
 """Stands for luck where there is none."""
+BYTES: Final = 4
+"""Of a token, for a prompt of which only the length is said: what a model without a tokenizer takes it to be."""
 ASKED_ENGINE: Final = "estimated: a worker asks the engine, where it matters"
 SENT: Final = "the gateway sends such a request all the same, and the engine refuses it"
 
@@ -133,6 +135,7 @@ class Explainer:
             key=key.id,
             fields=fields,
             max_tokens=facts(fields).max_tokens,
+            size=max(x.body_bytes, BYTES * (asked.tokens or 0)),
             now=time.monotonic(),
             at=at,
             luck=MIDDLE,
@@ -262,6 +265,7 @@ def _read(asked: Asked, snapshot: Snapshot, at: float) -> Exchange:
         if "model" not in fields:
             raise NoSuch("no model is named: neither with --model nor in the request")
         x.api, x.body = asked.api or _api(fields), encode(fields)
+        x.body_bytes = len(x.body)
         read_call(x)
     except (MalformedJson, UnicodeEncodeError) as error:
         raise _refused(not_read(error)) from None

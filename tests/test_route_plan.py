@@ -58,6 +58,13 @@ def ask(now: float = 0.0, **more: Any) -> Ask:
     return Ask(**{"api": "chat", "model": "m", "now": now, "luck": 0.5, "size": 10, **more})
 
 
+def known(*, tokens: int, **more: Any) -> Ask:
+    """Its prompt counted, and sure."""
+    found = ask(tokens=tokens, **more)
+    found.sure = tokens
+    return found
+
+
 def leaf(channel: str, urls: str = "", **more: Any) -> Leaf:
     return Leaf(channel, [Way(channel, url, **more) for url in urls or channel], [-1])
 
@@ -397,6 +404,27 @@ def test_explain_leaves_out_engines_without_the_api_and_refuses_as_workers_do_wh
     led = explain(outer, ask(api="embeddings"))["leads_to"]
     assert led["plan"] == [] and (led["refused"]["status"], led["refused"]["code"]) == (404, "unsupported_api")
     assert "`outer`" in led["refused"]["message"]
+
+
+def test_a_model_without_a_tokenizer_refuses_nobody_by_another_ones_count_also_when_it_is_explained():
+    inner = Route("inner", "proportional", mixed(4096), lambda ask: (0, 99_999), asks=True, counts=False)
+    outer = route("outer", leaf("a"))
+    outer.rules = [rule("on", True, route=inner)]
+    one = known(tokens=4500, size=8000)
+    found = outer.decide(one)
+    assert found is not None and [way.url for way in found.ways] == ["4096"]
+    assert [way["endpoint"] for way in explain(outer, one)["leads_to"]["plan"]] == ["4096"]
+
+
+def test_an_engine_without_the_api_is_no_place_where_a_request_fits():
+    ways = [Way("a", "1", context=100), Way("b", "2", context=9000, apis=("chat",))]
+    one = route("m", Leaf("a", ways, [-1]))
+    with pytest.raises(Refusal) as caught:
+        one.decide(known(api="embeddings", tokens=500, size=5000))
+    assert caught.value.code == "context_length_exceeded" and "100 tokens" in caught.value.message
+    assert explain(one, known(api="embeddings", tokens=500, size=5000))["refused"]["code"] == "context_length_exceeded"
+    found = one.decide(known(api="score", tokens=500, size=5000))
+    assert found is not None and len(found.ways) == 2, "that nobody has it is said when it is sent"
 
 
 # -- parameters ---------------------------------------------------------------------------------------------------------

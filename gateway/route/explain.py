@@ -44,7 +44,7 @@ def _plan(node: Node, policy: str, ask: Ask, route: Route, asked: str) -> Told:
     told: Told = {"policy": policy, "how": node.told(ask), "refused": None}
     ordered = node.order(ask, peek=True)
     try:
-        fits = route.fitting(ordered, ask)
+        fits = ordered if route.is_short(node, ask.api, ask.size, ask.max_tokens) else route.fitting(ordered, ask)
     except Refusal as no:
         told["refused"] = refused(no)
         fits = []
