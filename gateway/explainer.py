@@ -29,6 +29,8 @@ from gateway.tokens.counter import Counter
 from gateway.wire.openai import MalformedJson, encode, json_string, parse_object
 from gateway.wire.outermost import misshapen
 
+LATEST: Final = 7_258_118_400
+"""Unix seconds of the year 2200; schedules know no date beyond it."""
 MIDDLE = 0.5
 """Stands for luck where there is none."""
 BYTES: Final = 4
@@ -66,10 +68,13 @@ class Explainer:
         states: Callable[[], list[dict[str, Any]]],
         lengths: Callable[[str, str], dict[str, int]],
         freezes: Callable[[], list[Freeze]],
+        tiers: Callable[[], dict[str, Any]],
     ) -> None:
-        """states: of all endpoints, as `health` shows them. lengths: an endpoint's context lengths by the engine's model name."""
+        """states: of all endpoints, as `health` shows them. lengths: an endpoint's context lengths by the engine's model name.
+        tiers: how each primary-backup that is not as at the start stands at some worker, by its place."""
         self._served = served
         self._freezes = freezes
+        self._tiers = tiers
         self._states = states
         self._lengths = lengths
         self._counter = Counter()
@@ -120,6 +125,8 @@ class Explainer:
         snapshot = await self._snapshot()
         key = self._key(asked.key)
         at = time.time() if asked.at is None else asked.at
+        if not 0 <= at < LATEST:
+            raise Misasked("this is no time of the years 1970 to 2199")
         x = _read(asked, snapshot, at)
         fields, name, api = x.fields, x.model, x.api
         frozen = Frozen(self._freezes())
@@ -191,6 +198,9 @@ class Explainer:
                     _bring_to(at.breaker, known, now)
                     at.load.figures(now, known.get("running"), known.get("waiting"), known.get("kv_use"))
                     at.load.in_flight = known.get("in_flight", 0)
+        for place, news in self._tiers().items():
+            if place in snapshot.tiers:
+                snapshot.tiers[place].learn(news, now)
         snapshot.measured()
         return snapshot
 

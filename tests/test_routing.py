@@ -33,6 +33,9 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             "never": {"when": ["2001-01-01 00:00-00:01"]},
         }
         rig.config["tenants"]["other"] = {"projects": {}}
+        await rig.engine("away", model="m", channel={"breaker": {"failures": 1, "cooldown": "100ms", "slow_start": "0s"}})
+        tiers = [{"channel": "away"}, {"channel": "b"}]
+        rig.config["models"]["returns"] = {"policy": "primary-backup", "fail_back": "5m", "targets": tiers}
         rig.model("small", {"c": 1}, aliases=["small-1"])
         digest = hashlib.sha256(OTHER.encode()).hexdigest()
         rig.config["keys"].append({"id": "k2", "hash": f"sha256:{digest}", "tenant": "acme", "project": "bot", "models": ["small-*"]})
@@ -371,6 +374,29 @@ async def test_explain_knows_which_apis_engines_have_and_keys_may_call(rig):
     said = (await rig.admin("POST", "/v1/explain", {"model": "small", "key": "k3", "api": "completions"}))["error"]["message"]
     assert said == "Your API key may not call this API (completions), only: chat."
     assert (await explained(rig, model="small", key="k3"))["plan"]
+
+
+async def test_explain_knows_how_workers_tiers_stand(rig):
+    """The better tier is well again, and the other one serves until `fail_back` is over."""
+    rig.engines["away"].script = script({"do": "status", "status": 500})
+    assert channel(await rig.chat("returns")) == "b"
+    rig.engines["away"].script = script()
+
+    async def back() -> bool:
+        return channel(await rig.chat("returns")) == "away"  # its trial
+
+    async def returning() -> bool:
+        assert channel(await rig.chat("returns")) == "b"
+        found = await explained(rig, model="returns")
+        return [way["channel"] for way in found["plan"]] == ["b", "away"] and "; tier 1 is well again, and takes over in" in found["how"]
+
+    await eventually(back)
+    await eventually(returning)
+
+
+@pytest.mark.parametrize("at", [253_402_300_799.0, -1.0, 1e300])
+async def test_explain_refuses_times_that_no_schedule_knows(rig, at):
+    assert "no time of the years" in (await rig.admin("POST", "/v1/explain", {"model": "ruled", "at": at}))["error"]["message"]
 
 
 async def test_explain_says_what_is_missing(rig):
