@@ -15,6 +15,7 @@ from gateway.auth.keyring import standing
 from gateway.builder import Builder
 from gateway.config.resolved import Key, Model, Resolved
 from gateway.config.tokenizers import ENGINE
+from gateway.config.written import plain, tree, written
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.live import ModelLive
@@ -22,7 +23,6 @@ from gateway.route.ask import Ask
 from gateway.route.explain import explain, refused
 from gateway.route.fit import TOO_LONG
 from gateway.route.parameters import APIS as SAMPLED
-from gateway.route.written import plain, tree, written
 from gateway.shared import Shared
 from gateway.snapshot import Snapshot
 from gateway.tokens.counter import Counter

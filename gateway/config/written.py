@@ -19,6 +19,8 @@ def written(when: When) -> dict[str, Any]:
         content |= content.pop("range", {})
     if "has" in found:
         found["has"] = found["has"].get("each", {}) | ({"any": found["has"]["any"]} if "any" in found["has"] else {})
+    if "header" in found.get("share", {}):
+        found["share"]["by"] = {"header": found["share"].pop("header")}
     if "load" in found:
         found["load"] = [{"channel": load["channel"], **load["figures"]} for load in found["load"]]
     if "headers" in found:
