@@ -391,11 +391,11 @@ async def test_each_act_is_in_the_audit_log_with_who_when_what_before_and_after(
     assert list(acts["channels probe a"]["after"].values()) == [True]
     assert not acts["freeze tenant acne"]["ok"] and 'did you mean "acme"?' in acts["freeze tenant acne"]["message"]
     watched = [line for line in lines if line["what"] == "reload (the files changed)"]
-    assert watched[0]["before"] == {"channels.one.queue_wait": "1m"} and watched[0]["after"] == {"channels.one.queue_wait": "1m1s"}
+    assert watched[0]["before"] == {"channels.one.queue.wait": "1m"} and watched[0]["after"] == {"channels.one.queue.wait": "1m1s"}
     assert watched[0]["by"] == "gateway" and watched[0]["uid"] is None and watched[0]["rev"]
     assert not watched[1]["ok"] and "soon" in watched[1]["message"]
     back = next(line for line in lines if line["what"].startswith("rollback "))
-    assert back["ok"] and back["before"] == {"channels.one.queue_wait": "1m2s"} and me in back["by"]
+    assert back["ok"] and back["before"] == {"channels.one.queue.wait": "1m2s"} and me in back["by"]
     listed = await ctl(rig, "audit", "list", "--since", "5m", "--by", str(os.getuid()), "-o", "json")
     assert {one["uid"] for one in json.loads(listed.out)} == {os.getuid()}
 
