@@ -22,6 +22,7 @@ from gateway.route.conditions import Figures, Together, compile_when, matcher
 from gateway.route.decide import Bounds, Route, RuleLive, fallbacks
 from gateway.route.load import Load
 from gateway.route.prefix_affinity import PrefixAffinity
+from gateway.route.primary_backup import PrimaryBackup
 from gateway.route.schedule import Schedule, compile_schedule
 from gateway.route.ward import Ward
 from gateway.shared import Shared
@@ -161,6 +162,8 @@ class Builder:
         policy = self._kept("policies", key, make)
         if isinstance(policy, PrefixAffinity):
             self._snapshot.affinities[str(key[0])] = policy
+        elif isinstance(policy, PrimaryBackup):
+            self._snapshot.tiers[str(key[0])] = policy
         return policy
 
     def _bounds(self, model: Model) -> Bounds:

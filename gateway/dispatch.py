@@ -32,6 +32,7 @@ from gateway.relay.waiting import Waiting
 from gateway.relay.whole import WholeDelivery
 from gateway.route.ask import Ask
 from gateway.route.decide import Decision
+from gateway.route.fit import unserved
 from gateway.wire.answers import header_block
 from gateway.wire.continuation import SoFar
 from gateway.wire.heard import Heard
@@ -363,15 +364,10 @@ def _offering(api: str, ways: Sequence[Hop], model: ModelLive) -> Sequence[Hop]:
     """Of a plan's ways those whose engines have this API. Errors: UpstreamFailure, when none has."""
     if api in STREAMING_APIS:  # every engine serves those
         return ways
-    hops = [hop for hop in ways if api in hop.dialect.paths]
+    hops = [hop for hop in ways if hop.serves(api)]
     if ways and not hops:
-        raise _unsupported(model)
+        raise unserved(model.name)
     return hops
-
-
-def _unsupported(model: ModelLive) -> UpstreamFailure:
-    message = f"The model `{model.name}` does not serve this API."
-    return UpstreamFailure("unsupported", message, 404, "unsupported_api", blame="caller")
 
 
 def _worth_telling(before: UpstreamFailure | None, now: UpstreamFailure) -> UpstreamFailure:

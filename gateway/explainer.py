@@ -10,16 +10,18 @@ import msgspec
 
 from gateway.accept.request import facts, not_read, read_call
 from gateway.admin.desk import Misasked, NoSuch
+from gateway.auth.freezes import Freeze, Frozen
 from gateway.auth.keyring import standing
 from gateway.builder import Builder
-from gateway.config.resolved import Key, Model, Resolved, Target
-from gateway.config.resolved_when import When
+from gateway.config.resolved import Key, Model, Resolved
 from gateway.config.tokenizers import ENGINE
+from gateway.config.written import plain, tree, written
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.live import ModelLive
 from gateway.route.ask import Ask
-from gateway.route.explain import explain
+from gateway.route.explain import explain, refused
+from gateway.route.fit import TOO_LONG
 from gateway.route.parameters import APIS as SAMPLED
 from gateway.shared import Shared
 from gateway.snapshot import Snapshot
@@ -27,8 +29,12 @@ from gateway.tokens.counter import Counter
 from gateway.wire.openai import MalformedJson, encode, json_string, parse_object
 from gateway.wire.outermost import misshapen
 
+LATEST: Final = 7_258_118_400
+"""Unix seconds of the year 2200; schedules know no date beyond it."""
 MIDDLE = 0.5
 """Stands for luck where there is none."""
+BYTES: Final = 4
+"""Of a token, for a prompt of which only the length is said: what a model without a tokenizer takes it to be."""
 ASKED_ENGINE: Final = "estimated: a worker asks the engine, where it matters"
 SENT: Final = "the gateway sends such a request all the same, and the engine refuses it"
 
@@ -56,9 +62,19 @@ class Served(Protocol):
 class Explainer:
     """Control's own copy of what workers decide by: built when it is asked for, and brought to the states that are known."""
 
-    def __init__(self, served: Served, states: Callable[[], list[dict[str, Any]]], lengths: Callable[[str, str], dict[str, int]]) -> None:
-        """states: of all endpoints, as `health` shows them. lengths: an endpoint's context lengths by the engine's model name."""
+    def __init__(
+        self,
+        served: Served,
+        states: Callable[[], list[dict[str, Any]]],
+        lengths: Callable[[str, str], dict[str, int]],
+        freezes: Callable[[], list[Freeze]],
+        tiers: Callable[[], dict[str, Any]],
+    ) -> None:
+        """states: of all endpoints, as `health` shows them. lengths: an endpoint's context lengths by the engine's model name.
+        tiers: how each primary-backup that is not as at the start stands at some worker, by its place."""
         self._served = served
+        self._freezes = freezes
+        self._tiers = tiers
         self._states = states
         self._lengths = lengths
         self._counter = Counter()
@@ -85,13 +101,13 @@ class Explainer:
         return {
             "name": model.name,
             "aliases": list(model.aliases),
-            **_tree(model.top()),
+            **tree(model.top()),
             "rules": [
-                {"name": rule.name, "when": written(rule.when), "to": {"model": rule.model} if rule.target is None else _tree(rule.target)}
+                {"name": rule.name, "when": written(rule.when), "to": {"model": rule.model} if rule.target is None else tree(rule.target)}
                 for rule in model.rules
             ],
             "fallback": list(model.fallback),
-            "retry": _plain(model.retry),
+            "retry": plain(model.retry),
             "continuation": model.continuation,
             "tokenizer": model.tokenizer,
             "defaults": model.defaults,
@@ -109,13 +125,12 @@ class Explainer:
         snapshot = await self._snapshot()
         key = self._key(asked.key)
         at = time.time() if asked.at is None else asked.at
+        if not 0 <= at < LATEST:
+            raise Misasked("this is no time of the years 1970 to 2199")
         x = _read(asked, snapshot, at)
         fields, name, api = x.fields, x.model, x.api
-        try:
-            standing(key, at)
-            model = snapshot.model(snapshot.keyring.permit(key), name, at)
-        except Refusal as no:
-            raise NoSuch(no.message) from None
+        frozen = Frozen(self._freezes())
+        model = _open_to(key, x, snapshot, frozen, at)
         shaped = model.parameters.apply(fields) if model.parameters is not None and api in SAMPLED else []
         ask = Ask(
             api=api,
@@ -127,26 +142,27 @@ class Explainer:
             key=key.id,
             fields=fields,
             max_tokens=facts(fields).max_tokens,
+            size=max(x.body_bytes, BYTES * (asked.tokens or 0)),
             now=time.monotonic(),
             at=at,
             luck=MIDDLE,
         )
         prompt = await self._count(ask, model, asked.tokens)
-        decided = explain(model.route, ask)
+        decided = _but(frozen, explain(model.route, ask))
         return {
             "asked": {"model": name, "api": api, "key": key.id, "tenant": key.tenant, "project": key.project, "at": ask.at},
             "prompt": prompt,
             "remarks": [f"{said}: {SENT}" for said in misshapen(api, fields)] if asked.body.strip() else [],
             "parameters": shaped,
             **decided,
-            "retry": _plain(model.config.retry),
-            "fallback": [await self._fallback(other, ask, asked.tokens) for other in model.fallbacks],
+            "retry": plain(model.config.retry),
+            "fallback": [await self._fallback(other, ask, asked.tokens, frozen) for other in model.fallbacks if _goes_on(decided)],
         }
 
-    async def _fallback(self, other: ModelLive, ask: Ask, tokens: int | None) -> dict[str, Any]:
+    async def _fallback(self, other: ModelLive, ask: Ask, tokens: int | None, frozen: Frozen) -> dict[str, Any]:
         """As workers do, counted by its own tokenizer."""
         await self._count(ask, other, tokens)
-        return {"model": other.name, **explain(other.route, ask), "retry": _plain(other.config.retry)}
+        return {"model": other.name, **_but(frozen, explain(other.route, ask)), "retry": plain(other.config.retry)}
 
     async def _count(self, ask: Ask, model: ModelLive, tokens: int | None) -> dict[str, Any]:
         """What is known of the prompt's length, and how."""
@@ -182,6 +198,9 @@ class Explainer:
                     _bring_to(at.breaker, known, now)
                     at.load.figures(now, known.get("running"), known.get("waiting"), known.get("kv_use"))
                     at.load.in_flight = known.get("in_flight", 0)
+        for place, news in self._tiers().items():
+            if place in snapshot.tiers:
+                snapshot.tiers[place].learn(news, now)
         snapshot.measured()
         return snapshot
 
@@ -212,36 +231,38 @@ def _by_alias(config: Resolved, name: str) -> Model | None:
     return aliases.get(name) or (aliases[max(begins, key=len)] if begins else None)
 
 
-def written(when: When) -> dict[str, Any]:
-    """Conditions in the words of the configuration."""
-    found: dict[str, Any] = _plain(when)
-    for content in found.get("content", ()):
-        if "place" in content:
-            content["in"] = content.pop("place")
-        if "path" in content:
-            content["path"] = ".".join(content["path"])
-        content |= content.pop("range", {})
-    if "has" in found:
-        found["has"] = found["has"].get("each", {}) | ({"any": found["has"]["any"]} if "any" in found["has"] else {})
-    if "load" in found:
-        found["load"] = [{"channel": load["channel"], **load["figures"]} for load in found["load"]]
-    if "headers" in found:
-        found["headers"] = {name: [test.get("equals", test) for test in tests] for name, tests in found["headers"].items()}
-    return found
+def _open_to(key: Key, x: Exchange, snapshot: Snapshot, frozen: Frozen, at: float) -> ModelLive:
+    """The model, when this key may ask for it now. Raises NoSuch with what the caller would be told otherwise."""
+    permit = snapshot.keyring.permit(key)
+    try:
+        standing(key, at)
+        permit.check_api(x.api)
+        frozen.admit(key)
+        model = snapshot.model(permit, x.model, at)
+        frozen.allow(model.name)
+    except Refusal as no:
+        raise NoSuch(no.message) from None
+    return model
 
 
-def _tree(target: Target) -> dict[str, Any]:
-    """A target as it is written, every default filled in."""
-    if not target.targets:
-        return {"channel": target.channel, "model": target.model, "weight": target.weight}
-    options = {"sticky": target.sticky} if target.sticky else {}
-    if target.policy == "primary-backup":
-        options["fail_back"] = f"{target.fail_back:g}s"
-    return {"policy": target.policy, "weight": target.weight, **options, "targets": [_tree(below) for below in target.targets]}
+def _but(frozen: Frozen, told: dict[str, Any]) -> dict[str, Any]:
+    """What was decided, refused where it leads to or through a model that is frozen."""
+    leaf, names = told, [told["model"]]
+    while "leads_to" in leaf:
+        leaf = leaf["leads_to"]
+        names.append(leaf["model"])
+    try:
+        frozen.allow(*names)
+    except Refusal as no:
+        leaf |= {"refused": refused(no), "plan": [], "left_out": [way | {"why": "frozen"} for way in leaf["plan"]] + leaf["left_out"]}
+    return told
 
 
-def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value)
+def _goes_on(told: dict[str, Any]) -> bool:
+    """Whether fallbacks follow: never when the model has not this API, or is frozen."""
+    while "leads_to" in told:
+        told = told["leads_to"]
+    return told["refused"] is None or told["refused"]["code"] == TOO_LONG
 
 
 def _read(asked: Asked, snapshot: Snapshot, at: float) -> Exchange:
@@ -254,6 +275,7 @@ def _read(asked: Asked, snapshot: Snapshot, at: float) -> Exchange:
         if "model" not in fields:
             raise NoSuch("no model is named: neither with --model nor in the request")
         x.api, x.body = asked.api or _api(fields), encode(fields)
+        x.body_bytes = len(x.body)
         read_call(x)
     except (MalformedJson, UnicodeEncodeError) as error:
         raise _refused(not_read(error)) from None

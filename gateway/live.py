@@ -156,6 +156,10 @@ class Hop:
         self.at = at
         self.model = model
 
+    def serves(self, api: str) -> bool:
+        """Whether its engine has this API."""
+        return api in self.dialect.paths
+
     def length(self) -> int:
         """The context length in tokens, 0 = nobody says."""
         return self.channel.context_length or self.at.lengths.get(self.model, 0)

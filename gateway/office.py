@@ -66,7 +66,7 @@ class Office:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths)
+        self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths, control.freezing.all, self._tiers)
         self.books = Books(control.ledger, self._note)
         self.reports = Reports(control.ledger, self._config, lambda: control.rollout.keys, self._note)
         self.truth = control.truth
@@ -252,6 +252,13 @@ class Office:
         """An endpoint's context lengths by the engine's model name, as far as it said."""
         look = self._control.endpoints.looks().get((channel, url))
         return {model.id: model.context_length for model in look.models if model.context_length} if look is not None else {}
+
+    def _tiers(self) -> dict[str, Any]:
+        """How workers' tiers stand, by their place; of several workers the first that has met anything there."""
+        found: dict[str, Any] = {}
+        for link in self._control.bus.links.values():
+            found = link.health.get("tiers", {}) | found
+        return found
 
     def health(self) -> dict[str, Any]:
         endpoints = self.endpoint_states()

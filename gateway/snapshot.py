@@ -6,6 +6,7 @@ the endpoints of a registry's channel, and context lengths.
 
 import ssl
 from collections.abc import Sequence
+from typing import Any
 
 from gateway.auth.addresses import Gate
 from gateway.auth.keyring import Keyring, standing
@@ -15,9 +16,10 @@ from gateway.auth.systems import told_system
 from gateway.config.resolved import Endpoint, Http, Journal, Resolved
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
-from gateway.live import ChannelLive, ModelLive
+from gateway.live import ChannelLive, ModelLive, told
 from gateway.referee.terms import Table
 from gateway.route.prefix_affinity import PrefixAffinity
+from gateway.route.primary_backup import PrimaryBackup
 
 
 class Snapshot:
@@ -42,6 +44,7 @@ class Snapshot:
         "node",
         "proxies",
         "rev",
+        "tiers",
         "tls",
     )
 
@@ -65,6 +68,8 @@ class Snapshot:
         self.names: dict[str, ModelLive] = {}
         self.affinities: dict[str, PrefixAffinity] = {}
         """Policies that remember conversations, by their place: workers tell each other."""
+        self.tiers: dict[str, PrimaryBackup] = {}
+        """Policies that remember who was away, by their place."""
         self._prefixes: list[tuple[str, ModelLive]] = []
         self._named: list[tuple[str, Names]] = []
         self.cors: dict[str, bytes] = _cors_lines(config.http)
@@ -117,6 +122,11 @@ class Snapshot:
         if live is not None:
             live.refill(endpoints)
             self.measured()
+
+    def told(self, now: float) -> dict[str, Any]:
+        """What a worker says in its health of endpoints, and of tiers that are not as at the start. now: monotonic seconds."""
+        tiers = {place: news for place, policy in self.tiers.items() if (news := policy.news(now)) is not None}
+        return {"endpoints": told(self.channels.values(), now), "tiers": tiers}
 
     def measured(self) -> None:
         """Some context length became known, or another one."""

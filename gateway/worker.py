@@ -31,7 +31,6 @@ from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.config.resolved import Endpoint, Key
 from gateway.cutting import Cutting
 from gateway.dispatch import Dispatch
-from gateway.live import told
 from gateway.log.lines import start_logging
 from gateway.measure import Measure
 from gateway.meter.account import Account
@@ -322,7 +321,7 @@ class Worker:
             "in_flight": self._metrics.in_flight,
             "journal": {"failing": self._journal.failing, "lost": self._journal.lost},
             "metrics": {"failing": self._metrics.failing},
-            "endpoints": told(self._live.current.channels.values(), time.monotonic()),
+            **self._live.current.told(time.monotonic()),
         }
 
     # -- the end --------------------------------------------------------------------------------------------------------

@@ -101,6 +101,16 @@ BAD: dict[str, tuple[str, str, str]] = {
     "model name": (CHANNEL + 'version: 1\nmodels: {▸"a b": {targets: [{channel: gpu}]}}\n', '"a b" is not a model name', "letters, digits"),
     "channel name": ('version: 1\nchannels: {▸"a/b": {engine: vllm, endpoints: ["http://h"]}}\n', '"a/b" is not a name', ""),
     "dangling channel": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: ▸gup}]}}\n", 'there is no channel "gup"', '"gpu"?'),
+    "target of a rule, in a list": (
+        MODEL.replace("}]}}", "}], rules: [{name: a, when: {}, to:\n  [{channel: gpu},\n  {channel: ▸gup}]}]}}") + "version: 1\n",
+        'there is no channel "gup"',
+        '"gpu"?',
+    ),
+    "word in a rule's list of targets": (
+        MODEL.replace("}]}}", "}], rules: [{name: a, when: {}, to:\n  [{channel: gpu},\n  {▸chanel: gpu}]}]}}") + "version: 1\n",
+        'unknown word "chanel"',
+        '"channel"?',
+    ),
     "no target": (CHANNEL + "version: 1\nmodels: {m: {targets: ▸[]}}\n", "this list is empty", ""),
     "all weights 0": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: gpu, weight: ▸0}]}}\n", "every weight is 0", ""),
     "target twice": (

@@ -74,6 +74,84 @@ def test_each_difference_is_said_in_the_words_of_the_file(old, new, said, tmp_pa
     assert "canary" not in repr(diff(*pairs))
 
 
+ROUTED = """version: 1
+auth: none
+channels:
+  gpu: {engine: vllm, endpoints: ["http://h1:1"]}
+  cpu: {engine: vllm, endpoints: ["http://h2:1"], max_in_flight: 5}
+schedules:
+  office: {zone: UTC, when: ["Mon-Fri 09:00-18:00", "Sat,Sun", "22:00-02:00"], holidays: [2027-01-01]}
+models:
+  qwen:
+    targets: [{channel: gpu, weight: 3}, {policy: primary-backup, targets: [{channel: cpu}, {channel: gpu, model: z}]}]
+    rules:
+      - name: long
+        when: {headers: {x-env: prod, authorization: Bearer old-canary}, share: {percent: 10, by: key}, content: {path: a.b, equals: 1}}
+        to: {channel: gpu}
+      - {name: away, when: {during: office}, to: {model: small}}
+  small: {targets: [{channel: cpu}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            '09:00-18:00", "Sat,Sun", "22:00-02:00"]',
+            '09:30-24:00", "2027-05-01..2027-05-03"]',
+            [
+                "schedules.office.when [Mon-Fri 09:00-18:00, Sat,Sun, 22:00-02:00] -> "
+                "[Mon-Fri 09:30-24:00, 2027-05-01..2027-05-03]"
+            ],
+        ),
+        ("[2027-01-01]", "[2027-02-06..2027-02-12]", ["schedules.office.holidays [2027-01-01] -> [2027-02-06..2027-02-12]"]),
+        ("x-env: prod", "x-env: [prod, {prefix: a}]", ["models.qwen.rules[long].when.headers.x-env [prod] -> [prod, {prefix: a}]"]),
+        ("old-canary", "new-canary", ["models.qwen.rules[long].when.headers.authorization changed"]),
+        (
+            "headers: {x-env: prod, authorization: Bearer old-canary}, ",
+            "",
+            ["models.qwen.rules[long].when.headers.x-env [prod] -> none", "models.qwen.rules[long].when.headers.authorization changed"],
+        ),
+        ("by: key", "by: {header: x-user}", ["models.qwen.rules[long].when.share.by key -> {header: x-user}"]),
+        ("share: {percent: 10, by: key}, ", "", ["models.qwen.rules[long].when.share {percent: 10, by: key} -> none"]),
+        (
+            "equals: 1}",
+            "over: 5}",
+            ["models.qwen.rules[long].when.content [{path: a.b, equals: [1]}] -> [{path: a.b, over: 5}]"],
+        ),
+        ("during: office", "outside: office", [
+            "models.qwen.rules[away].when.during [office] -> none", "models.qwen.rules[away].when.outside none -> [office]",
+        ]),
+        ("to: {model: small}", "to: {channel: gpu}", ["models.qwen.rules[away].to model small -> gpu (weight 1)"]),
+        (
+            "{channel: gpu, weight: 3}, {policy",
+            "{policy",
+            [
+                "models.qwen.targets[0] gpu (weight 3) -> primary-backup(cpu, gpu) (weight 1)",
+                "models.qwen.targets[1] - primary-backup(cpu, gpu) (weight 1)",
+            ],
+        ),
+        ("  qwen:\n", "  qwen:\n    sticky: key\n", ["models.qwen.sticky none -> key"]),
+        (
+            "max_in_flight: 5",
+            "max_in_flight: {channel: 6, endpoint: 2}, queue: {length: 3}, breaker: {share: 40}",
+            [
+                "channels.cpu.max_in_flight 5 -> 6", "channels.cpu.max_in_flight.endpoint none -> 2", "channels.cpu.queue.length 100 -> 3",
+                "channels.cpu.breaker.share 50 -> 40",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_routing_is_said_in_the_words_of_the_file(old, new, said, tmp_path):
+    pairs = []
+    assert ROUTED.count(old) == 1
+    for text in (ROUTED, ROUTED.replace(old, new)):
+        (tmp_path / "gateway.yaml").write_text(text)
+        pairs.append(resolve(load(tmp_path / "gateway.yaml", {})))
+    assert [str(change) for change in diff(*pairs)] == said
+    assert "canary" not in repr(diff(*pairs))
+
+
 def test_a_certificate_that_changed_is_said(tmp_path):
     import msgspec
 

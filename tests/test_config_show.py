@@ -57,9 +57,41 @@ def test_effective_is_itself_a_configuration_but_for_the_secrets(tmp_path):
     assert effective(load(tmp_path / "gateway.yaml", {}))["channels"] == effective(load(tmp_path / "gateway.yaml", {}))["channels"]
 
 
+def test_conditions_are_shown_as_they_can_be_written_and_are_no_secrets_unless_they_look_so(tmp_path):
+    (tmp_path / "gateway.yaml").write_text(
+        """version: 1
+auth: none
+channels: {gpu: {engine: vllm, endpoints: ["http://h:1"]}}
+models:
+  qwen:
+    targets: [{channel: gpu}]
+    rules:
+      - name: a
+        when:
+          headers: {x-env: prod, authorization: {prefix: canary}}
+          content: [{path: a.b, equals: [1, x]}, {match: "^a", in: any}, {words: [b]}]
+        to: {channel: gpu}
+"""
+    )
+    loaded = load(tmp_path / "gateway.yaml", {})
+    shown = effective(loaded)
+    when = shown["models"]["qwen"]["rules"][0]["when"]
+    assert when["headers"] == {"x-env": [{"equals": "prod"}], "authorization": "***"}
+    assert when["content"] == [
+        {"path": "a.b", "equals": [1, "x"]},
+        {"match": "^a", "in": "any"},
+        {"in": "last_user", "words": ["b"], "ignore_case": True},
+    ]
+    (tmp_path / "again.yaml").write_text(json.dumps(shown))
+    before, after = (one.config.models["qwen"].rules[0].when.content for one in (loaded, load(tmp_path / "again.yaml", {})))
+    assert before == after
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
+        ("when:\n  headers: {x-env: prod}\nheaders: {A: canary}", "when:\n  headers: {x-env: prod}\nheaders: {A: ******}"),
+        ("when: {\n  headers: {A: a, x-api-key: canary}}\nx: y", "when: {\n  headers: {A: a, x-api-key: ******}}\nx: y"),
         ("credential: canary # x", "credential: ****** * *"),
         ("credential: canary, and more", "credential: ******, *** ****"),
         ("  'credential' : canary", "  'credential' : ******"),

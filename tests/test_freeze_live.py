@@ -153,6 +153,21 @@ async def test_of_two_requests_on_one_connection_only_the_one_that_is_meant_ends
     await rig.record(key="k2", end="CD")
 
 
+async def test_explain_refuses_whom_a_freeze_stops(rig):
+    async def explained(**asked: Any) -> Any:
+        return await rig.admin("POST", "/v1/explain", asked)
+
+    await freeze(rig, "tenant", "other")
+    await freeze(rig, "model", "spare")
+    for asked, said in (({"model": "m", "key": "o1"}, "The tenant `other` is frozen"), ({"model": "spare"}, "The model `spare` is frozen")):
+        assert (await explained(**asked))["error"]["message"].startswith(said)
+    away = (await explained(model="leads", headers={"x-away": "yes"}))["explained"]
+    refused(await ask(rig, "k2", "leads", headers={"x-away": "yes"}), away["leads_to"]["refused"]["message"])
+    assert (away["leads_to"]["plan"], away["fallback"]) == ([], []) and away["leads_to"]["left_out"][0]["why"] == "frozen"
+    falls = (await explained(model="falls", key="k2"))["explained"]
+    assert [(one["model"], bool(one["refused"]), len(one["plan"])) for one in falls["fallback"]] == [("spare", True, 0), ("last", False, 1)]
+
+
 async def test_a_whole_answer_that_is_cut_leaves_its_connection_usable(rig):
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     body = json.dumps({"model": "mute", "messages": [{"role": "user", "content": "hi"}]}).encode()
@@ -345,6 +360,13 @@ async def test_let_finish_lets_open_requests_end_in_peace(rig):
 # -- the audit log ---------------------------------------------------------------------------------------------------------------
 
 
+def _saved(rig: Rig, text: str) -> None:
+    """As editors save: the watcher never sees half of it."""
+    new = rig.path.with_suffix(".new")
+    new.write_text(text)
+    os.replace(new, rig.path)
+
+
 async def test_each_act_is_in_the_audit_log_with_who_when_what_before_and_after(rig):
     begun = time.time()
     me = f"(uid {os.getuid()}, pid "
@@ -356,11 +378,11 @@ async def test_each_act_is_in_the_audit_log_with_who_when_what_before_and_after(
     assert (await ctl(rig, "freeze", "--tenant", "acne")).code == 1
     text = rig.path.read_text()
     assert "wait: 60s" in text
-    rig.path.write_text(text.replace("wait: 60s", "wait: 61s"))
+    _saved(rig, text.replace("wait: 60s", "wait: 61s"))
     await eventually(lambda: _said(rig, "reload (the files changed)", begun))
-    rig.path.write_text(text.replace("wait: 60s", "wait: soon"))
+    _saved(rig, text.replace("wait: 60s", "wait: soon"))
     await eventually(lambda: _said(rig, "reload (the files changed)", begun, ok=False))
-    rig.path.write_text(text.replace("wait: 60s", "wait: 62s"))
+    _saved(rig, text.replace("wait: 60s", "wait: 62s"))
     await ctl(rig, "reload")
     await eventually(lambda: _said(rig, "reload", begun) or _said(rig, "reload (the files changed)", begun))
     await ctl(rig, "config", "rollback", "--yes")
@@ -376,11 +398,11 @@ async def test_each_act_is_in_the_audit_log_with_who_when_what_before_and_after(
     assert list(acts["channels probe a"]["after"].values()) == [True]
     assert not acts["freeze tenant acne"]["ok"] and 'did you mean "acme"?' in acts["freeze tenant acne"]["message"]
     watched = [line for line in lines if line["what"] == "reload (the files changed)"]
-    assert watched[0]["before"] == {"channels.one.queue_wait": "1m"} and watched[0]["after"] == {"channels.one.queue_wait": "1m1s"}
+    assert watched[0]["before"] == {"channels.one.queue.wait": "1m"} and watched[0]["after"] == {"channels.one.queue.wait": "1m1s"}
     assert watched[0]["by"] == "gateway" and watched[0]["uid"] is None and watched[0]["rev"]
     assert not watched[1]["ok"] and "soon" in watched[1]["message"]
     back = next(line for line in lines if line["what"].startswith("rollback "))
-    assert back["ok"] and back["before"] == {"channels.one.queue_wait": "1m2s"} and me in back["by"]
+    assert back["ok"] and back["before"] == {"channels.one.queue.wait": "1m2s"} and me in back["by"]
     listed = await ctl(rig, "audit", "list", "--since", "5m", "--by", str(os.getuid()), "-o", "json")
     assert {one["uid"] for one in json.loads(listed.out)} == {os.getuid()}
 

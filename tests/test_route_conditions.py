@@ -320,6 +320,15 @@ def test_who_is_in_stays_in_when_a_share_grows_and_workers_agree():
     assert sorted(those(0.5))[:4] == ["k1080", "k1166", "k1357", "k1465"]  # the same in every process, version and machine
 
 
+def test_a_share_by_a_header_called_key_is_not_one_by_key():
+    by_header = conditions({"share": {"percent": 50, "by": {"header": "key"}}}, salt="s")
+    by_key = conditions({"share": {"percent": 50, "by": "key"}}, salt="s")
+    for number in range(20):
+        one, alone = (ask(headers={"key": "always the same"}, key=f"k{number}") for _ in range(2))
+        matches(by_header, one)
+        assert matches(by_key, one) == matches(by_key, alone)
+
+
 def test_two_rules_do_not_pick_the_same_requests():
     first, second = conditions({"share": 10}, salt="qwen/a"), conditions({"share": 10}, salt="qwen/b")
     left = [one for number in range(10_000) if not matches(first, one := ask(luck=number / 10_000))]

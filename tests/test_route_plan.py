@@ -38,10 +38,14 @@ class Way:
     breaker: Breaker = field(default_factory=lambda: Breaker(SETTINGS))
     load: Load = field(default_factory=Load)
     dialect: Any = field(default_factory=lambda: SimpleNamespace(answer_needs_room=True))
+    apis: tuple[str, ...] = ("chat", "completions", "embeddings", "tokenize")
 
     @property
     def at(self) -> "Way":
         return self
+
+    def serves(self, api: str) -> bool:
+        return api in self.apis
 
     def length(self) -> int:
         return self.context
@@ -52,6 +56,13 @@ class Way:
 
 def ask(now: float = 0.0, **more: Any) -> Ask:
     return Ask(**{"api": "chat", "model": "m", "now": now, "luck": 0.5, "size": 10, **more})
+
+
+def known(*, tokens: int, **more: Any) -> Ask:
+    """Its prompt counted, and sure."""
+    found = ask(tokens=tokens, **more)
+    found.sure = tokens
+    return found
 
 
 def leaf(channel: str, urls: str = "", **more: Any) -> Leaf:
@@ -381,6 +392,39 @@ def test_explain_tells_rules_plan_and_what_is_left_out():
     assert [each["endpoint"] for each in told["plan"]] == ["2"]
     assert {each["endpoint"]: each["why"].split(":")[0] for each in told["left_out"]} == {"1": "too long for it", "3": "drained by root"}
     assert msgspec.json.encode(told)
+
+
+def test_explain_leaves_out_engines_without_the_api_and_refuses_as_workers_do_when_none_has_it():
+    ways = [Way("a", "1"), Way("b", "2", apis=("chat",))]
+    told = explain(route("m", Leaf("a", ways, [-1])), ask(api="embeddings"))
+    assert [each["endpoint"] for each in told["plan"]] == ["1"] and told["refused"] is None
+    assert [(each["endpoint"], each["why"]) for each in told["left_out"]] == [("2", "its engine does not have this API (embeddings)")]
+    inner, outer = route("inner", Leaf("b", ways[1:], [-1])), route("outer", leaf("a"))
+    outer.rules = [rule("on", True, route=inner)]
+    led = explain(outer, ask(api="embeddings"))["leads_to"]
+    assert led["plan"] == [] and (led["refused"]["status"], led["refused"]["code"]) == (404, "unsupported_api")
+    assert "`outer`" in led["refused"]["message"]
+
+
+def test_a_model_without_a_tokenizer_refuses_nobody_by_another_ones_count_also_when_it_is_explained():
+    inner = Route("inner", "proportional", mixed(4096), lambda ask: (0, 99_999), asks=True, counts=False)
+    outer = route("outer", leaf("a"))
+    outer.rules = [rule("on", True, route=inner)]
+    one = known(tokens=4500, size=8000)
+    found = outer.decide(one)
+    assert found is not None and [way.url for way in found.ways] == ["4096"]
+    assert [way["endpoint"] for way in explain(outer, one)["leads_to"]["plan"]] == ["4096"]
+
+
+def test_an_engine_without_the_api_is_no_place_where_a_request_fits():
+    ways = [Way("a", "1", context=100), Way("b", "2", context=9000, apis=("chat",))]
+    one = route("m", Leaf("a", ways, [-1]))
+    with pytest.raises(Refusal) as caught:
+        one.decide(known(api="embeddings", tokens=500, size=5000))
+    assert caught.value.code == "context_length_exceeded" and "100 tokens" in caught.value.message
+    assert explain(one, known(api="embeddings", tokens=500, size=5000))["refused"]["code"] == "context_length_exceeded"
+    found = one.decide(known(api="score", tokens=500, size=5000))
+    assert found is not None and len(found.ways) == 2, "that nobody has it is said when it is sent"
 
 
 # -- parameters ---------------------------------------------------------------------------------------------------------

@@ -140,11 +140,11 @@ def test_without_a_value_targets_take_turns():
 
 
 def test_what_proportional_tells():
-    assert Proportional((3, 1)).told(ask()) == "proportional 3:1: target 1 is next"
+    assert Proportional((3, 1)).told(ask()) == "proportional 3:1: in turn"
     sticky = Proportional((1, 1), Sticky("x-user"))
     first = sticky.order(ask(headers={"x-user": "ann"}))[0] + 1
     assert sticky.told(ask(headers={"x-user": "ann"})) == f"proportional 1:1, sticky by header x-user: `ann` always goes to target {first}"
-    assert sticky.told(ask()) == "proportional 1:1, sticky by header x-user: the request has none, so in turn; target 1 is next"
+    assert sticky.told(ask()) == "proportional 1:1, sticky by header x-user: the request has none, so in turn"
     assert len(sticky.told(ask(headers={"x-user": "ann" * 10_000}))) < 150
 
 
@@ -215,6 +215,12 @@ def test_what_primary_backup_tells():
     tiers.order(ask(now=NOW + 1), [True, False, True])
     said = tiers.told(ask(now=NOW + 11), [True, False, True])
     assert said == "primary-backup: tier 3 of 3 serves; tier 1 is well again, and takes over in 20 s; tier 2 is away"
+    assert PrimaryBackup(3, BACK).news(NOW) is None
+    for other, now in ((PrimaryBackup(3, BACK), NOW + 5_000), (PrimaryBackup(2, BACK), NOW)):
+        other.learn(msgspec.json.decode(msgspec.json.encode(tiers.news(NOW + 11))), now)  # another process, with a clock of its own
+        many = other._count
+        told = other.told(ask(now=now), [True, False, True][:many])
+        assert told == (said if many == 3 else "primary-backup: tier 1 of 2 serves"), "tiers that became others begin anew"
 
 
 # -- load --------------------------------------------------------------------------------------------------------------

@@ -33,9 +33,14 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             "never": {"when": ["2001-01-01 00:00-00:01"]},
         }
         rig.config["tenants"]["other"] = {"projects": {}}
+        await rig.engine("away", model="m", channel={"breaker": {"failures": 1, "cooldown": "100ms", "slow_start": "0s"}})
+        tiers = [{"channel": "away"}, {"channel": "b"}]
+        rig.config["models"]["returns"] = {"policy": "primary-backup", "fail_back": "5m", "targets": tiers}
         rig.model("small", {"c": 1}, aliases=["small-1"])
         digest = hashlib.sha256(OTHER.encode()).hexdigest()
         rig.config["keys"].append({"id": "k2", "hash": f"sha256:{digest}", "tenant": "acme", "project": "bot", "models": ["small-*"]})
+        chats = {"id": "k3", "hash": "sha256:" + "3c" * 32, "tenant": "acme", "project": "bot", "models": ["*"], "apis": ["chat"]}
+        rig.config["keys"].append(chats)
         rules: list[dict[str, Any]] = [
             {"name": "env", "when": {"headers": {"x-env": "prod"}}, "to": {"channel": "b"}},
             {"name": "words", "when": {"content": {"words": ["refund"]}}, "to": {"model": "small"}},
@@ -53,6 +58,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("sgl", {"sgl": 1})
         rig.model("embeds", {"a": 1}, fallback=["mindie", "small"])
         rig.model("embeds-nowhere", {"a": 1}, fallback=["mindie"])
+        rig.model("mindie-first", {"mind": 1}, fallback=["small"])
         rig.model("shorter", {"short": 1}, tokenizer="qwen")
         rig.model("falls-short", {"a": 1}, fallback=["shorter"])
         rig.config["models"]["repeats"] = {
@@ -260,6 +266,7 @@ async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_as
         ("/v1/embeddings", {"input": ["word " * 300] * 40}),
         ("/v1/completions", {"prompt": ["word " * 300] * 40, "max_tokens": 2}),
         ("/v1/rerank", {"query": "word", "documents": ["word " * 300] * 40}),
+        ("/v1/score", {"text_1": "word", "text_2": ["word " * 300] * 40}),
         ("/tokenize", {"prompt": "word " * 40_000}),
     ],
 )
@@ -354,6 +361,42 @@ async def test_an_engine_that_stands_in_several_places_of_a_plan_is_tried_once(r
         assert answer.headers["x-gateway-channel"] == "b" and answer.headers["x-gateway-attempts"] == "2"
     finally:
         rig.engines["a"].script = script()
+
+
+async def test_explain_knows_which_apis_engines_have_and_keys_may_call(rig):
+    found = await explained(rig, model="either", api="embeddings")
+    assert [way["channel"] for way in found["plan"]] == ["sgl", "a"]
+    assert [(way["channel"], way["why"]) for way in found["left_out"]] == [("mind", "its engine does not have this API (embeddings)")]
+    body = {"model": "mindie-first", "input": "hi"}
+    told, answer = await explained(rig, body=json.dumps(body)), await rig.post("/v1/embeddings", body)
+    assert told["refused"] == {"status": answer.status, "code": answer.error["code"], "message": answer.error["message"]}
+    assert told["plan"] == told["fallback"] == [] and answer.status == 404
+    said = (await rig.admin("POST", "/v1/explain", {"model": "small", "key": "k3", "api": "completions"}))["error"]["message"]
+    assert said == "Your API key may not call this API (completions), only: chat."
+    assert (await explained(rig, model="small", key="k3"))["plan"]
+
+
+async def test_explain_knows_how_workers_tiers_stand(rig):
+    """The better tier is well again, and the other one serves until `fail_back` is over."""
+    rig.engines["away"].script = script({"do": "status", "status": 500})
+    assert channel(await rig.chat("returns")) == "b"
+    rig.engines["away"].script = script()
+
+    async def back() -> bool:
+        return channel(await rig.chat("returns")) == "away"  # its trial
+
+    async def returning() -> bool:
+        assert channel(await rig.chat("returns")) == "b"
+        found = await explained(rig, model="returns")
+        return [way["channel"] for way in found["plan"]] == ["b", "away"] and "; tier 1 is well again, and takes over in" in found["how"]
+
+    await eventually(back)
+    await eventually(returning)
+
+
+@pytest.mark.parametrize("at", [253_402_300_799.0, -1.0, 1e300])
+async def test_explain_refuses_times_that_no_schedule_knows(rig, at):
+    assert "no time of the years" in (await rig.admin("POST", "/v1/explain", {"model": "ruled", "at": at}))["error"]["message"]
 
 
 async def test_explain_says_what_is_missing(rig):

@@ -31,7 +31,10 @@ FIELDS = st.fixed_dictionaries(
         "tools": st.lists(TOOL, max_size=2),
         "prompt": TEXT | st.lists(TEXT, max_size=3) | st.lists(st.integers(0, 9), max_size=9) | st.lists(st.lists(st.integers(0, 9))),
         "input": TEXT | st.lists(TEXT, max_size=3) | st.integers(),
+        "query": TEXT,
         "documents": st.lists(TEXT, max_size=3),
+        "text_1": TEXT | st.lists(TEXT, max_size=3),
+        "text_2": TEXT | st.lists(TEXT, max_size=3),
     },
 )
 
@@ -170,6 +173,15 @@ def test_prompts_of_other_apis_have_no_template(tokenizer):
     assert total(asked({"input": ["one", "two three"]}), tokenizer) == tokenizer.count("two three"), "the longest, not the sum"
     ranked = asked({"query": "one", "documents": ["two", {"text": "three and four"}]})
     assert total(ranked, tokenizer) == tokenizer.count("one\nthree and four")
+    scored = asked({"text_1": "one", "text_2": ["two", "three and four"]})
+    assert total(scored, tokenizer) == tokenizer.count("one\nthree and four") and estimate(scored) == len("one\nthree and four") // 4
+    paired = asked({"text_1": ["one", "five six"], "text_2": ["three and four", "two"]})
+    assert total(paired, tokenizer) == tokenizer.count("one\nthree and four")
+
+
+def test_a_long_query_before_many_documents_takes_no_more_memory_than_may_count():
+    ask = asked({"query": "q" * 1_000_000, "documents": [str(number) for number in range(1_000)]})
+    assert sum(map(len, ask.units)) < 10_000_000 and ask.units[0].endswith("\n100")
 
 
 def test_token_ids_are_what_they_are(tokenizer):

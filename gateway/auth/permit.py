@@ -43,6 +43,10 @@ class Permit:
         """Refuses, with 403, a caller from elsewhere and one that calls another API."""
         if not all(gate.lets_in(ip) for gate in self._gates):
             raise wrong_address(ip, "your API key")
+        self.check_api(api)
+
+    def check_api(self, api: str) -> None:
+        """Refuses, with 403, a caller of another API than those that are open."""
         if self.apis is not None and api not in self.apis and api != "models":
             said = f"Your API key may not call this API ({api}), only: {', '.join(sorted(self.apis)) or 'none'}."
             raise Refusal(403, "api_not_allowed", said, phase="K")

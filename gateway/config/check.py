@@ -15,6 +15,7 @@ from gateway.config.check_models import models
 from gateway.config.check_money import money
 from gateway.config.check_prices import prices
 from gateway.config.check_rules import conditions
+from gateway.config.check_unread import unread
 from gateway.config.fields import url_of
 from gateway.config.globs import matches
 from gateway.config.marks import Loc, Marks
@@ -43,7 +44,9 @@ def check(config: Config, reading: Reading, facts: Facts) -> list[Mistake]:
     channels = _names(reading, "channels", config.channels)
     uses = {name: registry for name, channel in config.channels.items() if (registry := registry_of(channel.endpoints))}
     found += registries(config.registries, uses, reading)
-    found += islice(models(config, reading, channels, _names(reading, "models", {}), facts.files), MISTAKES_MOST)
+    names = _names(reading, "models", {})
+    found += islice(models(config, reading, channels, names, facts.files), MISTAKES_MOST)
+    found += islice(unread(config, reading, channels, names), MISTAKES_MOST)
     found += islice(conditions(config, reading), MISTAKES_MOST)
     found += _aliases(config, marks)
     numbers = _key_numbers(config, reading)

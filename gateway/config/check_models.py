@@ -127,7 +127,7 @@ class _Check:
         elif target.channel not in self.channels and not self.reading.broken:
             known = f"known are: {', '.join(list(self.channels)[:12])}" if self.channels else "no channel is configured"
             yield self.marks.at(
-                (*at, "channel"), f'there is no channel "{target.channel}"', nearest(target.channel, self.channels) or known
+                (*at, "channel"), f'there is no channel "{target.channel[:64]}"', nearest(target.channel, self.channels) or known
             )
         for word in ("policy", "sticky", "fail_back"):
             if getattr(target, word) is not None:
@@ -154,7 +154,7 @@ class _Check:
         if other == self.name:
             yield self.marks.at(at, f'"{other}" leads back to itself')
         elif other not in self.names and not self.reading.broken:
-            yield self.marks.at(at, f'there is no model "{other}"', nearest(other, self.names) or "no alias can stand here")
+            yield self.marks.at(at, f'there is no model "{other[:64]}"', nearest(other, self.names) or "no alias can stand here")
 
     # -- parameters -----------------------------------------------------------------------------------------------------
 

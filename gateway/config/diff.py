@@ -8,7 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from gateway.config.diff_prices import Said, amount_text, cost_changes, currency_changes, discount_changes, price_changes
-from gateway.config.resolved import Key, Resolved
+from gateway.config.diff_routes import is_secret_test, spoken, target_text, tidy
+from gateway.config.flow import flow
+from gateway.config.resolved import Key, Resolved, Target
 from gateway.config.resolved_access import OPEN, Access, Switch
 from gateway.config.scalars import duration_text, size_text
 
@@ -30,6 +32,14 @@ _MONEY: Final[dict[str, Callable[[Any, Any], Iterator[Said]]]] = {
     "costs": cost_changes,
 }
 _SECRETS: Final = frozenset(("credential", "digest"))
+_WRITTEN: Final = {
+    "endpoint_in_flight": "max_in_flight.endpoint",
+    "queue_length": "queue.length",
+    "queue_wait": "queue.wait",
+    "registry": "endpoints.registry",
+}
+"""Fields that are written as another word."""
+_NONE_AT_ZERO: Final = frozenset("max_in_flight endpoint context_length".split())
 _MISSING: Final = object()
 
 
@@ -123,9 +133,10 @@ def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
     if old == new:
         return
     word = path.rpartition(".")[2]
-    if word in _SECRETS:
+    old, new = spoken(old), spoken(new)
+    if word in _SECRETS or is_secret_test(path):
         yield Change(path.replace(".digest", " file"), "changed")
-    elif word in ("headers", "sinks"):
+    elif word in ("headers", "sinks") and not path.startswith("models."):
         for name in dict.fromkeys([*old, *new]):
             if old.get(name) != new.get(name):
                 yield (
@@ -135,9 +146,11 @@ def _values(path: str, old: Any, new: Any) -> Iterator[Change]:
                     if name not in old
                     else Change(f"{path}.{name}", "changed")
                 )
+    elif isinstance(old, Target) and isinstance(new, Target) and bool(old.targets) != bool(new.targets):
+        yield Change(path, "->", target_text(old), target_text(new))
     elif isinstance(old, msgspec.Struct) and type(old) is type(new):
         for name in old.__struct_fields__:
-            yield from _values(f"{path}.{name}", getattr(old, name), getattr(new, name))
+            yield from _values(f"{path}.{_WRITTEN.get(name, name)}", getattr(old, name), getattr(new, name))
     elif isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
             yield from _values(f"{path}.{name}", old.get(name), new.get(name))
@@ -191,14 +204,18 @@ def _items(path: str, old: Any, new: Any) -> Iterator[Change]:
 
 
 def _shown(path: str, value: Any) -> str:
-    if value is None:
+    if value is None or value == "" or (value == 0 and _word(path) in _NONE_AT_ZERO):
         return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     if hasattr(value, "url"):
         return str(value.url)
-    if hasattr(value, "weight"):
-        return f"{value.channel} (weight {value.weight})"
+    if isinstance(value, Target):
+        return target_text(value)
+    if isinstance(value, dict | list) or (isinstance(value, tuple) and any(isinstance(item, dict) for item in value)):
+        return flow(tidy(value))
+    if path.endswith(".breaker.share"):
+        return f"{value * 100:g}"
     if isinstance(value, Switch):
         models = "" if value.models is None else f" models {_shown(path, value.models.allow)}"
         priority = "" if value.priority < 0 else f" priority {value.priority}"

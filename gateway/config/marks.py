@@ -37,6 +37,8 @@ class Marks:
                 pair = next((p for p in node.value if p[0].value == step), None)
             elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 pair = (node.value[step], node.value[step])
+            elif isinstance(node, yaml.SequenceNode) and step == "targets":  # `to: [ ]` stands for `to: {targets: [ ]}`
+                continue
             else:
                 pair = None
             if pair is None:

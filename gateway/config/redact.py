@@ -35,7 +35,12 @@ _coverable = re.compile(r"""[^\s"',}\]]""")
 
 def covered(lines: Sequence[str], names: frozenset[str] = NOBODY) -> list[str]:
     """All lines of a file, with everything covered that is or looks like a secret. names: what `only_names` gave."""
-    return [_line(line, secret, names) for line, secret in zip(lines, _secret_lines(lines), strict=True)]
+    return [_line(line, secret, condition, names) for line, (secret, condition) in zip(lines, _secret_lines(lines), strict=True)]
+
+
+def looks_secret(name: str) -> bool:
+    """Whether what stands under this name is a secret, wherever it is: `authorization`, `x-api-key`."""
+    return _secret_name.fullmatch(name) is not None
 
 
 def sentence(text: str, names: frozenset[str] = NOBODY) -> str:
@@ -67,25 +72,26 @@ def word(text: str) -> str:
     return _glued.sub(lambda m: m[1] + "*" * len(m[2]), text)
 
 
-def _secret_lines(lines: Sequence[str]) -> Iterator[bool]:
-    """For each line, whether a line above it, less indented, opens a secret's value: `headers:`, `credential: |`."""
+def _secret_lines(lines: Sequence[str]) -> Iterator[tuple[bool, bool]]:
+    """For each line, whether a line above it, less indented, opens a secret's value: `headers:`, `credential: |`; and whether one is
+    `when:`, below which headers are conditions."""
     above: list[tuple[int, bool]] = []
     when: list[int] = []
     """Indents of the `when:` above."""
     for line in lines:
         bare = line.lstrip()
         if not bare:
-            yield False
+            yield False, False
             continue
         indent = len(line) - len(bare)
         while above and above[-1][0] >= indent:
             above.pop()
         inside = bool(above) and above[-1][1]
-        yield inside
+        while when and when[-1] >= indent:
+            when.pop()
+        yield inside, bool(when)
         if not bare.startswith("#") and (key := _key.match(line)):
             name = key[2].strip().lower()
-            while when and when[-1] >= indent:
-                when.pop()
             if name == "when":
                 when.append(indent)
             elif name in SECRET_MAPS and when:
@@ -93,13 +99,13 @@ def _secret_lines(lines: Sequence[str]) -> Iterator[bool]:
             above.append((len(key[1]) if "-" in key[1] else indent, inside or name in SECRET_MAPS or bool(_secret_name.fullmatch(name))))
 
 
-def _line(line: str, inside: bool, names: frozenset[str]) -> str:
+def _line(line: str, inside: bool, condition: bool, names: frozenset[str]) -> str:
     if inside:
         key = _key.match(line)
         return line[: key.end()] + _stars(line[key.end() :]) if key else _stars(line)
     if ":" not in line:
         return sentence(line, names)
-    if not _condition.search(line):  # a rule's conditions on headers are no secrets
+    if not condition and not _condition.search(line):  # a rule's conditions on headers are no secrets
         line = _map.sub(lambda m: m[1] + ",".join(_pair(pair) for pair in m[2].split(",")), line)
     line, first = _block.subn(lambda m: m[1] + _stars(m[2]), line)
     if not first:

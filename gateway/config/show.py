@@ -7,10 +7,11 @@ from pydantic import BaseModel
 
 from gateway.config.load import Loaded
 from gateway.config.model import FAIL_BACK, Model, Target
-from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
+from gateway.config.redact import SECRET_MAPS, SECRET_WORDS, looks_secret
 from gateway.config.resolve import USAGE, cpus, host_name
 from gateway.config.scalars import Duration, Size, decimal_text
 from gateway.config.schema import Config
+from gateway.config.when import Content, When
 
 COVERED: Final = "***"
 
@@ -70,12 +71,19 @@ def _group(part: BaseModel) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for name in type(part).model_fields:
         value = getattr(part, name)
-        if value is None:
+        if value is None or (isinstance(part, Content) and _means_nothing(name, part)):
             continue
         if name in SECRET_WORDS:
             shown[name] = COVERED
+        elif name in SECRET_MAPS and isinstance(part, When):  # conditions are no secrets
+            shown[name] = {header: COVERED if looks_secret(header) else value_of(tests) for header, tests in value.items()}
         elif name in SECRET_MAPS:
             shown[name] = dict.fromkeys(value, COVERED)
         else:
             shown[name] = value_of(value)
     return shown
+
+
+def _means_nothing(name: str, content: Content) -> bool:
+    """Whether a word's default has nothing to do there: written, it would be a mistake."""
+    return (name == "in" and content.path is not None) or (name == "ignore_case" and not content.words)

@@ -8,6 +8,12 @@ from msgspec import Raw
 from gateway.route.message import Message, messages_of, tool_names_of, value_of
 
 Text = str | list[Any] | None
+TEXTS: Final = ("prompt", "input", "query", "documents", "text_1", "text_2")
+"""Fields of APIs without messages that hold the prompt."""
+PROMPT: Final = ("messages", *TEXTS, "tools")
+"""All fields that hold the prompt."""
+JOINED_MOST: Final = 8 << 20
+"""Characters of texts that were joined; so many are counted at most."""
 _SYSTEM: Final = ("system", "developer")
 
 
@@ -62,11 +68,7 @@ class Ask:
     @property
     def prompt_bytes(self) -> int:
         """Bytes of JSON that hold the prompt: an upper bound of its text, read without decoding anything."""
-        return sum(
-            len(memoryview(self.fields[name]))
-            for name in ("messages", "prompt", "input", "query", "documents", "tools")
-            if name in self.fields
-        )
+        return sum(len(memoryview(self.fields[name])) for name in PROMPT if name in self.fields)
 
     @property
     def messages(self) -> list[Message]:
@@ -77,10 +79,10 @@ class Ask:
 
     @property
     def texts(self) -> list[str]:
-        """Every text of the prompt, in order: all messages' text parts, or `prompt`, `input`, `query` and `documents`."""
+        """Every text of the prompt, in order: all messages' text parts, or those of TEXTS."""
         if self._all is None:
             found = [text for message in self.messages for text in texts_of(message.content)]
-            for name in ("prompt", "input", "query", "documents"):
+            for name in TEXTS:
                 if name in self.fields:
                     found += texts_of(value_of(self.fields[name]))
             self._all = found
@@ -88,12 +90,16 @@ class Ask:
 
     @property
     def units(self) -> list[str]:
-        """What an engine reads one by one, of APIs without messages: each prompt, each input, each document with the query."""
-        query = "".join(texts_of(value_of(self.fields["query"]))) if "query" in self.fields else ""
-        for name in ("documents", "prompt", "input", "text_2"):
-            if name in self.fields and (found := texts_of(value_of(self.fields[name]))):
-                return [f"{query}\n{text}" if query else text for text in found]
-        return ["\n".join(self.texts)]
+        """What an engine reads one by one, of APIs without messages: each prompt, each input, each document with the query,
+        each pair of a score."""
+        query = "".join(self._texts_at("query"))
+        for name in ("documents", "prompt", "input"):
+            if found := self._texts_at(name):
+                return _joined([query], found) if query else found
+        return _joined(self._texts_at("text_1"), self._texts_at("text_2")) or ["\n".join(self.texts)]
+
+    def _texts_at(self, name: str) -> list[str]:
+        return texts_of(value_of(self.fields[name])) if name in self.fields else []
 
     @property
     def last_user(self) -> str:
@@ -145,6 +151,20 @@ class Ask:
             else:
                 return None
         return value
+
+
+def _joined(first: list[str], second: list[str]) -> list[str]:
+    """Each text with its own before it, or with the only one there is, the longest first; as many as may count, since a long query
+    before each of many documents would be far more than was sent."""
+    if len(first) == 1:
+        first = first * len(second)
+    found, room = [], JOINED_MOST
+    for one, other in sorted(zip(first, second, strict=False), key=lambda pair: -len(pair[0]) - len(pair[1])):
+        if room <= 0:
+            break
+        found.append(f"{one}\n{other}")
+        room -= len(found[-1])
+    return found
 
 
 def texts_of(content: Any) -> list[str]:

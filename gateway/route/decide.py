@@ -123,8 +123,10 @@ class Route:
 
     def fitting(self, ways: Ways, ask: Ask) -> Ways:
         """Where it fits by the best number there is; else where it may, for the engine to judge. Errors: Refusal, when surely nowhere."""
-        if ask.api == "tokenize":
+        offered = [way for way in ways if way.serves(ask.api)]
+        if ask.api == "tokenize" or not offered:  # whoever sends it says that no engine has the API
             return ways
+        ways = offered
         least, most = self.bounds(ask) if ask.tokens is None else (ask.sure, ask.tokens)
         fits = fit.fitting(ways, most, ask.max_tokens) or fit.fitting(ways, least, ask.max_tokens)
         if not fits and ways:

@@ -2,17 +2,19 @@
 
 from typing import Any
 
-from gateway.errors import Refusal
+from gateway.errors import Refusal, UpstreamFailure
 from gateway.route.ask import Ask
 from gateway.route.decide import Route, RuleLive
-from gateway.route.fit import fitting
+from gateway.route.fit import fitting, unserved
 from gateway.route.plan import Node, Ways, sorted_by_health
 
 Told = dict[str, Any]
 
 
-def explain(route: Route, ask: Ask) -> Told:
-    """JSON for people and programs. `ask.tokens` should be counted. Errors: none; a refusal is part of what is told."""
+def explain(route: Route, ask: Ask, asked: str = "") -> Told:
+    """JSON for people and programs. `ask.tokens` should be counted. asked: the model that leads here by a rule, "" = none does.
+    Errors: none; a refusal is part of what is told."""
+    asked = asked or route.name
     rules, chosen = [], None
     for rule in route.rules:
         if chosen is not None:
@@ -25,10 +27,10 @@ def explain(route: Route, ask: Ask) -> Told:
             chosen = rule
     told: Told = {"model": route.name, "rules": rules, "rule": chosen.name if chosen else ""}
     if chosen is not None and chosen.route is not None:
-        return told | {"leads_to": explain(chosen.route, ask)}
+        return told | {"leads_to": explain(chosen.route, ask, asked)}
     if chosen is not None and chosen.node is not None:
-        return told | _plan(chosen.node, chosen.policy, ask, route)
-    return told | _plan(route.node, route.policy, ask, route)
+        return told | _plan(chosen.node, chosen.policy, ask, route, asked)
+    return told | _plan(route.node, route.policy, ask, route, asked)
 
 
 def _to(rule: RuleLive) -> str:
@@ -38,18 +40,26 @@ def _to(rule: RuleLive) -> str:
     return ", ".join(dict.fromkeys(f"{way.name}:{way.model}" for way in rule.node.ways())) or "no endpoint"
 
 
-def _plan(node: Node, policy: str, ask: Ask, route: Route) -> Told:
+def _plan(node: Node, policy: str, ask: Ask, route: Route, asked: str) -> Told:
     told: Told = {"policy": policy, "how": node.told(ask), "refused": None}
     ordered = node.order(ask, peek=True)
     try:
-        fits = route.fitting(ordered, ask)
+        fits = ordered if route.is_short(node, ask.api, ask.size, ask.max_tokens) else route.fitting(ordered, ask)
     except Refusal as no:
-        told["refused"] = {"status": no.status, "code": no.code, "message": no.message}
+        told["refused"] = refused(no)
         fits = []
-    plan = sorted_by_health(fits, ask.now)
+    well = sorted_by_health(fits, ask.now)
+    plan = [way for way in well if way.serves(ask.api)]
+    if well and not plan:
+        told["refused"] = refused(unserved(asked))
     told["plan"] = [_way(way, ask) for way in plan]
     told["left_out"] = [_way(way, ask) | {"why": _left_out(way, fits, ask)} for way in ordered if way not in plan]
     return told
+
+
+def refused(no: Refusal | UpstreamFailure) -> Told:
+    """What the caller would get instead of an answer."""
+    return {"status": no.status, "code": no.code, "message": no.message}
 
 
 def _way(way: Any, ask: Ask) -> Told:
@@ -69,5 +79,7 @@ def _way(way: Any, ask: Ask) -> Told:
 def _left_out(way: Any, fits: Ways, ask: Ask) -> str:
     if way not in fits and not fitting([way], ask.tokens or 0, ask.max_tokens):
         return f"too long for it: {ask.tokens} tokens and {ask.max_tokens} for the answer, {way.length()} are possible"
+    if not way.serves(ask.api):
+        return f"its engine does not have this API ({ask.api})"
     wait = way.at.breaker.rests(ask.now)
     return f"asked to be left alone for {wait:.0f} s more" if wait else way.at.breaker.why or way.at.breaker.state(ask.now)

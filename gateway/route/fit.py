@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.errors import Refusal
+from gateway.errors import Refusal, UpstreamFailure
 
+TOO_LONG: Final = "context_length_exceeded"
 UNKNOWN: Final = 0
 """A context length that nobody knows: everything fits."""
 
@@ -33,8 +34,13 @@ def too_long(ways: Sequence[Any], tokens: int | None, least: int, max_tokens: in
     asked = " and ".join(filter(None, (prompt, answer))) + ("" if prompt else " alone")
     return Refusal(
         400,
-        "context_length_exceeded",
+        TOO_LONG,
         f"This model's maximum context length is {length} tokens. However, your request has {asked}. Please shorten it.",
         param="messages",
         phase="R",
     )
+
+
+def unserved(model: str) -> UpstreamFailure:
+    """What a caller is told when none of the engines that a model leads to has the API. Nobody else is asked then."""
+    return UpstreamFailure("unsupported", f"The model `{model}` does not serve this API.", 404, "unsupported_api", blame="caller")

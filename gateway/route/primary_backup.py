@@ -8,7 +8,7 @@ What is well is looked at when a request is decided; between two requests nothin
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.route.ask import Ask
 
@@ -44,6 +44,18 @@ class PrimaryBackup:
     def peek(self, ask: Ask, well: Sequence[bool]) -> tuple[int, ...]:
         """What `order` would answer now."""
         return self._ranked(self._next(ask.now, well), well)
+
+    def news(self, now: float) -> list[Any] | None:
+        """How it stands, for another process: the serving tier, and by tier the seconds since it is well again. None: nothing happened."""
+        if self._view is self._calm:
+            return None
+        return [self._view.front, [since if since is None or since < 0.0 else now - since for since in self._view.back]]
+
+    def learn(self, news: Sequence[Any], now: float) -> None:
+        """Stands as another one of the same tiers does. news: what that one's `news` said a moment ago."""
+        front, back = news
+        if len(back) == self._count:
+            self._view = _View(front, tuple(age if age is None or age < 0.0 else now - age for age in back))
 
     def told(self, ask: Ask, well: Sequence[bool]) -> str:
         view = self._next(ask.now, well)

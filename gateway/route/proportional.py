@@ -67,14 +67,13 @@ class Proportional:
     def told(self, ask: Ask) -> str:
         """How it picks, for explanations."""
         shares = ":".join(map(str, self._weights))
-        first = self.peek(ask)[0] + 1
         if self._sticky is None:
-            return f"proportional {shares}: target {first} is next"
+            return f"proportional {shares}: in turn"
         by, value = self._sticky.told(), self._sticky.value(ask)
         if not value:
-            return f"proportional {shares}, sticky by {by}: the request has none, so in turn; target {first} is next"
+            return f"proportional {shares}, sticky by {by}: the request has none, so in turn"
         shown = value if len(value) <= SHOWN else value[:SHOWN] + "…"
-        return f"proportional {shares}, sticky by {by}: `{shown}` always goes to target {first}"
+        return f"proportional {shares}, sticky by {by}: `{shown}` always goes to target {self.peek(ask)[0] + 1}"
 
     def _turn(self) -> tuple[int, ...]:
         if self._at == len(self._cycle):

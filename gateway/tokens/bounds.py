@@ -1,13 +1,13 @@
 """How many tokens can a prompt have, at least and at most? Pure, and cheap enough to be asked of each request.
 
-The prompt is every text of the messages (or prompt, input, query, documents), the tools' JSON, and what a chat template puts
-around each message. Images count nothing here: their tokens depend on the model, and no text bounds them.
+The prompt is every text of the messages (or of `ask.TEXTS`), the tools' JSON, and what a chat template puts around each message.
+Images count nothing here: their tokens depend on the model, and no text bounds them.
 """
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from gateway.route.ask import Ask
+from gateway.route.ask import PROMPT, Ask
 
 TURN: Final = 5
 """Tokens that a chat template puts around a message. ChatML's: `<|im_start|>`, the role, a newline, `<|im_end|>`, a newline."""
@@ -17,7 +17,6 @@ SMALL: Final = 1 << 16
 """Bytes of prompt JSON up to which it is looked at (0.1 ms at most). Larger ones are bounded by their size alone."""
 TINY: Final = 1 << 11
 """Bytes of prompt JSON up to which nothing is decoded for the least: it could not exceed 16 tokens."""
-_PROMPT: Final = ("messages", "prompt", "input", "query", "documents", "tools")
 _ESCAPE: Final = b"\\u"
 _MEDIA: Final = (b'"image', b'"input_image', b'"input_audio', b'"audio', b'"video')
 
@@ -69,7 +68,7 @@ def overhead(ask: Ask) -> int:
 
 
 def _parts(ask: Ask) -> list[bytes]:
-    return [bytes(ask.fields[name]) for name in _PROMPT if name in ask.fields]
+    return [bytes(ask.fields[name]) for name in PROMPT if name in ask.fields]
 
 
 def _least(ask: Ask, size: int, longest: int, growth: Growth) -> int:
@@ -83,7 +82,7 @@ def _least(ask: Ask, size: int, longest: int, growth: Growth) -> int:
 def _most(ask: Ask, size: int, growth: Growth) -> int:
     if size > SMALL:  # an empty message takes three bytes, `{},`, so there are less than two of a template's tokens for each byte
         return max(2, *growth) * size + START
-    data = b"".join([ask.fields[name] for name in _PROMPT if name in ask.fields])
+    data = b"".join([ask.fields[name] for name in PROMPT if name in ask.fields])
     if not data.isascii():
         grown = max(growth)
     elif _ESCAPE in data:

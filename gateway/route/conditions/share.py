@@ -23,7 +23,7 @@ class Share:
         self.word = "share"
         self._percent, self._limit = wanted.percent, wanted.percent / 100
         self._by, self._header = wanted.by, wanted.header or ""
-        self._place = f"share by {self._header or self._by}"
+        self._place = f"share by {self._by} {self._header}"  # a header may be called `key`
         self._factor = float(_STEPS + mark(salt.encode("utf-8", "replace")) % _STEPS | 1) if salt else 1.0
 
     def holds(self, ask: Ask) -> bool:
