@@ -86,6 +86,18 @@ OVERFLOWS = [
     (
         "vllm",
         400,
+        vllm(CONTEXT + "your prompt contains at least 4097 input tokens, which exceeds this limit even without any output tokens."),
+        (4096, 4097, None),
+    ),
+    (
+        "vllm",
+        400,
+        vllm("max_tokens=9999 cannot be greater than max_model_len=4096. Please request fewer output tokens."),
+        (4096, None, 9999),
+    ),
+    (
+        "vllm",
+        400,
         vllm(
             CONTEXT + "your prompt contains 99999 characters (more than 40960 characters, which is the upper bound for 4096 input tokens)."
         ),
@@ -173,6 +185,22 @@ CASES = [
         "upstream_path_missing",
         True,
         "engine",
+    ),
+    *(
+        (
+            "openai",
+            500,
+            json.dumps({"error": {"code": 500, "message": words, "type": "server_error"}}),
+            400,
+            "invalid_request",
+            False,
+            "caller",
+        )
+        for words in (
+            "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+            "Failed to parse messages: Missing 'role' in message: {}",
+            "Failed to parse tools: Missing tool function: {}; tools = []",
+        )
     ),
     ("vllm", 401, '{"error":"Unauthorized"}', 502, "upstream_auth", True, "engine"),
     ("vllm", 403, "no", 502, "upstream_auth", True, "engine"),
