@@ -161,6 +161,13 @@ def test_context_overflow_is_always_400_with_the_numbers(engine, status, body, n
     assert completion is None or f"{completion} for the answer" in no.message
 
 
+def test_a_prompt_too_long_to_be_counted_is_told_in_characters():
+    """vLLM does not tokenise what cannot fit anyhow."""
+    text = CONTEXT + "your prompt contains 99999 characters (more than 40960 characters, which is the upper bound for 4096 input tokens)."
+    no = fail("vllm", 400, vllm(text))
+    assert no.message == "This model's maximum context length is 4096 tokens, but the prompt has 99999 characters. Please shorten it."
+
+
 CASES = [
     (
         "vllm",

@@ -56,11 +56,12 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """A prompt that does not fit. All in tokens, None = not said."""
+    """A prompt that does not fit. All in tokens, None = not said. characters: of a prompt that is too long for its tokens to be counted."""
 
     limit: int | None = None
     prompt: int | None = None
     completion: int | None = None
+    characters: int | None = None
 
     def __str__(self) -> str:
         limit = (
@@ -73,6 +74,8 @@ class Overflow:
             asked.append(f"{self.prompt} in the prompt")
         if self.completion is not None:
             asked.append(f"{self.completion} for the answer")
+        if not asked and self.characters is not None:
+            return f"{limit}, but the prompt has {self.characters} characters. Please shorten it."
         if not asked:
             return f"{limit}. Please shorten the prompt or ask for fewer tokens."
         total = f"{(self.prompt or 0) + (self.completion or 0)} tokens ({' and '.join(asked)})"
@@ -169,6 +172,7 @@ _COMPLETION: Final = re.compile(
     r", (\d+) in the completion\)|is too large: (\d+)|requested (\d+) output tokens|and (\d+) tokens for the completion"
     r"|max_(?:completion_)?tokens=(\d+) cannot be greater",
 )
+_CHARACTERS: Final = re.compile(r"prompt contains (\d+) characters")
 _OVERFLOW: Final = re.compile(r"exceeds? the (?:available context size|model's context length)", re.I)
 
 
@@ -180,7 +184,7 @@ def overflow(what: Said) -> Overflow | None:
     known = what.code == "context_length_exceeded" or what.type == "exceed_context_size_error"
     if limit is None and not too_large and not known and not _OVERFLOW.search(text):
         return None
-    return Overflow(limit or what.numbers[0], prompt if prompt is not None else what.numbers[1], completion)
+    return Overflow(limit or what.numbers[0], prompt if prompt is not None else what.numbers[1], completion, _first(_CHARACTERS, text))
 
 
 def _first(pattern: re.Pattern[str], text: str) -> int | None:
