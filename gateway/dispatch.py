@@ -39,6 +39,7 @@ from gateway.wire.heard import Heard
 from gateway.wire.openai import encode
 from gateway.wire.outlet import Outlet
 from gateway.wire.stream import transform
+from gateway.wire.tally import choices_of_each
 from gateway.words import STREAMING_APIS, End
 
 log = logging.getLogger("gateway.request")
@@ -227,7 +228,7 @@ class Dispatch:
         except UpstreamFailure as failure:
             attempt.reason = failure.reason
             attempt.status = failure.upstream_status or 0
-            hop.failed(failure, x.ticket)
+            hop.failed(failure, x.ticket, x.api)
             raise
         except BaseException:
             if delivery is not None:
@@ -275,6 +276,8 @@ class Dispatch:
             reasoning=hop.channel.reasoning,
             event=event,
         )
+        if x.api == "completions":
+            events.tally.each = choices_of_each(x.fields)
         keepalive = x.snapshot.http.sse_keepalive
         if so_far is None:
             return StreamDelivery(x, outlet, hop, self._account, self._clock, events, keepalive)

@@ -95,3 +95,10 @@ def test_an_engine_that_counts_tokens_at_the_end_of_a_request_only():
     """SGLang does; what its scheduler holds moves all the same."""
     page = "sglang:generation_tokens_total{} 100\nsglang:num_used_tokens{} %d\n"
     assert pulse_of(page % 5, None) != pulse_of(page % 45, None)
+
+
+def test_llama_cpp_counts_its_steps_while_its_totals_rest():
+    """Its totals move when a request has ended, and `n_tokens_max` only when one grows longer than all before it."""
+    page = "llamacpp:tokens_predicted_total 4000\nllamacpp:n_decode_total %d\nllamacpp:n_tokens_max 4100\nllamacpp:requests_deferred %d\n"
+    assert pulse_of(page % (5, 0), None) != pulse_of(page % (45, 0), None)
+    assert pulse_of(page % (5, 0), None) == pulse_of(page % (5, 3), None), "requests that wait are no sign of life"

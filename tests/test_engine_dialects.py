@@ -283,6 +283,8 @@ def test_the_context_length_where_the_model_list_has_none():
         ("vllm", "vllm:kv_cache_usage_perc 0.3\nvllm:gpu_cache_usage_perc 0.9\n", Load(kv_use=0.3)),
         ("sglang", said.SGLANG_METRICS, Load(4.0, 2.0, 0.5)),
         ("openai", "llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\n", Load(1.0, 0.0)),
+        ("openai", "llamacpp:prompt_tokens_cached_total 46\nllamacpp:prompt_tokens_total 1\n", Load(prompt_tokens=47.0)),
+        ("openai", "llamacpp:prompt_tokens_total 8\n", Load(prompt_tokens=8.0)),
         ("openai", "", Load()),
         (
             "vllm",

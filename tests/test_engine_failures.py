@@ -86,6 +86,18 @@ OVERFLOWS = [
     (
         "vllm",
         400,
+        vllm(CONTEXT + "your prompt contains at least 4097 input tokens, which exceeds this limit even without any output tokens."),
+        (4096, 4097, None),
+    ),
+    (
+        "vllm",
+        400,
+        vllm("max_tokens=9999 cannot be greater than max_model_len=4096. Please request fewer output tokens."),
+        (4096, None, 9999),
+    ),
+    (
+        "vllm",
+        400,
         vllm(
             CONTEXT + "your prompt contains 99999 characters (more than 40960 characters, which is the upper bound for 4096 input tokens)."
         ),
@@ -149,6 +161,13 @@ def test_context_overflow_is_always_400_with_the_numbers(engine, status, body, n
     assert completion is None or f"{completion} for the answer" in no.message
 
 
+def test_a_prompt_too_long_to_be_counted_is_told_in_characters():
+    """vLLM does not tokenise what cannot fit anyhow."""
+    text = CONTEXT + "your prompt contains 99999 characters (more than 40960 characters, which is the upper bound for 4096 input tokens)."
+    no = fail("vllm", 400, vllm(text))
+    assert no.message == "This model's maximum context length is 4096 tokens, but the prompt has 99999 characters. Please shorten it."
+
+
 CASES = [
     (
         "vllm",
@@ -173,6 +192,22 @@ CASES = [
         "upstream_path_missing",
         True,
         "engine",
+    ),
+    *(
+        (
+            "openai",
+            500,
+            json.dumps({"error": {"code": 500, "message": words, "type": "server_error"}}),
+            400,
+            "invalid_request",
+            False,
+            "caller",
+        )
+        for words in (
+            "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+            "Failed to parse messages: Missing 'role' in message: {}",
+            "Failed to parse tools: Missing tool function: {}; tools = []",
+        )
     ),
     ("vllm", 401, '{"error":"Unauthorized"}', 502, "upstream_auth", True, "engine"),
     ("vllm", 403, "no", 502, "upstream_auth", True, "engine"),

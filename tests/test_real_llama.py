@@ -49,6 +49,7 @@ async def gateway(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) 
             rig.real("found", llama, engine="auto")
             rig.real("guarded", guarded, credential="sesame")
             rig.real("locked", guarded, credential="wrong")
+            rig.real("both", guarded, credential="sesame", endpoints=[guarded.url, llama.url], breaker={"failures": 2})
             await rig.start()
             yield rig
 
@@ -137,6 +138,26 @@ async def test_the_channels_credential_opens_the_engine_and_a_wrong_one_is_our_f
     with pytest.raises(openai.InternalServerError) as no:
         await client.chat.completions.create(**ask("locked"))
     assert (no.value.status_code, no.value.code) == (502, "upstream_auth")
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "status", "code"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "invalid_request"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}, 400, "invalid_request"),
+        ("/v1/embeddings", {"input": "hello"}, 502, "upstream_path_missing"),
+        ("/v1/rerank", {"query": "hello", "documents": ["a"]}, 502, "upstream_path_missing"),
+    ],
+)
+async def test_who_asks_for_what_a_model_cannot_do_ejects_nobody(gateway: Bench, path: str, asked: Any, status: int, code: str) -> None:
+    for _ in range(6):
+        answer = await gateway.post(path, {"model": "both", **asked})
+        assert (answer.status, answer.json["error"]["code"]) == (status, code)
+    told = (await gateway.admin("GET", "/v1/health"))["endpoints"]
+    assert [(one["state"], one["why"]) for one in told if one["channel"] == "both"] == [("up", "")] * 2
 
 
 async def test_a_caller_that_leaves_frees_the_slot(gateway: Bench, client: openai.AsyncOpenAI, llama: LlamaServer) -> None:

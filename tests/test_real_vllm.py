@@ -156,6 +156,23 @@ async def test_a_prompt_that_does_not_fit(client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as no:
         await client.chat.completions.create(**ask(text="x" * 2 * CONTEXT))
     assert no.value.code == "context_length_exceeded" and str(CONTEXT) in no.value.message
+    assert f"{CONTEXT + 1} in the prompt" in no.value.message, "it counts no further"
+    with pytest.raises(openai.BadRequestError) as no:
+        await client.chat.completions.create(**ask(text="x" * 30 * CONTEXT))
+    assert no.value.code == "context_length_exceeded" and "characters" in no.value.message
+
+
+async def test_a_cut_stream_of_several_prompts_has_them_all(gateway: Rig, client: openai.AsyncOpenAI) -> None:
+    prompts = ["abc", "defgh"]
+    stream = await client.completions.create(
+        model="named", prompt=prompts, max_tokens=900, n=2, stream=True, extra_body={"ignore_eos": True}
+    )
+    for _ in range(40):
+        await anext(stream)
+    await stream.close()
+    record = await gateway.record(end="CD", api="completions")
+    assert record["source"] == "continuous" and record["tokens"]["in"] == sum(map(len, prompts))
+    assert 39 <= record["tokens"]["out"] <= 48
 
 
 async def test_a_caller_that_leaves_stops_the_engine_and_pays_for_what_it_got(gateway: Rig, client: openai.AsyncOpenAI, vllm: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 
+from gateway.simulate import tokens
 from gateway.wire.heard import TEXT_MOST
 from tests.harness import KEY, Rig, eventually, free_port, script
 
@@ -219,6 +220,19 @@ async def test_leaving_in_the_middle_of_a_stream_is_billed_for_what_was_generate
     assert got.count(b"data: ") - 2 <= record["tokens"]["out"] <= received.tokens
     if source == "continuous":
         assert abs(record["tokens"]["out"] - received.tokens) <= 1 and record["tokens"]["in"] > 0
+
+
+async def test_leaving_a_stream_of_several_prompts_is_billed_for_all_of_them(rig):
+    prompts = ["one two three", "four five six seven eight"]
+    body = {"model": "qwen", "prompt": prompts, "stream": True, "max_tokens": 500, "ignore_eos": True}
+    headers = {"Authorization": f"Bearer {KEY}", "x-request-id": "leave-prompts"}
+    async with rig.session.post(rig.url + "/v1/completions", json=body, headers=headers) as answer:
+        for _ in range(24):
+            await answer.content.readline()
+        answer.close()
+    record = await rig.record(api="completions", end="CD")
+    assert record["source"] == "continuous" and record["tokens"]["in"] == sum(map(tokens.count, prompts))
+    assert abs(record["tokens"]["out"] - rig.engines["a"].last.tokens) <= 1
 
 
 async def test_leaving_after_the_end_is_a_success(rig):

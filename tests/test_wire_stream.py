@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.engine.family import DIALECTS
+from gateway.wire.openai import parse_object
 from gateway.wire.sse import LIMIT
 from gateway.wire.stream import KINDS, transform, transform_for
+from gateway.wire.tally import choices_of_each
 from gateway.wire.usage import usage_of
 from tests.fixtures.engines import (
     ERROR_EVENTS,
@@ -398,6 +400,38 @@ def test_continuous_usage_of_several_choices_is_summed_until_the_total_comes():
     assert usage_of(stream.tally.usage).completion_tokens == 9 and usage_of(stream.tally.usage).prompt_tokens == 5
     stream.feed(b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":10}}\n\n')
     assert usage_of(stream.tally.usage).completion_tokens == 9  # after [DONE] nothing counts
+
+
+def of_choice(index, prompt, completion):
+    usage = {
+        "prompt_tokens": prompt,
+        "total_tokens": prompt + completion,
+        "completion_tokens": completion,
+        "details": {"reasoning_tokens": 1},
+    }
+    return b"data: " + json.dumps({"choices": [{"index": index, "text": "x"}], "usage": usage}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "prompt"),
+    [
+        ({"prompt": ["abc", "defg"], "n": 2}, 7),
+        ({"prompt": [[1, 2, 3], [4, 5, 6, 7]], "n": 2}, 7),
+        ({"prompt": "abc", "n": 4}, 4),
+        ({"prompt": [1, 2, 3], "n": 4}, 4),
+        ({"prompt": ["abc", "d", "e", "defg"], "n": None}, 14),
+        ({"messages": [], "n": 4}, 4),
+    ],
+)
+def test_prompts_of_one_request_are_summed_and_choices_of_one_prompt_share_it(asked, prompt):
+    """As vLLM 0.32 tells it: each event has the counts of its own choice, and of that choice's own prompt."""
+    stream = make()
+    stream.tally.each = choices_of_each(parse_object(json.dumps(asked).encode()))
+    for index, own, completion in ((0, 3, 1), (2, 4, 1), (3, 4, 1), (0, 3, 2), (1, 3, 1), (1, 3, 5)):
+        stream.feed(of_choice(index, own, completion))
+    told = json.loads(stream.tally.usage)
+    assert (told["prompt_tokens"], told["completion_tokens"], told["total_tokens"]) == (prompt, 9, prompt + 9)
+    assert told["details"] == {"reasoning_tokens": 4}
 
 
 def test_sglang_nulls_in_tool_calls_are_dropped_and_named_events_too():

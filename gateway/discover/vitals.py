@@ -3,6 +3,7 @@
 Both are free of charge. What is missing there is no fault: many engines have no metrics, or only when they are told to.
 """
 
+import re
 import time
 from typing import Final
 
@@ -19,6 +20,8 @@ ABSENT: Final = 60.0
 """Seconds until a path that was not there is asked for again."""
 STALE: Final = 30.0
 """Seconds after which figures say nothing any more."""
+_PULSE: Final = re.compile(r"(?!#)[^{\s]*token|llamacpp:n_decode_total\s")
+"""Figures that move when an engine works, by their names."""
 
 
 class Vitals:
@@ -117,7 +120,8 @@ def health_of(answer: Answer | Trouble, path: str) -> tuple[str, str]:
 def pulse_of(exposition: str, kv_use: float | None) -> int | None:
     """A number that changes whenever a figure about tokens does, or the use of the cache; None = there are no such figures.
 
-    All of them, because the totals alone may rest while an engine works: SGLang adds a request's tokens when it has ended.
+    All of them, because the totals alone may rest while an engine works: SGLang and llama.cpp add a request's tokens when it has ended.
+    llama.cpp counts its steps meanwhile.
     """
-    samples = [line for line in exposition.splitlines() if "token" in line and line[0] != "#" and "token" in line.partition("{")[0]]
+    samples = [line for line in exposition.splitlines() if _PULSE.match(line)]
     return hash((*samples, kv_use)) if samples else None

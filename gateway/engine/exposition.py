@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from gateway.engine.base import Load
 
-_FIELDS = {"running": sum, "waiting": sum, "kv_use": max, "prompt_tokens": sum, "generation_tokens": sum}
+_FIELDS = {"running": sum, "waiting": sum, "kv_use": max, "prompt_tokens": sum, "prompt_cached": sum, "generation_tokens": sum}
 
 
 def load(exposition: str, names: Mapping[str, str]) -> Load:
-    """names: metric → field of Load. Several series (data parallelism) are summed; of cache use the fullest counts.
+    """names: metric → field of Load, or `prompt_cached`: tokens of prompts that the engine leaves out of `prompt_tokens`. Several series
+    (data parallelism) are summed; of cache use the fullest counts.
 
     Errors: none; lines that are no samples are passed over.
     """
@@ -25,7 +26,11 @@ def load(exposition: str, names: Mapping[str, str]) -> Load:
         if value is not None:
             found.setdefault(field, {}).setdefault(name, []).append(value)
     # an engine between two versions may show a figure under both names: the first one counts, not the sum
-    return Load(**{field: float(_FIELDS[field](next(iter(series.values())))) for field, series in found.items()})  # type: ignore[operator]
+    figures = {field: float(_FIELDS[field](next(iter(series.values())))) for field, series in found.items()}  # type: ignore[operator]
+    cached = figures.pop("prompt_cached", 0.0)
+    if "prompt_tokens" in figures:
+        figures["prompt_tokens"] += cached
+    return Load(**figures)
 
 
 def _value(text: str) -> float | None:

@@ -2,7 +2,7 @@
 
 engine says                          caller hears                          retry   blame
 context overflow (400, 422, 424)     400 context_length_exceeded           no      caller
-400, 422                             400 invalid_request_error             no      caller
+400, 422, llama.cpp's 500 of some    400 invalid_request_error             no      caller
 413                                  413 request_too_large                 no      caller
 unknown model (404, 422)             502 upstream_model_missing            yes     engine
 unknown path (404, 405, 501)         502 upstream_path_missing             yes     engine
@@ -29,6 +29,8 @@ INVALID: Final = "invalid_request_error"
 _UNKNOWN_MODEL: Final = re.compile(r"\bmodel\b.*\b(not found|does not exist|not exist)|got model .* not found in server", re.I | re.S)
 _TIMEOUT: Final = re.compile(r"\btime(d )?[ -]?out\b|tokenTimeout|e2eTimeout", re.I)
 _FULL: Final = re.compile(r"queue is full|too many requests|currently busy|overloaded", re.I)
+_CALLERS: Final = re.compile(r"(?:image|audio|video) input is not supported\b|Failed to parse (?:messages|tools|tool_choice): ")
+"""What llama.cpp says with a 500 although the request is at fault."""
 _STATUS: Final = {
     "badrequesterror": 400,
     "invalid_request_error": 400,
@@ -54,11 +56,12 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """A prompt that does not fit. All in tokens, None = not said."""
+    """A prompt that does not fit. All in tokens, None = not said. characters: of a prompt that is too long for its tokens to be counted."""
 
     limit: int | None = None
     prompt: int | None = None
     completion: int | None = None
+    characters: int | None = None
 
     def __str__(self) -> str:
         limit = (
@@ -71,6 +74,8 @@ class Overflow:
             asked.append(f"{self.prompt} in the prompt")
         if self.completion is not None:
             asked.append(f"{self.completion} for the answer")
+        if not asked and self.characters is not None:
+            return f"{limit}, but the prompt has {self.characters} characters. Please shorten it."
         if not asked:
             return f"{limit}. Please shorten the prompt or ask for fewer tokens."
         total = f"{(self.prompt or 0) + (self.completion or 0)} tokens ({' and '.join(asked)})"
@@ -151,20 +156,23 @@ _LIMIT: Final = re.compile(
     r"|available context size \((\d+) tokens\)"
     r"|maximum input ids length cannot be greater than (?:maxPositionEmbeddings |maxSeqLen )?(\d+)"
     r"|supports at most (\d+) completion tokens"
+    r"|cannot be greater than max_model_len=(\d+)"
 )
 _PROMPT: Final = re.compile(
     r"\((\d+) in the messages"
     r"|requested (\d+) tokens in the "
     r"|request has (\d+) input tokens"
-    r"|prompt contains (\d+) input tokens"
+    r"|prompt contains (?:at least )?(\d+) input tokens"
     r"|(?:The input|request) \((\d+) tokens\) (?:is longer|exceeds)"
     r"|tokens: (\d+) tokens from the input"
     r"|the input ids length is (\d+)"
     r"|messages resulted in (\d+) tokens"
 )
 _COMPLETION: Final = re.compile(
-    r", (\d+) in the completion\)|is too large: (\d+)|requested (\d+) output tokens|and (\d+) tokens for the completion",
+    r", (\d+) in the completion\)|is too large: (\d+)|requested (\d+) output tokens|and (\d+) tokens for the completion"
+    r"|max_(?:completion_)?tokens=(\d+) cannot be greater",
 )
+_CHARACTERS: Final = re.compile(r"prompt contains (\d+) characters")
 _OVERFLOW: Final = re.compile(r"exceeds? the (?:available context size|model's context length)", re.I)
 
 
@@ -176,7 +184,7 @@ def overflow(what: Said) -> Overflow | None:
     known = what.code == "context_length_exceeded" or what.type == "exceed_context_size_error"
     if limit is None and not too_large and not known and not _OVERFLOW.search(text):
         return None
-    return Overflow(limit or what.numbers[0], prompt if prompt is not None else what.numbers[1], completion)
+    return Overflow(limit or what.numbers[0], prompt if prompt is not None else what.numbers[1], completion, _first(_CHARACTERS, text))
 
 
 def _first(pattern: re.Pattern[str], text: str) -> int | None:
@@ -232,7 +240,7 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
         )
     if status in (404, 422) and _UNKNOWN_MODEL.search(what.message):
         return _of_engine(reason, 502, "upstream_model_missing", "The engine does not serve this model", status)
-    if status in (400, 409, 415, 422):
+    if status in (400, 409, 415, 422) or (status == 500 and _CALLERS.match(what.message)):
         message = text or "The engine refused the request"
         code = what.code if what.code and re.fullmatch(r"[a-z_]{3,60}", what.code) else "invalid_request"
         return UpstreamFailure(reason, message, 400, code, INVALID, _param(what), retryable=False, blame="caller", upstream_status=status)

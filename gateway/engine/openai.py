@@ -49,9 +49,10 @@ class OpenAI:
         "llamacpp:requests_deferred": "waiting",
         "llamacpp:kv_cache_usage_ratio": "kv_use",
         "llamacpp:prompt_tokens_total": "prompt_tokens",
+        "llamacpp:prompt_tokens_cached_total": "prompt_cached",
         "llamacpp:tokens_predicted_total": "generation_tokens",
     }
-    """Metric → field of Load."""
+    """Metric → field of Load, as `exposition.load` knows them."""
 
     def request(self, api: str, fields: Fields) -> list[str]:
         if api == "tokenize":

@@ -103,6 +103,7 @@ class Vllm:
         self._check_stream_options(body)
         model = self._model(body)
         choices: list[Reply] = []
+        own: list[int] = []
         prompt = 0
         for text in fastapi.inputs(body, self.engine.vocabulary):
             length = tokens.count(text)
@@ -112,7 +113,9 @@ class Vllm:
             ask = Ask(before, length, limit, n=_int(body.get("n"), 1), ignore_eos=body.get("ignore_eos") is True, begun=begun)
             prompt += length
             choices += [Reply(len(choices) + r.index, r.parts, r.finish) for r in self.engine.replies(ask)]
-        shape = Completion(self.era, f"cmpl-{request.headers.get('x-request-id') or hex_id()}", now(), model, prompt)
+            own += [length] * (len(choices) - len(own))
+        id = f"cmpl-{request.headers.get('x-request-id') or hex_id()}"
+        shape = Completion(self.era, id, now(), model, prompt, tuple(own))
         return self._deliver(request, body, shape, choices)
 
     def _deliver(self, request: Received, body: Object, shape: Chat | Completion, choices: Sequence[Reply]) -> Answer:

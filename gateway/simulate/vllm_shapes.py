@@ -210,13 +210,15 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One text completion's frame. No fixture is recorded for it: the shape follows the chat's rules."""
+    """One text completion's frame. No fixture is recorded for it: the shape follows the chat's rules. own: each choice's prompt, in tokens,
+    which its continuous usage tells; the whole answer's usage has every prompt once."""
 
     era: Era
     id: str
     created: int
     model: str
     prompt_tokens: int
+    own: tuple[int, ...]
 
     def whole(self, choices: Sequence[Reply]) -> Object:
         shapes = [{**self._choice(choice.index, choice.text("content"), choice.finish), "prompt_logprobs": None} for choice in choices]
@@ -227,15 +229,16 @@ class Completion:
         return {**frame, "usage": spent, "kv_transfer_params": None}
 
     def events(self, choices: Sequence[Reply], options: StreamOptions) -> Iterator[Event]:
-        sent = 0
+        sent = [0] * len(choices)
         for step, choice, part, last in rounds(choices):
-            sent += 1
-            chunk = self._frame([self._choice(choice.index, part.text, choice.finish if last else None)])
+            index = choice.index
+            sent[index] += 1
+            chunk = self._frame([self._choice(index, part.text, choice.finish if last else None)])
             if options.continuous:
-                chunk["usage"] = short_usage(self.prompt_tokens, sent)
+                chunk["usage"] = short_usage(self.own[index], sent[index])
             yield Event(event(chunk), 1, step)
         if options.include_usage:
-            yield Event(event({**self._frame([]), "usage": short_usage(self.prompt_tokens, sent)}))
+            yield Event(event({**self._frame([]), "usage": short_usage(self.prompt_tokens, sum(sent))}))
         yield Event(DONE)
 
     def _choice(self, index: int, text: str, finish: str | None) -> Object:

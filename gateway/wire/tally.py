@@ -1,24 +1,36 @@
 """What a stream has said of its usage so far, and the chunk that tells it to the caller."""
 
+import re
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+from msgspec import Raw
 
 from gateway.wire.event import Json, decode
+from gateway.wire.forms import JsonText
+from gateway.wire.openai import MalformedJson, value_of
 
 _encoder: Final = msgspec.json.Encoder()
+_SEVERAL: Final = re.compile(rb"\s*\[\s*[\"\[]")
+"""A list of texts, or of lists of token ids."""
 _SUMMED: Final = ("completion_tokens", "reasoning_tokens")
 
 
 class Tally:
     """Usage on an event with choices is that choice's own; usage on an event without is the whole answer's."""
 
-    __slots__ = ("_choices", "_index", "_last", "events", "frame", "passed", "usage")
+    __slots__ = ("_choices", "_index", "_last", "_prompt", "_prompts", "_whole", "each", "events", "frame", "passed", "usage")
 
     def __init__(self) -> None:
-        self._choices: dict[object, bytes] = {}  # of an answer with more than one
+        self._choices: dict[object, Json] = {}  # of an answer with more than one
+        self._whole: Json = {}
+        self._prompts: dict[int, int] = {}
+        self._prompt = 0
         self._index: object = None
         self._last = b""
+        self.each = 0
+        """How many choices each prompt has, where one request has several prompts; 0 = all choices share one."""
         self.events = 0
         """Events that carried output: about the tokens, when nothing better is known."""
         self.usage = b""
@@ -37,12 +49,27 @@ class Tally:
         self.usage = usage
         if index is None:
             return
-        if index != self._index and self._last:
-            self._choices.setdefault(self._index, self._last)
+        if index != self._index and self._last and not self._choices:
+            self._add(self._last, self._index)
         if self._choices:
-            self._choices[index] = usage
-            self.usage = _encoder.encode(_sum(list(self._choices.values())))
+            self._add(usage, index)
+            self.usage = _encoder.encode(self._whole)
         self._index, self._last = index, usage
+
+    def _add(self, usage: bytes, index: object) -> None:
+        """The newest of one of several choices. Each has its own completion; its prompt is its own, or that of all of them."""
+        whole, value = self._whole, decode(usage)
+        _changed(whole, self._choices.get(index) or {}, value)
+        self._choices[index] = value
+        prompt, completion = value.get("prompt_tokens"), whole.get("completion_tokens")
+        if self.each and isinstance(index, int) and isinstance(prompt, int):
+            place = index // self.each
+            self._prompt += prompt - self._prompts.get(place, 0)
+            self._prompts[place] = prompt
+            whole["prompt_tokens"] = self._prompt
+        prompt = whole.get("prompt_tokens")
+        if isinstance(prompt, int) and isinstance(completion, int):
+            whole["total_tokens"] = prompt + completion
 
     def last_chunk(self, model: str | None) -> Json:
         """OpenAI's own trailing usage chunk, for engines that send none."""
@@ -53,21 +80,29 @@ class Tally:
         return {**chunk, "choices": [], "usage": decode(self.usage)}
 
 
-def _sum(usages: list[bytes]) -> Json:
-    """Several choices share one prompt, and each has its own completion."""
-    whole: Json = {}
-    for usage in map(decode, usages):
-        for name, value in usage.items():
-            whole[name] = _joined(name, whole.get(name), value)
-    prompt, completion = whole.get("prompt_tokens"), whole.get("completion_tokens")
-    if isinstance(prompt, int) and isinstance(completion, int):
-        whole["total_tokens"] = prompt + completion
-    return whole
+def choices_of_each(fields: Mapping[str, Raw]) -> int:
+    """How many choices each prompt of a completion has, when there are several prompts; 0 = there is one. fields: the request's."""
+    if "prompt" not in fields:
+        return 0
+    prompt: JsonText = fields["prompt"]
+    if _SEVERAL.match(prompt) is None:
+        return 0
+    try:
+        n = value_of(fields["n"]) if "n" in fields else 1
+    except MalformedJson:
+        n = 1
+    return n if type(n) is int and n > 0 else 1
 
 
-def _joined(name: str, one: object, other: object) -> object:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return {key: _joined(key, one.get(key), other.get(key)) for key in one | other}
-    if type(one) is int and type(other) is int:
-        return one + other if name in _SUMMED else max(one, other)
-    return one if other is None else other
+def _changed(whole: Json, before: Json, after: Json) -> None:
+    """Puts what one choice says now in place of what it said before. Costs the same however many choices there are."""
+    for name, value in after.items():
+        known, old = whole.get(name), before.get(name)
+        if isinstance(value, dict):
+            inner: Json = known if isinstance(known, dict) else {}
+            _changed(inner, old if isinstance(old, dict) else {}, value)
+            whole[name] = inner
+        elif type(value) is int and type(known) is int:
+            whole[name] = known + value - (old if type(old) is int else 0) if name in _SUMMED else max(known, value)
+        elif value is not None or name not in whole:
+            whole[name] = value
