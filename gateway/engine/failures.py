@@ -3,6 +3,7 @@
 engine says                          caller hears                          retry   blame
 context overflow (400, 422, 424)     400 context_length_exceeded           no      caller
 400, 422                             400 invalid_request_error             no      caller
+500 of llama.cpp for a bad message   400 invalid_request_error             no      caller
 413                                  413 request_too_large                 no      caller
 unknown model (404, 422)             502 upstream_model_missing            yes     engine
 unknown path (404, 405, 501)         502 upstream_path_missing             yes     engine
@@ -29,6 +30,8 @@ INVALID: Final = "invalid_request_error"
 _UNKNOWN_MODEL: Final = re.compile(r"\bmodel\b.*\b(not found|does not exist|not exist)|got model .* not found in server", re.I | re.S)
 _TIMEOUT: Final = re.compile(r"\btime(d )?[ -]?out\b|tokenTimeout|e2eTimeout", re.I)
 _FULL: Final = re.compile(r"queue is full|too many requests|currently busy|overloaded", re.I)
+_OF_CALLER: Final = re.compile(r"Failed to parse (?:messages|tools): |(?:image|audio|video) input is not supported\b")
+"""How llama.cpp begins when it answers 500 for what the caller wrote."""
 _STATUS: Final = {
     "badrequesterror": 400,
     "invalid_request_error": 400,
@@ -232,7 +235,7 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
         )
     if status in (404, 422) and _UNKNOWN_MODEL.search(what.message):
         return _of_engine(reason, 502, "upstream_model_missing", "The engine does not serve this model", status)
-    if status in (400, 409, 415, 422):
+    if status in (400, 409, 415, 422) or (status == 500 and _OF_CALLER.match(what.message)):
         message = text or "The engine refused the request"
         code = what.code if what.code and re.fullmatch(r"[a-z_]{3,60}", what.code) else "invalid_request"
         return UpstreamFailure(reason, message, 400, code, INVALID, _param(what), retryable=False, blame="caller", upstream_status=status)
@@ -256,6 +259,15 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
     if status == 503:
         return _of_engine(reason, 503, "upstream_unavailable", text or "The engine is not available", status, wait)
     return _of_engine(reason, 502, "upstream_error", text.partition("\n")[0] or "The engine failed", status, wait)
+
+
+def unserved(failure: UpstreamFailure) -> UpstreamFailure:
+    """Of an API that not every engine has (embeddings, rerank, …), a missing path says nothing bad of the engine, and repeating is of no
+    use. Another endpoint of the model may have it."""
+    if failure.code != "upstream_path_missing":
+        return failure
+    said = "The model does not serve this API"
+    return UpstreamFailure(failure.reason, said, 404, "unsupported_api", INVALID, blame="caller", upstream_status=failure.upstream_status)
 
 
 def _of_engine(reason: str, told: int, code: str, message: str, status: int, wait: float | None = None) -> UpstreamFailure:
