@@ -132,6 +132,31 @@ async def test_a_prompt_that_does_not_fit(client: openai.AsyncOpenAI, stream: bo
     assert str(4 * CONTEXT) in no.value.message and "llama" not in no.value.message
 
 
+IMAGE: Any = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]
+CALLERS: dict[str, Any] = {
+    "picture": {"messages": [{"role": "user", "content": IMAGE}]},
+    "no role": {"messages": [{"content": "x"}]},
+    "no tools": {"messages": [{"role": "user", "content": "x"}], "tools": [{"a": 1}]},
+}
+
+
+@pytest.mark.parametrize("case", CALLERS)
+async def test_what_it_blames_itself_for_is_the_callers_fault(gateway: Bench, client: openai.AsyncOpenAI, case: str) -> None:
+    """It answers 500. Its endpoint must stay in service for the others."""
+    for _ in range(8):
+        with pytest.raises(openai.BadRequestError) as no:
+            await client.post("/chat/completions", body={"model": "llama", **CALLERS[case]}, cast_to=object)
+        assert (no.value.code, no.value.type) == ("invalid_request", "invalid_request_error")
+    states = {one["channel"]: one["state"] for one in (await gateway.admin("GET", "/v1/health"))["endpoints"]}
+    assert states["llama"] == "up"
+
+
+async def test_an_api_that_it_was_not_started_for(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as no:
+        await client.embeddings.create(model="llama", input="hi")
+    assert no.value.code == "unsupported_api"
+
+
 async def test_the_channels_credential_opens_the_engine_and_a_wrong_one_is_our_fault(client: openai.AsyncOpenAI) -> None:
     assert (await client.chat.completions.create(**ask("guarded"))).choices[0].message.content == ANSWER
     with pytest.raises(openai.InternalServerError) as no:
