@@ -589,6 +589,12 @@ async def test_what_two_servers_could_read_differently_is_refused(rig, shape):
     assert not reached(rig)
 
 
+async def test_http_2_is_refused_by_its_name(rig):
+    [(status, headers, body)] = answers(await conversation(rig, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", within=4))
+    assert (status, headers["connection"]) == (400, "close")
+    assert json.loads(body)["error"]["message"] == "This is not a valid HTTP/1.1 request (HTTP/2 is not spoken here)."
+
+
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
