@@ -228,7 +228,7 @@ class Dispatch:
         except UpstreamFailure as failure:
             attempt.reason = failure.reason
             attempt.status = failure.upstream_status or 0
-            hop.failed(failure, x.ticket, x.api)
+            hop.failed(failure, x.ticket)
             raise
         except BaseException:
             if delivery is not None:

@@ -21,7 +21,6 @@ from gateway.route.decide import Decision, Route
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters
 from gateway.route.plan import Leaf
-from gateway.words import STREAMING_APIS
 
 LONGER: Final = 0.1
 """Seconds by which an engine must ask for more rest, before the other workers hear of it again."""
@@ -182,12 +181,12 @@ class Hop:
         """A stream's first content came so long after its request was sent."""
         self.at.load.began(seconds)
 
-    def failed(self, failure: UpstreamFailure, ticket: int | None = None, api: str = "chat") -> None:
+    def failed(self, failure: UpstreamFailure, ticket: int | None = None) -> None:
         """Counts against the endpoint, unless the caller was to blame: then the engine is well, or it would not have said so. What failed
-        here says nothing of it, nor does an API that not every engine has: it is callers who ask a chat model for embeddings."""
+        here says nothing of it."""
         now = time.monotonic()
         breaker = self.at.breaker
-        if failure.blame == "gateway" or (failure.code == "upstream_path_missing" and api not in STREAMING_APIS):
+        if failure.blame == "gateway":
             breaker.abandoned(ticket)
             return
         if failure.blame == "engine":

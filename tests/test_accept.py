@@ -166,6 +166,32 @@ async def test_every_other_path_is_unknown(rig, method, path):
     assert not reached(rig) and not rig.engines["a"].touched
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/v1/responses", "The Responses API is not served here: let your library use the Chat Completions API (/v1/chat/completions)."),
+        (
+            "/responses/r1/cancel",
+            "The Responses API is not served here: let your library use the Chat Completions API (/v1/chat/completions).",
+        ),
+        ("/chat/completions", "Did you mean /v1/chat/completions? The base URL ends with /v1."),
+        ("/openai/deployments/x/chat/completions?api-version=1", "Did you mean /v1/chat/completions? The base URL ends with /v1."),
+        ("/v1/chat/completions/chat/completions", "Did you mean /v1/chat/completions? The base URL ends with /v1."),
+        ("/models", "Did you mean /v1/models? The base URL ends with /v1."),
+        ("/v1/v1/embeddings", "Did you mean /v1/embeddings?"),
+        ("//v1//completions/", "Did you mean /v1/completions?"),
+        ("/v1/tokenize", "Did you mean /tokenize?"),
+        ("/v1/files", f"This gateway serves {', '.join(APIS)}, /v1/models."),
+        ("/chat/completions" + "/x" * 8, f"This gateway serves {', '.join(APIS)}, /v1/models."),
+    ],
+)
+async def test_who_asks_for_an_unknown_path_learns_what_to_change(rig, path, advice):
+    raw = await ask(rig, f"POST {path} HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 0\r\n\r\n".encode())
+    [(status, _, body)] = answers(raw)
+    assert status == 404
+    assert json.loads(body)["error"]["message"] == f"Unknown request URL: POST {path.partition('?')[0]}. {advice}"
+
+
 async def test_wrong_methods(rig):
     for path in APIS:
         async with rig.session.get(rig.url + path) as answer:
@@ -561,6 +587,12 @@ async def test_what_two_servers_could_read_differently_is_refused(rig, shape):
     assert status == 400, raw
     assert headers["connection"] == "close" and set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
     assert not reached(rig)
+
+
+async def test_http_2_is_refused_by_its_name(rig):
+    [(status, headers, body)] = answers(await conversation(rig, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", within=4))
+    assert (status, headers["connection"]) == (400, "close")
+    assert json.loads(body)["error"]["message"] == "This is not a valid HTTP/1.1 request (HTTP/2 is not spoken here)."
 
 
 @pytest.mark.parametrize(

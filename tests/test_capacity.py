@@ -105,6 +105,7 @@ async def test_who_waits_too_long_is_told(rig):
     await eventually(lambda: rig.engines["hasty"].engine.running == 1)
     late = await rig.chat("hasty", max_tokens=2)
     assert late.status == 503 and (await rig.record(id=late.headers["x-request-id"]))["error"] in ("queue_late", "queue_hopeless")
+    assert late.error is not None and "too many requests wait" not in late.error["message"] and "free in time" in late.error["message"]
     assert (await first).status == 200
 
 

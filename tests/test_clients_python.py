@@ -331,6 +331,25 @@ async def test_a_busy_engine_is_a_rate_limit_and_is_left_alone_as_long_as_it_ask
     assert answer.choices[0].message.content and time.monotonic() - began >= 0.95 and engine.last.number == 2
 
 
+@pytest.mark.parametrize("status", (404, 405, 501))
+async def test_an_api_that_the_engine_turns_out_not_to_have_is_no_fault_of_it(
+    gateway: Rig, client: openai.AsyncOpenAI, status: int
+) -> None:
+    """A chat model's vLLM has no embeddings. Whoever asks for them all the same must not take the engine from the others."""
+    engine = gateway.engines["sglang"]
+    engine.script = script({"on": "1-", "do": "status", "status": status, "body": '{"detail":"Not Found"}'})
+    before = len([request for request in engine.requests if request.number])
+    for _ in range(12):
+        with pytest.raises(openai.NotFoundError) as no:
+            await client.with_options(max_retries=2).embeddings.create(model="sglang", input="hi")
+        assert (no.value.code, no.value.type) == ("unsupported_api", "invalid_request_error")
+    assert engine.last.number - before == 12, "nobody repeats what is of no use"
+    record = await gateway.record(id=no.value.response.headers["x-request-id"])
+    assert (record["end"], record["status"], record["error"]) == ("CW", 404, f"status_{status}")
+    states = {one["channel"]: one["state"] for one in (await gateway.admin("GET", "/v1/health"))["endpoints"]}
+    assert states["sglang"] == "up"
+
+
 @pytest.mark.parametrize("stream", (False, True))
 @pytest.mark.parametrize(
     ("fault", "status", "code"),

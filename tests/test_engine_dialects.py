@@ -135,6 +135,14 @@ def test_requests_are_rewritten_and_each_rewrite_is_named(engine, request_, sent
     assert send(engine, {"messages": PROMPT, **request_}) == ({"messages": PROMPT, **sent}, names)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "sent"),
+    [(["hi"], "hi"), ("hi", "hi"), (["a", "b"], ["a", "b"]), ([], []), ([7], [7]), ([[7, 8]], [[7, 8]]), ([None], [None])],
+)
+def test_mindie_completes_one_text_and_many_libraries_send_a_list_of_one(prompt, sent):
+    assert send("mindie", {"prompt": prompt}, api="completions") == ({"prompt": sent}, [] if prompt == sent else ["prompt"])
+
+
 def test_mindie_has_no_developer():
     messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "who is the developer?"}]
     sent, names = send("mindie", {"messages": messages})

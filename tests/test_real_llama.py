@@ -148,8 +148,9 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
     [
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "invalid_request"),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}, 400, "invalid_request"),
-        ("/v1/embeddings", {"input": "hello"}, 502, "upstream_path_missing"),
-        ("/v1/rerank", {"query": "hello", "documents": ["a"]}, 502, "upstream_path_missing"),
+        ("/v1/chat/completions", {"messages": [{"content": "x"}]}, 400, "invalid_request"),
+        ("/v1/embeddings", {"input": "hello"}, 404, "unsupported_api"),
+        ("/v1/rerank", {"query": "hello", "documents": ["a"]}, 404, "unsupported_api"),
     ],
 )
 async def test_who_asks_for_what_a_model_cannot_do_ejects_nobody(gateway: Bench, path: str, asked: Any, status: int, code: str) -> None:

@@ -189,6 +189,7 @@ async def test_a_full_line_is_told_as_an_overload_with_the_time_to_come_back(hou
     assert time.monotonic() - begun < 1.0, "or it would wait for 30 s"
     assert (no.value.status, no.value.code, no.value.log, no.value.phase) == (503, "upstream_overloaded", "queue_full", "Q")
     assert no.value.retry_after == 1.0
+    assert no.value.message == "All engines of this model are busy and too many requests wait for them already, please try again later"
 
 
 @pytest.mark.parametrize("control", [True, False])
@@ -207,6 +208,7 @@ async def test_who_waits_too_long_is_told_then(house: House, pair: tuple[Worker,
         await one.take()
     assert 0.09 < time.monotonic() - begun < 5
     assert no.value.log == "queue_late"
+    assert no.value.message == "All engines of this model are busy and none became free in time, please try again later"
 
 
 async def test_callers_that_leave_at_any_moment_lose_no_seat(house: House, pair: tuple[Worker, Worker]) -> None:

@@ -12,6 +12,9 @@ from gateway.errors import Refusal
 _WORDS: Final = re.compile(r"[A-Za-z][\w' /-]{0,79}")
 """What the parser says in words of its own. Bytes that it quotes may be a secret."""
 
+_PLAINER: Final = {"Pause on PRI/Upgrade": "HTTP/2 is not spoken here"}
+"""For what the parser says in words that only its authors understand."""
+
 
 def not_unpacked() -> Refusal:
     """The body is packed in a way that the parser does not know."""
@@ -41,4 +44,5 @@ def _why(message: Any) -> str:
     """The parser's reason, ` (Duplicate Content-Length)`: the last line before what it quotes; "" where it has none that can be told."""
     error = getattr(message, "exc", None)
     said = str(getattr(error, "message", "")).partition("\n\n")[0].rpartition("\n")[2].strip(" .:")
+    said = _PLAINER.get(said, said)
     return f" ({said})" if _WORDS.fullmatch(said) else ""

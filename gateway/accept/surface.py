@@ -2,7 +2,7 @@
 
 import re
 import time
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -28,6 +28,11 @@ NO_MESSAGE: Head = RawRequestMessage(
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+){0,50}")
 """SDKs send headers of their own (x-stainless-…); a page whose origin is allowed may send any."""
+
+
+_SERVED: Final = (*APIS, "/v1/models")
+_WORDS_MOST: Final = 8
+"""Words of an unknown path that are looked at for what was meant."""
 
 
 def _path(target: str) -> str:
@@ -96,7 +101,22 @@ def api_of(x: Exchange) -> str:
         if x.method not in ("GET", "HEAD"):
             raise _wrong_method(path, "GET, HEAD")
         return "models"
-    raise Refusal(404, "unknown_url", f"Unknown request URL: {x.method} {_shown(path)}. This gateway serves {', '.join(APIS)}, /v1/models.")
+    raise Refusal(404, "unknown_url", f"Unknown request URL: {x.method} {_shown(path)}.{_advice(path)}")
+
+
+def _advice(path: str) -> str:
+    """What the caller of an unknown path most likely has to change. Many libraries ask for the Responses API unless told otherwise."""
+    words = [word for word in path.split("/") if word][-_WORDS_MOST:]
+    if "responses" in words:
+        return " The Responses API is not served here: let your library use the Chat Completions API (/v1/chat/completions)."
+    for end in range(len(words), 0, -1):  # an API's own address as the base URL has words behind it
+        for start in range(end):
+            meant = "/" + "/".join(words[start:end])
+            if meant in _SERVED:
+                return f" Did you mean {meant}?"
+            if "/v1" + meant in _SERVED:
+                return f" Did you mean /v1{meant}? The base URL ends with /v1."
+    return f" This gateway serves {', '.join(_SERVED)}."
 
 
 def _wrong_method(path: str, allowed: str) -> Refusal:

@@ -2,7 +2,7 @@
 
 engine says                          caller hears                          retry   blame
 context overflow (400, 422, 424)     400 context_length_exceeded           no      caller
-400, 422, llama.cpp's 500 of some    400 invalid_request_error             no      caller
+400, 422, some 500 of llama.cpp       400 invalid_request_error             no      caller
 413                                  413 request_too_large                 no      caller
 unknown model (404, 422)             502 upstream_model_missing            yes     engine
 unknown path (404, 405, 501)         502 upstream_path_missing             yes     engine
@@ -264,6 +264,15 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
     if status == 503:
         return _of_engine(reason, 503, "upstream_unavailable", text or "The engine is not available", status, wait)
     return _of_engine(reason, 502, "upstream_error", text.partition("\n")[0] or "The engine failed", status, wait)
+
+
+def unserved(failure: UpstreamFailure) -> UpstreamFailure:
+    """Of an API that not every engine has (embeddings, rerank, …), a missing path says nothing bad of the engine, and repeating is of no
+    use. Another endpoint of the model may have it."""
+    if failure.code != "upstream_path_missing":
+        return failure
+    said = "The model does not serve this API"
+    return UpstreamFailure(failure.reason, said, 404, "unsupported_api", INVALID, blame="caller", upstream_status=failure.upstream_status)
 
 
 def _of_engine(reason: str, told: int, code: str, message: str, status: int, wait: float | None = None) -> UpstreamFailure:

@@ -42,6 +42,7 @@ class MindIE(OpenAI):
         names += rewrite.drop(fields, "chat_template")  # may name a file on the engine's host
         names += rewrite.empty_tools(fields)
         names += _out_of_range(fields)
+        names += rewrite.one_prompt(fields)
         names += rewrite.roles(fields, "developer", "system")
         return names + _guided(fields)
 

@@ -51,6 +51,15 @@ def empty_tools(fields: Fields) -> list[str]:
     return names + drop(fields, "tool_choice") if value(fields, "tool_choice") in ("auto", "none", None) else names
 
 
+def one_prompt(fields: Fields) -> list[str]:
+    """A list of one text is that text. Many libraries always send a list."""
+    prompts = value(fields, "prompt") if "prompt" in fields else None
+    if not isinstance(prompts, list) or len(prompts) != 1 or not isinstance(prompts[0], str):
+        return []
+    put(fields, "prompt", prompts[0])
+    return ["prompt"]
+
+
 def take_guided(fields: Fields) -> tuple[dict[str, Any], list[str]]:
     """Takes vLLM's former `guided_*` out of a request: (what they ask, by the words of GUIDED; the names of the fields taken)."""
     wants: dict[str, Any] = {}

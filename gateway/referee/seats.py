@@ -24,7 +24,13 @@ log = logging.getLogger("gateway.referee")
 
 ROUNDING: Final = 0.001
 """Seconds by which a loop's timers may be early."""
-MESSAGE: Final = "All engines of this model are busy and too many requests wait for them already, please try again later"
+WHY: Final = {
+    "full": "too many requests wait for them already",
+    "displaced": "too many requests wait for them already",
+    "hopeless": "none will be free in time",
+    "late": "none became free in time",
+}
+"""What a caller is told, by `Refused.why`."""
 
 
 class Seat:
@@ -184,7 +190,8 @@ class Seats:
             answer.set_result(None)
         else:
             # A result, not an exception: nobody fetches it when the caller leaves in this very turn.
-            answer.set_result(Refusal(503, "upstream_overloaded", MESSAGE, retry_after=after, phase=End.QUEUE, log=f"queue_{why}"))
+            said = f"All engines of this model are busy and {WHY.get(why, WHY['full'])}, please try again later"
+            answer.set_result(Refusal(503, "upstream_overloaded", said, retry_after=after, phase=End.QUEUE, log=f"queue_{why}"))
 
     def _look_later(self, own: Capacity) -> None:
         due = own.due()

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from time import monotonic
 from typing import Final
 
+from gateway.engine.failures import unserved
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
 from gateway.meter.account import Account
@@ -16,6 +17,7 @@ from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection
 from gateway.relay.ports import Way
 from gateway.wire.outlet import Outlet
+from gateway.words import STREAMING_APIS
 
 BODY_MOST: Final = 256 * 1024 * 1024
 """Bytes of a whole answer that are kept; larger ones are the engine's fault."""
@@ -118,7 +120,7 @@ class Delivery(ABC):
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
         failure = self.hop.dialect.failure(self.status, self.error_body, headers)
         failure.upstream_status = self.status
-        return failure
+        return failure if self.x.api in STREAMING_APIS else unserved(failure)
 
     def succeed(self, now: float) -> None:
         """This attempt served: so it stands in the record, and the endpoint is well."""
