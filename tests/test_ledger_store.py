@@ -10,6 +10,7 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
@@ -96,9 +97,10 @@ async def test_what_several_ids_begin_with_is_nobodys_name(store, journal):
     store.load([write(journal, "0-a-000001", done(id=ids[0], trace="mine"), done(id=ids[1]))])
     (journal / "0-a-000001.ndjson").unlink()
     write(journal, "0-a-000002", done(id=ids[2], model="old", trace="mine"), done(id=ids[2], model="new", trace="mine"))
-    records, books = Records(journal), Books(SimpleNamespace(read=lambda work: asyncio.to_thread(work, store)), AsyncMock())
+    ledger: Any = SimpleNamespace(read=lambda work: asyncio.to_thread(work, store))
+    records, books = Records(journal), Books(ledger, AsyncMock())
 
-    async def found(id: str) -> dict | None:
+    async def found(id: str) -> Any:
         return await books.find(id, records.find(id))
 
     for one in ids:
