@@ -1,18 +1,20 @@
 """The ledger's desk: what an operator may ask of it, and what may be done with it, each act with its line in the audit log."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gateway.admin.desk import Failed
+from gateway.admin.desk import Failed, Misasked
 from gateway.ledger.ingest import Ingest
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.records import find, newest
 from gateway.ledger.scratch import pieces_of
 from gateway.ledger.store import Format, Store, StoreFailure
+from gateway.meter.records import MOST_ALIKE
 
 _numbers = count(1)
 
@@ -108,11 +110,18 @@ class Books:
         except StoreFailure:
             return []
 
-    async def find(self, id: str) -> dict[str, Any] | None:
-        try:
-            return await self._ledger.read(lambda store: find(store, id))
-        except StoreFailure:
-            return None
+    async def find(self, id: str, settled: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """The request of this id, or of the beginning of one. settled: those that the journal has. Misasked: several begin so."""
+        found = {record["id"]: record for record in settled}
+        if not any(id in (record["id"], record.get("trace")) for record in settled):
+            with contextlib.suppress(StoreFailure):
+                found = {record["id"]: record for record in await self._ledger.read(lambda store: find(store, id, MOST_ALIKE))} | found
+        exact = [record for record in found.values() if id in (record["id"], record.get("trace"))]
+        if not exact and len(found) > 1:
+            alike = sorted(found, reverse=True)
+            many = f"{len(found)} requests or more" if len(found) >= MOST_ALIKE else f"{len(found)} requests"
+            raise Misasked(f"{many} begin with {id}, say more of the one you mean: {', '.join(alike[:MOST_ALIKE])}")
+        return next(iter(exact or found.values()), None)
 
     # -- acts ----------------------------------------------------------------------------------------------------------
 

@@ -350,7 +350,7 @@ class Office:
         return [record for record in found if after is None or record["id"] > after]
 
     async def record(self, id: str) -> dict[str, Any] | None:
-        return await asyncio.to_thread(self._control.records.find, id) or await self.books.find(id)
+        return await self.books.find(id, await asyncio.to_thread(self._control.records.find, id))
 
     def follow(self) -> AsyncIterator[dict[str, Any]]:
         return self._control.records.follow()

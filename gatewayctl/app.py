@@ -60,12 +60,12 @@ COMPLETE: Final = "_GATEWAYCTL_COMPLETE"
 """Set by the completion scripts of gatewayctl/commands/completion.py when they ask."""
 
 EXAMPLES: Final = """
-    gatewayctl init --engine mindie=https://10.0.0.5:1025   write a first configuration
-    gatewayctl config check                                 is it right?
-    gatewayctl serve                                        run it
-    gatewayctl status                                       how is it?
-    gatewayctl keys create --tenant retail                  let somebody in
-    gatewayctl requests tail -f                             watch what happens
+    gatewayctl init --engine mindie=https://10.0.0.5:1025      write a first configuration
+    gatewayctl config check                                    is it right?
+    gatewayctl serve                                           run it
+    gatewayctl status                                          how is it?
+    gatewayctl keys create --tenant default --project default  let somebody in
+    gatewayctl requests tail -f                                watch what happens
 """
 
 

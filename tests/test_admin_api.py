@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -134,6 +135,28 @@ async def test_a_stream_begins_at_once_and_ends_when_the_reader_leaves(api, desk
             desk.coming.put_nowait(record(id))
             assert json.loads(await stream.content.readline())["id"] == id
     await asyncio.wait_for(desk.left.wait(), 5)
+
+
+async def test_who_leaves_in_the_middle_of_a_file_is_no_fault_of_ours(api, desk, monkeypatch, caplog):
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 65_536
+        finally:
+            closed.set()
+
+    async def copy() -> AsyncIterator[bytes]:
+        return endless()
+
+    monkeypatch.setattr(desk.books, "copy", copy)
+    answer = await api.get("/v1/ledger/copy")
+    assert await answer.content.readexactly(20) == b"x" * 20
+    answer.close()
+    await asyncio.wait_for(closed.wait(), 5)
+    assert (await ask(api, "/v1/status"))[0] == 200
+    assert not [line for line in caplog.records if line.levelno >= logging.WARNING]
 
 
 async def test_streams_end_when_the_server_closes(desk, tmp_path):

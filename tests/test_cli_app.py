@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -83,6 +84,25 @@ def test_examples_in_help_and_docs_name_commands_and_options_that_exist():
         command = re.split(r"\s{2,}|[|<>&;#)]", line)[0]
         for option in re.findall(r"(?<=\s)(--[a-z-]+)", command):
             assert option in known, f"{option} in: gatewayctl {line}"
+
+
+def test_examples_may_be_typed_as_they_stand():
+    """All that help shows and that the docs show as typed: nothing that must be said is missing, and every value is one."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = [block for page in pages for block in re.findall(r"^```(?:console|sh|)\n(.*?)^```", page.read_text(), re.S | re.M)]
+    texts = [*(ctx.command.epilog or "" for ctx in ALL.values()), *blocks]
+    typed = [line for text in texts for line in re.findall(r"^(?:\s*|\$ )(?:sudo (?:-u \w+ )?)?gatewayctl ([a-z].*)", text, re.M)]
+    assert len(typed) > 250
+    for line in typed:
+        words = shlex.split(re.split(r"\s{2,}|\s[|<>&;#←]|[;)]", line)[0])
+        path = next(path for n in (2, 1) if (path := " ".join(["gatewayctl", *words[:n]])) in ALL)
+        if "simulate" not in path:  # it reads its words itself
+            try:
+                ALL[path].command.make_context(path, words[path.count(" ") :])
+            except typer.Exit:  # a noun alone shows its help
+                assert path.count(" ") == 1 and words == path.split()[1:], line
+            except Exception as error:
+                raise AssertionError(f"gatewayctl {line}: {error}") from error
 
 
 def test_each_exit_code_is_in_the_docs():

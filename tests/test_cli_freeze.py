@@ -89,6 +89,7 @@ async def test_without_a_gateway_it_is_5(config, inside, command):
 
 async def test_audit_asks_for_what_is_wanted_and_prints_it(desk, inside):
     assert (await inside("audit"))[2] == "nothing was changed yet\n"
+    assert (await inside("audit", "list", "--by", "nobody"))[2] == "no such acts\n"
     assert (await inside("audit", "-o", "csv"))[1] == "ts,by,uid,what,before,after,ok,message,rev\n"
     desk.acts = [RELOAD, ACT]
     code, out, _ = await inside("audit", "list", "--last", "5", "--since", "2023-11-14", "--by", "ann")

@@ -151,7 +151,8 @@ def test_why_a_name_is_not_known_stands_beside_it(found, said, written, tmp_path
 @pytest.mark.parametrize("engine", ["mindie", "http://10.0.0.5", "cray=http://e:1", "vllm=e:1", "vllm=http://"])
 def test_a_wrong_engine_is_wrong_usage(tmp_path, inside, answers, engine):
     answers("{}")
-    assert inside("init", "--dir", tmp_path / "gw", "--engine", engine)[0] == 2
+    code, _, err = inside("init", "--dir", tmp_path / "gw", "--engine", engine)
+    assert code == 2 and ("names no host" if engine == "vllm=http://" else "--engine wants KIND=URL") in err
     assert not (tmp_path / "gw").exists()
 
 

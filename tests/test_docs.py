@@ -109,6 +109,18 @@ async def test_every_metric_is_explained_with_its_type_and_labels(rig: Rig) -> N
         assert labels - {"le", "pid"} <= set(re.findall(r"\w+", told[name][1])), name
 
 
+def test_every_call_of_the_admin_api_is_in_its_table_and_no_other():
+    table = (ROOT / "docs/cli.md").read_text().split("## The admin API")[1]
+    told = {
+        (method.lower(), path)
+        for method, paths in re.findall(r"^\| (GET|POST) ([^|]+) \|", table, re.M)
+        for path in re.findall(r"(/v1/[\w/{}]+)", paths)
+    }
+    sources = "".join(file.read_text() for file in sorted((ROOT / "gateway/admin").glob("*.py")))
+    there = {(method, path.replace(":.+", "")) for method, path in re.findall(r'web\.(get|post)\("(/v1/[^"]+)"', sources)}
+    assert len(there) > 40 and told == there, told ^ there
+
+
 def test_prometheus_understands_the_rules_that_are_recommended(tmp_path: Path) -> None:
     [text] = re.findall(r"```yaml\n(groups:.*?)```", (ROOT / "docs/metrics.md").read_text(), re.S)
     rules = yaml.safe_load(text)["groups"][0]["rules"]

@@ -368,10 +368,11 @@ def test_leftovers(config, tmp_path):
     case = case_of(config)
     case.status = {"frozen": [{"kind": "tenant", "name": "retail", "by": "ann", "since": 1.0}]}
     found = list(leftovers.look(case))
+    assert found[-1].remedy == "gatewayctl unfreeze --tenant retail"
     said = " ".join(one.what for one in found)
     assert (
         [one.state for one in found].count("wrong") == 3
-        and "retail is frozen" in said
+        and "tenant retail was frozen" in said
         and "half-made" in said
         and "revision 1 is damaged" in said
     )

@@ -1,5 +1,6 @@
 """What every ledger's store must do: each record once, whatever comes twice or is cut off; DuckDB's is the one there is."""
 
+import asyncio
 import csv
 import gzip
 import json
@@ -8,15 +9,21 @@ import shutil
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
+from gateway.admin.desk import Misasked
+from gateway.books import Books
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.question import Question
 from gateway.ledger.records import find, newest
 from gateway.ledger.report import flat
 from gateway.ledger.schema import COLUMNS
 from gateway.ledger.store import Format, Source, Store, StoreFailure
+from gateway.meter.records import Records
 from gateway.record import Attempt, Bytes, Facts, Millis, Record, Tokens, encode_record
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()
@@ -79,9 +86,30 @@ def test_a_record_becomes_a_row_with_every_column(store, journal):
     assert (row["tokens_in"], row["tokens_cached"], row["tokens_out"], row["tokens_reasoning"]) == (100, 20, 30, 4)
     assert row["n_attempts"] == 1 and row["attempts"][0]["ms"] == 12.5 and row["rewrites"] == ["model"]
     assert row["amount"] is None and row["system"] == "crm"
-    assert find(store, record.id) == json.loads(encode_record(record))
-    assert find(store, record.id[:18]) == find(store, "mine") == json.loads(encode_record(record))
-    assert find(store, "' OR 1=1 --") is None
+    assert find(store, record.id, 10) == [json.loads(encode_record(record))]
+    assert find(store, record.id[:18], 10) == find(store, "mine", 10) == find(store, record.id, 10)
+    assert find(store, "' OR 1=1 --", 10) == []
+
+
+async def test_what_several_ids_begin_with_is_nobodys_name(store, journal):
+    """Ids begin with the time: all requests of a minute or so share their first eight characters."""
+    ids = [f"01a223f3-7d4{n}-7093-a7e7-3553aec9319e" for n in range(3)]
+    store.load([write(journal, "0-a-000001", done(id=ids[0], trace="mine"), done(id=ids[1]))])
+    (journal / "0-a-000001.ndjson").unlink()
+    write(journal, "0-a-000002", done(id=ids[2], model="old", trace="mine"), done(id=ids[2], model="new", trace="mine"))
+    ledger: Any = SimpleNamespace(read=lambda work: asyncio.to_thread(work, store))
+    records, books = Records(journal), Books(ledger, AsyncMock())
+
+    async def found(id: str) -> Any:
+        return await books.find(id, records.find(id))
+
+    for one in ids:
+        for asked in (one, one[:18]):
+            assert (await found(asked))["id"] == one
+    with pytest.raises(Misasked, match=f"3 requests begin with 01a223f3, .*: {', '.join(reversed(ids))}$"):
+        await found(ids[0][:8])
+    assert (await found("mine"))["model"] == "new", "the newest of those that a caller named alike"
+    assert await found("01a223f4") is None and await found("01a223f") is None
 
 
 def test_the_least_record_has_no_nulls_but_of_money(store, journal):

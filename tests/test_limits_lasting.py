@@ -134,6 +134,11 @@ async def test_local_each_worker_goes_on_with_its_share_and_tells_control_afterw
 
 async def test_refuse_what_is_limited_is_refused_while_nobody_counts(small):
     small.config["referee"] = {"on_loss": "refuse"}
+    small.config["schedules"] = {"once": {"when": "2020-01-01"}}
+    small.config["prices"] = [{"model": "*", "currency": "CNY", "input": "1", "output": "1"}]
+    small.config["models"]["slow"]["budget"] = {"amount": "1", "currency": "CNY", "warn": [80]}
+    key(small, "shadow", {"count": "requests", "max": 1, "per": "hour", "shadow": True})
+    key(small, "later", {"count": "requests", "max": 0, "per": "hour", "during": "once"})
     await small.start()
     assert (await ask(small, "day")).status == 200
     control = await without_control(small)
@@ -142,6 +147,8 @@ async def test_refuse_what_is_limited_is_refused_while_nobody_counts(small):
         assert no.status == 503 and no.error is not None and no.error["code"] == "limits_unavailable"
         assert no.headers["retry-after"] == "1"
         assert (await small.chat("m", max_tokens=2)).status == 200, "what is not limited is served"
+        assert (await small.chat("slow", max_tokens=2)).status == 200, "so it is where a budget only warns"
+        assert [(await ask(small, id)).status for id in ("shadow", "shadow", "later")] == [200] * 3, "what may not refuse does not"
     finally:
         os.kill(control, signal.SIGCONT)
     await eventually(lambda: served(small))

@@ -210,6 +210,7 @@ def test_records():
     assert bill(found, fact(status=0, source="none", input=0)) == (NOTHING, NOTHING), "its worker died before anything was counted"
     assert amount(bill(found, fact(status=0, source="continuous")).price) == "1", "and after that"
     assert bill(found, fact(api="tokenize", source="none", input=0)) == (NOTHING, NOTHING)
+    assert bill(found, fact(api="models", model="", channel="", source="none", input=0, output=0)) == (NOTHING, NOTHING)
     assert bill(found, fact(source="none", input=0)) == (None, None), "an answer that nobody counted"
     assert amount(bill(book(price(model="m", request=1)), fact(source="none")).price) == "1", "it needs no counts"
     assert bill(found, fact(model="other", channel="other")) == (None, None)

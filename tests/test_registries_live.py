@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -183,6 +184,8 @@ async def test_a_dead_newcomer_gets_no_request_and_a_dead_control_costs_none(rig
     shown = {one["endpoint"]: one for one in (await rig.admin("GET", "/v1/health"))["endpoints"]}
     assert [shown[url]["serves"] for url in (one, two)] == [True, False]
     assert (shown[two]["state"], shown[two]["why"][:32]) == ("degraded", "listed by lab, serves nobody yet")
+    ups = dict(re.findall(r'gateway_endpoint_up{channel="gpu",endpoint="(.*)"} (.*)', await rig.metrics()))
+    assert ups == {one: "1.0", two: "0.0"}
     assert (await rig.admin("POST", "/v1/channels/gpu/drain", {"endpoint": two}))["channel"]["endpoint"] == two
     lists(path, one)
 

@@ -214,7 +214,7 @@ class Desk(Protocol):
         """The newest `limit` done-records, oldest first; only those after the id `after` when it is given."""
 
     async def record(self, id: str) -> dict[str, Any] | None:
-        """The done-record with this id, id prefix or request id."""
+        """The done-record with this id, id prefix or request id. Misasked: several ids begin so."""
 
     def follow(self) -> AsyncIterator[dict[str, Any]]:
         """Done-records as they are written, until the iterator is closed."""

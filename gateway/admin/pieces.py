@@ -13,6 +13,8 @@ async def in_pieces(request: web.Request, kind: str, pieces: AsyncIterator[bytes
         await stream.prepare(request)
         async for piece in pieces:
             await stream.write(piece)
+    except ConnectionError:  # the caller has what it wanted, as `head` does
+        pass
     finally:
         await cast(Any, pieces).aclose()
     return stream

@@ -43,7 +43,7 @@ listeners:
 # Limits of the callers' side. What is written here are the defaults.
 # http:
 #   body: 64MiB               # the largest request
-#   body_timeout: 30s         # how long it may take to arrive
+#   body_timeout: 30s         # in this time at least 4 KiB of it must arrive, or its end
 #   drain_timeout: 10m        # how long streams may still run when the service stops
 #   trusted_proxies: []       # whose X-Forwarded-For is believed: [10.0.0.1/32]
 

@@ -29,15 +29,17 @@ def newest(store: Store, limit: int, before: float) -> list[Found]:
     return [record(row) for row in reversed(store.query(sql, [before]).dicts())]
 
 
-def find(store: Store, id: str) -> Found | None:
-    """By id, by the beginning of one (8 characters or more), or by the caller's own id."""
+def find(store: Store, id: str, most: int) -> list[Found]:
+    """The newest that has this id, or whose caller named it so. Else up to `most` whose id begins so (8 characters or more),
+    the newest first."""
     tests, params = ["trace = ?"], [id]
     if _id.match(id):
         digits = id.replace("-", "").lower()
         tests.append("id BETWEEN CAST(? AS UUID) AND CAST(? AS UUID)")
         params += [digits.ljust(32, "0"), digits.ljust(32, "f")]
-    found = store.query(f"SELECT {_COLUMNS} FROM usage WHERE {' OR '.join(tests)} ORDER BY ts DESC LIMIT 1", params).dicts()
-    return record(found[0]) if found else None
+    sql = f"SELECT {_COLUMNS} FROM usage WHERE {' OR '.join(tests)} ORDER BY trace = ? DESC, ts DESC LIMIT {int(most)}"
+    found = [record(row) for row in store.query(sql, [*params, id]).dicts()]
+    return found[:1] if found and found[0].get("trace") == id else found
 
 
 def record(row: Found) -> Found:

@@ -112,7 +112,7 @@ def _endpoints(endpoints: list[dict[str, Any]]) -> Iterable[Metric]:
     }
     for one in endpoints:
         name = [one["channel"], one["endpoint"]]
-        up.add_metric(name, float(one["state"] in SERVE))
+        up.add_metric(name, float(one["serves"] and one["state"] in SERVE))
         for word in STATES:
             state.add_metric([*name, word], float(one["state"] == word))
         for reason, count in one["ejections"].items():

@@ -11,6 +11,8 @@ from typing import Any
 
 FOLLOW_EVERY = 0.2
 BLOCK = 256 * 1024
+MOST_ALIKE = 10
+"""Requests that are named when the beginning of an id fits several: its first eight characters are the same for 65 seconds."""
 Found = dict[str, Any]
 
 
@@ -34,15 +36,20 @@ class Records:
             found.extend(_last_of(path, limit))
         return sorted(found, key=_settled)[-limit:]
 
-    def find(self, id: str) -> Found | None:
-        """By record id, by the beginning of one (8 characters or more), or by the caller's own request id (`trace`)."""
-        wanted = id.encode()
+    def find(self, id: str) -> list[Found]:
+        """The newest that has this id, or whose caller named it so (`trace`). Else those whose id begins so (8 characters or more), the
+        newest first, MOST_ALIKE at most."""
+        wanted, alike = id.encode(), list[Found]()
         for path in reversed(self._segments()):
-            for line in _whole(path).splitlines():
+            for line in reversed(_whole(path).splitlines()):
                 record = _record(line) if wanted in line else None
-                if record is not None and (id in (record["id"], record.get("trace")) or (len(id) >= 8 and record["id"].startswith(id))):
-                    return record
-        return None
+                if record is None:
+                    continue
+                if id in (record["id"], record.get("trace")):
+                    return [record]
+                if len(id) >= 8 and record["id"].startswith(id) and len(alike) < MOST_ALIKE:
+                    alike.append(record)
+        return alike
 
     def since(self, unix: float) -> Iterator[tuple[Found, float]]:
         """Records that ended later than `unix`, each with when it did. Those that a dead worker left open ended when that was found."""

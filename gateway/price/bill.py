@@ -10,7 +10,7 @@ from gateway.price.entry import Entry, Priced, Use
 
 NOTHING: Final = Priced(0, "", "")
 """Of a request that was refused, or that no engine answered: known, and free."""
-FREE_APIS: Final = frozenset({"tokenize"})
+FREE_APIS: Final = frozenset({"tokenize", "models"})
 
 
 class Fact(NamedTuple):
@@ -158,7 +158,8 @@ def together(book: PriceBook, parts: Sequence[Part], ts: float) -> Priced | None
 
 
 def is_free(api: str, status: int, source: str, output: int) -> bool:
-    """Whether nobody pays: it was refused, no engine answered, its worker died before anything was counted, or it only counts tokens."""
+    """Whether nobody pays: it was refused, no engine answered, its worker died before anything was counted, or it only counts tokens
+    or lists models."""
     return paid_as(status, output) >= 400 or (not status and source == "none") or api in FREE_APIS
 
 

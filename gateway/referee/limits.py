@@ -305,7 +305,7 @@ class Limiter:
         return plan
 
     def _decide(self, claim: Claim) -> None:
-        if self._table is not None and self._table.on_loss == "refuse":
+        if self._table is not None and self._table.on_loss == "refuse" and claim.terms.may_refuse(time.time()):
             self._answer(claim, unheard())
             return
         own = self._alone(self._table) if self._table is not None else None

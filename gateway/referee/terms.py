@@ -63,6 +63,15 @@ class Terms:
     def pairs(self) -> list[tuple[str, str]]:
         return [(rule.id, counter) for rule, counter in self.rules]
 
+    def may_refuse(self, wall: float) -> bool:
+        """At this moment (seconds since 1970): a shadow never does, nor a budget that does not stop, nor a limit outside its hours."""
+        for rule, _ in self.rules:
+            if rule.shadow or (rule.limit.budget and not rule.limit.stop):
+                continue
+            if rule.hours is None or rule.hours(wall):
+                return True
+        return False
+
     def estimate(self, size: int, prompt: int, wanted: int, *, answers: bool, many: int) -> tuple[int, int]:
         """Tokens to reserve for the prompt and the answer.
 

@@ -98,7 +98,7 @@ def list_acts(
         found = [{**one, "before": _flat(one.get("before")), "after": _flat(one.get("after"))} for one in found]
         show.data(session, found, FIELDS)
     else:
-        show.items(session, found, COLUMNS, "nothing was changed yet")
+        show.items(session, found, COLUMNS, "no such acts" if after or by else "nothing was changed yet")
 
 
 def _of_file(session: Session, last: int, after: float, by: str) -> list[dict[str, Any]]:

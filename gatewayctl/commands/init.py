@@ -89,19 +89,24 @@ def _each_once(engines: list[str]) -> None:
     from gateway.config.fields import url_of
 
     seen = set()
-    for url in (text.partition("=")[2] for text in engines):
-        right_url(url)
+    for _, url in map(_parted, engines):
         if url_of(url) in seen:
             raise Trouble(f"--engine names {url} twice", code=USAGE)
         seen.add(url_of(url))
 
 
-def _asked(session: Session, text: str, model: str | None) -> Engine:
-    """`KIND=URL`, and what answers there. None: nothing answers."""
+def _parted(text: str) -> tuple[str, str]:
+    """Of `KIND=URL`."""
     kind, sign, url = text.partition("=")
     if not sign or kind not in KINDS or not url.startswith(("http://", "https://")):
         raise Trouble(f"--engine wants KIND=URL, such as mindie=https://10.0.0.5:1025, not {text!r}", f"KIND: {', '.join(KINDS)}", USAGE)
     right_url(url)
+    return kind, url
+
+
+def _asked(session: Session, text: str, model: str | None) -> Engine:
+    """`KIND=URL`, and what answers there. None: nothing answers."""
+    kind, url = _parted(text)
     try:
         found = probe(url)
     except Trouble as trouble:

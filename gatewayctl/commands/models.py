@@ -4,6 +4,7 @@ from typing import Any
 
 from gatewayctl import show
 from gatewayctl.command import command, noun
+from gatewayctl.commands.routes import tree_text
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 
@@ -19,7 +20,7 @@ app = noun(
 
 
 def _targets(model: Any) -> list[str]:
-    return [f"{target.get('channel')}:{target.get('model')} ×{target.get('weight', 1)}" for target in model.get("targets") or []]
+    return [f"{tree_text(target)} ×{target.get('weight', 1)}" for target in model.get("targets") or []]
 
 
 COLUMNS = [

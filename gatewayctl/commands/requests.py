@@ -20,9 +20,9 @@ app = noun(
     "requests",
     "What happened to requests: the newest, as they come, or one in full.",
     """
-    gatewayctl requests                     the newest
-    gatewayctl requests tail -f             and those to come
-    gatewayctl requests show 019a2b3c       all that is known of one
+    gatewayctl requests                             the newest
+    gatewayctl requests tail -f                     and those to come
+    gatewayctl requests show 019a2b3c-4d5e-7f60     all that is known of one
     """,
     default="tail",
 )

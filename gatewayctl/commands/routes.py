@@ -35,7 +35,7 @@ app = noun(
 
 def tree_text(node: Any) -> str:
     """A target in one line: `primary-backup(proportional(ascend:qwen3 ×3, gpu:qwen3 ×1), gpu:small)`."""
-    if "channel" in node:
+    if node.get("channel"):
         return f"{node['channel']}:{node['model']}"
     inner = [
         f"{tree_text(below)} ×{below['weight']}" if node["policy"] == "proportional" and len(node["targets"]) > 1 else tree_text(below)

@@ -111,7 +111,7 @@ def timeline(
         total = {"trend": [_of(one, order) for one in report["buckets"]]}
         print(show.table(session, [*figures.lines(report)[:-1], {**figures.lines(report)[-1], **total}], columns))
         ends = [report["buckets"][number]["label"] for number in (0, -1)]
-        session.say(f"one mark a {bucket}, {ends[0]} to {ends[1]}; {asked.told()}")
+        session.say(f"one mark {'an' if bucket == 'hour' else 'a'} {bucket}, {ends[0]} to {ends[1]}; {asked.told()}")
     else:
         _print_buckets(session, report, bucket, order)
         session.say(asked.told())

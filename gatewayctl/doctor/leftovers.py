@@ -33,11 +33,12 @@ def look(case: Case) -> Findings:
     yield from _reserve(case)
     yield from _revisions(case)
     for one in (case.status or {}).get("frozen") or []:
-        what = "everything" if one.get("kind") == "all" else f"{one.get('kind')} {one.get('name')}"
+        kind, name = one.get("kind"), one.get("name")
+        what, option = ("everything", "--all") if kind == "all" else (f"{kind} {name}", f"--{kind} {typed(name)}")
         yield note(
-            f"{what} is frozen since {ago(one.get('since')) or '-'} by {one.get('by')}",
+            f"{what} was frozen {ago(one.get('since')) or 'some time ago'} by {one.get('by')}",
             "freezes.json",
-            "gatewayctl freeze; gatewayctl unfreeze",
+            f"gatewayctl unfreeze {option}",
         )
 
 
