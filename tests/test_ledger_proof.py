@@ -11,8 +11,8 @@ import pytest
 from gateway.config.resolved import Ledger as Settings
 from gateway.ledger.ingest import KEEP_EVERY
 from gateway.ledger.keeper import Ledger
-from gateway.ledger.steady import DAY, LONG, Steady
 from gateway.record import encode_record
+from gateway.steady import DAY, LONG, Steady
 from tests.test_ledger_ingest import CHILD, ROOT
 from tests.test_ledger_store import NOW, OCTOBER, done, ids, journal, store, write  # noqa: F401
 

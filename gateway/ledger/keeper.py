@@ -20,10 +20,10 @@ from gateway.config.resolved import Ledger as Settings
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import KEEP_EVERY, Ingest, Step
 from gateway.ledger.repair import Attempts, Expected, set_aside
-from gateway.ledger.steady import Steady
 from gateway.ledger.store import DAMAGED, UNUSABLE, Facts, Loaded, Rows, Store, StoreFailure
 from gateway.moment import comes
 from gateway.price.book import PriceBook
+from gateway.steady import Steady
 
 log = logging.getLogger("gateway.ledger")
 

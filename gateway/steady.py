@@ -1,7 +1,7 @@
 """Is the clock on the wall to be believed, when something is to be deleted for its age? Decides nothing else; both clocks are arguments.
 
-A clock that jumps by more than a day, or that stands long after the newest request when control begins, is believed once it has gone on
-evenly for a day: what was deleted because of a wrong one never comes back.
+A clock that jumps, or that stands long after the newest that is known when control begins, is believed once it has gone on evenly for a
+day: what was deleted because of a wrong one never comes back.
 """
 
 from typing import Final
@@ -14,7 +14,9 @@ LONG: Final = 60 * DAY
 class Steady:
     """One clock. wall: Unix seconds. steady: monotonic seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, jump: float = DAY, long: float = LONG) -> None:
+        """jump, long: seconds by which it may jump, and stand after the newest at the start, and is believed all the same."""
+        self._jump, self._long = jump, long
         self._last: tuple[float, float] | None = None
         self._since = float("-inf")
         self._what = ""
@@ -22,11 +24,11 @@ class Steady:
     def see(self, wall: float, steady: float, newest: float) -> None:
         """newest: when the newest request was, 0 = there is none."""
         if self._last is None:
-            if newest and wall - newest > LONG:
+            if newest and wall - newest > self._long:
                 self._doubt(steady, f"the clock is {(wall - newest) / DAY:.0f} days after the newest request")
         else:
             jump = (wall - self._last[0]) - (steady - self._last[1])
-            if abs(jump) > DAY:
+            if abs(jump) > self._jump:
                 self._doubt(steady, f"the clock jumped by {jump / DAY:+.0f} days")
         self._last = (wall, steady)
 
