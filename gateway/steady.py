@@ -1,11 +1,14 @@
 """Is the clock on the wall to be believed, when something is to be deleted for its age? Decides nothing else; both clocks are arguments.
 
 A clock that jumps, or that stands long after the newest that is known when control begins, is believed once it has gone on evenly for a
-day: what was deleted because of a wrong one never comes back.
+day: what was deleted because of a wrong one never comes back. One that is set for the first time, on a machine
+that keeps no time while it is off, is looked at as at the start.
 """
 
 from typing import Final
 
+NO_CLOCK: Final = 1_577_836_800.0
+"""2020-01-01: a clock that stands before that was never set."""
 DAY: Final = 86_400.0
 LONG: Final = 60 * DAY
 """Seconds after the newest request from which on a clock is doubted at the start."""
@@ -23,7 +26,7 @@ class Steady:
 
     def see(self, wall: float, steady: float, newest: float) -> None:
         """newest: when the newest request was, 0 = there is none."""
-        if self._last is None:
+        if self._last is None or self._last[0] < NO_CLOCK:
             if newest and wall - newest > self._long:
                 self._doubt(steady, f"the clock is {(wall - newest) / DAY:.0f} days after the newest request")
         else:
