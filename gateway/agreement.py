@@ -21,6 +21,7 @@ from gateway.config.resolved import Channel
 from gateway.discover.drains import WHOLE, Drain, Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import BUSY, DEGRADED, DOWN, DRAINING, EJECTED, NEW, UP, WEDGED, Look
+from gateway.steady import Pace
 
 log = logging.getLogger("gateway.agreement")
 
@@ -62,6 +63,7 @@ class Agreement:
         self._bus = bus
         self._now = now
         self._born = now()
+        self._pace = Pace(time.time(), now())
         self._words: dict[Key, Word] = {}
         self._ejections: dict[Key, Ejection] = {}
         self._lengths: dict[Key, dict[str, int]] = {}
@@ -266,7 +268,16 @@ class Agreement:
                     log.warning("channel %s: %s is no longer drained: its time is over", drain.channel, drain.endpoint or "all of it")
                 self.refresh()
             self.settle()
+            self.keep_pace(time.time())
             await asyncio.sleep(1.0)
+
+    def keep_pace(self, wall: float) -> None:
+        """When the clock was put forward or back, no state of an endpoint is older or younger for it. wall: Unix seconds."""
+        if jump := self._pace.jump(wall, self._now()):
+            for look in self._endpoints.looks().values():
+                look.since += jump
+            for out in self._ejections.values():
+                out.since += jump
 
     def settle(self) -> None:
         """Forgets ejections that no worker has any more, though none reported a recovery: half of a channel was out already, say."""

@@ -22,14 +22,13 @@ from gateway.config.resolved_alerts import Alerts, Rule, rule_of
 from gateway.config.wording import nearest
 from gateway.looking import Control, Looking
 from gateway.moment import comes
+from gateway.steady import Pace
 
 log = logging.getLogger("gateway.alerts")
 
 EVERY: Final = 2.0
 SETTLED: Final = 15.0
 """Seconds after control's start in which nothing resolves: workers and probes have not said everything yet."""
-JUMP: Final = 1.0
-"""Seconds from which on a clock was put forward or back; less is none of our business."""
 SLOW: Final = {
     "key_expiry": 60.0,
     "certificate_expiry": 60.0,
@@ -56,8 +55,7 @@ class Alerting:
         self._delivery = Delivery(self._node(), self._save_soon, self._firing_for)
         self._judged: dict[Rule, tuple[float, Found]] = {}
         self._started = time.monotonic()
-        self._ahead = time.time() - time.monotonic()
-        """By how much the clock on the wall was ahead of the steady one when we looked last."""
+        self._pace = Pace(time.time(), time.monotonic())
         self._wake = asyncio.Event()
         self._saving = asyncio.Lock()
         self.unwritten = ""
@@ -107,10 +105,8 @@ class Alerting:
     def _now(self) -> float:
         """Unix seconds. When the clock was put forward or back since the last look, so is what the board knows."""
         now = time.time()
-        ahead = now - time.monotonic()
-        if abs(jump := ahead - self._ahead) > JUMP:
+        if jump := self._pace.jump(now, time.monotonic()):
             self._board.shift(jump)
-        self._ahead = ahead
         return now
 
     async def _judge(self, rule: Rule, facts: Facts) -> Found:

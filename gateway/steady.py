@@ -9,6 +9,8 @@ from typing import Final
 
 NO_CLOCK: Final = 1_577_836_800.0
 """2020-01-01: a clock that stands before that was never set."""
+SLEWED: Final = 1.0
+"""Seconds by which a clock may be off between two looks: it is being corrected, or we were late."""
 DAY: Final = 86_400.0
 LONG: Final = 60 * DAY
 """Seconds after the newest request from which on a clock is doubted at the start."""
@@ -43,3 +45,17 @@ class Steady:
         if steady - self._since >= DAY:
             return ""
         return f"{self._what}: nothing is archived or deleted for its age before that has been so for a day"
+
+
+class Pace:
+    """Is the clock on the wall put forward or back while somebody looks? Times as of `Steady`."""
+
+    def __init__(self, wall: float, steady: float) -> None:
+        self._ahead = wall - steady
+
+    def jump(self, wall: float, steady: float) -> float:
+        """Seconds by which it was since the last look, 0 = it was not. Whoever tells since when something holds adds them to that."""
+        ahead = wall - steady
+        jump = ahead - self._ahead
+        self._ahead = ahead
+        return jump if abs(jump) > SLEWED else 0.0
