@@ -12,6 +12,7 @@ import stat
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -61,12 +62,13 @@ class Estate:
     def children(self) -> list[Child]:
         return [self.control, *self.all_workers()]
 
-    def keep_pace(self) -> None:
-        """When the clock was put forward or back, nothing is older or younger for it."""
+    def keep_pace(self, moved: Callable[[], None]) -> None:
+        """When the clock was put forward or back, nothing is older or younger for it. moved: called when it was."""
         if jump := self.pace.jump(time.time(), time.monotonic()):
             self.started += jump
             for child in self.children():
                 child.since += jump
+            moved()
 
     def worker(self, slot: int) -> Child:
         """A new one, with the first number that is free."""

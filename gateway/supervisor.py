@@ -140,7 +140,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             before, now = now, time.monotonic()
-            self.own.keep_pace()
+            self.own.keep_pace(self.tell_processes)
             for child in self.own.children():
                 child.beat = min(now, child.beat + max(0.0, now - before - LOOK_EVERY))
                 child.watch(now)
