@@ -261,6 +261,7 @@ class Agreement:
     async def keep(self) -> None:
         """Takes back, for ever, the drains whose time is over, and ejections that nobody knows of."""
         while True:
+            await self.keep_pace(time.time())
             if self.drains.over(time.time()):
                 async with self._draining:
                     over = await asyncio.to_thread(self.drains.expire, time.time())
@@ -268,16 +269,19 @@ class Agreement:
                     log.warning("channel %s: %s is no longer drained: its time is over", drain.channel, drain.endpoint or "all of it")
                 self.refresh()
             self.settle()
-            self.keep_pace(time.time())
             await asyncio.sleep(1.0)
 
-    def keep_pace(self, wall: float) -> None:
-        """When the clock was put forward or back, no state of an endpoint is older or younger for it. wall: Unix seconds."""
+    async def keep_pace(self, wall: float) -> None:
+        """When the clock was put forward or back, no state of an endpoint is older or younger for it, and no drain's time is over sooner
+        or later. wall: Unix seconds."""
         if jump := self._pace.jump(wall, self._now()):
             for look in self._endpoints.looks().values():
                 look.since += jump
             for out in self._ejections.values():
                 out.since += jump
+            async with self._draining:
+                await asyncio.to_thread(self.drains.shift, jump)
+            self.refresh()
 
     def settle(self) -> None:
         """Forgets ejections that no worker has any more, though none reported a recovery: half of a channel was out already, say."""

@@ -183,10 +183,15 @@ async def test_a_clock_that_is_put_forward_makes_no_state_older(house):
     one.fails()
     await eventually(lambda: control.agreement.ejection("gpu", A) is not None)
     control.endpoints.looks()["gpu", B].since, since = 100.0, control.agreement.ejection("gpu", A).since
-    control.agreement.keep_pace(time.time() + 0.3)
-    assert control.seen(B)["since"] == 100.0
-    control.agreement.keep_pace(time.time() + 1_000_000)
-    assert control.seen(B)["since"] - 1_000_100 == pytest.approx(0, abs=2)
+    await control.agreement.drain(control.channel, B, by="me", seconds=60.0)
+    until = control.seen(B)["drained"]["until"]
+    await control.agreement.keep_pace(time.time() + 0.3)
+    assert control.endpoints.looks()["gpu", B].since == 100.0
+    await control.agreement.keep_pace(time.time() + 1_000_000)
+    control.endpoints.looks()["gpu", B].since -= 1_000_000
+    for drains in (control.agreement.drains, Drains.of_file(house.folder / "drains.json")):
+        assert [round(one.until - until - 1_000_000) for one in drains.of_channel("gpu") if one.until] == [0]
+    assert control.endpoints.looks()["gpu", B].since == pytest.approx(100, abs=2)
     assert control.agreement.ejection("gpu", A).since - since - 1_000_000 == pytest.approx(0, abs=2)
 
 
