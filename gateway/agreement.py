@@ -21,6 +21,7 @@ from gateway.config.resolved import Channel
 from gateway.discover.drains import WHOLE, Drain, Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import BUSY, DEGRADED, DOWN, DRAINING, EJECTED, NEW, UP, WEDGED, Look
+from gateway.steady import Pace
 
 log = logging.getLogger("gateway.agreement")
 
@@ -62,6 +63,7 @@ class Agreement:
         self._bus = bus
         self._now = now
         self._born = now()
+        self._pace = Pace(time.time(), now())
         self._words: dict[Key, Word] = {}
         self._ejections: dict[Key, Ejection] = {}
         self._lengths: dict[Key, dict[str, int]] = {}
@@ -259,6 +261,7 @@ class Agreement:
     async def keep(self) -> None:
         """Takes back, for ever, the drains whose time is over, and ejections that nobody knows of."""
         while True:
+            await self.keep_pace(time.time())
             if self.drains.over(time.time()):
                 async with self._draining:
                     over = await asyncio.to_thread(self.drains.expire, time.time())
@@ -267,6 +270,18 @@ class Agreement:
                 self.refresh()
             self.settle()
             await asyncio.sleep(1.0)
+
+    async def keep_pace(self, wall: float) -> None:
+        """When the clock was put forward or back, no state of an endpoint is older or younger for it, and no drain's time is over sooner
+        or later. wall: Unix seconds."""
+        if jump := self._pace.jump(wall, self._now()):
+            for look in self._endpoints.looks().values():
+                look.since += jump
+            for out in self._ejections.values():
+                out.since += jump
+            async with self._draining:
+                await asyncio.to_thread(self.drains.shift, jump)
+            self.refresh()
 
     def settle(self) -> None:
         """Forgets ejections that no worker has any more, though none reported a recovery: half of a channel was out already, say."""

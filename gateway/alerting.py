@@ -22,6 +22,7 @@ from gateway.config.resolved_alerts import Alerts, Rule, rule_of
 from gateway.config.wording import nearest
 from gateway.looking import Control, Looking
 from gateway.moment import comes
+from gateway.steady import Pace
 
 log = logging.getLogger("gateway.alerts")
 
@@ -54,6 +55,7 @@ class Alerting:
         self._delivery = Delivery(self._node(), self._save_soon, self._firing_for)
         self._judged: dict[Rule, tuple[float, Found]] = {}
         self._started = time.monotonic()
+        self._pace = Pace(time.time(), time.monotonic())
         self._wake = asyncio.Event()
         self._saving = asyncio.Lock()
         self.unwritten = ""
@@ -96,16 +98,24 @@ class Alerting:
         settled = time.monotonic() - self._started >= SETTLED
         seen = [(rule, await self._judge(rule, facts)) for rule in alerts.rules]
         self._judged = {rule: known for rule, known in self._judged.items() if rule in alerts.rules}
-        notices = self._board.update([(rule, found if settled else found._replace(sure=False)) for rule, found in seen], facts.now)
-        self._delivery.tell(notices, facts.now)
+        now = self._now()
+        notices = self._board.update([(rule, found if settled else found._replace(sure=False)) for rule, found in seen], now)
+        self._delivery.tell(notices, now)
+
+    def _now(self) -> float:
+        """Unix seconds. When the clock was put forward or back since the last look, so is what the board knows."""
+        now = time.time()
+        if jump := self._pace.jump(now, time.monotonic()):
+            self._board.shift(jump)
+        return now
 
     async def _judge(self, rule: Rule, facts: Facts) -> Found:
-        pause = SLOW.get(rule.kind, 0.0)
+        pause, now = SLOW.get(rule.kind, 0.0), time.monotonic()
         known = self._judged.get(rule)
-        if known is None or facts.now >= known[0] or not known[1].sure:
+        if known is None or now >= known[0] or not known[1].sure:
             judge = KINDS[rule.kind]
             found = await asyncio.to_thread(judge, rule, facts) if pause > 60 else judge(rule, facts)
-            known = self._judged[rule] = (facts.now + pause, found)
+            known = self._judged[rule] = (now + pause, found)
         return known[1]
 
     def _save_soon(self) -> None:

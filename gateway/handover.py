@@ -12,6 +12,7 @@ import stat
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from typing import Any, Final
 from gateway.accept.listen import Sockets
 from gateway.bus.child import Child, Gone, Heard, environment, self_command
 from gateway.bus.memory import to_memfd
+from gateway.steady import Pace
 
 HANDOVER: Final = 1
 """Goes up when an older estate, or what is said over the leash, would be misread."""
@@ -52,12 +54,21 @@ class Estate:
     drain_timeout: float = 600.0
     started: float = field(default_factory=time.time)
     upgrades: int = 0
+    pace: Pace = field(default_factory=lambda: Pace(time.time(), time.monotonic()))
 
     def all_workers(self) -> list[Child]:
         return [*self.workers.values(), *self.beside]
 
     def children(self) -> list[Child]:
         return [self.control, *self.all_workers()]
+
+    def keep_pace(self, moved: Callable[[], None]) -> None:
+        """When the clock was put forward or back, nothing is older or younger for it. moved: called when it was."""
+        if jump := self.pace.jump(time.time(), time.monotonic()):
+            self.started += jump
+            for child in self.children():
+                child.since += jump
+            moved()
 
     def worker(self, slot: int) -> Child:
         """A new one, with the first number that is free."""

@@ -65,19 +65,19 @@ class Looking:
 
     async def look(self, rules: Sequence[Rule]) -> Facts:
         """Everything that these rules may ask for, now."""
-        control, now = self._control, time.time()
+        control, steady = self._control, time.monotonic()
         kinds = {rule.kind for rule in rules}
         rollout, config = control.rollout, control.rollout.config
         assert config is not None
         longest = max((rule.within for rule in rules if rule.kind in COUNTED), default=0.0)
-        if longest and self._windows.due(now, longest):
-            self._windows.add(now, await asyncio.to_thread(counters, self._data_dir / "metrics"), longest)
+        if longest and self._windows.due(steady, longest):
+            self._windows.add(steady, await asyncio.to_thread(counters, self._data_dir / "metrics"), longest)
         disk, free = await asyncio.to_thread(_disk, self._data_dir)
         journal = [link.health.get("journal") for link in control.bus.links.values()]
         return Facts(
-            now=now,
+            now=time.time(),
             endpoints=[_endpoint(one) for one in self._endpoints()],
-            counted=lambda seconds: self._windows.counted(now, seconds),
+            counted=lambda seconds: self._windows.counted(steady, seconds),
             budgets=await self._every("budgets", BUDGETS_EVERY, rollout.rev, self._budgets) if "budget" in kinds else None,
             disk=disk,
             free=free,

@@ -136,11 +136,11 @@ class Supervisor:
     async def _watch(self) -> None:
         """Replaces hung children; tells systemd we live only while all of them beat, or are starting. While this process itself stood
         still (a paused machine, SIGSTOP) nobody's beat was heard: that time is no child's fault."""
-        fed, now = 0.0, time.monotonic()
-        every = self.systemd.watchdog_every
+        fed, now, every = 0.0, time.monotonic(), self.systemd.watchdog_every
         while True:
             await asyncio.sleep(LOOK_EVERY)
             before, now = now, time.monotonic()
+            self.own.keep_pace(self.tell_processes)
             for child in self.own.children():
                 child.beat = min(now, child.beat + max(0.0, now - before - LOOK_EVERY))
                 child.watch(now)

@@ -176,6 +176,25 @@ async def test_what_one_worker_ejects_all_eject_and_what_one_recovers_all_recove
     assert house.control.seen()["state"] == "up" and house.control.agreement.ejection("gpu", A) is None
 
 
+async def test_a_clock_that_is_put_forward_makes_no_state_older(house):
+    """As on a machine that begins in 1970 and is told the time a minute later."""
+    one, _ = await house.open()
+    control = house.control
+    one.fails()
+    await eventually(lambda: control.agreement.ejection("gpu", A) is not None)
+    control.endpoints.looks()["gpu", B].since, since = 100.0, control.agreement.ejection("gpu", A).since
+    await control.agreement.drain(control.channel, B, by="me", seconds=60.0)
+    until = control.seen(B)["drained"]["until"]
+    await control.agreement.keep_pace(time.time() + 0.3)
+    assert control.endpoints.looks()["gpu", B].since == 100.0
+    await control.agreement.keep_pace(time.time() + 1_000_000)
+    control.endpoints.looks()["gpu", B].since -= 1_000_000
+    for drains in (control.agreement.drains, Drains.of_file(house.folder / "drains.json")):
+        assert [round(one.until - until - 1_000_000) for one in drains.of_channel("gpu") if one.until] == [0]
+    assert control.endpoints.looks()["gpu", B].since == pytest.approx(100, abs=2)
+    assert control.agreement.ejection("gpu", A).since - since - 1_000_000 == pytest.approx(0, abs=2)
+
+
 async def test_two_that_meet_the_same_at_once_count_once(house):
     one, two = await house.open()
     one.fails()

@@ -94,6 +94,7 @@ HOLDS: list[tuple[str, dict[str, Any], Facts, list[str]]] = [
     ("control_restarted", {}, facts(processes=[Process("control", 2, NOW - 30), Process("worker-0", 1, NOW - 30)]),
      ["it was started again 30 s ago, 2 times in all"]),
     ("control_restarted", {}, facts(processes=[Process("control", 0, NOW - 30)]), []),
+    ("control_restarted", {}, facts(processes=[Process("control", 1, NOW + DAY)]), []),
     ("control_restarted", {}, facts(processes=[Process("control", 1, NOW - 601)]), []),
     ("worker_restarted", {}, facts(processes=[Process("control", 2, NOW), Process("worker-0", 1, NOW - 30)]),
      ["it was started again 30 s ago, 1 time in all"]),

@@ -99,6 +99,35 @@ def test_the_fingerprint_does_not_go_by_order():
     assert fingerprint("r", {"a": "1", "b": "2"}) == fingerprint("r", {"b": "2", "a": "1"}) != fingerprint("r", {"a": "1", "b": "3"})
 
 
+# -- a clock that jumps --------------------------------------------------------------------------------------------------
+
+YEAR = 366 * 86_400.0
+
+
+@pytest.mark.parametrize("jump", [YEAR, -YEAR, 3600.0, -30.0])
+def test_a_clock_that_is_put_forward_or_back_changes_nothing_of_how_long_something_holds(jump):
+    days, now = Days(), 1.8e9
+    days.at(now, YES)
+    days.board.silences["s"] = Silence(id="s", labels={"channel": "other"}, since=now, until=now + 1000)
+    days.board.shift(jump)
+    assert [days.at(now + jump + later, YES) for later in (32, 59, 61)] == [[], [], ["firing"]]
+    days.board.shift(-jump)
+    assert [days.at(now + later, YES) for later in (63, 660, 662)] == [[], [], ["firing again"]]
+    assert days.board.silences and days.at(now + 1001, NO) == ["resolved"] and not days.board.silences
+
+
+def test_what_is_still_to_come_after_a_restart_was_just_now(tmp_path):
+    """Control was not there when the clock was put back by a year."""
+    days = Days()
+    days.board.silences["s"] = Silence(id="s", labels={"channel": "other"}, since=YEAR, until=YEAR + 100)
+    days.at(YEAR, YES)
+    assert days.at(YEAR + 10, YES) == []
+    kept = written(tmp_path, days.board, [])
+    again = Days(Board(kept.alerts, kept.silences))
+    assert [again.at(now, YES) for now in (0, 59, 60)] == [[], [], ["firing"]]
+    assert again.board.silences and again.at(101, YES) == [] and not again.board.silences
+
+
 # -- silences ------------------------------------------------------------------------------------------------------------
 
 

@@ -166,3 +166,14 @@ def test_a_certificate_that_changed_is_said(tmp_path):
         for digest in ("1", "2")
     ]
     assert [str(change) for change in diff((made[0], keys), (made[1], keys))] == ["listeners.api.tls file changed"]
+
+
+def test_a_budget_that_did_not_change_is_not_said_beside_a_limit_that_did(tmp_path):
+    prices = "prices: [{model: '*', currency: CNY, input: 1, output: 1}]\n"
+    pairs = []
+    for most in (5, 6):
+        limits = f"limits: [{{count: requests, max: {most}, per: day}}], "
+        limits += "budget: {amount: 10, currency: CNY, stop: 100}, projects: {p: {}}"
+        (tmp_path / "gateway.yaml").write_text(OLD.replace("projects: {p: {}}", limits) + prices)
+        pairs.append(resolve(load(tmp_path / "gateway.yaml", {})))
+    assert [str(change) for change in diff(*pairs)] == ["tenants.t.limits[0].max 5 -> 6"]

@@ -16,7 +16,7 @@ FLOORS = {
     **dict.fromkeys(("exchange", "record", "errors", "words"), 0),
     "wire": 1,
     "config": 2,
-    **dict.fromkeys(("failpoint", "moment"), 2),
+    **dict.fromkeys(("failpoint", "moment", "steady"), 2),
     **dict.fromkeys(("auth", "guard", "route", "engine", "price"), 3),
     **dict.fromkeys(
         ("accept", "relay", "meter", "log", "mcp", "admin", "discover", "referee", "ledger", "alert", "bus", "simulate", "tokens"), 4

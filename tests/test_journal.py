@@ -24,6 +24,7 @@ from gateway.meter.journal import RESERVE, Journal
 from gateway.meter.metrics import Metrics
 from gateway.meter.orphans import close_orphans
 from gateway.meter.progress import CAPACITY, ENTRY, OPEN_MOST, Progress, left_open
+from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
 from gateway.record import Attempt, Record, Tokens, decode_record, encode_record
 from tests.harness import KEY, Rig, eventually, script
@@ -279,6 +280,18 @@ def test_a_record_is_what_it_was():
     before = record("1", tokens=Tokens(1, 2, 3, 4), attempts=[Attempt("first", "a", "http://x", "m", "ok", 200, 1.5)], end="--")
     assert decode_record(encode_record(before)) == before
     assert encode_record(before).count(b"\n") == 1
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4, 9])
+def test_what_a_clock_showed_before_it_was_put_back_is_not_the_newest(tmp_path, limit):
+    """It was a year ahead for the second and the third request, which fill a segment of their own."""
+    now, year = 1.8e9, 366 * 86_400
+    for name, written, *times in (("0-a-1", now - 40, -60, -50), ("0-a-2", now + year, year - 1, year), ("1-b-1", now, -30, -20, -10)):
+        path = tmp_path / f"{name}.ndjson"
+        path.write_bytes(b"".join(encode_record(Record(1, "done", f"{at}", "n", 0, 1, now + at)) for at in times))
+        os.utime(path, (written, written))
+    found = [int(one["id"]) for one in Records(tmp_path, clock=lambda: now).newest(limit)]
+    assert found == [year - 1, year, -60, -50, -30, -20, -10][-limit:]
 
 
 # -- a disk that is full ---------------------------------------------------------------------------------------------------

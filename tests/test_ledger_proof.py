@@ -11,8 +11,8 @@ import pytest
 from gateway.config.resolved import Ledger as Settings
 from gateway.ledger.ingest import KEEP_EVERY
 from gateway.ledger.keeper import Ledger
-from gateway.ledger.steady import DAY, LONG, Steady
 from gateway.record import encode_record
+from gateway.steady import DAY, LONG, Steady
 from tests.test_ledger_ingest import CHILD, ROOT
 from tests.test_ledger_store import NOW, OCTOBER, done, ids, journal, store, write  # noqa: F401
 
@@ -64,8 +64,10 @@ async def test_a_flipped_bit_in_the_log_of_changes_costs_nothing(tmp_path, journ
         ([(0, 0, -LONG - DAY)], "the clock is 61 days after the newest request"),
         ([(0, 0, -LONG - DAY), (DAY, DAY, -LONG - DAY)], ""),
         ([(0, 0, 0), (5 * DAY, 5 * DAY, 0)], ""),
+        ([(20 - NOW, 0, -60), (25, 25, -60)], ""),
+        ([(20 - NOW, 0, -60), (LONG, 25, -60)], "the clock is 60 days after the newest request"),
     ],
-    ids=["goes", "ahead", "back", "a day later", "a break", "long off", "long off, a day later", "asleep"],
+    ids=["goes", "ahead", "back", "a day later", "a break", "long off", "long off, a day later", "asleep", "set", "set wrong"],
 )
 def test_when_a_clock_is_doubted(looks, says):
     clock = Steady()
@@ -94,3 +96,19 @@ async def test_a_clock_that_jumps_by_years_makes_nobody_forget(tmp_path: Path, j
     await ledger.mend()
     assert (ledger.trouble, ledger.told()["rows"], len(ledger.told()["archives"])) == ("", 9, 1), "a day later it goes on"
     await ledger.close()
+
+
+async def test_a_start_in_the_future_deletes_nothing_that_is_kept_for_weeks_only(tmp_path: Path, journal, monkeypatch) -> None:  # noqa: F811
+    """The clock is put right minutes later; by then what is not archived yet must be there still."""
+    steady = [1000.0]
+    monkeypatch.setattr("gateway.ledger.keeper.time.monotonic", lambda: steady[0])
+    write(journal, "0-a-000001", *(done(NOW - n) for n in range(5)))
+    now = [NOW + 60]
+    for ahead, doubted in ((41 * DAY, True), (9 * DAY, False)):
+        ledger = Ledger(tmp_path, Settings(memory=128 * 1024**2, keep=40 * DAY), clock=lambda: now[0])
+        now[0] = NOW + ahead
+        for _ in range(2):
+            steady[0] += KEEP_EVERY + 1
+            await ledger.mend()
+        assert ledger.told()["rows"] == 5 and bool(ledger.trouble) == doubted
+        await ledger.close()

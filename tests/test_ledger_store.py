@@ -4,6 +4,7 @@ import asyncio
 import csv
 import gzip
 import json
+import os
 import re
 import shutil
 import uuid
@@ -18,6 +19,7 @@ import pytest
 from gateway.admin.desk import Misasked
 from gateway.books import Books
 from gateway.ledger.duck import DuckStore
+from gateway.ledger.ingest import Ingest
 from gateway.ledger.question import Question
 from gateway.ledger.records import find, newest
 from gateway.ledger.report import flat
@@ -36,10 +38,12 @@ def done(ts: float = NOW, **more) -> Record:
     return Record(more.pop("v", 1), more.pop("kind", "done"), id, "gw-a", 0, 3, ts, **more)
 
 
-def write(folder: Path, name: str, *records: Record | bytes) -> Source:
-    """A sealed segment."""
+def write(folder: Path, name: str, *records: Record | bytes, at: float | None = None) -> Source:
+    """A sealed segment. at: when it was written; None = now."""
     path = folder / f"{name}.ndjson"
     path.write_bytes(b"".join(one if isinstance(one, bytes) else encode_record(one) for one in records))
+    if at is not None:
+        os.utime(path, (at, at))
     return Source(name, path)
 
 
@@ -176,7 +180,7 @@ BAD = {
 @pytest.mark.parametrize("line", BAD, ids=[f"{number} {why}" for number, why in enumerate(BAD.values())])
 def test_a_line_that_is_no_record_is_put_aside_and_its_neighbours_are_not(store, journal, line):
     before, after = done(), done()
-    loaded = store.load([write(journal, "0-a-000001", before, line, after), write(journal, "0-a-000002", done())])
+    loaded = store.load([write(journal, "0-a-000001", before, line, after, at=NOW), write(journal, "0-a-000002", done(), at=NOW)])
     assert (loaded.rows, loaded.quarantined) == (3, 1)
     assert {before.id, after.id} < set(ids(store))
     aside = store.query("SELECT segment, reason, text FROM quarantine").rows
@@ -435,6 +439,23 @@ def test_a_rebuilt_store_has_the_same(store, journal):
     archived(store, journal)
     assert store.rebuild(lambda fresh: fresh.load([source])) == {}
     assert store.counts() == {"2026-10": 50, "2026-11": 5} and store.known() == {"0-a-000001"}
+
+
+def test_what_was_taken_in_while_the_clock_was_ahead_is_there_after_rebuilding(journal, tmp_path):
+    """And what came when it had been put back is what it was: too far ahead of a file of its own time."""
+    year, clock = 366 * 86_400, [NOW + 366 * 86_400]
+    store = DuckStore(tmp_path / "ledger.duckdb", memory=128 * 1024**2, journal=journal, clock=lambda: clock[0])
+    store.open()
+    write(journal, "0-a-000001", done(NOW + year), done(NOW), at=NOW + year)
+    assert Ingest(store, journal, clock=lambda: clock[0]).catch_up().rows == 2
+    clock[0] = NOW + 60
+    write(journal, "0-a-000002", done(NOW + year), done(NOW + 50), at=NOW + 50)
+    ingest = Ingest(store, journal, clock=lambda: clock[0])
+    assert (loaded := ingest.catch_up()).rows == 1 and loaded.quarantined == 1
+    for _ in range(2):
+        assert [one for one in ingest.verify() if "put aside" not in one] == []
+        assert ingest.rebuild() == {} and len(ids(store)) == 3 and store.facts().quarantined == 1
+    store.close()
 
 
 def test_a_rebuilding_that_would_lose_something_changes_nothing_unless_forced(store, journal):

@@ -31,8 +31,9 @@ def filled(folder: Path, counter: str = HOURLY, per: str = "hour", amount: int =
     return store
 
 
-def flush(store: Store, wall: float) -> list[str]:
-    while not store.fold(wall):
+def flush(store: Store, wall: float, steady: float | None = None) -> list[str]:
+    """steady: monotonic seconds, None = the clock on the wall goes on evenly."""
+    while not store.fold(wall, wall if steady is None else steady):
         pass
     written = []
     for path, data in store.pages():
@@ -57,9 +58,9 @@ def test_what_was_written_is_read_again_and_only_what_changed_is_written(tmp_pat
 def test_what_ended_just_now_counts_before_it_is_folded_and_is_not_yet_said_to_be_known(tmp_path):
     store = filled(tmp_path / "limits")
     assert sum(store.get(HOURLY).values()) == 3
-    assert store.fold(NOW + 0.5) and not store.dirty
+    assert store.fold(NOW + 0.5, 0.5) and not store.dirty
     assert not store.knows(HOURLY, NOW)
-    assert store.fold(NOW + 3) and store.dirty and sum(store.get(HOURLY).values()) == 3
+    assert store.fold(NOW + 3, 3) and store.dirty and sum(store.get(HOURLY).values()) == 3
 
 
 def test_much_is_folded_in_slices(tmp_path):
@@ -67,7 +68,7 @@ def test_much_is_folded_in_slices(tmp_path):
     for number in range(1500):
         store.bucket(NOW)[f"{HOURLY}={number}"] = {1: 1}
     turns = 1
-    while not store.fold(NOW + 5):
+    while not store.fold(NOW + 5, 5):
         turns += 1
     assert turns == 4
 
@@ -111,9 +112,64 @@ def test_what_cannot_matter_any_more_is_left_out(tmp_path, per, days):
     assert Store(tmp_path / "limits").get(counter) == {}
 
 
+YEAR = 366 * 86_400
+
+
+def test_a_clock_that_is_put_forward_and_back_makes_nothing_be_forgotten(tmp_path):
+    """Everything would be over by a clock that is a year ahead; and what comes after it was put right is kept as well."""
+    counters = {per: rule_id("tenants/a", Limit("requests", 5, per)) for per in ("minute", "hour", "day", "month")}
+    store = filled(tmp_path / "limits", counters["minute"], "minute")
+    for per, counter in counters.items():
+        store.bucket(NOW)[counter] = {window_of(per, "UTC").place(NOW): 3}
+    flush(store, NOW + 5, 5)
+    for wall, steady in ((NOW + YEAR, 7), (NOW + 10, 10), (NOW + 3600, 3600)):
+        store._dirty.update(store._shelves)
+        flush(store, wall, steady)
+    later = rule_id("tenants/b", Limit("requests", 5, "month"))
+    store.bucket(NOW + 3601)[later] = {window_of("month", "UTC").place(NOW): 4}
+    flush(store, NOW + 3605, 3605)
+    again = Store(tmp_path / "limits")
+    assert [sum(again.get(counter).values()) for counter in (*counters.values(), later)] == [3, 3, 3, 3, 4]
+
+
+def test_who_begins_long_after_what_was_written_forgets_nothing_before_a_day_is_over(tmp_path):
+    flush(filled(tmp_path / "limits", DAILY, "day"), NOW + 5)
+    store = Store(tmp_path / "limits")
+    store.load(NOW + YEAR)
+    for steady, left in ((0, 3), (86_399, 3), (86_401, 0)):
+        store._dirty.update(store._shelves)
+        flush(store, NOW + YEAR + steady, steady)
+        assert sum(Store(tmp_path / "limits").get(DAILY).values()) == left
+
+
+def test_what_was_used_last_comes_last_also_where_something_was_used_before(tmp_path):
+    store = filled(tmp_path / "limits")
+    place = window_of("hour", "UTC").place
+    for second in (YEAR, 1):
+        store.bucket(NOW + second)[HOURLY] = {place(NOW + second): 2}
+    assert list(store.get(HOURLY)) == [place(NOW + YEAR), place(NOW)]
+    store.fold(NOW + 5, 5)
+    store._add(HOURLY, place(NOW + YEAR), 1)
+    store._add(HOURLY, place(NOW), 1)
+    for path, data in store.pages():
+        write(path, data)
+    assert list(Store(tmp_path / "limits").get(HOURLY)) == [place(NOW + YEAR), place(NOW)]
+
+
+def test_of_too_many_places_those_nearest_to_now_are_kept(tmp_path):
+    store = Store(tmp_path / "limits")
+    store.load(NOW)
+    place = window_of("hour", "UTC").place
+    for second in (*range(0, 3600, 60), *range(YEAR, YEAR + 3600, 60)):
+        store.bucket(NOW + second)[HOURLY] = {place(NOW + second): 1}
+    flush(store, NOW + 3600)
+    store._add(HOURLY, place(NOW + 3660), 1)
+    assert {place(NOW + second) for second in range(60, 3720, 60)} - {place(NOW + 3600)} <= set(store.get(HOURLY))
+
+
 def test_a_full_disk_loses_nothing_in_memory(tmp_path):
     store = filled(tmp_path / "limits")
-    store.fold(NOW + 5)
+    store.fold(NOW + 5, 5)
     for path, _ in store.pages():
         store.failed(path)
     assert store.dirty and len(flush(store, NOW + 6)) == 2

@@ -103,6 +103,25 @@ def test_what_was_kept_on_disk_counts_as_long_as_it_would_have(per, steps):
     assert again.used(at(now + length * (PARTS + 2) / PARTS)) == 0
 
 
+def test_what_was_used_while_the_clock_was_a_day_ahead_does_not_count_again_at_each_start():
+    wall, length = 1_800_000_000.0, SECONDS["hour"]
+    window = Rolling(length)
+    kept = {window.place(wall + seconds) or 0: amount for seconds, amount in ((-600, 5), (86_400, 100), (0, 3))}
+    window.seed(kept, at(1000, wall + 60))
+    assert window.used(at(1000, wall + 60)) == 8
+
+
+def test_what_was_used_just_before_the_clock_was_put_back_counts_for_as_long_as_it_would_have():
+    """Also when it stands at 1970 after a start."""
+    for back in (30, 7200, 1_700_000_000):
+        wall, length = 1_800_000_000.0, SECONDS["hour"]
+        window = Rolling(length)
+        window.seed({int((wall - 3000) // 60): 5, int(wall // 60): 3}, at(10_000, wall - back))
+        assert window.used(at(10_000, wall - back)) == 8
+        assert window.used(at(10_000 + 900, 0)) == 3
+        assert window.used(at(10_000 + 3700, 0)) == 0
+
+
 # -- the calendar --------------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +194,17 @@ def test_a_clock_that_jumps_a_day_and_back_finds_what_it_left():
     assert window.used(at(3, noon - 86_400)) == 0
     window.add(1, at(3, noon - 86_400))
     assert window.used(at(3, noon - 86_400)) == 1
+
+
+def test_the_present_day_is_found_again_on_disk_whatever_the_clock_has_shown_since():
+    periods = calendar_of("day", "UTC")
+    noon = 1_800_000_000.0
+    kept = {periods.at(noon + day * 86_400): 5 + day for day in (0, 3, 20, 300, 301)}
+    window = Calendar(periods)
+    window.seed(kept, at(0, noon))
+    assert window.used(at(0, noon)) == 5 and len(window._used) <= KEPT
+    window.add(1, at(1, noon + 900 * 86_400))
+    assert window.used(at(2, noon)) == 5
 
 
 @given(st.lists(st.tuples(st.integers(-40, 40), st.integers(1, 3)), max_size=60))

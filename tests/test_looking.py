@@ -137,3 +137,25 @@ async def test_endpoints_as_rules_see_them(control):
 
 def test_without_metrics_nothing_was_counted(tmp_path):
     assert counters(tmp_path / "metrics") == {("lost",): 0.0}
+
+
+async def test_counters_are_looked_at_by_a_clock_that_does_not_jump(control, monkeypatch):
+    """A clock that was put back by a day would have stopped the looks for a day."""
+    wall, steady, looked = [2e9], [1000.0], [0]
+
+    def count(folder: Path) -> dict[tuple[str, ...], float]:
+        looked[0] += 1
+        return {("requests", "qwen", "gpu"): 10.0 * looked[0]}
+
+    monkeypatch.setattr(looking, "counters", count)
+    monkeypatch.setattr(time, "time", lambda: wall[0])
+    monkeypatch.setattr(time, "monotonic", lambda: steady[0])
+    look, rules = looks(control), [rule_of("error_share", within=60.0)]
+    for jump in (0.0, -86_400.0, 2 * 86_400.0):
+        wall[0] += jump
+        for _ in range(4):
+            facts = await look.look(rules)
+            steady[0] += 20
+            wall[0] += 20
+        counted = facts.counted(60)
+        assert facts.now == wall[0] - 20 and counted is not None and counted.requests == {("qwen", "gpu"): 30.0}

@@ -10,7 +10,7 @@
     resolved   a day is over                 -
 
 What is not sure to be known changes nothing. A silenced alert goes through its states and is told to nobody; when the silence
-ends and it still fires, it is told then.
+ends and it still fires, it is told then. A clock that is put forward or back changes nothing of how long something holds or is silent.
 """
 
 import hashlib
@@ -91,6 +91,8 @@ class Board:
 
     def update(self, seen: Iterable[tuple[Rule, Found]], now: float) -> list[Notice]:
         """Takes over what holds by each rule, and returns what is to be told. An alert whose rule is gone resolves."""
+        if (begun := self._latest()) > now:  # the clock was put back while we did not run
+            self.shift(now - begun)
         told: list[Notice] = []
         rules: set[str] = set()
         for rule, found in seen:
@@ -106,6 +108,23 @@ class Board:
             told += self._gone(alert, now)
         self._forget(now)
         return told
+
+    def shift(self, by: float) -> None:
+        """The clock was put forward (or back, below 0) by so many seconds: times of before are told by the clock of now."""
+        for alert in self.alerts.values():
+            alert.since += by
+            alert.fired += by if alert.fired else 0.0
+            alert.resolved += by if alert.resolved else 0.0
+            alert.told += by if alert.told else 0.0
+        for silence in self.silences.values():
+            silence.since += by
+            silence.until += by
+        self.changed = self.changed or bool(self.alerts or self.silences)
+
+    def _latest(self) -> float:
+        """When the last thing happened that is known."""
+        times = [max(alert.since, alert.fired, alert.resolved, alert.told) for alert in self.alerts.values()]
+        return max([*times, *(silence.since for silence in self.silences.values())], default=float("-inf"))
 
     def _holds(self, id: str, rule: Rule, condition: Condition, now: float) -> Iterable[Notice]:
         alert = self.alerts.get(id)

@@ -1,4 +1,4 @@
-"""How much counters have grown in the last minutes. Time is an argument; what a counter lost by a restart counts from 0."""
+"""How much counters have grown in the last minutes. Time is an argument, monotonic; what a counter lost by a restart counts from 0."""
 
 from bisect import bisect_right
 from collections.abc import Mapping

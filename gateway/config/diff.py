@@ -192,6 +192,8 @@ def _word(path: str) -> str:
 
 def _items(path: str, old: Any, new: Any) -> Iterator[Change]:
     """One place of a list of groups. An endpoint is its URL; a target of another channel is another target."""
+    if old == new:
+        return
     if old is None or new is None:
         yield Change(path, "-" if new is None else "+", *((_shown(path, old), "") if new is None else ("", _shown(path, new))))
     elif getattr(new, "count", "") == "money" == getattr(old, "count", ""):  # in the unit of the YAML

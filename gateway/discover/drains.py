@@ -88,13 +88,25 @@ class Drains:
         """Takes back those whose time is over, and names them. now: wall clock. Errors: none; they are over even if the disk is full."""
         over = self.over(now)
         if over:
-            rest = {key: drain for key, drain in self._drains.items() if drain not in over}
-            try:
-                self._save(rest)
-            except OSError as error:
-                self._drains = rest
-                log.error("%s cannot be written: %s", self._path, error)
+            self._become({key: drain for key, drain in self._drains.items() if drain not in over})
         return over
+
+    def shift(self, by: float) -> None:
+        """The clock was put forward (or back, below 0) by so many seconds: each lasts as long as was asked for. Errors: none."""
+        if self._drains:
+            moved = {
+                key: msgspec.structs.replace(drain, since=drain.since + by, until=None if drain.until is None else drain.until + by)
+                for key, drain in self._drains.items()
+            }
+            self._become(moved)
+
+    def _become(self, drains: dict[tuple[str, str], Drain]) -> None:
+        """These from now on, even if the disk is full."""
+        try:
+            self._save(drains)
+        except OSError as error:
+            self._drains = drains
+            log.error("%s cannot be written: %s", self._path, error)
 
     def _save(self, drains: dict[tuple[str, str], Drain]) -> None:
         """A rename, so that a crash leaves the old file or the new one."""

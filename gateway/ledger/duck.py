@@ -14,7 +14,7 @@ from gateway.ledger import archiving, checking, counters, forgetting, loading, r
 from gateway.ledger.copying import BUSY, copy_into
 from gateway.ledger.database import Database, sync, translated
 from gateway.ledger.remembered import Remembered
-from gateway.ledger.schema import AHEAD, FORMAT, cells, names, tables, usage_view
+from gateway.ledger.schema import FORMAT, cells, names, tables, usage_view
 from gateway.ledger.store import (
     DAMAGED,
     REFUSED,
@@ -135,7 +135,10 @@ class DuckStore:
         return {name for (name,) in self._db.run("SELECT name FROM segments")}
 
     def load(self, sources: Sequence[Source]) -> Loaded:
-        return loading.load(self._db, sources, self._clock() + AHEAD, self.book)
+        loaded = Loaded()
+        for latest, some in loading.by_clock(sources, self._clock()):
+            loaded.add(loading.load(self._db, some, latest, self.book))
+        return loaded
 
     def settle(self) -> None:
         failpoint("ledger.before-settle")
@@ -334,7 +337,7 @@ class DuckStore:
         return wrong + checking.contents(self._db)
 
     def missing(self, sources: Sequence[Source]) -> int:
-        return checking.missing(self._db, sources, self._clock() + AHEAD)
+        return sum(checking.missing(self._db, some, latest) for latest, some in loading.by_clock(sources, self._clock()))
 
 
 def _wal(path: Path) -> Path:

@@ -20,10 +20,10 @@ from gateway.config.resolved import Ledger as Settings
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import KEEP_EVERY, Ingest, Step
 from gateway.ledger.repair import Attempts, Expected, set_aside
-from gateway.ledger.steady import Steady
 from gateway.ledger.store import DAMAGED, UNUSABLE, Facts, Loaded, Rows, Store, StoreFailure
 from gateway.moment import comes
 from gateway.price.book import PriceBook
+from gateway.steady import LONG, Steady
 
 log = logging.getLogger("gateway.ledger")
 
@@ -39,6 +39,8 @@ BEHIND: Final = 60.0
 """Seconds of waiting above which something is wrong."""
 READERS: Final = 2
 """Reports at once; further ones wait."""
+DOUBTED: Final = 4
+"""A clock that stands after the newest request by more than this part of `ledger.keep` at the start is doubted."""
 FIRST_KEEP: Final = 60.0
 """Seconds after the start until months are archived for the first time."""
 
@@ -80,7 +82,7 @@ class Ledger:
         self._open = False
         self._counted = False
         self._failures = 0
-        self._steady = Steady()
+        self._steady = Steady(long=min(LONG, settings.keep / DOUBTED))
         self._unkept = ""
         """Why months that are over are not archived; "" = they are."""
         self._looked = self._kept = 0.0

@@ -20,7 +20,7 @@ from gateway.ledger import straight
 from gateway.ledger.database import Database, translated
 from gateway.ledger.objection import objection
 from gateway.ledger.pricing import price_staged
-from gateway.ledger.schema import absurd, flat, read_lines
+from gateway.ledger.schema import AHEAD, absurd, flat, read_lines
 from gateway.ledger.store import Loaded, Source, StoreFailure
 from gateway.price.book import PriceBook
 
@@ -49,6 +49,24 @@ class _File:
 
 class Unreadable(Exception):
     """DuckDB cannot parse a line of it."""
+
+
+def by_clock(sources: Sequence[Source], now: float) -> Iterator[tuple[float, list[Source]]]:
+    """Sources with the latest time, in Unix seconds, that a record of theirs may have. When a file was written says what the clock showed
+    then: what was taken in while it was ahead is taken in again when the ledger is built anew."""
+    written = {source.name: _written(source) for source in sources}
+    ahead = [source for source in sources if written[source.name] > now + AHEAD]
+    usual = [source for source in sources if source not in ahead]
+    if usual:
+        yield now + AHEAD, usual
+    if ahead:
+        yield max(written[source.name] for source in ahead) + AHEAD, ahead
+
+
+def _written(source: Source) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return source.path.stat().st_mtime
+    return 0.0
 
 
 def load(db: Database, sources: Sequence[Source], latest: float, book: PriceBook | None = None) -> Loaded:

@@ -9,7 +9,7 @@ LARGEST: Final = 2**53
 EARLIEST: Final = 1_577_836_800.0
 """2020-01-01: no gateway is older."""
 AHEAD: Final = 86_400.0
-"""Seconds that a record may be ahead of our clock."""
+"""Seconds that a record may be ahead of our clock, and of what it showed when the record's file was written."""
 
 
 class Column(NamedTuple):

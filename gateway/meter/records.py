@@ -5,7 +5,8 @@ import contextlib
 import gzip
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,36 @@ FOLLOW_EVERY = 0.2
 BLOCK = 256 * 1024
 MOST_ALIKE = 10
 """Requests that are named when the beginning of an id fits several: its first eight characters are the same for 65 seconds."""
+AHEAD = 1.0
+"""Seconds by which what ended just now may seem to be still to come."""
 Found = dict[str, Any]
 
 
 class Records:
     """The journal directory as a list of records."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._directory = directory
+        self._clock = clock
 
     def newest(self, limit: int) -> list[Found]:
-        """Up to `limit` records, the oldest of them first."""
+        """Up to `limit` records, the oldest of them first. What is still to come was before the clock was put back: it comes before all
+        others."""
         if limit <= 0:
             return []
+        now = self._clock() + AHEAD
+
+        def by_age(moment: float) -> tuple[bool, float]:
+            return moment <= now, moment
+
         found: list[Found] = []
         # Segments of several workers overlap by a rotation period: enough are read that the newest are surely among them.
-        for path in reversed(self._segments()):
-            oldest = sorted(found, key=_settled)[-limit] if len(found) >= limit else None
-            with contextlib.suppress(FileNotFoundError):  # bundled meanwhile
-                if oldest is not None and path.stat().st_mtime < _settled(oldest):
-                    break
+        for written, path in sorted(self._written(), key=lambda one: by_age(one[0] / 1e9), reverse=True):
+            found.sort(key=lambda record: by_age(_settled(record)))
+            if len(found) >= limit and by_age(written / 1e9) < by_age(_settled(found[-limit])):
+                break
             found.extend(_last_of(path, limit))
-        return sorted(found, key=_settled)[-limit:]
+        return sorted(found, key=lambda record: by_age(_settled(record)))[-limit:]
 
     def find(self, id: str) -> list[Found]:
         """The newest that has this id, or whose caller named it so (`trace`). Else those whose id begins so (8 characters or more), the
@@ -93,6 +102,10 @@ class Records:
 
     def _segments(self) -> list[Path]:
         """All segments, the least recently written first."""
+        return [path for _, path in sorted(self._written())]
+
+    def _written(self) -> list[tuple[int, Path]]:
+        """All segments, with when each was written last, in nanoseconds."""
         found: list[tuple[int, Path]] = []
         with os.scandir(self._directory) as entries:
             for entry in entries:
@@ -101,7 +114,7 @@ class Records:
                         found.append((entry.stat().st_mtime_ns, Path(entry.path)))
                     except FileNotFoundError:
                         continue
-        return [path for _, path in sorted(found)]
+        return found
 
 
 def _settled(record: Found) -> float:

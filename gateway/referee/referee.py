@@ -346,7 +346,7 @@ class Referee:
     def fold(self) -> bool:
         """Takes in what ended before a moment ago. False: there is more. While a worker has not said yet what ended without us, the
         files must not claim to know."""
-        return self._early is not None or self._store.fold(min(time.time(), *self._unheard.values(), INFINITE))
+        return self._early is not None or self._store.fold(min(time.time(), *self._unheard.values(), INFINITE), self._loop.time())
 
     async def _write(self) -> OSError | None:
         for path, data in self._store.pages():

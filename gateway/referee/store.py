@@ -17,7 +17,8 @@ import msgspec
 
 from gateway.referee.gauges import Bucket
 from gateway.referee.windows.calendar import KEPT
-from gateway.referee.windows.rolling import PARTS
+from gateway.referee.windows.rolling import PARTS, SECONDS
+from gateway.steady import Steady
 
 log = logging.getLogger("gateway.referee")
 
@@ -27,6 +28,8 @@ BROKEN: Final = -1.0
 """In place of `upto`: the file could not be read."""
 DELAY: Final = 1.0
 """Seconds that the end of a request may take to be told to control, before what is written counts on having heard of it."""
+JUMP: Final = 3600.0
+"""Seconds by which a clock may jump, or have gone on while nobody looked, without being doubted."""
 
 
 class _File(msgspec.Struct):
@@ -44,6 +47,10 @@ class Store:
         self._dirty: set[int] = set()
         self._fresh: dict[int, Bucket] = {}
         self._begun = True
+        self._wall = self._newest = 0.0
+        self._steady = Steady(jump=JUMP, long=JUMP)
+        """By a clock that jumped nothing is over: it may be put right."""
+        self._doubted = ""
         self.upto = 0.0
         """Seconds since 1970: of what ended later, the files may know nothing."""
 
@@ -65,15 +72,16 @@ class Store:
         self._begun = begun
         if not begun:
             self.upto = wall
+        self._newest, self._wall = self.upto, wall
         return max(since, wall - LASTS["month"])
 
     def get(self, counter: str) -> dict[int, int]:
-        """The amounts of a counter by place, those included that are not in the files yet."""
-        kept = self._shelf(_number(counter)).counters.get(counter) or {}
+        """The amounts of a counter by place, those included that are not in the files yet; what was used last comes last."""
+        kept = {**(self._shelf(_number(counter)).counters.get(counter) or {})}
         for bucket in self._fresh.values():
             for place, amount in bucket.get(counter, {}).items():
                 if place is not None:
-                    kept = {**kept, place: kept.get(place, 0) + amount}
+                    kept[place] = kept.pop(place, 0) + amount
         return kept
 
     def knows(self, counter: str, ended: float) -> bool:
@@ -86,11 +94,12 @@ class Store:
             return
         number = _number(counter)
         amounts = self._shelf(number).counters.setdefault(counter, {})
-        amounts[place] = amounts.get(place, 0) + amount
+        amounts[place] = amounts.pop(place, 0) + amount
         self._dirty.add(number)
         if len(amounts) > PARTS + KEPT:
-            for old in sorted(amounts)[:-PARTS]:
-                del amounts[old]
+            here = _here(_per(counter), self._wall)
+            for far in sorted(amounts, key=lambda one: abs(one - here))[PARTS:]:
+                del amounts[far]
 
     # -- what ends now ------------------------------------------------------------------------------------------------
 
@@ -102,9 +111,12 @@ class Store:
             found = self._fresh[second] = {}
         return found
 
-    def fold(self, wall: float, most: int = 500) -> bool:
-        """Takes in what ended in seconds that are over for a while. False: there is more."""
+    def fold(self, wall: float, steady: float, most: int = 500) -> bool:
+        """Takes in what ended in seconds that are over for a while. steady: monotonic seconds. False: there is more."""
         until = int(wall - DELAY)
+        self._wall = wall
+        self._steady.see(wall, steady, self._newest)
+        self._doubted = self._steady.doubted(steady)
         for second in [second for second in self._fresh if second < until]:
             bucket = self._fresh[second]
             while bucket:
@@ -138,7 +150,8 @@ class Store:
         for number in sorted(self._dirty):
             shelf = self._shelves[number]
             shelf.upto = upto
-            shelf.counters = {name: amounts for name, amounts in shelf.counters.items() if not _over(name, amounts, upto)}
+            if not self._doubted:
+                shelf.counters = {name: amounts for name, amounts in shelf.counters.items() if not _over(name, amounts, self._wall)}
             self._dirty.discard(number)
             yield self._path(number), msgspec.json.encode(shelf)
         yield self._directory / "upto.json", msgspec.json.encode(_File(FORMAT, upto, {}))
@@ -193,15 +206,21 @@ def _number(counter: str) -> int:
 
 LASTS: Final = {"second": 2, "minute": 120, "hour": 7200, "day": 4 * 86_400, "month": 100 * 86_400}
 """Seconds after which nothing of a counter can matter any more."""
-_RATES: Final = {"second": PARTS, "minute": PARTS / 60, "hour": PARTS / 3600}
+
+
+def _per(counter: str) -> str:
+    """Its name says of what kind it is."""
+    return counter.split("#", 1)[1].split("|")[2]
+
+
+def _here(per: str, wall: float) -> float:
+    """The place that a moment has in counters of a kind: to the day, or to some days of a month."""
+    if per in SECONDS:
+        return wall * PARTS / SECONDS[per]
+    return 719_163 + wall / 86_400 if per == "day" else 12 * (1970 + wall / 31_556_952)  # ordinals; months counted from year 0
 
 
 def _over(counter: str, amounts: dict[int, int], wall: float) -> bool:
-    """Whether a counter has counted nothing for so long that it need not be kept. Its name says of what kind it is."""
-    per = counter.split("#", 1)[1].split("|")[2]
-    newest = max(amounts, default=0)
-    if per in _RATES:
-        return newest / _RATES[per] < wall - LASTS[per]
-    if per == "day":  # ordinals; 719163 is 1970-01-01
-        return (newest - 719_163) * 86_400 < wall - LASTS[per]
-    return (newest / 12 - 1970) * 31_556_952 < wall - LASTS[per]
+    """Whether a counter has counted nothing for so long that it need not be kept."""
+    per = _per(counter)
+    return max(amounts, default=0) < _here(per, wall - LASTS[per])

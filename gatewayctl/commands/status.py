@@ -70,7 +70,8 @@ def complaints(found: dict[str, Any]) -> list[str]:
         wrong.append("the journal cannot be written, so requests are not accounted")
     ledger = found.get("ledger") or {}
     if ledger.get("trouble"):
-        wrong.append(f"the ledger is not well, records wait in the journal: {ledger['trouble']}")
+        waits = ", records wait in the journal" if ledger.get("waiting") else ""
+        wrong.append(f"the ledger is not well{waits}: {ledger['trouble']}")
     elif ledger.get("state") == "behind":
         wrong.append(f"the ledger is behind: the oldest segment has waited {span(ledger.get('lag') or 0)}")
     wrong += [f"the ledger: {sentence}" for sentence in ledger.get("lost") or []]

@@ -15,7 +15,7 @@ def restarted(rule: Rule, facts: Facts, kind: str) -> Found:
     conditions = []
     for one in facts.processes:
         ago = facts.now - one.since
-        if one.name.startswith(kind) and one.restarts and ago < rule.within:
+        if one.name.startswith(kind) and one.restarts and abs(ago) < rule.within:  # the clock may have been put back since
             text = f"it was started again {span(ago)} ago, {one.restarts} time{'s' if one.restarts != 1 else ''} in all"
             conditions.append(Condition({"process": one.name}, float(one.restarts), text))
     return Found(conditions)

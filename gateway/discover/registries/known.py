@@ -79,16 +79,17 @@ class Known:
 
     def remind(self) -> None:
         """Says what is wrong if that is still to be said: a complaint that came too soon after another waits, and is not forgotten."""
-        self._complain(time.time())
+        self._complain()
 
     def _say(self, why: str, now: float) -> None:
         if why != self.why:
             if bool(why) != bool(self.why) or self.why == NOT_YET:
                 self.since = now
             self.why = why
-        self._complain(now)
+        self._complain()
 
-    def _complain(self, now: float) -> None:
+    def _complain(self) -> None:
+        now = time.monotonic()
         if self.why and self.why != self._amiss and now - self._complained >= QUIET:
             kept = f"; the last {len(self.endpoints)} endpoint(s) stay" if self.endpoints else ""
             log.warning("registry %s: %s%s", self.config.name, self.why, kept)

@@ -1,7 +1,7 @@
 """The day or the month that the calendar on the wall of a zone shows: days of 23 and 25 hours, months of 28 to 31 days.
 
-What was used in the latest few periods stays known, so that a clock that is put forward by mistake and back again finds
-what it left.
+What was used in the few periods that were used last stays known, so that a clock that is put forward by mistake and back again finds what
+it left.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from gateway.config.hours import zone_of
 from gateway.referee.moment import Moment
 
 KEPT: Final = 3
-"""Periods of which it is known what was used: the present one and those nearest to it."""
+"""Periods of which it is known what was used: the present one and those that were used last."""
 
 
 class Periods:
@@ -65,7 +65,7 @@ def calendar_of(per: str, zone: str) -> Periods:
 
 
 class Calendar:
-    """What was used in the present period, and in those just before it."""
+    """What was used in the present period, and in those that were it before: the last one comes last."""
 
     __slots__ = ("_periods", "_used")
 
@@ -79,9 +79,9 @@ class Calendar:
     def add(self, amount: int, now: Moment) -> int:
         period = self._periods.at(now.wall)
         used = self._used
-        used[period] = used.get(period, 0) + amount
-        while len(used) > KEPT:
-            del used[max(used, key=lambda one: abs(one - period))]
+        used[period] = used.pop(period, 0) + amount
+        if len(used) > KEPT:
+            del used[next(iter(used))]
         return period
 
     def change(self, mark: int, delta: int) -> None:
@@ -98,4 +98,5 @@ class Calendar:
         return self._periods.at(wall)
 
     def seed(self, kept: Mapping[int, int], now: Moment) -> None:
-        self._used = dict(sorted(kept.items())[-KEPT:])
+        here = self._periods.at(now.wall)
+        self._used = dict(sorted(kept.items(), key=lambda one: -abs(one[0] - here))[-KEPT:])

@@ -64,6 +64,13 @@ class Rolling:
         return int(wall * self._rate)
 
     def seed(self, kept: Mapping[int, int], now: Moment) -> None:
-        """What was used in a part is taken as used at its end."""
+        """What was used in a part is taken as used at its end. kept: what was used last comes last.
+
+        If that is still to come, the clock was put back since, and it was just now. Parts after it were used before the clock was put back
+        earlier, nobody knows when: those further ahead than the window is long are left out, or they would count at each start anew.
+        """
+        here = int(now.wall * self._rate)
+        back = max(0, [0, *kept][-1] - here)
         for place, amount in sorted(kept.items()):
-            self.add(amount, now.at((place + 1) / self._rate))
+            if place - back <= here + PARTS:
+                self.add(amount, now.at((place - back + 1) / self._rate))
