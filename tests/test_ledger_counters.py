@@ -179,6 +179,17 @@ def test_an_older_ledger_that_is_put_back_is_brought_up_to_date(store, tmp_path)
     assert kept(store) == before
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_a_clock_that_was_ahead_saw_last_is_not_brought_back(store, lost):
+    """It would be at every start until that time has come, and what engines counted since would be counted once more each time."""
+    store.note_counters([], [Raw(*AT, 100, 100, HOUR + 1_000_000)])
+    now = Raw(*AT, 150, 160, HOUR)
+    store.note_counters([], [now])
+    lose(store) if lost else store.close()
+    store.open()
+    assert store.last_counters() == [now]
+
+
 def test_the_file_does_not_grow_for_ever_and_ends_with_keep(store, tmp_path, monkeypatch):
     monkeypatch.setattr(remembered, "SPARE", 20)
     path = tmp_path / "journal/kept/engines.log"

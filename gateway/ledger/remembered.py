@@ -2,7 +2,7 @@
 
 `journal/kept/engines.log`: a line each time something is noted, with the hours of endpoints as they stand now and what their counters
 showed last, after the beginning of its MD5. Of several on the same hour the one that counted most is right, so a line may be torn or come
-twice.
+twice; of what counters showed, the last line, whatever the clock said then.
 """
 
 import errno
@@ -36,7 +36,7 @@ _LAST: Final = (
     "SELECT CAST(NULL AS DOUBLE) AS hour, channel, endpoint, prompt, generation, CAST(NULL AS INTEGER) AS resets, CAST(NULL AS DOUBLE) AS "
     'covered, CAST(NULL AS DOUBLE) AS since, CAST(NULL AS DOUBLE) AS until, "at" FROM counters_last'
 )
-_BEST: Final = 'coalesce("at", 0) DESC, prompt + generation DESC, until DESC'
+_BEST: Final = "CASE WHEN hour IS NULL THEN place ELSE prompt + generation END DESC, until DESC"
 _SAME: Final = "c.hour = make_timestamp(CAST(r.hour * 1000000 AS BIGINT)) AND c.channel = r.channel AND c.endpoint = r.endpoint"
 
 
@@ -56,14 +56,14 @@ class Remembered:
         with translated():
             there = self._path.exists()
         lines = self._read() if there else []
-        rows = "FROM (SELECT unnest(CAST(? AS JSON[])) AS line)"
+        rows = "FROM (SELECT unnest(lines) AS line, generate_subscripts(lines, 1) AS place FROM (SELECT CAST(? AS JSON[]) AS lines))"
         db.run(
-            f"CREATE OR REPLACE TEMP TABLE remembered AS SELECT unnest(from_json(line, '{_LINE}'), recursive := true) {rows}",
+            f"CREATE OR REPLACE TEMP TABLE remembered AS SELECT place, unnest(from_json(line, '{_LINE}'), recursive := true) {rows}",
             ["[" + ",".join(lines) + "]"],
         )
         (self._lines,) = db.one("SELECT count(*) FROM remembered")
         ranked = f"SELECT *, row_number() OVER (PARTITION BY hour, channel, endpoint ORDER BY {_BEST}) AS rank FROM remembered"
-        db.run(f"CREATE OR REPLACE TEMP TABLE remembered AS SELECT * EXCLUDE (rank) FROM ({ranked}) WHERE rank = 1")
+        db.run(f"CREATE OR REPLACE TEMP TABLE remembered AS SELECT * EXCLUDE (rank, place) FROM ({ranked}) WHERE rank = 1")
         if there:
             _restore(db)
         torn = there and self._is_torn()
