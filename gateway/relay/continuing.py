@@ -5,10 +5,9 @@ from time import monotonic
 
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
-from gateway.meter.account import Account
 from gateway.record import Tokens
 from gateway.relay.clock import Clock
-from gateway.relay.ports import Way
+from gateway.relay.ports import Book, Way
 from gateway.relay.stream import StreamDelivery
 from gateway.wire.answers import DONE
 from gateway.wire.continuation import SoFar
@@ -24,7 +23,7 @@ class ContinuingDelivery(StreamDelivery):
     __slots__ = ("so_far",)
 
     def __init__(
-        self, x: Exchange, outlet: Outlet, hop: Way, account: Account, clock: Clock, transform: Stream, keepalive: float, so_far: SoFar
+        self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock, transform: Stream, keepalive: float, so_far: SoFar
     ) -> None:
         super().__init__(x, outlet, hop, account, clock, transform, keepalive)
         self.so_far = so_far

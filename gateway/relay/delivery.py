@@ -12,10 +12,9 @@ from typing import Final
 from gateway.engine.failures import unserved
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
-from gateway.meter.account import Account
 from gateway.relay.clock import Clock
 from gateway.relay.connection import Connection
-from gateway.relay.ports import Way
+from gateway.relay.ports import Book, Way
 from gateway.wire.outlet import Outlet
 from gateway.words import STREAMING_APIS
 
@@ -45,7 +44,7 @@ class Delivery(ABC):
         "x",
     )
 
-    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Account, clock: Clock) -> None:
+    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock) -> None:
         self.x = x
         self.outlet = outlet
         self.hop = hop

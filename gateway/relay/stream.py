@@ -10,11 +10,10 @@ from typing import Final
 
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
-from gateway.meter.account import Account
 from gateway.record import NO_TOKENS, Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import Delivery
-from gateway.relay.ports import Way
+from gateway.relay.ports import Book, Way
 from gateway.wire.answers import DONE, KEEP_ALIVE, identity, own_words, type_of
 from gateway.wire.event import decode, error_in
 from gateway.wire.openai import error_event
@@ -32,7 +31,7 @@ class StreamDelivery(Delivery):
 
     __slots__ = ("committed", "held", "keepalive", "out_bytes", "place", "sent", "table", "transform")
 
-    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Account, clock: Clock, transform: Stream, keepalive: float) -> None:
+    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock, transform: Stream, keepalive: float) -> None:
         super().__init__(x, outlet, hop, account, clock)
         self.transform = transform
         self.table = account.table

@@ -9,11 +9,10 @@ from msgspec import Raw
 from gateway.config.tokenizers import ENGINE
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
-from gateway.meter.account import Account
 from gateway.record import Tokens
 from gateway.relay.clock import Clock
 from gateway.relay.delivery import BODY_MOST, Delivery
-from gateway.relay.ports import Way
+from gateway.relay.ports import Book, Way
 from gateway.wire.answers import identity
 from gateway.wire.event import decode, error_in
 from gateway.wire.heard import Heard
@@ -31,7 +30,7 @@ class WholeDelivery(Delivery):
 
     __slots__ = ("_size", "pieces")
 
-    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Account, clock: Clock) -> None:
+    def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock) -> None:
         super().__init__(x, outlet, hop, account, clock)
         self.pieces: list[bytes] = []
         self._size = 0
