@@ -1,5 +1,6 @@
 """Asks control over its Unix socket: HTTP/JSON, admin API version 1. Blocking; every failure becomes a sentence and an exit code."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gatewayctl.alone import owner_of, unheard
+from gatewayctl.reader import watched
 from gatewayctl.trouble import FAILED, FORBIDDEN, UNREACHABLE, USAGE, Trouble
 
 API: Final = 1
@@ -83,15 +85,18 @@ class Client:
             connection.close()
 
     def _objects(self, connection: "Connection", answer: http.client.HTTPResponse, line: bytes) -> Iterator[dict[str, Any]]:
-        try:
-            while line:
-                if line.strip():
-                    yield json.loads(line)
-                line = answer.readline()
-        except (http.client.HTTPException, OSError, ValueError):
-            pass
-        finally:
-            connection.close()
+        with watched(connection.hang_up) as gone:
+            try:
+                while line:
+                    if line.strip():
+                        yield json.loads(line)
+                    line = answer.readline()
+            except (http.client.HTTPException, OSError, ValueError):
+                pass
+            finally:
+                connection.close()
+            if gone.is_set():
+                raise BrokenPipeError
         raise Trouble("the gateway stopped, so nothing more will come", code=UNREACHABLE)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
@@ -226,6 +231,12 @@ class Connection(http.client.HTTPConnection):
         except OSError:
             self.sock.close()
             raise
+
+    def hang_up(self) -> None:
+        """From any thread: whoever reads from it finds its end."""
+        with contextlib.suppress(OSError):
+            if self.sock is not None:
+                self.sock.shutdown(socket.SHUT_RDWR)
 
 
 def segment(name: str) -> str:

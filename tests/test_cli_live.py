@@ -20,7 +20,7 @@ from gateway.config.resolve import resolve
 from gateway.config.revisions import Revisions
 from tests.fixtures.cli import GATEWAYCTL, actl, environment
 from tests.fixtures.desk import FakeDesk, record, write_config
-from tests.harness import Rig
+from tests.harness import Rig, eventually
 
 
 @pytest.fixture
@@ -274,6 +274,23 @@ async def test_follow_prints_what_is_there_and_what_comes_once_each(desk, config
         child.send_signal(2)
         out, err = await child.communicate()
     assert child.returncode == 130 and out == b"" and b"Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["requests tail -f", "health --watch"])
+async def test_who_follows_ends_when_nobody_reads_any_more_though_nothing_comes(desk, config, command):
+    """As in `gatewayctl requests tail -f | head -1`, which would stay until the next request."""
+    reader, writer = os.pipe()
+    child = await asyncio.create_subprocess_exec(
+        *GATEWAYCTL, *command.split(), "-o", "json",
+        stdout=writer, stderr=asyncio.subprocess.PIPE, env=environment(GATEWAY_CONFIG=str(config)),
+    )  # fmt: skip
+    os.close(writer)
+    async with asyncio.timeout(20):
+        with os.fdopen(reader, "rb") as lines:
+            await asyncio.to_thread(lines.readline)
+        _, err = await child.communicate()
+    assert (child.returncode, err) == (141, b"")
+    await eventually(lambda: not desk.following)
 
 
 async def test_follow_ends_with_5_when_the_gateway_stops(config):

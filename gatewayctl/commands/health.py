@@ -10,6 +10,7 @@ import typer
 from gatewayctl import show
 from gatewayctl.client import Client
 from gatewayctl.command import alone, command
+from gatewayctl.reader import watched
 from gatewayctl.redraw import Redraw
 from gatewayctl.session import Session
 from gatewayctl.show import Column
@@ -101,12 +102,15 @@ def _watch(session: Session) -> None:
         return
     rows, said = show.Rows(session, CHANGES), ""
     before: dict[tuple[Any, Any], tuple[Any, Any]] = {}
-    for endpoints, away in looks(session.client()):
-        if away != said and away:
-            session.say(f"gatewayctl: {away}")
-        said = away
-        for change in () if away else changes(before, endpoints):
-            rows.add({"ts": round(time.time(), 3), **change})
+    with watched(lambda: None) as gone:
+        for endpoints, away in looks(session.client()):
+            if gone.is_set():
+                raise BrokenPipeError
+            if away != said and away:
+                session.say(f"gatewayctl: {away}")
+            said = away
+            for change in () if away else changes(before, endpoints):
+                rows.add({"ts": round(time.time(), 3), **change})
 
 
 def looks(client: Client) -> Iterator[tuple[list[dict[str, Any]], str]]:
