@@ -140,6 +140,11 @@ async def test_the_channels_credential_opens_the_engine_and_a_wrong_one_is_our_f
     assert (no.value.status_code, no.value.code) == (502, "upstream_auth")
 
 
+async def test_an_answer_may_be_allowed_more_than_there_is_room_for(client: openai.AsyncOpenAI) -> None:
+    """This engine cuts it. Some clients always ask for as much as the model's card says."""
+    assert (await client.chat.completions.create(**{**ask("llama"), "max_tokens": 10 * CONTEXT})).choices[0].message.content
+
+
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 
 

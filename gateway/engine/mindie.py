@@ -26,7 +26,6 @@ class MindIE(OpenAI):
     )
     transform = "decode"
     final_usage = False
-    answer_needs_room = False
     figures: ClassVar[Mapping[str, str]] = {
         "num_requests_running": "running",
         "num_requests_waiting": "waiting",

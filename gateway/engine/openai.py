@@ -43,7 +43,7 @@ class OpenAI:
     continuous_usage = False
     continues = False
     final_usage = True
-    answer_needs_room = True
+    answer_needs_room = False  # llama.cpp cuts it; what others do, they say themselves
     figures: ClassVar[Mapping[str, str]] = {
         "llamacpp:requests_processing": "running",
         "llamacpp:requests_deferred": "waiting",

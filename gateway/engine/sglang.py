@@ -24,6 +24,7 @@ class SGLang(OpenAI):
     planes = Planes(version="/server_info", health=None)  # its /health generates a token
     continuous_usage = True
     continues = True
+    answer_needs_room = True
     figures: ClassVar[Mapping[str, str]] = {
         "sglang:num_running_reqs": "running",
         "sglang:num_queue_reqs": "waiting",

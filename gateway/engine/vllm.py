@@ -21,6 +21,7 @@ class VLLM(OpenAI):
     planes = Planes(version="/version")
     continuous_usage = True
     continues = True
+    answer_needs_room = True
     figures: ClassVar[Mapping[str, str]] = {
         "vllm:num_requests_running": "running",
         "vllm:num_requests_waiting": "waiting",
