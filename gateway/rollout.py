@@ -216,6 +216,8 @@ class Rollout:
         self._read = after if after == before else None  # else something changed while it was read
         if loaded.digest == self.digest and not force:
             self.loaded = loaded
+            if by == "signal":  # whoever sent it has nothing but the log to look at
+                log.info("nothing changed, revision %d stays", self.rev)
             return Outcome(True, "nothing changed", rev=self.rev)
         _warn(loaded)
         assert self.config is not None

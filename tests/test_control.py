@@ -99,6 +99,8 @@ async def test_sighup_reloads(rig: Rig) -> None:
     rig.write()
     rig.process.send_signal(signal.SIGHUP)
     await eventually(lambda: serves(rig, "other"))
+    rig.process.send_signal(signal.SIGHUP)
+    await eventually(lambda: "nothing changed, revision 2 stays" in rig.log())
 
 
 @pytest.mark.hard
