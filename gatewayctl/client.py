@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,17 +53,16 @@ class Client:
             return trouble.code != UNREACHABLE
         return True
 
-    def lines(self, path: str) -> Iterator[dict[str, Any]]:
-        """The objects of an NDJSON stream, as they come. Begins when the gateway has accepted the call."""
+    @contextlib.contextmanager
+    def lines(self, path: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """The objects of an NDJSON stream, as they come. Begins when the gateway has accepted the call, and ends with its context."""
         connection, answer = self._send("GET", path, None, None)
-        try:
+        with contextlib.closing(connection):
             if answer.status != http.client.OK:
                 self._understand(answer.status, answer.read())
             begun = answer.readline()  # usually an empty line: from here on nothing is missed
-            return self._objects(connection, answer, begun)
-        except BaseException:
-            connection.close()
-            raise
+            with watched(connection.hang_up) as gone:
+                yield _objects(answer, begun, gone)
 
     def pieces(self, path: str, timeout: float) -> Iterator[bytes]:
         """A file, piece by piece. Begins when the gateway has accepted the call; raises Trouble when it breaks off."""
@@ -83,21 +83,6 @@ class Client:
             raise self._broke(error, timeout) from error
         finally:
             connection.close()
-
-    def _objects(self, connection: "Connection", answer: http.client.HTTPResponse, line: bytes) -> Iterator[dict[str, Any]]:
-        with watched(connection.hang_up) as gone:
-            try:
-                while line:
-                    if line.strip():
-                        yield json.loads(line)
-                    line = answer.readline()
-            except (http.client.HTTPException, OSError, ValueError):
-                pass
-            finally:
-                connection.close()
-            if gone.is_set():
-                raise BrokenPipeError
-        raise Trouble("the gateway stopped, so nothing more will come", code=UNREACHABLE)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
         connection, answer = self._send(method, path, body, timeout)
@@ -237,6 +222,19 @@ class Connection(http.client.HTTPConnection):
         with contextlib.suppress(OSError):
             if self.sock is not None:
                 self.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _objects(answer: http.client.HTTPResponse, line: bytes, gone: threading.Event) -> Iterator[dict[str, Any]]:
+    try:
+        while line:
+            if line.strip():
+                yield json.loads(line)
+            line = answer.readline()
+    except (http.client.HTTPException, OSError, ValueError):
+        pass
+    if gone.is_set():
+        raise BrokenPipeError
+    raise Trouble("the gateway stopped, so nothing more will come", code=UNREACHABLE)
 
 
 def segment(name: str) -> str:

@@ -276,8 +276,9 @@ async def test_follow_prints_what_is_there_and_what_comes_once_each(desk, config
     assert child.returncode == 130 and out == b"" and b"Traceback" not in err
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["reads the first", "reads nothing"])
 @pytest.mark.parametrize("command", ["requests tail -f", "health --watch"])
-async def test_who_follows_ends_when_nobody_reads_any_more_though_nothing_comes(desk, config, command):
+async def test_who_follows_ends_when_nobody_reads_any_more_though_nothing_comes(desk, config, command, first):
     """As in `gatewayctl requests tail -f | head -1`, which would stay until the next request."""
     reader, writer = os.pipe()
     child = await asyncio.create_subprocess_exec(
@@ -287,7 +288,8 @@ async def test_who_follows_ends_when_nobody_reads_any_more_though_nothing_comes(
     os.close(writer)
     async with asyncio.timeout(20):
         with os.fdopen(reader, "rb") as lines:
-            await asyncio.to_thread(lines.readline)
+            if first:
+                await asyncio.to_thread(lines.readline)
         _, err = await child.communicate()
     assert (child.returncode, err) == (141, b"")
     await eventually(lambda: not desk.following)

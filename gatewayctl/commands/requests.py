@@ -1,7 +1,7 @@
 """`gatewayctl requests`: the records of requests: the newest, as they come, or one in full."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -135,15 +135,15 @@ def _newest(client: Client, number: int, keep: Keep | None) -> list[dict[str, An
 
 def _following(client: Client, number: int, keep: Keep | None) -> Iterator[dict[str, Any]]:
     """The newest, then those to come, without a gap and none twice."""
-    coming: Iterable[dict[str, Any]] = client.lines("/v1/requests/follow")
-    past = _newest(client, number, keep)
-    yield from past
-    seen = {record.get("id") for record in past}
-    for record in coming:
-        if record.get("id") in seen:
-            seen.discard(record.get("id"))
-        elif keep is None or keep(record):
-            yield record
+    with client.lines("/v1/requests/follow") as coming:
+        past = _newest(client, number, keep)
+        yield from past
+        seen = {record.get("id") for record in past}
+        for record in coming:
+            if record.get("id") in seen:
+                seen.discard(record.get("id"))
+            elif keep is None or keep(record):
+                yield record
 
 
 def _wanted(key: str | None, model: str | None, status: str | None, begun: str | None) -> Keep | None:
