@@ -20,6 +20,10 @@ def flat(message, kind="BadRequestError", code=400):
     return json.dumps({"object": "error", "message": message, "type": kind, "param": None, "code": code})
 
 
+def llama(message):
+    return json.dumps({"error": {"code": 500, "message": message, "type": "server_error"}})
+
+
 def mindie(message, kind="Input Validation Error", key="error_type"):
     return json.dumps({"error": message, key: kind})
 
@@ -257,34 +261,9 @@ CASES = [
         True,
         "engine",
     ),
-    (
-        "openai",
-        500,
-        '{"error":{"code":500,"message":"image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",'
-        '"type":"server_error"}}',
-        400,
-        "invalid_request",
-        False,
-        "caller",
-    ),
-    (
-        "openai",
-        500,
-        '{"error":{"code":500,"message":"Failed to parse messages: Missing \'role\' in message: {}","type":"server_error"}}',
-        400,
-        "invalid_request",
-        False,
-        "caller",
-    ),
-    (
-        "openai",
-        500,
-        '{"error":{"code":500,"message":"Failed to parse its own answer","type":"server_error"}}',
-        502,
-        "upstream_error",
-        True,
-        "engine",
-    ),
+    ("openai", 500, llama("image input is not supported - hint: if this is unexpected, …"), 400, "invalid_request", False, "caller"),
+    ("openai", 500, llama("Failed to parse messages: Missing 'role' in message: {}"), 400, "invalid_request", False, "caller"),
+    ("openai", 500, llama("Failed to parse its own answer"), 502, "upstream_error", True, "engine"),
     ("mindie", 500, "Server internal error", 502, "upstream_error", True, "engine"),
     ("mindie", 424, mindie("Other", "Generation Error"), 502, "upstream_error", True, "engine"),
     ("vllm", 504, '{"detail":"x"}', 504, "upstream_timeout", True, "engine"),

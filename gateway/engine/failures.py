@@ -266,7 +266,7 @@ def translate(status: int, what: Said, wait: float | None = None, reason: str | 
     return _of_engine(reason, 502, "upstream_error", text.partition("\n")[0] or "The engine failed", status, wait)
 
 
-def unserved(failure: UpstreamFailure) -> UpstreamFailure:
+def api_missing(failure: UpstreamFailure) -> UpstreamFailure:
     """Of an API that not every engine has (embeddings, rerank, …), a missing path says nothing bad of the engine, and repeating is of no
     use. Another endpoint of the model may have it."""
     if failure.code != "upstream_path_missing":

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from time import monotonic
 from typing import Final
 
-from gateway.engine.failures import unserved
+from gateway.engine.failures import api_missing
 from gateway.errors import UpstreamFailure
 from gateway.exchange import Exchange
 from gateway.relay.clock import Clock
@@ -119,7 +119,7 @@ class Delivery(ABC):
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
         failure = self.hop.dialect.failure(self.status, self.error_body, headers)
         failure.upstream_status = self.status
-        return failure if self.x.api in STREAMING_APIS else unserved(failure)
+        return failure if self.x.api in STREAMING_APIS else api_missing(failure)
 
     def succeed(self, now: float) -> None:
         """This attempt served: so it stands in the record, and the endpoint is well."""
