@@ -9,6 +9,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.accept import surface
 from gateway.accept.caller import Caller
+from gateway.accept.familiar import Whole
 from gateway.accept.request import Head, Memory, accept, facts, read_body, read_call
 from gateway.auth.freezes import Frozen
 from gateway.dispatch import Dispatch
@@ -55,7 +56,7 @@ class Pipeline:
         self._loop = loop
         self._memory = Memory()
 
-    async def serve(self, caller: Caller, message: Head, payload: StreamReader) -> None:
+    async def serve(self, caller: Caller, message: Head, payload: StreamReader | Whole) -> None:
         """One request from its head to its record."""
         snapshot = self._live.current
         outlet = caller.outlet
@@ -74,7 +75,7 @@ class Pipeline:
             if self._journal.refusing:
                 raise surface.unrecorded()
             x.api = surface.api_of(x)
-            snapshot.admit(x)
+            snapshot.admit(x, caller.visitor)
             if self._live.frozen is not None:
                 self._live.frozen.admit(x.key)
             if x.api == "models":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.auth.addresses import Gate
-from gateway.auth.keyring import Keyring, standing
+from gateway.auth.keyring import Keyring, Visitor, standing
 from gateway.auth.permit import Names, Permit, wrong_address
 from gateway.auth.proxies import Proxies
 from gateway.auth.systems import told_system
@@ -85,12 +85,12 @@ class Snapshot:
                 self.names[alias] = model
         self._named += [(name, model.names) for name in (model.name, *(alias for alias in model.config.aliases if alias[-1] != "*"))]
 
-    def admit(self, x: Exchange) -> None:
-        """Who calls, and may they at all: sets `x.key`, `x.permit` and `x.system`. Refuses with 401 or 403."""
+    def admit(self, x: Exchange, visitor: Visitor) -> None:
+        """Who calls, and may they at all: sets `x.key`, `x.permit` and `x.system`. visitor: of the connection. Refuses with 401 or 403."""
         if self.gate is not None and not self.gate.lets_in(x.ip):
             raise wrong_address(x.ip, "this gateway")
         keyring = self.keyring
-        key = x.key = keyring.identify(x.headers.get("Authorization"))
+        key = x.key = keyring.identify(x.headers.get("Authorization"), visitor)
         if key.expires or not key.enabled:
             standing(key, x.ts)
         permit = x.permit = keyring.permit(key)

@@ -26,7 +26,7 @@ GROUP: Final = "gateway_hot"
 
 HOT: Final = {
     "": "dispatch exchange live pipeline snapshot",
-    "accept": "request",
+    "accept": "familiar request",
     "auth": "keyring permit proxies",
     "engine": "mindie openai prepare rewrite sglang vllm",
     "meter": "account journal metrics progress",

@@ -757,6 +757,8 @@ async def test_the_internals_of_aiohttp_that_we_touch_are_there():
         "_waiter",
         "_parser",
         "_buffer_paused",
+        "_reading_paused",
+        "_close",
         "_msg_queue_resume_size",
         "_task_handler",
         "_request_in_progress",

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gateway.auth.addresses import Gate
-from gateway.auth.keyring import ANONYMOUS, Keyring, standing
+from gateway.auth.keyring import ANONYMOUS, Keyring, Visitor, standing
 from gateway.auth.permit import Permit, in_set
 from gateway.auth.proxies import Proxies
 from gateway.auth.systems import told_system
@@ -61,7 +61,7 @@ def ring():
 
 @pytest.mark.parametrize("header", [f"Bearer {SECRET}", f"bearer {SECRET}", f"BEARER  {SECRET} "])
 def test_a_key_is_known_by_its_secret(ring, header):
-    assert ring.identify(header).id == "k1" and len(ring) == 2
+    assert ring.identify(header, Visitor()).id == "k1" and len(ring) == 2
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_key_is_known_by_its_secret(ring, header):
 )
 def test_everybody_else_is_refused_alike_but_not_in_our_log(ring, header, code, log):
     with pytest.raises(Refusal) as refused:
-        ring.identify(header)
+        ring.identify(header, Visitor())
     no = refused.value
     assert (no.status, no.code, no.phase, no.log) == (401, code, "K", log)
     assert SECRET not in no.message and (
@@ -94,8 +94,23 @@ def test_everybody_else_is_refused_alike_but_not_in_our_log(ring, header, code, 
 
 def test_without_keys_everybody_is_anonymous_and_may_do_anything():
     ring = Keyring("none", {})
-    assert ring.identify(None) is ANONYMOUS and ring.lost(ANONYMOUS) is None
+    assert ring.identify(None, Visitor()) is ANONYMOUS and ring.lost(ANONYMOUS) is None
     assert ring.permit(ANONYMOUS).allows("anything", ("anything",), 0.0) and not ring.permit(ANONYMOUS).checked
+
+
+def test_who_asks_again_on_a_connection_is_known_under_the_same_keys_alone(monkeypatch):
+    ring, visitor = ring_of(key()), Visitor()
+    header = f"Bearer {SECRET}"
+    first = ring.identify(header, visitor)
+    with monkeypatch.context() as patch:
+        patch.setattr("hashlib.sha256", None)
+        assert ring.identify(header, visitor) is first
+    for other in ("Bearer other", header + "x", None, ""):
+        with pytest.raises(Refusal):
+            ring.identify(other, visitor)
+    with pytest.raises(Refusal):
+        ring_of().identify(header, visitor)
+    assert ring.identify(header, visitor) is first
 
 
 @pytest.mark.parametrize(
@@ -109,7 +124,7 @@ def test_without_keys_everybody_is_anonymous_and_may_do_anything():
     ],
 )
 def test_a_key_that_is_disabled_or_has_expired(settings, now, code):
-    found = ring_of(key(**settings)).identify(f"Bearer {SECRET}")
+    found = ring_of(key(**settings)).identify(f"Bearer {SECRET}", Visitor())
     if code is None:
         standing(found, now)
     else:
@@ -118,27 +133,27 @@ def test_a_key_that_is_disabled_or_has_expired(settings, now, code):
 
 def test_the_secret_before_is_good_for_a_while_and_counts_as_the_same_key():
     ring = ring_of(key(previous=digest("old"), until=100.0, systems=("crm",)))
-    old = ring.identify("Bearer old")
+    old = ring.identify("Bearer old", Visitor())
     assert (old.id, old.systems, old.expires) == ("k1", ("crm",), 100.0) and ring.lost(old) is None
-    assert ring_of(key(previous=digest("old"), until=100.0, expires=50.0)).identify("Bearer old").expires == 50.0
+    assert ring_of(key(previous=digest("old"), until=100.0, expires=50.0)).identify("Bearer old", Visitor()).expires == 50.0
     assert lost(ring_of(key()), old) == "invalid_api_key"
 
 
 def test_an_open_request_of_a_key_that_is_gone_or_disabled_is_not_good_any_more():
-    found = ring_of(key()).identify(f"Bearer {SECRET}")
+    found = ring_of(key()).identify(f"Bearer {SECRET}", Visitor())
     assert lost(ring_of(key(expires=1.0)), found) is None
     assert lost(ring_of(key(enabled=False)), found) == "key_disabled" and lost(ring_of(key("new")), found) == "invalid_api_key"
 
 
 def test_a_ring_that_nobody_asks_any_more_is_emptied_bit_by_bit():
     ring = ring_of(*(key(str(number)) for number in range(5)))
-    ring.permit(ring.identify("Bearer 3"))
+    ring.permit(ring.identify("Bearer 3", Visitor()))
     assert [ring.let_go(2) for _ in range(3)] == [True, True, False] and len(ring) == 0
 
 
 def test_keys_that_open_the_same_share_a_permit():
     ring = ring_of(key(access=Access(Models(("qwen*",)))), key("other", access=Access(Models(("qwen*",)))), key("third"))
-    first, second, third = (ring.permit(ring.identify(f"Bearer {secret}")) for secret in (SECRET, "other", "third"))
+    first, second, third = (ring.permit(ring.identify(f"Bearer {secret}", Visitor())) for secret in (SECRET, "other", "third"))
     assert first is second and first is not third
 
 
@@ -280,7 +295,7 @@ def test_a_clock_that_jumps_by_a_day_and_back_finds_everything_as_it_was():
     schedules = {"week": compile_schedule(resolve_schedules({"week": WEEK})["week"]).open_at}
     found = Permit([OPEN, OPEN, Access(Models(("big",)), hours=(Switch(during="week", models=Models(("small",))),))], schedules)
     friday = moment("2027-01-08 10:00")
-    caller = ring_of(key(expires=friday + 3600)).identify(f"Bearer {SECRET}")
+    caller = ring_of(key(expires=friday + 3600)).identify(f"Bearer {SECRET}", Visitor())
     for now, may in ((friday, True), (friday + 86400, False), (friday, True), (friday - 7 * 86400, False), (friday - 86400, True)):
         assert found.allows("small", ("small",), now) is may, "the Friday before was a holiday"
         assert found.usable([("small", ("small",)), ("big", ("big",))], now) == {"small" if may else "big"}

@@ -16,7 +16,9 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.accept.familiar import FIELDS, Familiar, Whole
 from gateway.accept.objections import objection_to
+from gateway.auth.keyring import Visitor
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.wire.outlet import Outlet
@@ -29,11 +31,7 @@ WRITE_HIGH = 64 * 1024
 LINGER = 5.0
 """Seconds given to a caller to stop sending a body that was refused, so that it reads our answer instead of a reset."""
 
-FEW = 20
-"""Header fields whose sizes need not be summed up: each of them is within the limit, and their number is."""
-
-
-Serve = Callable[["Caller", RawRequestMessage, StreamReader], Awaitable[None]]
+Serve = Callable[["Caller", RawRequestMessage, StreamReader | Whole], Awaitable[None]]
 RefuseParse = Callable[["Caller", Refusal], Awaitable[None]]
 
 
@@ -116,11 +114,13 @@ class Caller(RequestHandler):
     __slots__ = (
         "door",
         "exchange",
+        "familiar",
         "ip",
         "late",
         "outlet",
         "stalled",
         "stalled_size",
+        "visitor",
     )
 
     def __init__(self, door: Door, ip: str, **options: Any) -> None:
@@ -128,6 +128,8 @@ class Caller(RequestHandler):
         self.door = door
         self.outlet = Outlet()
         self.exchange: Exchange | None = None
+        self.familiar = Familiar()
+        self.visitor = Visitor()
         self.ip = ip
         self.late = door.refuse_late
         self.stalled: asyncio.TimerHandle | None = None
@@ -149,6 +151,23 @@ class Caller(RequestHandler):
 
     # -- the request loop -------------------------------------------------------------------------------------
 
+    def data_received(self, data: bytes) -> None:
+        """A request whose head this connection has sent before passes aiohttp's parser by, unless others are still held back there."""
+        if not (self._messages or self._reading_paused or self._buffer_paused or self._force_close or self._close):
+            known = self.familiar.read(data)
+            if known is not None:
+                self._request_count += 1
+                self._messages.append(known)  # type: ignore[arg-type]  # of a body's reader, only `is_eof` is asked
+                waiter = self._waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+                return
+        count = self._request_count
+        super().data_received(data)
+        if data:
+            message = self._messages[-1][0] if self._request_count == count + 1 else None
+            self.familiar.fed(data, message if isinstance(message, RawRequestMessage) else None)
+
     async def start(self) -> None:
         """Serves requests one after another until either side wants to close. Replaces aiohttp's own loop."""
         door = self.door
@@ -169,7 +188,8 @@ class Caller(RequestHandler):
                 self._parser.message_consumed()
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
-            if not isinstance(message, RawRequestMessage) or len(message.raw_headers) > FEW or message.version is not HttpVersion11:
+            # Sizes of few fields need not be summed up: each of them is within the limit, and their number is.
+            if not isinstance(message, RawRequestMessage) or len(message.raw_headers) > FIELDS or message.version is not HttpVersion11:
                 objection = objection_to(message, self.max_field_size)
                 if objection is not None:
                     await self._refuse_parse(objection)

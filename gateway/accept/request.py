@@ -13,6 +13,7 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 
 from gateway.accept.caller import Caller
+from gateway.accept.familiar import Whole
 from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
@@ -113,7 +114,7 @@ def accept(caller: Caller, message: Head, snapshot: Any) -> Exchange:
     return x
 
 
-def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory) -> Awaitable[None] | None:
+def read_body(x: Exchange, caller: Caller, payload: StreamReader | Whole, memory: Memory) -> Awaitable[None] | None:
     """The whole body into `x.body`: now, when all of it is here, else when what is returned has been awaited. Refuses with 413 (before
     reading when Content-Length says so), 415, 408, 400 or 503.
 
@@ -121,20 +122,16 @@ def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory
     in `memory` until the exchange ends: failing over needs the body again.
     """
     http = x.snapshot.http
-    headers = x.headers
-    announced = headers.get("Content-Length")
-    if announced is not None:
-        if int(announced) > http.body:
-            raise _too_large(http.body)
-    elif headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-        raise Refusal(400, "bad_request", "The only Transfer-Encoding that is understood here is chunked.", close=True)
-    if "Content-Encoding" in headers and headers["Content-Encoding"].lower() not in UNPACKED:
-        raise not_unpacked()
-    if not payload.is_eof():
-        if "Expect" in headers:
-            _answer_expectation(headers["Expect"], caller, payload)
-        return _collect(x, payload, memory)
-    body = x.body = whole_body(payload)
+    if isinstance(payload, Whole):
+        body = payload.data
+    else:
+        _check_framing(x.headers, http.body)
+        if not payload.is_eof():
+            if "Expect" in x.headers:
+                _answer_expectation(x.headers["Expect"], caller, payload)
+            return _collect(x, payload, memory)
+        body = whole_body(payload)
+    x.body = body
     x.held = x.body_bytes = len(body)
     memory.used += x.held
     if len(body) > http.body:
@@ -143,6 +140,18 @@ def read_body(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory
         raise _no_room()
     x.read = time.monotonic()
     return None
+
+
+def _check_framing(headers: Any, most: int) -> None:
+    """What the head says of the body: too much of it, or that it is packed as nobody here unpacks it. most: bytes of `http.body`."""
+    announced = headers.get("Content-Length")
+    if announced is not None:
+        if int(announced) > most:
+            raise _too_large(most)
+    elif headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Refusal(400, "bad_request", "The only Transfer-Encoding that is understood here is chunked.", close=True)
+    if "Content-Encoding" in headers and headers["Content-Encoding"].lower() not in UNPACKED:
+        raise not_unpacked()
 
 
 def _answer_expectation(expected: str, caller: Caller, payload: StreamReader) -> None:

@@ -1,4 +1,4 @@
-"""API keys by the SHA-256 of their secret, and what each may do. The secret itself is never kept. Pure."""
+"""API keys by the SHA-256 of their secret, and what each may do. Only the connection that sent a secret keeps it. Pure."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,18 @@ from gateway.words import End
 
 ANONYMOUS: Final = Key("", b"", "", "", systems=("*",))
 """Who calls when the configuration says `auth: none`."""
+
+
+class Visitor:
+    """Who asked last on a connection: the same header under the same keys is the same key, and need not be hashed once more."""
+
+    __slots__ = ("authorization", "key", "keyring")
+
+    def __init__(self) -> None:
+        self.keyring: Keyring | None = None
+        """That knew the key; None = nobody has asked yet."""
+        self.authorization = ""
+        self.key = ANONYMOUS
 
 
 class Keyring:
@@ -50,10 +62,12 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._by_digest)
 
-    def identify(self, authorization: str | None) -> Key:
+    def identify(self, authorization: str | None, visitor: Visitor) -> Key:
         """The key of an `Authorization` header. Refuses with 401; mistyped and unknown look alike to the caller."""
         if self._open:
             return ANONYMOUS
+        if visitor.keyring is self and visitor.authorization == authorization:
+            return visitor.key
         if not authorization:
             said = "You didn't provide an API key. Send it as: Authorization: Bearer YOUR_KEY"
             raise Refusal(401, "missing_api_key", said, phase=End.KEY, log="no key")
@@ -68,6 +82,7 @@ class Keyring:
         key = self._by_digest.get(hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest())
         if key is None:
             raise Refusal(401, "invalid_api_key", "Incorrect API key provided.", phase=End.KEY, log=_what_is_wrong(secret.strip()))
+        visitor.keyring, visitor.authorization, visitor.key = self, authorization, key
         return key
 
     def permit(self, key: Key) -> Permit:
