@@ -31,7 +31,7 @@ HOT: Final = {
     "engine": "mindie openai prepare rewrite sglang vllm",
     "meter": "account journal metrics progress",
     "referee": "claims limits loans money rules talk terms",
-    "relay": "clock connection continuing delivery pool stream waiting whole",
+    "relay": "chunks clock connection continuing delivery pool stream waiting whole",
     "route": "ask breaker budget decide fit least_busy load plan prefix_affinity primary_backup proportional sticky",
     "wire": "answers event openai outlet sse stream tally template usage",
 }

@@ -38,13 +38,13 @@ def make(kind="splice", dialect="vllm", usage=False, continuous=False, reasoning
     )
 
 
-def run(stream, text, per=1):
-    """All that the caller gets, event by event, when `per` events arrive at once."""
+def run(stream, text, per=1, together=1):
+    """All that the caller gets when `per` events are in a piece and `together` pieces arrive at once."""
     data = text.encode() if isinstance(text, str) else text
     events = [event + b"\n\n" for event in data.split(b"\n\n")]
     events[-1] = events[-1][:-2]
     feeds = [b"".join(events[at : at + per]) for at in range(0, len(events), per)]
-    return b"".join([*map(stream.feed, feeds), stream.flush()])
+    return b"".join([*(stream.feed_all(feeds[at : at + together]) for at in range(0, len(feeds), together)), stream.flush()])
 
 
 def messages(out):
@@ -154,8 +154,9 @@ TEXTS = st.one_of(
     st.sampled_from(WANTS),
     st.sampled_from(["vllm", "sglang", "mindie", "openai"]),
     st.integers(1, 4),
+    st.integers(1, 4),
 )
-def test_splice_equals_decode_whatever_the_text(parts, ascii, spaced, with_usage, wants, dialect, per):
+def test_splice_equals_decode_whatever_the_text(parts, ascii, spaced, with_usage, wants, dialect, per, together):
     lines = []
     for number, (field, text, index) in enumerate(parts):
         holder = (
@@ -179,7 +180,7 @@ def test_splice_equals_decode_whatever_the_text(parts, ascii, spaced, with_usage
         lines.append(json.dumps(event, ensure_ascii=ascii, separators=(", ", ": ") if spaced else (",", ":")))
     data = "".join(f"data: {line}\n\n" for line in lines).encode()
     slow, quick = make("decode", dialect, *wants), make("splice", dialect, *wants)
-    assert messages(run(quick, data, per)) == messages(run(slow, data, per))
+    assert messages(run(quick, data, per, together)) == messages(run(slow, data, per))
     assert state(quick) == state(slow)
 
 
@@ -194,6 +195,12 @@ def test_splice_equals_decode_on_damaged_events(damage):
         assert messages(quick.feed(data)) == messages(slow.feed(data))
         quick.flush(), slow.flush()
         assert state(quick) == state(slow)
+        slow, quick = make("decode"), make("splice")
+        pieces = [*(event + b"\n\n" for event in events[:6]), data, events[7] + b"\n\n"]
+        for first in (6, 5):
+            assert messages(quick.feed_all(pieces[:first]) + quick.feed_all(pieces[first:])) == messages(b"".join(map(slow.feed, pieces)))
+            assert state(quick) == state(slow)
+            slow, quick = make("decode"), make("splice")
 
 
 TRAPS = [

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import httptools
 
 from gateway.errors import UpstreamFailure
+from gateway.relay.chunks import whole_chunks
 
 LATE: Final = 5.0
 """Seconds an engine may take to end a message whose `[DONE]` was seen already, before its connection is dropped."""
@@ -39,12 +40,14 @@ class Connection:
     """States: idle (in the pool) → busy (has a sink) → idle, or closed. `untouched`: no byte of the present answer has come."""
 
     __slots__ = (
+        "_between",
         "_busy",
         "_chunked",
         "_complete",
         "_head_size",
         "_headed",
         "_headers",
+        "_in_chunk",
         "_lasting",
         "_late",
         "_length",
@@ -77,6 +80,8 @@ class Connection:
         self._head_size = 0
         self._complete = False
         self._headed = self._length = self._chunked = self._lasting = False
+        self._in_chunk = self._between = False
+        """Whether the parser is within a chunk; whether it stands between two, with nothing of the next one."""
         self._late: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self._unsent = b""
@@ -92,7 +97,7 @@ class Connection:
     def send(self, request: bytes, sink: Sink) -> None:
         """Takes a whole request, which leaves at the end of this turn of the loop; its answer goes to `sink`."""
         self._sink = sink
-        self._complete = self._headed = self._length = self._chunked = self._lasting = False
+        self._complete = self._headed = self._length = self._chunked = self._lasting = self._in_chunk = self._between = False
         self._headers.clear()
         self._head_size = 0
         self.untouched = True
@@ -148,6 +153,15 @@ class Connection:
             self.abort()  # bytes nobody asked for: an idle connection out of step is never used again
             return
         self.untouched = False
+        if self._between:
+            chunks = whole_chunks(data)
+            if chunks is not None:
+                if self._sink is not None:
+                    self._sink.data(chunks)
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -157,6 +171,7 @@ class Connection:
             valid = False
         else:
             valid = True
+        self._between = self._chunked and not self._in_chunk and data.endswith(b"\n")
         if self._pieces:
             pieces = self._pieces[:]
             self._pieces.clear()
@@ -223,6 +238,12 @@ class Connection:
         self._lasting = (self._length or self._chunked) and self._parser.should_keep_alive()
         if self._sink is not None:
             self._sink.head(status, headers)
+
+    def on_chunk_header(self) -> None:
+        self._in_chunk = True
+
+    def on_chunk_complete(self) -> None:
+        self._in_chunk = False
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:

@@ -61,7 +61,7 @@ class StreamDelivery(Delivery):
             self.error_data(pieces)
             return
         transform = self.transform
-        out = transform.feed(pieces[0]) if len(pieces) == 1 else b"".join([transform.feed(piece) for piece in pieces])
+        out = transform.feed_all(pieces)
         self.last = now = monotonic()
         usage = transform.tally.usage
         if usage:

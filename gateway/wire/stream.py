@@ -77,6 +77,16 @@ class Stream:
         self._expected = self._templates if self._splitter.fresh else []
         return shown
 
+    def feed_all(self, pieces: list[bytes]) -> bytes:
+        """The same for pieces that came together, which are mostly events of one form."""
+        if len(pieces) == 1:
+            return self.feed(pieces[0])
+        for template in self._expected if not self.over else ():
+            pasted = template.paste_all(pieces, self.tally)
+            if pasted is not None:
+                return b"".join(pieces) if self._raw else pasted
+        return b"".join([self.feed(piece) for piece in pieces])
+
     def _split(self, data: bytes) -> bytes:
         """Event by event: something else than whole events of one known form has come."""
         too_long = None

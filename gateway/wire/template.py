@@ -77,22 +77,30 @@ class Template:
         """What the caller gets for `data`: whole events of this form, one or several. None when it is anything else."""
         end = len(data) if len(data) < self._two else data.find(b"\n") + 2
         if end == len(data):  # the usual case: at most one event, and no list of them
-            shown, events = self._one(data), 1
-            if shown is None:
+            shown = self._one(data)
+            return None if shown is None else self._given(shown, 1, tally)
+        pieces: list[bytes] = []
+        start = 0
+        while start < len(data):
+            one = self._one(data[start:end]) if end > start else None
+            if one is None:
                 return None
-        else:
-            pieces: list[bytes] = []
-            start = 0
-            while start < len(data):
-                one = self._one(data[start:end]) if end > start else None
-                if one is None:
-                    return None
-                pieces.append(one)
-                start = end
-                end = data.find(b"\n", start) + 2
-            shown, events = self._shown_joint.join(pieces), len(pieces)
-            if not events:
+            pieces.append(one)
+            start = end
+            end = data.find(b"\n", start) + 2
+        return self._given(self._shown_joint.join(pieces), len(pieces), tally) if pieces else None
+
+    def paste_all(self, events: list[bytes], tally: Tally) -> bytes | None:
+        """The same for pieces that are one event each."""
+        pieces: list[bytes] = []
+        for event in events:
+            one = self._one(event) if len(event) < self._two else None
+            if one is None:
                 return None
+            pieces.append(one)
+        return self._given(self._shown_joint.join(pieces), len(pieces), tally)
+
+    def _given(self, shown: bytes, events: int, tally: Tally) -> bytes:
         tally.events += events
         if self._shape is not None:
             tally.note(self._seen, self._index)
@@ -102,21 +110,28 @@ class Template:
         """The same for one event, without what stands around the text and usage of them all. `_seen` is then its usage."""
         if not event.startswith(self._before) or not event.endswith(self._after):
             return None
-        inner = event[self._start : -self._end]
         if self._shape is None:
+            inner = event[self._start : -self._end]
             return inner if _is_text(inner) else None
-        # `between` begins with the quote that ends the text; one within the text has a backslash before it, and is no text's end.
-        text, _, rest = inner.partition(b'"')  # one byte is found much sooner than several
-        if text.endswith(b"\\"):
-            text, _, usage = inner.partition(self._between)
-        elif rest.startswith(self._rest):
-            usage = rest[len(self._rest) :]
+        cut = len(event) - self._end - len(self._blank)  # usage has most often as many digits as the one before
+        text, usage = event[self._start : cut], event[cut : -self._end]
+        if text.endswith(self._between):
+            text = text[: -len(self._between)]
         else:
-            return None
+            text, usage = self._parted(event[self._start : -self._end])
         if not _is_text(text) or not self._counts(usage):
             return None
         self._seen = usage
         return b"%b%b%b" % (text, self._shown_between, usage) if self._shown_between else text
+
+    def _parted(self, inner: bytes) -> tuple[bytes, bytes]:
+        """Text and usage, wherever they meet; b"" = they do not. `between` begins with the quote that ends the text; one within the
+        text has a backslash before it, and is no text's end."""
+        text, _, rest = inner.partition(b'"')  # one byte is found much sooner than several
+        if text.endswith(b"\\"):
+            text, _, rest = inner.partition(self._between)
+            return text, rest
+        return (text, rest[len(self._rest) :]) if rest.startswith(self._rest) else (b"", b"")
 
     def _counts(self, usage: bytes) -> bool:
         """Whether it is the form's usage with other numbers. One with as many digits as an earlier one is compared as bytes."""

@@ -1,0 +1,134 @@
+"""Chunks that are taken apart without the parser: whatever an engine sends, what comes of it is what the parser alone makes of it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.relay import connection as relay
+from gateway.relay.chunks import whole_chunks
+from gateway.relay.connection import Connection
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "bodies"),
+    [
+        (b"3\r\nabc\r\n", [b"abc"]),
+        (b"3\r\nabc\r\nA\r\n0123456789\r\n", [b"abc", b"0123456789"]),
+        (b"00003\r\nabc\r\n", [b"abc"]),
+        (b"0003e8\r\nabc\r\n", None),
+        (b"\r\n", None),
+        (b"3\r\nabc", None),
+        (b"3\r\nabc\r", None),
+        (b"3\r\nabcd\r\n", None),
+        (b"3\r\nabc\r\n0\r\n\r\n", None),
+        (b"0\r\n\r\n", None),
+        (b"3;x=y\r\nabc\r\n", None),
+        (b"0x3\r\nabc\r\n", None),
+        (b"+3\r\nabc\r\n", None),
+        (b" 3\r\nabc\r\n", None),
+        (b"1_0\r\n0123456789abcdef\r\n", None),
+        (b"5\r\na\r\nbc\r\n", None),
+        (b"3\r\nabc\r\n3\r\nab", None),
+        (b"\xd9\xa3\r\nabc\r\n", None),
+    ],
+)
+def test_only_whole_chunks_are_taken_apart(data, bodies):
+    assert whole_chunks(data) == bodies == whole_chunks(data)
+
+
+class Pool:
+    """What becomes of the connection, and what its sink hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def post(self, connection: Connection) -> None: ...
+
+    def give_back(self, connection: Connection) -> None:
+        self.heard.append("given back")
+
+    def forget(self, connection: Connection) -> None: ...
+
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.heard.append(status)
+
+    def data(self, pieces: list[bytes]) -> None:
+        if isinstance(self.heard[-1], bytes):
+            pieces = [self.heard.pop(), *pieces]
+        self.heard.append(b"".join(pieces))
+
+    def end(self) -> None:
+        self.heard.append("end")
+
+    def lost(self, failure: Any) -> None:
+        self.heard.append(failure.reason)
+
+
+class Transport:
+    def write(self, data: bytes) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def heard(loop: asyncio.AbstractEventLoop, answers: list[list[bytes]]) -> list[Any]:
+    """answers: what comes of each, in the pieces that are read."""
+    pool = Pool()
+    connection = Connection(pool, loop)
+    connection.connection_made(Transport())  # type: ignore[arg-type]
+    for pieces in answers:
+        if not connection.closed:
+            connection.send(b"GET / HTTP/1.1\r\n\r\n", pool)
+            connection.transmit()
+        for piece in pieces:
+            if not connection.closed:
+                connection.data_received(piece)
+    return pool.heard
+
+
+BODIES = st.sampled_from([b"data: {}\n\n", b"x" * 300, b"\r\n", b"0\r\n\r\n", b"3\r\nabc\r\n", HEAD, b"\n"])
+SIZES = st.sampled_from([b"%x"] * 12 + [b"%X", b"0%x", b"0x%x", b"+%x", b"%x;a=b", b"%x ", b"1%x", b"000000%x"])
+CHUNKS = st.builds(lambda size, body: size % len(body) + b"\r\n" + body + b"\r\n", SIZES, BODIES)
+ENDS = st.sampled_from([b"0\r\n\r\n"] * 6 + [b"", b"0\r\nX-A: b\r\n\r\n", b"0\r\n\r\n0", b"0;a\r\n\r\n", b"00\r\n\r\n", b"0\r\n"])
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[bytes]:
+    """An answer, as it is read: mostly chunk by chunk, now and then several at once or cut."""
+    parts = [HEAD, *draw(st.lists(CHUNKS, max_size=6)), draw(ENDS)]
+    pieces, held = [], b""
+    for part in parts:
+        held += part
+        how = draw(st.integers(0, 5))
+        if how == 0:
+            continue
+        at = draw(st.integers(1, len(held))) if how == 1 and held else len(held)
+        pieces += [held[:at]]
+        held = held[at:]
+    return [piece for piece in [*pieces, held] if piece]
+
+
+@given(st.lists(answers(), min_size=1, max_size=3))
+def test_what_is_heard_is_what_the_parser_alone_would_say(given_answers):
+    loop = asyncio.new_event_loop()
+    try:
+        ours = heard(loop, given_answers)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(relay, "whole_chunks", lambda data: None)
+            assert heard(loop, given_answers) == ours
+    finally:
+        loop.close()
+
+
+def test_the_rest_of_a_size_is_no_chunk():
+    loop = asyncio.new_event_loop()
+    body = b"abc\r\n" + b"x" * 14
+    assert heard(loop, [[HEAD, b"1", b"3\r\nabc\r\n", b"x" * 14, b"\r\n0\r\n\r\n"]]) == [200, body, "given back", "end"]
+    loop.close()
