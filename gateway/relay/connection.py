@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import httptools
 
 from gateway.errors import UpstreamFailure
-from gateway.relay.chunks import whole_chunks
+from gateway.relay.chunks import whole_chunk
 
 LATE: Final = 5.0
 """Seconds an engine may take to end a message whose `[DONE]` was seen already, before its connection is dropped."""
@@ -154,10 +154,10 @@ class Connection:
             return
         self.untouched = False
         if self._between:
-            chunks = whole_chunks(data)
-            if chunks is not None:
+            body = whole_chunk(data)
+            if body is not None:
                 if self._sink is not None:
-                    self._sink.data(chunks)
+                    self._sink.data([body])
                 return
         self._parse(data)
 
