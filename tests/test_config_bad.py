@@ -50,6 +50,8 @@ BAD: dict[str, tuple[str, str, str]] = {
     "text for list": ("version: 1\nhttp: {trusted_proxies: ▸10.0.0.1}\n", "this is not a list", "write [ ]"),
     "workers": ("version: 1\nworkers: ▸65\n", "65 is not a number of workers", "1 to 64, or auto"),
     "workers true": ("version: 1\nworkers: ▸true\n", "true is not a number of workers", "1 to 64"),
+    "number for keys": (MODEL + "version: 1\nkeys: ▸1234\n", "this is not a list", "write [ ]"),
+    "true for keys": (MODEL + "version: 1\nkeys: ▸true\n", "this is not a list", "write [ ]"),
     "include without brackets": ("version: 1\ninclude: ▸conf.d/*.yaml\n", "this is not a list", "write [ ]"),
     # -- durations, sizes, addresses, URLs
     "duration without unit": ("version: 1\nhttp: {write_idle: ▸60}\n", "60 has no unit", "write 60s"),
