@@ -241,7 +241,8 @@ def _header_value(value: str) -> str:
     return value
 
 
-def _nothing_is_empty(value: Any) -> Any:
+def nothing_is_empty(value: Any) -> Any:
+    """What is written after a group's colon, when it may be nothing."""
     return {} if value is None else value
 
 
@@ -256,7 +257,7 @@ Whole = Annotated[int, Referable]
 Flag = Annotated[bool, BeforeValidator(_unexpanded)]
 Word = BeforeValidator(_as_text)
 """Before a Literal whose words YAML may read as numbers: 1.2, 429."""
-Empty = BeforeValidator(_nothing_is_empty)
+Empty = BeforeValidator(nothing_is_empty)
 """Before a mapping that may be written with nothing after its colon."""
 Workers = Annotated[
     int | str,
