@@ -69,7 +69,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         "names a host that there cannot be",
         "${env:NAME}",
     ),
-    "url of two hosts": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://a,b:80"]}}\n', "a host that there cannot be", "http://10"),
+    "url of two hosts": (
+        'version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://a,b:80"]}}\n',
+        "a host that there cannot be",
+        "http://10",
+    ),
     "url of no IPv4": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://10.0.0.256"]}}\n', "a host that there cannot be", ""),
     "url of an API": (
         'version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://h:1/a/v1/chat/completions/"]}}\n',

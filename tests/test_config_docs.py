@@ -123,7 +123,9 @@ def test_the_schema_lets_through_what_a_file_may_leave_empty_and_references_for_
     schema, nothing = jsonschema.schema(), {"type": "null"}
     for word in ("http", "journal", "channels", "models", "tenants", "alerts"):
         assert nothing in resolved(schema, schema["properties"][word]), word
-    assert nothing in resolved(schema, next(iter(schema["$defs"]["Tenant"]["properties"]["projects"]["anyOf"][0]["patternProperties"].values())))
+    assert nothing in resolved(
+        schema, next(iter(schema["$defs"]["Tenant"]["properties"]["projects"]["anyOf"][0]["patternProperties"].values()))
+    )
     assert nothing in resolved(schema, schema["$defs"]["Channel"]["properties"]["timeouts"])
     caps = resolved(schema, schema["$defs"]["Model"]["properties"]["caps"])[0]["additionalProperties"]
     assert {"type": "string", "pattern": r"\$\{(env|file):"} in resolved(schema, caps)
