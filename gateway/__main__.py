@@ -5,10 +5,13 @@ import os
 import sys
 from pathlib import Path
 
+from gateway.config.streams import open_streams
+
 
 def main() -> int:
     """`gateway ROLE …`. Roles: serve; control, worker, fit (started by serve), tokenizer (by control); simulate, probe, tariff, ledger,
     examine, records."""
+    open_streams()
     role, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     match role:
         case "serve":

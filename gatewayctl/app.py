@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
+from gateway.config.streams import open_streams
 from gatewayctl.command import SETTINGS, Command, Group, noun
 from gatewayctl.session import Session
 from gatewayctl.trouble import BAD_CONFIG, FAILED, FORBIDDEN, INTERRUPTED, READER_GONE, Done, Trouble
@@ -100,6 +101,7 @@ def root() -> Any:
 
 def main() -> NoReturn:
     """Run, and exit with a code of docs/cli.md."""
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no failure

@@ -54,7 +54,16 @@ def data(session: Session, value: Any, fields: Sequence[str] = ()) -> None:
         titles = list(dict.fromkeys(name for row in flat for name in row)) or list(fields)
         _csv(titles, ([row.get(title) for title in titles] for row in flat if titles))
     else:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        print(as_json(value, indent=2))
+
+
+_STEERS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""What a terminal might obey. Models and other words that callers write may hold it."""
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """As it reads back. Python escapes what is below a blank; of what is left, only texts can hold any."""
+    return _STEERS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=indent, ensure_ascii=False))
 
 
 def as_yaml(value: Any) -> str:
@@ -161,7 +170,7 @@ class Rows:
 
     def add(self, item: Mapping[str, Any]) -> None:
         if self._session.output == "json":
-            print(json.dumps(item, ensure_ascii=False), flush=True)
+            print(as_json(item), flush=True)
         elif self._session.output == "yaml":
             print("---\n" + as_yaml(dict(item)), end="", flush=True)
         else:
@@ -242,11 +251,14 @@ def _csv(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def _csv_cell(cell: Any) -> Any:
-    """Truth as in JSON, a list with `;` between."""
+    """Truth as in JSON, a list with `;` between, and what steers a terminal as tables write it."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
     text = ";".join(map(str, cell)) if isinstance(cell, list | tuple) else cell
-    return f"'{text}" if isinstance(text, str) and _formula.match(text) else text
+    if not isinstance(text, str):
+        return text
+    text = _STEERS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return f"'{text}" if _formula.match(text) else text
 
 
 def without_guard(text: str) -> str:

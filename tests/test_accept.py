@@ -567,6 +567,7 @@ WHOLE_HEADS = {
     "no host": b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
     "HTTP/0.9": b"GET /v1/models\r\n\r\n",
     "HTTP/2.0": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/2.0 by the look of 1.1": post(head=HEAD.replace(b"HTTP/1.1", b"HTTP/2.0")),
     "HTTP/1.2": b"GET /v1/models HTTP/1.2\r\nHost: gw\r\n\r\n",
     "lower case method": b"post /v1/models HTTP/1.1\r\nHost: gw\r\n\r\n",
     "space in the target": b"GET /v1/ models HTTP/1.1\r\nHost: gw\r\n\r\n",

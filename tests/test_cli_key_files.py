@@ -109,8 +109,13 @@ async def test_each_form_says_the_same(desk, config, inside, form, tmp_path):
 
 
 def test_from_stdin_with_what_the_rows_do_not_say(config):
-    rows = "secret\n" + "\n".join(SECRETS) + "\n"
-    assert ctl("keys", "import", "-", stdin=rows, GATEWAY_CONFIG=str(config)).code == 78
+    for rows in ("secret\n" + "\n".join(SECRETS) + "\n", '"hash"\r\n' + "\r\n".join(map(hash_of, SECRETS)) + "\r\n"):
+        ran = ctl("keys", "import", "-", stdin=rows, GATEWAY_CONFIG=str(config))
+        assert ran.code == 78 and "key number 1 names no tenant" in ran.err
+        ran = ctl("keys", "import", "--dry-run", "-", "--tenant", "retail", "--project", "chatbot", stdin=rows, GATEWAY_CONFIG=str(config))
+        assert ran.code == 0 and "4 keys could be imported" in ran.err, ran.err
+    ran = ctl("keys", "import", "-", stdin="\n".join(SECRETS), GATEWAY_CONFIG=str(config))
+    assert ran.code == 78 and "CSV begins with a line of words" in ran.err
     rows = "secret,label\n" + "".join(f"{secret},x\n" for secret in SECRETS)
     ran = ctl("keys", "import", "-", "--tenant", "retail", stdin=rows, GATEWAY_CONFIG=str(config))
     assert ran.code == 78 and "key number 1 names no project" in ran.err

@@ -50,6 +50,8 @@ BAD: dict[str, tuple[str, str, str]] = {
     "text for list": ("version: 1\nhttp: {trusted_proxies: ▸10.0.0.1}\n", "this is not a list", "write [ ]"),
     "workers": ("version: 1\nworkers: ▸65\n", "65 is not a number of workers", "1 to 64, or auto"),
     "workers true": ("version: 1\nworkers: ▸true\n", "true is not a number of workers", "1 to 64"),
+    "number for keys": (MODEL + "version: 1\nkeys: ▸1234\n", "this is not a list", "write [ ]"),
+    "true for keys": (MODEL + "version: 1\nkeys: ▸true\n", "this is not a list", "write [ ]"),
     "include without brackets": ("version: 1\ninclude: ▸conf.d/*.yaml\n", "this is not a list", "write [ ]"),
     # -- durations, sizes, addresses, URLs
     "duration without unit": ("version: 1\nhttp: {write_idle: ▸60}\n", "60 has no unit", "write 60s"),
@@ -62,6 +64,22 @@ BAD: dict[str, tuple[str, str, str]] = {
     "bind port": ('version: 1\nlisteners: {api: {bind: ▸"h:99999"}}\n', "needs a port from 1 to 65535", ""),
     "no api": ('version: 1\n▸listeners: {m: {bind: ":1", serves: metrics}}\n', "no listener serves api", "add one"),
     "cidr": ("version: 1\nhttp: {trusted_proxies: [▸10.0.0.1/8]}\n", "is not a network", "did you mean 10.0.0.0/8?"),
+    "url with a shell's $": (
+        'version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://$HOST:80"]}}\n',
+        "names a host that there cannot be",
+        "${env:NAME}",
+    ),
+    "url of two hosts": (
+        'version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://a,b:80"]}}\n',
+        "a host that there cannot be",
+        "http://10",
+    ),
+    "url of no IPv4": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://10.0.0.256"]}}\n', "a host that there cannot be", ""),
+    "url of an API": (
+        'version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://h:1/a/v1/chat/completions/"]}}\n',
+        "the URL ends with the path of an API",
+        "leave out /v1 and what follows",
+    ),
     "url scheme": ('version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"h:8000"]}}\n', "does not begin with http://", "http://10"),
     "url userinfo": (
         'version: 1\nchannels: {c: {engine: vllm, endpoints: [▸"http://u:pw@h:8000"]}}\n',

@@ -119,6 +119,18 @@ def test_the_schema_is_closed_and_lets_references_and_bare_numbers_through():
     assert "title" not in json.dumps(schema["$defs"])
 
 
+def test_the_schema_lets_through_what_a_file_may_leave_empty_and_references_for_any_number():
+    schema, nothing = jsonschema.schema(), {"type": "null"}
+    for word in ("http", "journal", "channels", "models", "tenants", "alerts"):
+        assert nothing in resolved(schema, schema["properties"][word]), word
+    assert nothing in resolved(
+        schema, next(iter(schema["$defs"]["Tenant"]["properties"]["projects"]["anyOf"][0]["patternProperties"].values()))
+    )
+    assert nothing in resolved(schema, schema["$defs"]["Channel"]["properties"]["timeouts"])
+    caps = resolved(schema, schema["$defs"]["Model"]["properties"]["caps"])[0]["additionalProperties"]
+    assert {"type": "string", "pattern": r"\$\{(env|file):"} in resolved(schema, caps)
+
+
 # -- explain -----------------------------------------------------------------------------------------------------------
 
 

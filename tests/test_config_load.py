@@ -207,6 +207,61 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
     assert found.message == f"{folder}/keys.yaml cannot be read: permission denied" and found.line == 3
 
 
+@pytest.mark.parametrize(
+    ("pattern", "refused", "named"),
+    [
+        ("conf.d/*.yaml", "conf.d", "conf.d"),
+        ("*/*.yaml", ".", "."),
+        ("*/cpu.yaml", "conf.d/cpu.yaml", "conf.d/cpu.yaml"),
+        ("conf.d/c?u.yaml", "conf.d", "conf.d"),
+    ],
+)
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(folder, monkeypatch, pattern, refused, named, error):
+    """A changed mode, or a share that does not answer: everything that stands in its files would be gone."""
+
+    def refusing(asked):
+        def ask(path=".", **named):
+            if os.path.normpath(path) == os.path.normpath(folder / refused):
+                raise type(error)(error.errno, error.strerror, str(path))
+            return asked(path, **named)
+
+        return ask
+
+    (folder / "gateway.yaml").write_text(MAIN.replace("conf.d/*.yaml", pattern))
+    for name in ("scandir", "lstat"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    (found,) = bad(folder)
+    assert found.message == f"{(folder / named).as_posix()} cannot be listed: {error.strerror.lower()}" and found.line == 3
+
+
+def test_a_folder_that_is_a_link_to_nowhere_is_a_mistake(folder):
+    shutil.rmtree(folder / "conf.d")
+    assert "conf.d" not in render(bad(folder))  # a folder that is not there is no mistake: what it would have held is missing
+    (folder / "conf.d").symlink_to(folder / "share" / "conf.d")
+    assert bad(folder)[0].message == f"{folder}/conf.d cannot be listed: there is no such file"
+
+
+def test_a_folder_of_any_name_has_its_files(tmp_path, folder):
+    there = tmp_path / "gw[1]*?"
+    there.mkdir()
+    for name in ("gateway.yaml", "keys.yaml", "conf.d"):
+        (folder / name).rename(there / name)
+    (there / "keys.yaml").rename(there / "keys[a].yaml")
+    (there / "gateway.yaml").write_text(MAIN.replace("keys.yaml", '"keys[a].yaml"'))
+    loaded = good(there)
+    assert [key.id for key in loaded.config.keys] == ["k1"] and set(loaded.config.channels) == {"gpu", "cpu"}
+    assert there / "conf.d" in loaded.watch
+
+
+def test_a_pattern_without_a_star_has_to_match(folder):
+    (folder / "gateway.yaml").write_text(MAIN.replace("keys.yaml", '"key[abc].yaml"'))
+    (found, *_) = bad(folder)
+    assert found.message == f"{folder}/key[abc].yaml cannot be read: there is no such file"
+    (folder / "gateway.yaml").write_text(MAIN.replace("keys.yaml", '"key[rst].yaml"'))
+    assert [key.id for key in good(folder).config.keys] == ["k1"]
+
+
 def test_references_give_text_defaults_and_numbers(folder):
     text = "version: 1\nnode: 'a${env:A}-$${x}'\nworkers: ${env:N}\ndata_dir: ${env:NONE:-state}\nauth: ${env:EMPTY:-none}\n"
     (folder / "gateway.yaml").write_text(text.replace("-$${x}", ""))

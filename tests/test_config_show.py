@@ -57,6 +57,25 @@ def test_effective_is_itself_a_configuration_but_for_the_secrets(tmp_path):
     assert effective(load(tmp_path / "gateway.yaml", {}))["channels"] == effective(load(tmp_path / "gateway.yaml", {}))["channels"]
 
 
+def test_a_registry_is_shown_with_the_words_of_its_type_alone(tmp_path):
+    """The others would be mistakes, if what is shown were written into a file."""
+    text = """version: 1
+registries:
+  fix: {type: static, endpoints: ["http://h:1"]}
+  list: {type: file, path: engines.json}
+  lab: {type: dns, srv: _mindie._tcp.lab}
+"""
+    (tmp_path / "gateway.yaml").write_text(text)
+    shown = effective(load(tmp_path / "gateway.yaml", {}))
+    assert shown["registries"] == {
+        "fix": {"type": "static", "endpoints": ["http://h:1"]},
+        "list": {"type": "file", "path": "engines.json"},
+        "lab": {"type": "dns", "srv": "_mindie._tcp.lab", "scheme": "http", "family": "any", "ttl_min": "5s", "ttl_max": "5m"},
+    }
+    (tmp_path / "gateway.yaml").write_text(json.dumps(shown))
+    assert effective(load(tmp_path / "gateway.yaml", {})) == shown
+
+
 def test_conditions_are_shown_as_they_can_be_written_and_are_no_secrets_unless_they_look_so(tmp_path):
     (tmp_path / "gateway.yaml").write_text(
         """version: 1

@@ -25,3 +25,21 @@ def test_without_aiohttps_c_extensions_it_does_not_start(tmp_path: Path) -> None
     assert ended.returncode == 1
     assert "C extensions" in ended.stderr and "Traceback" not in ended.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_closed_streams_are_no_failure(tmp_path: Path) -> None:
+    """As a shell's `>&-` leaves them, and daemons of old."""
+    good, bad, out = tmp_path / "good.yaml", tmp_path / "bad.yaml", tmp_path / "out"
+    good.write_text("version: 1\nauth: none\n")
+    bad.write_text("version: 2\n")
+    for line, code, said in (
+        (f"gatewayctl config check -c {good} >&-", 0, ""),
+        (f"gatewayctl config check -c {good} <&- >&- 2>&-", 0, ""),
+        (f"gatewayctl config check -c {bad} 2>&-", 78, ""),
+        (f"gatewayctl config check -c {bad} >&-", 78, "this has to be 1"),
+        ("gateway dance <&- >&- 2>&-", 2, ""),
+    ):
+        with open(out, "w") as file:
+            ended = subprocess.run(["sh", "-c", f"exec {sys.executable} -m {line}"], stdout=file, stderr=file, timeout=30)
+        told = out.read_text()
+        assert ended.returncode == code and said in told and bool(told) is bool(said), (line, told)

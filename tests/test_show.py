@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -75,6 +76,28 @@ def test_text_is_text_in_yaml_for_readers_of_either_version(text, tmp_path):
 def test_what_is_no_formula_stays_as_it_is(value, capsys):
     show.data(Session(Path("gateway.yaml"), output="csv"), [{"model": value, "more": 1}])
     assert next(csv.DictReader(io.StringIO(capsys.readouterr().out)))["model"] == str(value)
+
+
+STEERS = "v\x1b[31m\x00\x7f\x9b2J"
+"""A model that a caller asked for: a terminal would turn red and go blank, and most readers of CSV refuse the NUL."""
+
+
+@pytest.mark.parametrize("output", ["csv", "json", "yaml"])
+def test_what_steers_a_terminal_is_written_out_for_programs_too(output, capsys):
+    show.data(Session(Path("gateway.yaml"), output=output), [{"model": STEERS}, {"model": "a\tb\r\nc\u3000零售"}])
+    out = capsys.readouterr().out
+    assert not set(STEERS[1:]) & set(out) - set("[31m2J")
+    if output == "csv":
+        assert [row[0] for row in csv.reader(io.StringIO(out, newline=""))][1:] == [r"v\x1b[31m\x00\x7f\x9b2J", "a\tb\r\nc\u3000零售"]
+    else:
+        read = json.loads(out) if output == "json" else yaml.safe_load(out)
+        assert [row["model"] for row in read] == [STEERS, "a\tb\r\nc\u3000零售"]
+
+
+def test_a_row_that_comes_by_itself_steers_no_terminal_either(capsys):
+    show.Rows(Session(Path("gateway.yaml"), output="json"), COLUMNS).add({"model": STEERS})
+    out = capsys.readouterr().out
+    assert "\x9b" not in out and json.loads(out) == {"model": STEERS}
 
 
 def test_a_tab_in_a_cell_costs_nothing_of_it(monkeypatch):

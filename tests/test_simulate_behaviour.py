@@ -107,6 +107,21 @@ async def test_max_tokens_cuts_and_ignore_eos_fills(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stop", ["KX-4711", [" never said", "KX-4711"], ["canary is KX", "47"], "the canary"])
+async def test_a_text_of_stop_ends_the_answer_before_it(kind, stop) -> None:
+    async with await start(kind) as simulator:
+        whole, chunks = await chat(simulator, stop=stop), await stream(simulator, stop=stop)
+        plain: Any = await post(simulator, "/v1/completions", model="qwen3", prompt=CANARY, stop=stop)
+    [choice], ending = whole["choices"], next(one for chunk in chunks for one in chunk["choices"] if one["finish_reason"])
+    found = stop if isinstance(stop, str) else next(one for one in stop if one in CANARY)
+    assert choice["message"]["content"] == said(chunks) == plain["choices"][0]["text"] == CANARY.partition(found)[0]
+    for one in (choice, ending, plain["choices"][0]):
+        assert one["finish_reason"] == "stop"
+        assert one.get("stop_reason", found) == one.get("matched_stop", found) == found
+    assert 0 < whole["usage"]["completion_tokens"] < 16
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_json_mode_answers_json_of_the_schema(kind) -> None:
     schema = {"type": "object", "properties": {"said": {"type": "string"}, "rank": {"enum": ["a", "b"]}, "many": {"type": "array"}}}
     form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}

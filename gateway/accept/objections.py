@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-from aiohttp import HttpVersion10
+from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
@@ -29,7 +29,7 @@ def objection_to(message: Any, most: int) -> Refusal | None:
     """
     if isinstance(message, RawRequestMessage):
         large = sum(len(name) + len(value) + 4 for name, value in message.raw_headers) > most
-        wrong = message.version < HttpVersion10
+        wrong = not HttpVersion10 <= message.version <= HttpVersion11  # the parser lets 0.9 and 2.0 through
     elif isinstance(message.exc, ContentEncodingError):
         return not_unpacked()
     else:
@@ -42,6 +42,8 @@ def objection_to(message: Any, most: int) -> Refusal | None:
 
 def _why(message: Any) -> str:
     """The parser's reason, ` (Duplicate Content-Length)`: the last line before what it quotes; "" where it has none that can be told."""
+    if isinstance(message, RawRequestMessage):
+        return " (Invalid HTTP version)"
     error = getattr(message, "exc", None)
     said = str(getattr(error, "message", "")).partition("\n\n")[0].rpartition("\n")[2].strip(" .:")
     said = _PLAINER.get(said, said)

@@ -163,7 +163,9 @@ def _keys(config: Config, reading: Reading, numbers: list[int]) -> Iterator[Mist
 
 def _key_numbers(config: Config, reading: Reading) -> list[int]:
     """Where in the file each key stands that is left; with mistakes, some are missing in between."""
-    written = reading.data.get("keys") or []
+    written = reading.data.get("keys")
+    if not isinstance(written, list):  # a number, true or text: said already, and there are no keys
+        return []
     if len(written) == len(config.keys):
         return list(range(len(written)))
     left: dict[tuple[str, str], list[int]] = {}

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError, core_schema
 
 from gateway.config.scalars import DURATION_PATTERN, SIZE_PATTERN, Duration, Expanded, Size, plain
+from gateway.words import APIS
 
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
 ALIAS: Final = r"^(?:[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}\*?|\*)$"
@@ -31,11 +32,15 @@ PATTERNS: Final = {
 }
 """What is said when a pattern does not match: (message, hint)."""
 
+_label = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST_NAME: Final = re.compile(rf"{_label}(?:\.{_label})*\.?\Z")
 _token = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _OURS: Final = frozenset(
     "accept-encoding connection content-length content-type expect host keep-alive proxy-connection te trailer transfer-encoding "
     "upgrade".split()
 )
+_PATHS: Final = tuple(path for path in (*APIS, "/v1/models") if path.startswith("/v1/"))
+"""What engines' manuals write behind the address, and no address ends with."""
 _MAPPED = 96
 """Bits before the IPv4 address in one that is written as IPv6."""
 _origin = re.compile(r"(?:\*|null|https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?)\Z")
@@ -157,6 +162,13 @@ def _why(error: ValueError) -> str:
     return "is not host:port" if isinstance(error, ipaddress.AddressValueError) else str(error)
 
 
+def _is_ipv4(host: str) -> bool:
+    try:
+        return bool(ipaddress.IPv4Address(host))
+    except ValueError:
+        return False
+
+
 @lru_cache(16_384)
 def url_of(text: str) -> Url:
     """Raises ValueError with what is wrong, never repeating the URL."""
@@ -174,6 +186,10 @@ def url_of(text: str) -> Url:
         raise ValueError("names no host")
     if ":" in host:
         ipaddress.IPv6Address(host)
+    elif not HOST_NAME.match(host) or (host.count(".") == 3 and host.replace(".", "").isdigit() and not _is_ipv4(host)):
+        raise ValueError("names a host that there cannot be" + ("; write $NAME as ${env:NAME}" if "$" in host else ""))
+    if parts.path.rstrip("/").endswith(_PATHS):
+        raise ValueError("ends with the path of an API; leave out /v1 and what follows")
     try:
         port = parts.port if parts.port is not None else 443 if parts.scheme == "https" else 80
     except ValueError:
@@ -241,7 +257,8 @@ def _header_value(value: str) -> str:
     return value
 
 
-def _nothing_is_empty(value: Any) -> Any:
+def nothing_is_empty(value: Any) -> Any:
+    """What is written after a group's colon, when it may be nothing."""
     return {} if value is None else value
 
 
@@ -256,7 +273,7 @@ Whole = Annotated[int, Referable]
 Flag = Annotated[bool, BeforeValidator(_unexpanded)]
 Word = BeforeValidator(_as_text)
 """Before a Literal whose words YAML may read as numbers: 1.2, 429."""
-Empty = BeforeValidator(_nothing_is_empty)
+Empty = BeforeValidator(nothing_is_empty)
 """Before a mapping that may be written with nothing after its colon."""
 Workers = Annotated[
     int | str,

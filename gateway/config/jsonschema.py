@@ -4,7 +4,9 @@ import json
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core.core_schema import BeforeValidatorFunctionSchema
 
+from gateway.config.fields import nothing_is_empty
 from gateway.config.schema import Config
 from gateway.config.show import value_of
 
@@ -15,6 +17,11 @@ _REFERENCE: Final = {"type": "string", "pattern": r"\$\{(env|file):"}
 class _Generate(GenerateJsonSchema):
     def encode_default(self, dft: Any) -> Any:
         return value_of(dft)
+
+    def function_before_schema(self, schema: BeforeValidatorFunctionSchema) -> dict[str, Any]:
+        """A group may be written with nothing after its colon, all of its words being comments."""
+        made = super().function_before_schema(schema)
+        return {"anyOf": [made, {"type": "null"}]} if schema["function"]["function"] is nothing_is_empty else made
 
 
 def schema() -> dict[str, Any]:
@@ -47,7 +54,7 @@ def _tidied(node: Any, names: bool = False) -> Any:
         if word not in ("title", "minimum", "maximum") or (word != "title" and node.get("type") == "integer")
     }
     rules = {word: kept.pop(word) for word in ("type", "pattern", "enum", "const", "minimum", "maximum") if word in kept}
-    if rules.get("type") in ("integer", "boolean") or "enum" in rules or "pattern" in rules:
+    if rules.get("type") in ("integer", "number", "boolean") or "enum" in rules or "pattern" in rules:
         rules = _loosened(rules)
         return {"anyOf": [rules, _REFERENCE], **kept}
     return {**rules, **kept}

@@ -4,7 +4,6 @@ Knows no field but the few that name files.
 """
 
 import difflib
-import glob
 import os
 import re
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ from typing import Any, Final
 import yaml
 
 from gateway.config.compose import ALL_BYTES, BadFile, compose, empty, is_null, position, read_text
-from gateway.config.expand import ExpandError, expand
+from gateway.config.expand import ExpandError, expand, why
+from gateway.config.included import files_of, folders_of, is_pattern
 from gateway.config.key_lines import KeyLine
 from gateway.config.marks import Loc, Marks, Pair, dotted
 from gateway.config.redact import SECRET_MAPS, SECRET_WORDS
@@ -127,17 +127,24 @@ class Reading:
                 self.mistakes.append(self.marks.on(item, "include", f"files include each other more than {_DEEPEST_INCLUDE} deep"))
                 continue
             try:
-                pattern = str(path.parent / expand(item.value, self.environ, path.parent))
+                wanted = expand(item.value, self.environ, path.parent)
             except ExpandError:  # told when the value is read
                 continue
-            found = [pattern]
-            if glob.has_magic(pattern):
-                self.watch |= dict.fromkeys(Path(folder) for folder in glob.glob(os.path.dirname(pattern)))
-                found = sorted(glob.glob(pattern))
-            elif (real := os.path.realpath(pattern)) in self._open:
-                self._circle(item, self._open[self._open.index(real) :])
-            for name in found:
+            for name in self._matching(path.parent, wanted, item):
                 self._file(Path(os.path.normpath(name)), pairs, item)
+
+    def _matching(self, folder: Path, wanted: str, item: yaml.Node) -> list[Path]:
+        if not is_pattern(folder, wanted):
+            if (real := os.path.realpath(folder / wanted)) in self._open:
+                self._circle(item, self._open[self._open.index(real) :])
+            return [folder / wanted]
+        self.watch |= dict.fromkeys(folders_of(folder, wanted))
+        try:
+            return files_of(folder, wanted)
+        except OSError as error:
+            self.broken = True
+            self.mistakes.append(self.marks.on(item, "include", f"{error.filename} cannot be listed: {why(error)}"))
+            return []
 
     def _circle(self, item: yaml.Node, files: list[str]) -> None:
         """A file that is named while it is being read. What a pattern matches may be such a file: then nobody meant it."""

@@ -12,11 +12,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter
 
 from gateway.config import resolved_registries as form
-from gateway.config.fields import DurationField, Name, UrlText, Whole, address_of, quoted, wrong
+from gateway.config.fields import HOST_NAME, DurationField, Name, UrlText, Whole, address_of, quoted, wrong
 from gateway.config.part import Part, duration, field
 
-_label = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_dns_name = re.compile(rf"{_label}(?:\.{_label})*\.?\Z")
 _base = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?\Z")
 DNS_PORT: Final = 53
 
@@ -25,7 +23,7 @@ def _name_in_dns(value: str) -> str:
     try:
         ipaddress.ip_address(value)
     except ValueError:
-        if len(value) <= 253 and _dns_name.match(value):
+        if len(value) <= 253 and HOST_NAME.match(value):
             return value
         raise wrong(f"{quoted(value)} is not a name that DNS can hold", 'write it like "_http._tcp.engines.lab" or "gpu.lab"') from None
     raise wrong(f"{quoted(value)} is an address, nothing to ask DNS for", "a registry of type static takes URLs")

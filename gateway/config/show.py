@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from gateway.config.load import Loaded
 from gateway.config.model import FAIL_BACK, Model, Target
 from gateway.config.redact import SECRET_MAPS, SECRET_WORDS, looks_secret
+from gateway.config.registries import Registry
+from gateway.config.registry_checks import WORDS
 from gateway.config.resolve import USAGE, cpus, host_name
 from gateway.config.scalars import Duration, Size, decimal_text
 from gateway.config.schema import Config
@@ -71,7 +73,7 @@ def _group(part: BaseModel) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for name in type(part).model_fields:
         value = getattr(part, name)
-        if value is None or (isinstance(part, Content) and _means_nothing(name, part)):
+        if value is None or _means_nothing(name, part):
             continue
         if name in SECRET_WORDS:
             shown[name] = COVERED
@@ -84,6 +86,12 @@ def _group(part: BaseModel) -> dict[str, Any]:
     return shown
 
 
-def _means_nothing(name: str, content: Content) -> bool:
+def _means_nothing(name: str, part: BaseModel) -> bool:
     """Whether a word's default has nothing to do there: written, it would be a mistake."""
-    return (name == "in" and content.path is not None) or (name == "ignore_case" and not content.words)
+    match part:
+        case Content():
+            return (name == "in" and part.path is not None) or (name == "ignore_case" and not part.words)
+        case Registry():
+            return name not in ("type", *WORDS[part.type])
+        case _:
+            return False

@@ -11,7 +11,7 @@ from gateway.simulate.dialect import BUSINESS, Answer, Received, Refused, Routes
 from gateway.simulate.engine import Engine, Work
 from gateway.simulate.mindie_manage import MANAGEMENT, Management
 from gateway.simulate.mindie_shapes import Chat, Completion
-from gateway.simulate.prompt import Ask, Json, chat_tokens, last_user_text, schema_of, thinking_off, tools_of
+from gateway.simulate.prompt import Ask, Json, chat_tokens, last_user_text, schema_of, stops_of, thinking_off, tools_of
 from gateway.simulate.settings import Settings
 from gateway.simulate.sse import encode
 
@@ -138,6 +138,7 @@ class Mindie:
             # The engine does not enforce tool_choice; this model simply obeys.
             call_forced=wanted,
             json_schema=schema_of(body) if self.settings.release >= (3,) else None,
+            stop=stops_of(body),
         )
         frame = Chat(self._id(request), now(), str(body["model"]), prompt, self.settings.release >= (2, 2))
         return self._deliver(body, frame, ask)
@@ -151,7 +152,8 @@ class Mindie:
         self._refuse(mindie_checks.parameters(body))
         prompt = tokens.count(text)
         limit = self._max_tokens(body.get("max_tokens"), prompt)
-        ask = Ask(text, prompt, limit, n=_int(body.get("n"), 1), ignore_eos=body.get("ignore_eos") is True)
+        eternal = body.get("ignore_eos") is True
+        ask = Ask(text, prompt, limit, n=_int(body.get("n"), 1), ignore_eos=eternal, stop=stops_of(body))
         return self._deliver(body, Completion(self._id(request), now(), str(body["model"]), prompt), ask)
 
     def _deliver(self, body: Object, shape: Chat | Completion, ask: Ask) -> Answer:

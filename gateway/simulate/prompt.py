@@ -36,6 +36,8 @@ class Ask:
     """None: free text; otherwise the reply is JSON of this schema ({} for any object)."""
     begun: str = ""
     """The reply's beginning, which was given with the request: what is generated comes after it."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the reply where they would come; they are no part of it."""
 
 
 def text_of(content: Json) -> str:
@@ -111,6 +113,13 @@ def schema_of(body: Body) -> Json:
         outer = wanted.get("json_schema")
         return (outer.get("schema") or {}) if isinstance(outer, dict) else {}
     return None
+
+
+def stops_of(body: Body) -> tuple[str, ...]:
+    """`stop`: one text or several."""
+    wanted = body.get("stop")
+    texts = wanted if isinstance(wanted, list) else [wanted]
+    return tuple(text for text in texts if isinstance(text, str) and text)
 
 
 def thinking_off(body: Body) -> bool:

@@ -38,6 +38,8 @@ class Reply:
     index: int
     parts: tuple[Part, ...]
     finish: str
+    stopped: str | None = None
+    """The text of `stop` that ended it."""
 
     def text(self, kind: PartKind) -> str:
         return "".join(part.text for part in self.parts if part.kind == kind)
@@ -78,7 +80,32 @@ def _reply(ask: Ask, index: int, natural: int, seed: int) -> Reply:
     parts = parts[_begun(parts, ask.begun) :]
     cut = len(parts) > ask.max_tokens or (ask.ignore_eos and tool is None)
     finish = "length" if cut else "tool_calls" if tool is not None else "stop"
-    return Reply(index, tuple(parts[: ask.max_tokens]), finish)
+    kept, stopped = _until(parts[: ask.max_tokens], ask.stop)
+    return Reply(index, tuple(kept), "stop" if stopped else finish, stopped)
+
+
+def _until(parts: list[Part], stop: Sequence[str]) -> tuple[list[Part], str | None]:
+    """The tokens up to the one that completes a text of `stop`, which is not shown, and that text. Only content is looked at."""
+    text = ""
+    for number, part in enumerate(parts):
+        if part.kind != "content":
+            continue
+        before, text = text, text + part.text
+        at, stopped = min(((text.find(one), one) for one in stop if one in text), default=(-1, None))
+        if stopped is not None:
+            return [*_shortened(parts[:number], len(before) - at), Part("content", text[len(before) : at])], stopped
+    return parts, None
+
+
+def _shortened(parts: list[Part], less: int) -> list[Part]:
+    """Without the last `less` characters of content: they turned out to begin what is not shown."""
+    kept = list(parts)
+    for number in range(len(kept) - 1, -1, -1):
+        if less > 0 and kept[number].kind == "content":
+            text = kept[number].text
+            kept[number] = Part("content", text[: max(0, len(text) - less)])
+            less -= len(text)
+    return kept
 
 
 def _begun(parts: Sequence[Part], begun: str) -> int:

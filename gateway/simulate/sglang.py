@@ -1,12 +1,24 @@
 """SGLang 0.5.23's wire: routes, checks and errors. Shapes are in sglang_shapes, numbers in sglang_metrics."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from gateway.simulate import fastapi, paths, sglang_metrics, tokens
 from gateway.simulate.dialect import BUSINESS, Answer, Received, Refused, Routes, Stream, Whole, hex_id, now
 from gateway.simulate.engine import KV_TOKENS, Engine, Work
 from gateway.simulate.fastapi import Object, json_answer
-from gateway.simulate.prompt import Ask, Json, begun_by, chat_tokens, last_user_text, marked, schema_of, thinking_off, tools_of
+from gateway.simulate.prompt import (
+    Ask,
+    Json,
+    begun_by,
+    chat_tokens,
+    last_user_text,
+    marked,
+    schema_of,
+    stops_of,
+    thinking_off,
+    tools_of,
+)
 from gateway.simulate.reply import Reply
 from gateway.simulate.settings import Reasoning, Settings
 from gateway.simulate.sglang_shapes import Chat, Completion, usage
@@ -124,6 +136,7 @@ class Sglang:
             call_forced=forced,
             json_schema=schema_of(body),
             begun=begun_by(body),
+            stop=stops_of(body),
         )
         return self._deliver(body, Chat(hex_id(), now(), _model(body), prompt), self.engine.replies(ask))
 
@@ -136,9 +149,10 @@ class Sglang:
             length = tokens.count(text)
             limit = self._max_tokens({"max_tokens": 16, **body}, length)
             before, begun = marked(text)
-            ask = Ask(before, length, limit, n=_n(body), ignore_eos=body.get("ignore_eos") is True, begun=begun)
+            eternal = body.get("ignore_eos") is True
+            ask = Ask(before, length, limit, n=_n(body), ignore_eos=eternal, begun=begun, stop=stops_of(body))
             prompt += length
-            choices += [Reply(len(choices) + r.index, r.parts, r.finish) for r in self.engine.replies(ask)]
+            choices += [replace(r, index=len(choices) + r.index) for r in self.engine.replies(ask)]
         return self._deliver(body, Completion(hex_id(), now(), _model(body), prompt), choices)
 
     def _deliver(self, body: Object, shape: Chat | Completion, choices: Sequence[Reply]) -> Answer:

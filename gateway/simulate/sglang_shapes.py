@@ -25,8 +25,8 @@ def usage(prompt_tokens: int, completion_tokens: int, reasoning_tokens: int = 0)
     }
 
 
-def matched_stop(finish: str) -> int | None:
-    return None if finish == "length" else END_OF_TURN
+def matched_stop(choice: Reply) -> int | str | None:
+    return choice.stopped or (None if choice.finish == "length" else END_OF_TURN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Chat:
         if choice.calls:
             function = {"name": choice.text("call"), "arguments": choice.text("arguments")}
             message["tool_calls"] = [{"id": call_id(), "index": 0, "type": "function", "function": function}]
-        return _ending(choice.index, {"message": message}, choice.finish)
+        return _ending(choice, {"message": message})
 
     def events(self, choices: Sequence[Reply], options: StreamOptions) -> Iterator[Event]:
         sent = [0] * len(choices)
@@ -74,7 +74,7 @@ class Chat:
                 data = templates[key].fill(part.text)
             yield Event(data, 1, step)
             if last:
-                ending = _ending(choice.index, {"delta": {"reasoning_content": None}}, choice.finish)
+                ending = _ending(choice, {"delta": {"reasoning_content": None}})
                 yield Event(event(self._with_usage([ending], options, sent[choice.index])), 0, step)
         if options.include_usage:
             thought = sum(choice.count("reasoning") for choice in choices)
@@ -111,7 +111,7 @@ class Completion:
     prompt_tokens: int
 
     def whole(self, choices: Sequence[Reply]) -> Object:
-        frame = self._frame([_ending(choice.index, {"text": choice.text("content")}, choice.finish) for choice in choices])
+        frame = self._frame([_ending(choice, {"text": choice.text("content")}) for choice in choices])
         spent = sum(len(choice.parts) for choice in choices)
         return {**frame, "usage": usage(self.prompt_tokens, spent), "metadata": {"weight_version": "default"}}
 
@@ -122,7 +122,7 @@ class Completion:
             shape = {"index": choice.index, "text": part.text, "logprobs": None, "finish_reason": None, "matched_stop": None}
             yield Event(event(self._with_usage(shape, options, sent)), 1, step)
             if last:
-                yield Event(event(self._with_usage(_ending(choice.index, {"text": ""}, choice.finish), options, sent)), 0, step)
+                yield Event(event(self._with_usage(_ending(choice, {"text": ""}), options, sent)), 0, step)
         if options.include_usage:
             yield Event(event({**self._frame([]), "usage": usage(self.prompt_tokens, sent)}))
         yield Event(DONE)
@@ -155,5 +155,5 @@ def _open(index: int, delta: Object) -> Object:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, "matched_stop": None}
 
 
-def _ending(index: int, inner: Object, finish: str) -> Object:
-    return {"index": index, **inner, "logprobs": None, "finish_reason": finish, "matched_stop": matched_stop(finish)}
+def _ending(choice: Reply, inner: Object) -> Object:
+    return {"index": choice.index, **inner, "logprobs": None, "finish_reason": choice.finish, "matched_stop": matched_stop(choice)}

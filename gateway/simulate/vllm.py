@@ -1,12 +1,24 @@
 """vLLM's wire, 0.9.2 to 0.33.0: routes, checks and errors. Shapes are in vllm_shapes, numbers in vllm_metrics."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from gateway.simulate import fastapi, paths, tokens, vllm_metrics
 from gateway.simulate.dialect import BUSINESS, Answer, Received, Refused, Routes, Stream, Whole, hex_id, now
 from gateway.simulate.engine import Engine, Work
 from gateway.simulate.fastapi import Object, json_answer
-from gateway.simulate.prompt import Ask, Json, begun_by, chat_tokens, last_user_text, marked, schema_of, thinking_off, tools_of
+from gateway.simulate.prompt import (
+    Ask,
+    Json,
+    begun_by,
+    chat_tokens,
+    last_user_text,
+    marked,
+    schema_of,
+    stops_of,
+    thinking_off,
+    tools_of,
+)
 from gateway.simulate.reply import Reply
 from gateway.simulate.settings import Settings
 from gateway.simulate.sse import DONE, encode, event
@@ -92,6 +104,7 @@ class Vllm:
             call_forced=forced,
             json_schema=schema_of(body),
             begun=begun_by(body),
+            stop=stops_of(body),
         )
         choices = self.engine.replies(ask)
         shape = Chat(self.era, f"chatcmpl-{request.headers.get('x-request-id') or hex_id()}", now(), model, prompt)
@@ -110,9 +123,10 @@ class Vllm:
             # The completions API generates 16 tokens unless told otherwise.
             limit = self._max_tokens({"max_tokens": 16, **body}, length)
             before, begun = marked(text)
-            ask = Ask(before, length, limit, n=_int(body.get("n"), 1), ignore_eos=body.get("ignore_eos") is True, begun=begun)
+            eternal = body.get("ignore_eos") is True
+            ask = Ask(before, length, limit, n=_int(body.get("n"), 1), ignore_eos=eternal, begun=begun, stop=stops_of(body))
             prompt += length
-            choices += [Reply(len(choices) + r.index, r.parts, r.finish) for r in self.engine.replies(ask)]
+            choices += [replace(r, index=len(choices) + r.index) for r in self.engine.replies(ask)]
             own += [length] * (len(choices) - len(own))
         id = f"cmpl-{request.headers.get('x-request-id') or hex_id()}"
         shape = Completion(self.era, id, now(), model, prompt, tuple(own))

@@ -107,7 +107,7 @@ class Chat:
             "message": self._message(choice),
             "logprobs": None,
             "finish_reason": choice.finish,
-            "stop_reason": None,
+            "stop_reason": choice.stopped,
         }
         if self.era.release >= (0, 11):
             shape["token_ids"] = None
@@ -179,7 +179,7 @@ class Chat:
             "delta": {"content": ""},
             "logprobs": None,
             "finish_reason": choice.finish,
-            "stop_reason": None,
+            "stop_reason": choice.stopped,
         }
         if self.era.release >= (0, 11):
             shape["token_ids"] = None
@@ -221,7 +221,7 @@ class Completion:
     own: tuple[int, ...]
 
     def whole(self, choices: Sequence[Reply]) -> Object:
-        shapes = [{**self._choice(choice.index, choice.text("content"), choice.finish), "prompt_logprobs": None} for choice in choices]
+        shapes = [{**self._choice(choice, choice.text("content")), "prompt_logprobs": None} for choice in choices]
         spent = usage(self.era, self.prompt_tokens, sum(len(choice.parts) for choice in choices))
         frame = self._frame(shapes)
         if self.era.release >= (0, 11):
@@ -233,7 +233,7 @@ class Completion:
         for step, choice, part, last in rounds(choices):
             index = choice.index
             sent[index] += 1
-            chunk = self._frame([self._choice(index, part.text, choice.finish if last else None)])
+            chunk = self._frame([self._choice(choice, part.text, last)])
             if options.continuous:
                 chunk["usage"] = short_usage(self.own[index], sent[index])
             yield Event(event(chunk), 1, step)
@@ -241,8 +241,9 @@ class Completion:
             yield Event(event({**self._frame([]), "usage": short_usage(self.prompt_tokens, sum(sent))}))
         yield Event(DONE)
 
-    def _choice(self, index: int, text: str, finish: str | None) -> Object:
-        return {"index": index, "text": text, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+    def _choice(self, choice: Reply, text: str, last: bool = True) -> Object:
+        finish, stopped = (choice.finish, choice.stopped) if last else (None, None)
+        return {"index": choice.index, "text": text, "logprobs": None, "finish_reason": finish, "stop_reason": stopped}
 
     def _frame(self, choices: Sequence[Mapping[str, Json]]) -> Object:
         return {

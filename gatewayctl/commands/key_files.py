@@ -107,7 +107,8 @@ def _read(file: str) -> list[Any]:
     if head in ("{", "["):
         return _json(file, text)
     first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
-    return _csv(file, text) if "," in first and ":" not in first else _yaml(file, text)
+    headed = ("," in first and ":" not in first) or first.strip(' "') in ("secret", "hash")  # the rest may come from options
+    return _csv(file, text) if headed else _yaml(file, text)
 
 
 def _json(file: str, text: str) -> list[Any]:
@@ -144,7 +145,8 @@ def _list(file: str, found: Any) -> list[Any]:
     if isinstance(found, dict) and ("hash" in found or "secret" in found):
         found = [found]
     if not isinstance(found, list):
-        raise Trouble(f"{file} is no list of keys", "A list, or `keys:` with a list below it.", BAD_CONFIG)
+        hint = "A list, or `keys:` with a list below it; CSV begins with a line of words, such as `secret`."
+        raise Trouble(f"{file} is no list of keys", hint, BAD_CONFIG)
     return found
 
 
