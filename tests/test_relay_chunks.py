@@ -95,7 +95,9 @@ def heard(loop: asyncio.AbstractEventLoop, answers: list[list[bytes]]) -> list[A
     return pool.heard
 
 
-BODIES = st.sampled_from([b"data: {}\n\n", b"x" * 300, b"\r\n", b"0\r\n\r\n", b"3\r\nabc\r\n", HEAD, b"\n"])
+BODIES = st.sampled_from(
+    [b"data: {}\n\n", b"a\r\na\r\na\r\na", b"12\r\n", b"AAA\r\n", b"x" * 300, b"\r\n", b"0\r\n\r\n", b"3\r\nabc\r\n", HEAD, b"\n"]
+)
 SIZES = st.sampled_from([b"%x"] * 12 + [b"%X", b"0%x", b"0x%x", b"+%x", b"%x;a=b", b"%x ", b"1%x", b"000000%x"])
 CHUNKS = st.builds(lambda size, body: size % len(body) + b"\r\n" + body + b"\r\n", SIZES, BODIES)
 ENDS = st.sampled_from([b"0\r\n\r\n"] * 6 + [b"", b"0\r\nX-A: b\r\n\r\n", b"0\r\n\r\n0", b"0;a\r\n\r\n", b"00\r\n\r\n", b"0\r\n"])
@@ -129,8 +131,22 @@ def test_what_is_heard_is_what_the_parser_alone_would_say(given_answers):
         loop.close()
 
 
-def test_the_rest_of_a_size_is_no_chunk():
+ITSELF = b"a\r\na\r\na\r\na"  # ten bytes that look like a size, its line's end, and themselves
+LIKE_ONE = b"5\r\nabcde\r\n"  # ten bytes that look like a chunk
+
+
+@pytest.mark.parametrize(
+    ("pieces", "body"),
+    [
+        pytest.param([b"1", b"3\r\nabc\r\n", b"x" * 14, b"\r\n"], b"abc\r\n" + b"x" * 14, id="the rest of a size"),
+        pytest.param([b"00f\r\nAAA\r\n", LIKE_ONE, b"\r\n"], b"AAA\r\n" + LIKE_ONE, id="the rest of a body"),
+        pytest.param([b"a\r\n" + ITSELF + b"\r\na\r\n", LIKE_ONE, b"\r\n"], ITSELF + LIKE_ONE, id="what follows a size"),
+        pytest.param(
+            [b"14\r\n" + b"x" * 10, ITSELF + b"\r\na\r\n", LIKE_ONE, b"\r\n"], b"x" * 10 + ITSELF + LIKE_ONE, id="after a body's rest"
+        ),
+    ],
+)
+def test_what_only_looks_like_a_chunk_is_none(pieces, body):
     loop = asyncio.new_event_loop()
-    body = b"abc\r\n" + b"x" * 14
-    assert heard(loop, [[HEAD, b"1", b"3\r\nabc\r\n", b"x" * 14, b"\r\n0\r\n\r\n"]]) == [200, body, "given back", "end"]
+    assert heard(loop, [[HEAD, *pieces, b"0\r\n\r\n"]]) == [200, body, "given back", "end"]
     loop.close()

@@ -1,7 +1,7 @@
-"""A chunk of a chunked body that arrives whole and alone, taken out of its framing without the parser.
+"""Chunks of a chunked body that arrive whole: one that comes alone is taken out of its framing without the parser.
 
 An engine writes each event of its stream as a chunk, and most come alone: for those, HTTP's parser is half of what reading them costs.
-Whoever calls knows that the parser stands between two chunks; it stands there again behind this one.
+While the parser stands between two chunks, it needs not see what is one whole chunk, because it stands there again behind it.
 """
 
 from typing import Final
@@ -32,3 +32,16 @@ def _start(length: int) -> bytes:
     if length <= _LARGEST:
         _starts[length] = start
     return start
+
+
+def ends_whole(data: bytes, start: int, bodies: list[bytes]) -> bool:
+    """Whether the parser stands between two chunks again behind `data`. It stood there at `start`, and `bodies` is what it has found since.
+
+    Chunks whose sizes are written plainly are as long as that says, and none can be shorter; a last one that is not whole has its
+    size right before the end of `data`, where one that is has its body.
+    """
+    length = start
+    for body in bodies:
+        size = len(body)
+        length += size + (5 if size < 16 else 6 if size < 256 else 7 if size < 4096 else 8 if size < 65536 else 9)
+    return length == len(data) and (not bodies or data.endswith(b"%x\r\n%b\r\n" % (len(bodies[-1]), bodies[-1])))

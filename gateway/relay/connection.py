@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import httptools
 
 from gateway.errors import UpstreamFailure
-from gateway.relay.chunks import whole_chunk
+from gateway.relay.chunks import ends_whole, whole_chunk
 
 LATE: Final = 5.0
 """Seconds an engine may take to end a message whose `[DONE]` was seen already, before its connection is dropped."""
@@ -47,7 +47,6 @@ class Connection:
         "_head_size",
         "_headed",
         "_headers",
-        "_in_chunk",
         "_lasting",
         "_late",
         "_length",
@@ -80,8 +79,8 @@ class Connection:
         self._head_size = 0
         self._complete = False
         self._headed = self._length = self._chunked = self._lasting = False
-        self._in_chunk = self._between = False
-        """Whether the parser is within a chunk; whether it stands between two, with nothing of the next one."""
+        self._between = False
+        """The parser stands between two chunks, with nothing of the next one."""
         self._late: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self._unsent = b""
@@ -97,7 +96,7 @@ class Connection:
     def send(self, request: bytes, sink: Sink) -> None:
         """Takes a whole request, which leaves at the end of this turn of the loop; its answer goes to `sink`."""
         self._sink = sink
-        self._complete = self._headed = self._length = self._chunked = self._lasting = self._in_chunk = self._between = False
+        self._complete = self._headed = self._length = self._chunked = self._lasting = self._between = False
         self._headers.clear()
         self._head_size = 0
         self.untouched = True
@@ -152,16 +151,17 @@ class Connection:
         if self._sink is None and self._late is None:
             self.abort()  # bytes nobody asked for: an idle connection out of step is never used again
             return
-        self.untouched = False
+        begun, self.untouched = not self.untouched, False
         if self._between:
             body = whole_chunk(data)
             if body is not None:
                 if self._sink is not None:
                     self._sink.data([body])
                 return
-        self._parse(data)
+        self._parse(data, begun)
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes, begun: bool) -> None:
+        """begun: some of the answer came before."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -171,7 +171,8 @@ class Connection:
             valid = False
         else:
             valid = True
-        self._between = self._chunked and not self._in_chunk and data.endswith(b"\n")
+        if self._chunked and (self._between or not begun):
+            self._between = ends_whole(data, 0 if begun else len(data.partition(b"\r\n\r\n")[0]) + 4, self._pieces)
         if self._pieces:
             pieces = self._pieces[:]
             self._pieces.clear()
@@ -238,12 +239,6 @@ class Connection:
         self._lasting = (self._length or self._chunked) and self._parser.should_keep_alive()
         if self._sink is not None:
             self._sink.head(status, headers)
-
-    def on_chunk_header(self) -> None:
-        self._in_chunk = True
-
-    def on_chunk_complete(self) -> None:
-        self._in_chunk = False
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:

@@ -91,14 +91,22 @@ class Template:
         return self._given(self._shown_joint.join(pieces), len(pieces), tally) if pieces else None
 
     def paste_all(self, events: list[bytes], tally: Tally) -> bytes | None:
-        """The same for pieces that are one event each."""
-        pieces: list[bytes] = []
+        """The same for pieces that are one event each. What all of them must be is looked at together, which costs half as much."""
+        texts: list[bytes] = []
+        usages: list[bytes] = []
         for event in events:
-            one = self._one(event) if len(event) < self._two else None
-            if one is None:
+            text, usage = self._parts(event)
+            if not text or len(event) >= self._two:
                 return None
-            pieces.append(one)
-        return self._given(self._shown_joint.join(pieces), len(pieces), tally)
+            texts.append(text)
+            usages.append(usage)
+        if not _are_texts(texts) or not (self._shape is None or self._all_count(usages)):
+            return None
+        self._seen = usages[-1]
+        between = self._shown_between
+        if between:
+            texts = [b"%b%b%b" % (texts[at], between, usages[at]) for at in range(len(texts))]
+        return self._given(self._shown_joint.join(texts), len(texts), tally)
 
     def _given(self, shown: bytes, events: int, tally: Tally) -> bytes:
         tally.events += events
@@ -108,21 +116,23 @@ class Template:
 
     def _one(self, event: bytes) -> bytes | None:
         """The same for one event, without what stands around the text and usage of them all. `_seen` is then its usage."""
-        if not event.startswith(self._before) or not event.endswith(self._after):
-            return None
-        if self._shape is None:
-            inner = event[self._start : -self._end]
-            return inner if _is_text(inner) else None
-        cut = len(event) - self._end - len(self._blank)  # usage has most often as many digits as the one before
-        text, usage = event[self._start : cut], event[cut : -self._end]
-        if text.endswith(self._between):
-            text = text[: -len(self._between)]
-        else:
-            text, usage = self._parted(event[self._start : -self._end])
-        if not _is_text(text) or not self._counts(usage):
+        text, usage = self._parts(event)
+        if not text or not _is_text(text) or not (self._shape is None or self._counts(usage)):
             return None
         self._seen = usage
         return b"%b%b%b" % (text, self._shown_between, usage) if self._shown_between else text
+
+    def _parts(self, event: bytes) -> tuple[bytes, bytes]:
+        """What stands where its text and its usage would; no text = the event has another form."""
+        if not event.startswith(self._before) or not event.endswith(self._after):
+            return b"", b""
+        if self._shape is None:
+            return event[self._start : -self._end], b""
+        cut = len(event) - self._end - len(self._blank)  # usage has most often as many digits as the one before
+        text = event[self._start : cut]
+        if text.endswith(self._between):
+            return text[: -len(self._between)], event[cut : -self._end]
+        return self._parted(event[self._start : -self._end])
 
     def _parted(self, inner: bytes) -> tuple[bytes, bytes]:
         """Text and usage, wherever they meet; b"" = they do not. `between` begins with the quote that ends the text; one within the
@@ -132,6 +142,15 @@ class Template:
             text, _, rest = inner.partition(self._between)
             return text, rest
         return (text, rest[len(self._rest) :]) if rest.startswith(self._rest) else (b"", b"")
+
+    def _all_count(self, usages: list[bytes]) -> bool:
+        """Whether each is the form's usage with other numbers."""
+        size = len(self._blank)
+        alike = b"".join(usages).translate(_DIGITS) == self._blank * len(usages)
+        for usage in usages:
+            if not (alike and len(usage) == size and self._is_written_plainly(usage)) and not self._counts(usage):
+                return False
+        return True
 
     def _counts(self, usage: bytes) -> bool:
         """Whether it is the form's usage with other numbers. One with as many digits as an earlier one is compared as bytes."""
@@ -145,7 +164,11 @@ class Template:
                 self._lengths[blank] = [found.start() for found in _LONG.finditer(usage)]
             return True
         self._blank, self._firsts = blank, firsts
-        for first in firsts:  # noqa: SIM110 - a loop is twice as quick as any()
+        return self._is_written_plainly(usage)
+
+    def _is_written_plainly(self, usage: bytes) -> bool:
+        """Whether no number begins with a zero."""
+        for first in self._firsts:  # noqa: SIM110 - a loop is twice as quick as any()
             if usage[first] == _ZERO:
                 return False
         return True
@@ -210,6 +233,17 @@ def _shape(usage: bytes) -> re.Pattern[bytes]:
             _shapes.clear()
         pattern = _shapes[key] = re.compile(rb"(?:0|[1-9]\d{0,14}+)".join(map(re.escape, pieces)))
     return pattern
+
+
+def _are_texts(texts: list[bytes]) -> bool:
+    """Whether each is the body of a JSON string. None is empty."""
+    together = b"".join(texts)
+    if together.translate(_ASCII) == together:
+        return True
+    for text in texts:  # noqa: SIM110
+        if not _is_text(text):
+            return False
+    return True
 
 
 def _is_text(text: bytes) -> bool:
