@@ -129,6 +129,17 @@ async def test_at_every_event_the_answer_is_the_same_to_the_byte(rig: Rig, kind:
         assert (record["tokens"]["in"], record["tokens"]["out"]) == (usage["prompt_tokens"], usage["completion_tokens"])
 
 
+@pytest.mark.parametrize(("kind", "api"), [("vllm", "chat"), ("sglang", "chat"), ("sglang", "completions")])
+async def test_after_the_last_word_another_engine_says_why_it_ended(rig: Rig, kind: str, api: str) -> None:
+    whole = await ask(rig, kind, api)
+    events = whole.chunks[-1]["usage"]["completion_tokens"] + (1 if api == "chat" else 0)
+    rig.engines[f"{kind}1"].script = script({"on": 1, "do": "cut", "after": events})
+    answer = await ask(rig, spare(kind), api)
+    finish = [choice["finish_reason"] for chunk in answer.chunks for choice in chunk["choices"] if choice["finish_reason"]]
+    assert answer.done and words(answer) == words(whole) and finish == ["stop"]
+    assert [attempt["kind"] for attempt in (await last_record(rig, answer))["attempts"]] == ["first", "continue"]
+
+
 async def test_what_the_others_are_asked(rig: Rig) -> None:
     rig.engines["vllm1"].script = script({"do": "cut", "after": 6})
     answer = await ask(rig, spare("vllm"), max_tokens=9, min_tokens=8, max_completion_tokens=9)
@@ -240,13 +251,6 @@ async def test_models_that_no_other_engine_can_go_on_with(rig: Rig, model: str) 
     await breaks_off(rig, model)
 
 
-async def test_after_its_finish_an_answer_is_not_gone_on_with(rig: Rig) -> None:
-    whole = await ask(rig, spare("vllm"))
-    events = whole.chunks[-1]["usage"]["completion_tokens"] + 2
-    rig.engines["vllm1"].script = script({"do": "cut", "after": events})
-    await breaks_off(rig, spare("vllm"))
-
-
 async def breaks_off(rig: Rig, model: str, **more: Any) -> None:
     """The honest error event, and nobody else was asked."""
     answer = await ask(rig, model, **more)
@@ -271,6 +275,29 @@ async def test_when_only_the_end_is_missing_it_is_written(rig: Rig, kind: str, a
     record = await last_record(rig, answer)
     assert tries(record) == [("first", f"{kind}1", "cut")] and record["tokens"]["out"] == 10
     assert (record["status"], record["end"], record["source"]) == (200, "--", "continuous")
+
+
+@pytest.mark.parametrize(("kind", "api"), [("vllm", "chat"), ("sglang", "chat"), ("sglang", "completions")])
+@pytest.mark.parametrize("do", ["cut", "error_event", "garbage", "stall"])
+async def test_who_dies_after_the_finish_took_nothing_with_it(rig: Rig, kind: str, api: str, do: str) -> None:
+    model = spare(kind)
+    whole = await ask(rig, model, api)
+    events = whole.chunks[-1]["usage"]["completion_tokens"] + (1 if api == "chat" else 0)
+    for after in (events + 1, events + 2):  # the finish, the usage
+        rig.engines[f"{kind}1"].script = script({"do": do, "after": after, **({"at": "mid_stream"} if do == "stall" else {})})
+        answer = await ask(rig, model, api)
+        assert same(answer) == same(whole), after
+        record = await last_record(rig, answer)
+        assert len(record["attempts"]) == 1 and record["attempts"][0]["reason"] != "ok", "nobody else was asked"
+        assert (record["status"], record["end"], record["source"]) == (200, "--", "continuous")
+        assert record["tokens"]["out"] == whole.chunks[-1]["usage"]["completion_tokens"]
+
+
+async def test_the_end_of_one_prompt_is_not_the_end_of_all(rig: Rig) -> None:
+    rig.engines["vllm1"].script = script({"do": "cut", "after": 7})
+    body = {"model": spare("vllm"), "prompt": ["one two", "three four"], "max_tokens": 20, "stream": True}
+    answer = await rig.post("/v1/completions", body)
+    assert not answer.done and answer.error is not None
 
 
 @pytest.mark.parametrize("model", ["counted", "final"])

@@ -26,6 +26,8 @@ def test_which_requests() -> None:
     assert not may_continue("embeddings", fields()) and not may_continue("chat", fields(guided_json={}))
     for more in NOT_WITH:
         assert not may_continue("chat", fields(**more)), more
+    for prompt in (["a", "b"], ["a"], [1, 2], None):
+        assert not may_continue("completions", fields(prompt=prompt)), "one prompt's end is not the end of all"
 
 
 def test_limits_and_what_cannot_be_asked() -> None:

@@ -34,6 +34,8 @@ def may_continue(api: str, fields: Fields) -> bool:
         value = bytes(fields[name]).strip()
         if value not in _HARMLESS and not (name in _ONE and value == b"1"):
             return False
+    if api == "completions" and not bytes(fields.get("prompt", b"")).lstrip().startswith(b'"'):
+        return False  # several prompts have an answer each, and the end of one is not the end of all
     return api in ("chat", "completions") and not any(name.startswith("guided_") for name in fields)
 
 

@@ -30,7 +30,9 @@ class ContinuingDelivery(StreamDelivery):
 
     def _break(self, failure: UpstreamFailure) -> None:
         so_far = self.so_far
-        if not self.committed or failure.blame != "engine" or failure.reason == "timeout_total" or not so_far.able:
+        if self.committed and self.transform.finished and failure.blame == "engine":
+            self._conclude(failure)
+        elif not self.committed or failure.blame != "engine" or failure.reason == "timeout_total" or not so_far.able:
             super()._break(failure)
         elif so_far.full:
             self._conclude(failure)
@@ -44,10 +46,10 @@ class ContinuingDelivery(StreamDelivery):
         super()._complete(b"data: " + encode(left) + b"\n\n" + out if left else out, now)
 
     def _conclude(self, failure: UpstreamFailure) -> None:
-        """Nothing is missing but the end: the caller has all the tokens it wanted."""
+        """Nothing is missing but the end: the caller has the finish reason, or all the tokens it wanted."""
         self.failed(failure)
         x, transform = self.x, self.transform
-        out = transform.conclude(self.so_far.last_event(transform.tally.frame)) + DONE
+        out = transform.conclude({} if transform.finished else self.so_far.last_event(transform.tally.frame)) + DONE
         self.out_bytes += len(out)
         x.status, x.end = 200, End.NORMAL
         self.count("continuous")

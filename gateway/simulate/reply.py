@@ -77,7 +77,7 @@ def _reply(ask: Ask, index: int, natural: int, seed: int) -> Reply:
         parts += [Part("content", piece) for piece in tokens.split(text)]
     else:
         parts += _words(ask, index, natural, len(parts), seed)
-    parts = parts[_begun(parts, ask.begun) :]
+    parts = parts[_begun(parts, ask.begun) :] or [Part("content", "")]  # of an answer that is whole already comes its end, a token as well
     cut = len(parts) > ask.max_tokens or (ask.ignore_eos and tool is None)
     finish = "length" if cut else "tool_calls" if tool is not None else "stop"
     kept, stopped = _until(parts[: ask.max_tokens], ask.stop)

@@ -120,8 +120,8 @@ class Stream:
         return b""
 
     def conclude(self, last: Json) -> bytes:
-        """Ends the answer in place of its engine, as `[DONE]` would have. last: the event that is missing."""
-        return b"data: " + encode(last) + b"\n\n" + self._end()
+        """Ends the answer in place of its engine, as `[DONE]` would have. last: the event that is missing; {} = none."""
+        return (b"data: " + encode(last) + b"\n\n" if last else b"") + self._end()
 
     def _event(self, event: bytes) -> bytes:
         if self.over:
