@@ -154,6 +154,8 @@ class Agreement:
             word = Word("", "", now)  # its drain is over, and no look was there yet
         if word is None or (before is not None and (word.verdict, word.why) == (before.verdict, before.why)):
             return False
+        if before is not None and before.verdict == DOWN != word.verdict and self._ejections.pop(key, None) is not None:
+            log.info("channel %s: %s begins anew: it was down since it was ejected", *key)
         self._words[key] = word
         return True
 

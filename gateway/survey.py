@@ -8,7 +8,7 @@ from gateway.agreement import Agreement
 from gateway.bus.server import Link
 from gateway.config.resolved import Channel
 from gateway.discover.endpoints import Endpoints
-from gateway.discover.look import BUSY, DEGRADED, DRAINING, EJECTED, STATES, Look
+from gateway.discover.look import BUSY, DEGRADED, DRAINING, EJECTED, STATES, UP, Look
 from gateway.discover.registries.known import endpoint_at
 
 MET = (DEGRADED, BUSY, EJECTED)
@@ -32,6 +32,8 @@ def survey(endpoints: Endpoints, agreement: Agreement, links: Iterable[Link], ch
         states: list[State] = [(one["state"], one["why"], one["since"]), *agreement.state(name, url)]
         states += [(seen["state"], seen["why"], time.time() - seen["for"]) for seen in mine if seen["state"] in MET]
         state, why, since = _worst(states)
+        if state == UP:  # also for those that ejected it, or found it degraded
+            since = max([since, *(time.time() - seen["for"] for seen in mine if seen["state"] == UP and seen["for"])])
         serves = channel is None or not channel.registry or any(url == served.url for served in channel.endpoints)
         if channel is not None and not serves:
             state, why = DEGRADED, f"listed by {channel.registry}, serves nobody yet: {why or 'a probe has seen it well'}"

@@ -309,6 +309,25 @@ async def test_what_control_finds_is_told_and_taken_back(house):
     await everywhere(workers, "up")
 
 
+async def test_who_was_down_since_it_was_ejected_begins_anew(house):
+    """Nobody may come for hours whose request would try it: meanwhile it would be said to be ejected, with an alert."""
+    workers = await house.open()
+    house.control.finds(A, WELL)
+    workers[0].fails()
+    await everywhere(workers, "ejected")
+    house.control.finds(A, GONE)
+    await everywhere(workers, "down")
+    house.control.finds(A, WELL)
+    await everywhere(workers, "up")
+    assert house.control.agreement.ejection("gpu", A) is None and house.control.seen()["state"] == "up"
+    for worker in workers:
+        assert "coming back slowly" in worker.at(A).breaker.why
+    workers[0].fails()
+    await everywhere(workers, "ejected")
+    house.control.finds(A, WELL)
+    assert workers[1].state() == "ejected", "a look that was no other than before it proves nothing"
+
+
 async def test_a_worker_that_comes_later_is_told_everything(house):
     one, _ = await house.open()
     house.control.finds(A, GONE)
@@ -503,3 +522,16 @@ async def test_what_workers_report_is_merged_and_the_worst_counts(house):
     assert (seen["errors"], seen["handshakes"], seen["ttft"]) == (2, 6, 200.0)
     two.reported = [{**told, "state": "down", "why": "an old word of control"}]
     await eventually(lambda: house.control.seen()["state"] == "up")
+
+
+async def test_up_is_up_since_workers_found_it_so(house):
+    """What control's looks say is older: they never saw anything wrong with an endpoint that requests ejected."""
+    one, two = await house.open()
+    house.control.finds(A, WELL)
+    house.control.endpoints.looks()["gpu", A].since = time.time() - 3600
+    told = {"channel": "gpu", "endpoint": A, "state": "up", "why": "", "in_flight": 0, "errors": 5, "ttft": None, "handshakes": 3}
+    one.reported, two.reported = [{**told, "for": 9.0}], [{**told, "for": 0.0}]  # the second was never told anything else
+    await eventually(lambda: all(link.health.get("endpoints") for link in house.control.bus.links.values()))
+    assert 8 < time.time() - house.control.seen()["since"] < 12
+    one.reported = [{**told, "for": 0.0}]
+    await eventually(lambda: time.time() - house.control.seen()["since"] > 3000)
