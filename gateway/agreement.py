@@ -31,6 +31,8 @@ FORGOTTEN: Final = 5.0
 """Seconds after its cooldown in which workers must have reported an ejected endpoint as such."""
 TOGETHER: Final = 0.05
 """Seconds that figures wait for others, to go in one frame."""
+UNREACHED: Final = frozenset({"connect", "tls", "timeout_connect"})
+"""Reasons of an ejection that a look disproves as well as a request."""
 VERDICTS: Final = ("", NEW, WEDGED, DRAINING, DOWN)
 """From best to worst; the worst counts."""
 
@@ -127,7 +129,7 @@ class Agreement:
         if self._endpoints.looks().get(key) is not look:
             return
         now = self._now()
-        if self._changes(key, look, now):
+        if self._changes(key, look, now) or self._reached(key, look):
             self._tell([key])
         lengths = look.context_lengths
         if lengths != self._lengths.get(key, {}):
@@ -157,6 +159,15 @@ class Agreement:
         if before is not None and before.verdict == DOWN != word.verdict and self._ejections.pop(key, None) is not None:
             log.info("channel %s: %s begins anew: it was down since it was ejected", *key)
         self._words[key] = word
+        return True
+
+    def _reached(self, key: Key, look: Look) -> bool:
+        """Whether it is ejected no more: nobody could connect, and after its cooldown a look did. In a quiet hour no request would try it."""
+        out = self._ejections.get(key)
+        if out is None or out.reason not in UNREACHED or look.reached < out.until or look.verdict:
+            return False
+        del self._ejections[key]
+        log.info("channel %s: %s serves again, a look has reached it", *key)
         return True
 
     @staticmethod

@@ -68,12 +68,12 @@ class Worker:
     def state(self, url: str = A) -> str:
         return str(self.at(url).breaker.state(time.monotonic()))
 
-    def fails(self, url: str = A, times: int = 5) -> None:
+    def fails(self, url: str = A, times: int = 5, reason: str = "status_503") -> None:
         """As a hop does it."""
         breaker, now = self.at(url).breaker, time.monotonic()
         for _ in range(times):
-            if breaker.failure(now, "status_503"):
-                self.watch.notice("gpu", url, "ejected", "status_503", breaker.remaining(now))
+            if breaker.failure(now, reason):
+                self.watch.notice("gpu", url, "ejected", reason, breaker.remaining(now))
 
     def serves(self, url: str = A) -> None:
         """A request is sent and succeeds."""
@@ -326,6 +326,21 @@ async def test_who_was_down_since_it_was_ejected_begins_anew(house):
     await everywhere(workers, "ejected")
     house.control.finds(A, WELL)
     assert workers[1].state() == "ejected", "a look that was no other than before it proves nothing"
+
+
+@pytest.mark.parametrize(("reason", "after"), [("connect", "up"), ("timeout_connect", "up"), ("status_503", "ejected")])
+async def test_a_look_tries_what_nobody_could_connect_to(house, reason, after):
+    workers = await house.open()
+    house.control.finds(A, WELL)
+    workers[0].fails(reason=reason)
+    await everywhere(workers, "ejected")
+    house.control.finds(A, WELL)
+    assert house.control.agreement.ejection("gpu", A), "its cooldown goes on"
+    house.control.agreement.ejection("gpu", A).until = time.monotonic()
+    house.control.finds(A, Probe(url="u", trouble="timeout", error="no answer in time"))
+    assert house.control.agreement.ejection("gpu", A), "this look did not reach it"
+    house.control.finds(A, WELL)
+    await everywhere(workers, after)
 
 
 async def test_a_worker_that_comes_later_is_told_everything(house):

@@ -220,6 +220,8 @@ class Endpoints:
     def _learn(self, look: Look, found: Probe, *, whole: bool, fresh: bool = False) -> None:
         channel = look.channel
         changed = look.learn(found, time.time(), lambda: self.engine_of(channel.name) if channel.auto else channel.engine)
+        if found.reachable and not look.failures:
+            look.reached = time.monotonic()
         if whole and look.state != DOWN:
             look.asked_all_at = time.monotonic()
         elif look.state == DOWN:

@@ -58,6 +58,8 @@ class Look:
     tls: Handshake | None = None
     asked_all_at: float = float("-inf")
     """Monotonic: when the whole probe last succeeded. A look between two of them asks for the model list only."""
+    reached: float = float("-inf")
+    """Monotonic: when a look last got an answer from it and had nothing against it."""
     failures: int = 0
     """Looks in a row that failed."""
     gone: bool = False
