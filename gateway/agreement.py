@@ -162,7 +162,7 @@ class Agreement:
         return True
 
     def _reached(self, key: Key, look: Look) -> bool:
-        """Whether it is ejected no more: nobody could connect, and after its cooldown a look did. In a quiet hour no request would try it."""
+        """Whether it is ejected no more: nobody could connect, and after its cooldown a look did. In a quiet hour no request tries it."""
         out = self._ejections.get(key)
         if out is None or out.reason not in UNREACHED or look.reached < out.until or look.verdict:
             return False

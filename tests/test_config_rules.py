@@ -242,6 +242,24 @@ BAD: dict[str, tuple[str, str, str]] = {
         "rule number 1",
     ),
     "same conditions": (rule("{api: chat}", TWO % "▸{api: [chat]}"), "this rule is never reached", "rule number 1 has the same conditions"),
+    "longer after long": (
+        rule("{prompt_tokens: {over: 1000}}", TWO % "▸{prompt_tokens: {over: 2000, up_to: 9000}}"),
+        "this rule is never reached",
+        "rule number 1 takes every request that this one would; move this one up",
+    ),
+    "one of a list after the list": (
+        rule(
+            "{headers: {X-Env: [a, {prefix: b}]}, content: [{words: x}, {words: y}]}", TWO % "▸{content: {words: y}, headers: {x-env: a}}"
+        ),
+        "this rule is never reached",
+        "rule number 1 takes every request",
+    ),
+    "one condition more": (
+        rule("{api: [chat, completions]}", TWO % "▸{api: chat, share: 5, has: tools}"),
+        "this rule is never reached",
+        "rule number 1 takes every request",
+    ),
+    "outside more": (rule("{outside: office}", TWO % "▸{outside: [night, office]}"), "this rule is never reached", "rule number 1 takes"),
     # -- schedules
     "zone": (hours("{zone: ▸Asia/Shangai, when: [Sat]}"), 'there is no time zone "Asia/Shangai"', 'did you mean "Asia/Shanghai"?'),
     "zone like nothing": (
@@ -275,6 +293,24 @@ BAD: dict[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("name", BAD)
 def test_each_mistake_is_told_alone_and_where_it_is(name, tmp_path):
     only(tmp_path, *BAD[name])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("{share: 5}", "{share: 5}"),
+        ("{api: chat, share: 99}", "{api: chat}"),
+        ("{prompt_tokens: {over: 2000}}", "{prompt_tokens: {over: 1000}}"),
+        ("{prompt_tokens: {over: 1000, up_to: 2000}}", "{prompt_tokens: {over: 1500}}"),
+        ("{outside: [night, office]}", "{outside: office}"),
+        ("{during: office}", "{during: [night, office]}"),
+        ("{headers: {x-env: a, x-team: b}}", "{headers: {x-env: a}}"),
+        ("{has: tools}", "{has: [tools, images]}"),
+        ("{prompt_tokens: {over: 5}}", "{max_tokens: {over: 50}}"),
+    ],
+)
+def test_a_rule_that_some_requests_reach_is_no_mistake(first, second, tmp_path):
+    assert loaded(tmp_path, rule(first, TWO % second))
 
 
 def test_all_mistakes_of_a_rule_are_told_at_once(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import yaml
 
+from gateway.config.covering import Said, covers, said
 from gateway.config.hours import hours_of, zone_of
 from gateway.config.marks import Loc
 from gateway.config.read import Reading
@@ -70,21 +71,23 @@ def _known(config: Config, reading: Reading) -> Known:
 def rules(found: Sequence[RuleLike], at: Loc, known: Known, reading: Reading) -> Iterator[Mistake]:
     """Of all rules of one model, in their order. at: where the list stands. In a broken configuration, absences prove nothing."""
     always: int | None = None
-    seen: dict[str, int] = {}
+    before: list[Said] = []
     for number, rule in enumerate(found):
         here: Loc = (*at, number)
         yield from _When(rule.when, (*here, "when"), known, reading).run()
-        twin = seen.get(repr(rule.when))
+        words = said(rule.when)
+        wider = next((earlier for earlier, other in enumerate(before) if covers(other, words)), None) if always is None else None
         if always is not None:
             yield reading.marks.at(
                 here, "this rule is never reached", f"rule number {always + 1} has no conditions, so it takes every request"
             )
-        elif twin is not None:
-            yield reading.marks.at((*here, "when"), "this rule is never reached", f"rule number {twin + 1} has the same conditions")
+        elif wider is not None:
+            same = covers(words, before[wider])
+            hint = "has the same conditions" if same else "takes every request that this one would; move this one up"
+            yield reading.marks.at((*here, "when"), "this rule is never reached", f"rule number {wider + 1} {hint}")
         elif holds_always(rule.when):
             always = number
-        elif rule.when.share is None:
-            seen[repr(rule.when)] = number
+        before.append(words)
 
 
 def holds_always(when: When) -> bool:
