@@ -262,6 +262,10 @@ BAD: dict[str, tuple[str, str, str]] = {
     "outside more": (rule("{outside: office}", TWO % "▸{outside: [night, office]}"), "this rule is never reached", "rule number 1 takes"),
     # -- schedules
     "zone": (hours("{zone: ▸Asia/Shangai, when: [Sat]}"), 'there is no time zone "Asia/Shangai"', 'did you mean "Asia/Shanghai"?'),
+    "zone in lower case": (hours("{zone: ▸asia/shanghai, when: [Sat]}"), "there is no time zone", 'did you mean "Asia/Shanghai"?'),
+    "zone as an offset": (hours("{zone: ▸UTC+8, when: [Sat]}"), "there is no time zone", 'did you mean "+08:00"?'),
+    "zone as a short offset": (hours('{zone: ▸"-0330", when: [Sat]}'), "there is no time zone", 'did you mean "-03:30"?'),
+    "zone abbreviated": (hours("{zone: ▸CST, when: [Sat]}"), "there is no time zone", "write a name like Asia/Shanghai"),
     "zone like nothing": (
         hours("{zone: ▸Beijing Time, when: [Sat]}"),
         'there is no time zone "Beijing Time"',
@@ -310,7 +314,7 @@ def test_each_mistake_is_told_alone_and_where_it_is(name, tmp_path):
     ],
 )
 def test_a_rule_that_some_requests_reach_is_no_mistake(first, second, tmp_path):
-    assert loaded(tmp_path, rule(first, TWO % second))
+    assert len(loaded(tmp_path, rule(first, TWO % second)).config.models["qwen"].rules) == 2
 
 
 def test_all_mistakes_of_a_rule_are_told_at_once(tmp_path):

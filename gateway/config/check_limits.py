@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from gateway.config.check_rules import zone_mistakes
 from gateway.config.hours import DAY, hours_of
 from gateway.config.limits import Limit, millionths
 from gateway.config.marks import Loc
@@ -10,6 +9,7 @@ from gateway.config.read import Reading
 from gateway.config.schema import Config
 from gateway.config.when import Schedule
 from gateway.config.wording import nearest
+from gateway.config.zones import zone_mistakes
 from gateway.errors import Mistake
 
 Meaning = Callable[[str], str | None]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from gateway.config.check_prices import currency
-from gateway.config.check_rules import zone_mistakes
 from gateway.config.globs import matches
 from gateway.config.marks import Loc
 from gateway.config.model import Model, Target
@@ -12,6 +11,7 @@ from gateway.config.prices import Budget
 from gateway.config.read import Reading
 from gateway.config.resolved_limits import BUDGET
 from gateway.config.schema import Config, Key, Project, Tenant
+from gateway.config.zones import zone_mistakes
 from gateway.errors import Mistake
 
 Part = Tenant | Project | Key | Model

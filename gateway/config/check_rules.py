@@ -19,6 +19,7 @@ from gateway.config.resolved_when import Hours
 from gateway.config.schema import Config
 from gateway.config.when import Content, HeaderTest, Load, Schedule, When
 from gateway.config.wording import nearest
+from gateway.config.zones import zone_mistakes
 from gateway.errors import Mistake
 from gateway.words import STREAMING_APIS
 
@@ -145,19 +146,6 @@ def _opens_on(day: int, hours: Hours, zone: tzinfo) -> bool:
         if wall.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) == wall:
             return True
     return False
-
-
-def zone_mistakes(zone: str, at: Loc, reading: Reading) -> Iterator[Mistake]:
-    """Of the name of a zone."""
-    try:
-        zone_of(zone)
-    except ValueError as error:
-        message, _, hint = str(error).partition("; ")
-        if not hint:
-            from zoneinfo import available_timezones
-
-            hint = nearest(zone, available_timezones()) or 'write a name like Asia/Shanghai, UTC, or an offset like "+08:00"'
-        yield reading.marks.at(at, message, hint)
 
 
 def _split(at: Loc, reading: Reading) -> tuple[int, str] | None:
