@@ -612,6 +612,20 @@ async def test_what_is_wrong_with_a_head_is_said_without_its_bytes(rig, lines, w
     assert status == 400 and message == f"This is not a valid HTTP/1.1 request ({why})."
 
 
+@pytest.mark.parametrize("host", ["a b", "a/b", "user@gw", "gw:80x", "[::1", "gw#x", "gw\xe9"])
+async def test_a_host_that_cannot_be_one_is_refused(rig, host):
+    request = post(head=HEAD.replace(b"Host: gw", f"Host: {host}".encode()))
+    [(status, headers, body)] = answers(await conversation(rig, request, within=4))
+    assert (status, headers["connection"]) == (400, "close") and "(Invalid Host header)" in json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize("host", ["", "gw:", "10.0.0.1:8000", "[fe80::1%25eth0]:80", "my_host.corp", "a,b"])
+async def test_any_other_host_is_served(rig, host):
+    request = post(head=HEAD.replace(b"Host: gw", f"Host: {host}".encode()))
+    found = answers(await rig.raw(request * 2, within=1))
+    assert [status for status, _, _ in found] == [200, 200]
+
+
 async def test_refused_heads_are_recorded(rig):
     before = len(rig.records())
     await conversation(rig, HEAD + SMUGGLING["two lengths"])

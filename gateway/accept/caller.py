@@ -16,7 +16,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.accept.familiar import FIELDS, Familiar, Whole
+from gateway.accept.familiar import Familiar, Whole
 from gateway.accept.objections import objection_to
 from gateway.auth.keyring import Visitor
 from gateway.errors import Refusal
@@ -183,13 +183,13 @@ class Caller(RequestHandler):
                     await self._waiter
                 finally:
                     self._waiter = None
-            message, payload = self._messages.popleft()
+            request: Any = self._messages.popleft()
+            message, payload = request
             if self._parser is not None:
                 self._parser.message_consumed()
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
-            # Sizes of few fields need not be summed up: each of them is within the limit, and their number is.
-            if not isinstance(message, RawRequestMessage) or len(message.raw_headers) > FIELDS or message.version is not HttpVersion11:
+            if not isinstance(payload, Whole):  # whose head was looked at when it came first
                 objection = objection_to(message, self.max_field_size)
                 if objection is not None:
                     await self._refuse_parse(objection)
@@ -197,7 +197,7 @@ class Caller(RequestHandler):
                     break
             if self._paused:  # the answer before is still on its way: its slow reader must not gather two
                 await self._drain_helper()
-            self._begin(message)  # type: ignore[arg-type]  # `objection_to` refused everything else
+            self._begin(message)
             try:
                 await serve(self, message, payload)
             except asyncio.CancelledError:

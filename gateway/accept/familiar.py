@@ -14,8 +14,6 @@ from multidict import CIMultiDict, CIMultiDictProxy
 LENGTH: Final = b"\r\ncontent-length:"
 LARGEST: Final = 4096
 """Bytes of a head that are kept for as long as its connection is open."""
-FIELDS: Final = 20
-"""Of a head. One with more is looked at as a whole each time (accept.caller)."""
 PATIENCE: Final = 4
 """Other heads in a row, after which a connection is believed to send a new one each time."""
 DIGITS: Final = 9
@@ -110,6 +108,6 @@ class Familiar:
             return -1
         size = int(length)
         plain = data.startswith(b"POST ") and message.version is HttpVersion11 and "Content-Encoding" not in message.headers
-        if plain and size and len(head) < LARGEST and len(message.raw_headers) <= FIELDS:
+        if plain and size and len(head) < LARGEST:
             self._message, self._head, self._length = message, head + ended, size
         return size - len(body)

@@ -9,8 +9,14 @@ from aiohttp.http_parser import RawRequestMessage
 
 from gateway.errors import Refusal
 
+FEW: Final = 20
+"""Header fields whose sizes need not be summed up: each of them is within the limit, and their number is."""
+
 _WORDS: Final = re.compile(r"[A-Za-z][\w' /-]{0,79}")
 """What the parser says in words of its own. Bytes that it quotes may be a secret."""
+
+_HOST: Final = re.compile(r"(?:\[[\w.:~!$&'()*+,;=%-]+]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?", re.ASCII)
+"""RFC 9112 §3.2: anything else in a Host header must be refused."""
 
 _PLAINER: Final = {"Pause on PRI/Upgrade": "HTTP/2 is not spoken here"}
 """For what the parser says in words that only its authors understand."""
@@ -27,24 +33,28 @@ def objection_to(message: Any, most: int) -> Refusal | None:
 
     most: bytes of the head.
     """
+    large, wrong = False, None
     if isinstance(message, RawRequestMessage):
-        large = sum(len(name) + len(value) + 4 for name, value in message.raw_headers) > most
-        wrong = not HttpVersion10 <= message.version <= HttpVersion11  # the parser lets 0.9 and 2.0 through
+        large = len(message.raw_headers) > FEW and sum([len(name) + len(value) + 4 for name, value in message.raw_headers]) > most
+        if not HttpVersion10 <= message.version <= HttpVersion11:  # the parser lets 0.9 and 2.0 through
+            wrong = "Invalid HTTP version"
+        elif _HOST.fullmatch(message.headers.get("Host", "")) is None:
+            wrong = "Invalid Host header"
     elif isinstance(message.exc, ContentEncodingError):
         return not_unpacked()
     else:
         large = isinstance(message.exc, LineTooLong) or "Too many headers" in str(message.exc)
-        wrong = True
+        wrong = _why(message)
     if large:
         return Refusal(431, "header_too_large", "The request's head is larger than this gateway accepts.", close=True)
-    return Refusal(400, "bad_request", f"This is not a valid HTTP/1.1 request{_why(message)}.", close=True) if wrong else None
+    if wrong is None:
+        return None
+    return Refusal(400, "bad_request", f"This is not a valid HTTP/1.1 request{f' ({wrong})' if wrong else ''}.", close=True)
 
 
 def _why(message: Any) -> str:
-    """The parser's reason, ` (Duplicate Content-Length)`: the last line before what it quotes; "" where it has none that can be told."""
-    if isinstance(message, RawRequestMessage):
-        return " (Invalid HTTP version)"
+    """The parser's reason, `Duplicate Content-Length`: the last line before what it quotes; "" where it has none that can be told."""
     error = getattr(message, "exc", None)
     said = str(getattr(error, "message", "")).partition("\n\n")[0].rpartition("\n")[2].strip(" .:")
     said = _PLAINER.get(said, said)
-    return f" ({said})" if _WORDS.fullmatch(said) else ""
+    return said if _WORDS.fullmatch(said) else ""
