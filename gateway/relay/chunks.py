@@ -9,7 +9,7 @@ from typing import Final
 _LARGEST: Final = 4096
 """Bytes with their framing. Events are smaller; what is larger is worth the parser's time."""
 
-_starts: dict[int, bytes] = {}
+_starts: Final[dict[int, bytes]] = {}
 """What a chunk begins with whose size is written plainly, by its length with the framing; b"" = none has that length."""
 
 
