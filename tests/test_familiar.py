@@ -173,6 +173,28 @@ def test_a_length_with_zeros_before_it_is_read_by_the_parser(loop):
     assert served(loop, odd, odd, unfinished).passed == 1
 
 
+def unfinished(path: bytes) -> bytes:
+    """A request of whose body as many bytes are still to come as its head has."""
+    head = b"POST %b HTTP/1.1\r\nHost: gw\r\nContent-Length: 100\r\n\r\n" % path
+    return head + b"y" * (100 - len(head))
+
+
+@pytest.mark.parametrize(
+    "came",
+    [[b"\r\n\r\n"], [b"POST / HTTP/1.1\r\nHost: gw\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n"]],
+    ids=["empty lines", "the end of chunks"],
+)
+def test_what_stands_before_a_head_is_not_taken_for_it(loop, came):
+    """Else the end of a body that looks like a head would pass for the head of the request behind it, whose body has not come yet."""
+    *before, start = came
+    second = unfinished(b"/2")
+    looks = b"POST / HTTP/1.1\r\nX: %b\r\n\r\n"
+    looks %= b"x" * (second.find(b"\r\n\r\n") + 4 - len(looks) + 2)
+    fed = served(loop, *before, start + second, looks + unfinished(b"/3"))
+    assert [(head[1], payload.is_eof()) for head, payload in fed.found][-2:] == [("/2", True), ("/3", False)]
+    assert fed.familiar is not None and fed.familiar.read(looks + b"z" * 100) is None
+
+
 def test_a_packed_body_is_unpacked_each_time(loop):
     packed = gzip.compress(b"hello")
     request = b"POST / HTTP/1.1\r\nHost: gw\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed)

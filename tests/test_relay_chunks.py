@@ -150,3 +150,11 @@ def test_what_only_looks_like_a_chunk_is_none(pieces, body):
     loop = asyncio.new_event_loop()
     assert heard(loop, [[HEAD, *pieces, b"0\r\n\r\n"]]) == [200, body, "given back", "end"]
     loop.close()
+
+
+@pytest.mark.parametrize("coding", [b"chunked, gzip", b"xchunked", b"chunked;a=b"])
+def test_a_body_that_is_not_chunked_in_the_end_has_no_chunks(coding):
+    loop = asyncio.new_event_loop()
+    head = HEAD.replace(b": chunked", b": " + coding)
+    assert heard(loop, [[head, LIKE_ONE, LIKE_ONE]]) == [200, LIKE_ONE + LIKE_ONE]
+    loop.close()

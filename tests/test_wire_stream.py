@@ -471,6 +471,16 @@ def test_a_lone_surrogate_passes():
         assert messages(stream.feed(event)) == [{"model": "virtual", "choices": [{"index": 0, "delta": {"content": "\ud83d"}}]}]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lone_surrogate_passes_also_beside_a_usage(kind):
+    stream = make(kind)
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"}}],"usage":{"prompt_tokens":3,"completion_tokens":%d}}\n\n'
+    for tokens in range(1, 5):
+        [shown] = messages(stream.feed(event % tokens))
+        assert shown["choices"] == [{"index": 0, "delta": {"content": "\ud83d"}}]
+        assert usage_of(stream.tally.usage).completion_tokens == tokens
+
+
 def test_a_model_is_not_renamed_when_it_need_not_be():
     for text in (OPENAI, LLAMA):
         shown = messages(run(make(dialect="openai", rename=False), text))

@@ -97,10 +97,13 @@ class Familiar:
             self._left = self._meet(data, message)
 
     def _meet(self, data: bytes, message: Any) -> int:
-        """Between two requests came `data`. Returns what the parser expects now, and keeps the head when it is a plain one."""
+        """Between two requests came `data`. Returns what the parser expects now, and keeps the head when it is a plain one.
+
+        Where a head ends is known only when nothing stands before it, neither empty lines nor the end of chunks.
+        """
         self._strange += self._message is not None
         self._message, self._before = None, b""
-        if message is None or self._strange > PATIENCE:
+        if message is None or self._strange > PATIENCE or message.chunked or data[0] in b"\r\n":
             return -1
         head, ended, body = data.partition(b"\r\n\r\n")
         length = message.headers.get("Content-Length", "0")

@@ -235,7 +235,7 @@ class Connection:
         self._headed = True
         self._length = b"content-length" in headers or status in (204, 304)
         coding = headers.get(b"transfer-encoding")
-        self._chunked = coding is not None and coding.lower().find(b"chunked") >= 0  # `in` raises and catches an error first
+        self._chunked = coding is not None and coding.lower().rpartition(b",")[2].strip() == b"chunked"  # as the parser sees it
         self._lasting = (self._length or self._chunked) and self._parser.should_keep_alive()
         if self._sink is not None:
             self._sink.head(status, headers)

@@ -191,8 +191,10 @@ def learn(event: bytes, show: Callable[[Json], Json]) -> Template | None:
     between, after, shape = b"", rest, None
     if value.get("usage") is not None:
         usage = usage_in(event[5:-2])
+        if not usage.startswith(b"{"):
+            return None
         between, mark, after = rest.rpartition(usage)
-        if not mark or not usage.startswith(b"{"):
+        if not mark:
             return None
         shape = _shape(usage)
         value["usage"] = _USAGE_MARK

@@ -58,8 +58,12 @@ _event: Final = msgspec.json.Decoder(Event)
 
 
 def usage_in(event: bytes) -> bytes:
-    """The usage object of a stream's event, as it stands there; empty when it has none. event: its JSON, known to be an object."""
-    return bytes(_event.decode(event).usage)
+    """The usage object of a stream's event, as it stands there; empty when it has none, or is only to be read with forbearance (a lone
+    surrogate). event: its JSON, known to be an object."""
+    try:
+        return bytes(_event.decode(event).usage)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return b""
 
 
 def tokens_of(raw: JsonText) -> Tokens | None:
