@@ -509,8 +509,14 @@ async def test_a_body_packed_in_a_way_that_is_not_understood(rig, encoding):
 
 @pytest.mark.parametrize(
     "lines",
-    [["X-Long: " + "x" * 5000], [f"X-{n}: {'y' * 300}" for n in range(60)], [f"X-{n}: y" for n in range(300)], ["X-" + "n" * 5000 + ": 1"]],
-    ids=["one long value", "long together", "many", "one long name"],
+    [
+        ["X-Long: " + "x" * 5000],
+        [f"X-{n}: {'y' * 300}" for n in range(60)],
+        [f"X-{n}: y" for n in range(300)],
+        ["X-" + "n" * 5000 + ": 1"],
+        [f"X-{n}: {'y' * 900}" for n in range(5)],
+    ],
+    ids=["one long value", "long together", "many", "one long name", "few together"],
 )
 async def test_a_head_that_is_too_large(rig, lines):
     raw = await conversation(rig, post(BODY, *lines), 0.05, b"more" * 50_000)

@@ -153,7 +153,7 @@ class Caller(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """A request whose head this connection has sent before passes aiohttp's parser by, unless others are still held back there."""
-        if not (self._messages or self._reading_paused or self._buffer_paused or self._force_close or self._close):
+        if data and not (self._messages or self._reading_paused or self._buffer_paused or self._force_close or self._close):
             known = self.familiar.read(data)
             if known is not None:
                 self._request_count += 1

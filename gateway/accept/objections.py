@@ -9,9 +9,6 @@ from aiohttp.http_parser import RawRequestMessage
 
 from gateway.errors import Refusal
 
-FEW: Final = 20
-"""Header fields whose sizes need not be summed up: each of them is within the limit, and their number is."""
-
 _WORDS: Final = re.compile(r"[A-Za-z][\w' /-]{0,79}")
 """What the parser says in words of its own. Bytes that it quotes may be a secret."""
 
@@ -35,7 +32,7 @@ def objection_to(message: Any, most: int) -> Refusal | None:
     """
     large, wrong = False, None
     if isinstance(message, RawRequestMessage):
-        large = len(message.raw_headers) > FEW and sum([len(name) + len(value) + 4 for name, value in message.raw_headers]) > most
+        large = len(message.path) + sum([len(name) + len(value) + 4 for name, value in message.raw_headers]) > most
         if not HttpVersion10 <= message.version <= HttpVersion11:  # the parser lets 0.9 and 2.0 through
             wrong = "Invalid HTTP version"
         elif _HOST.fullmatch(message.headers.get("Host", "")) is None:

@@ -124,6 +124,8 @@ def read_body(x: Exchange, caller: Caller, payload: StreamReader | Whole, memory
     http = x.snapshot.http
     if isinstance(payload, Whole):
         body = payload.data
+        if len(body) > http.body:
+            raise _too_large(http.body)
     else:
         _check_framing(x.headers, http.body)
         if not payload.is_eof():
