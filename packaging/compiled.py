@@ -33,7 +33,7 @@ HOT: Final = {
     "referee": "claims limits loans money rules talk terms",
     "relay": "chunks clock connection continuing delivery pool stream waiting whole",
     "route": "ask breaker budget decide fit least_busy load plan prefix_affinity primary_backup proportional sticky",
-    "wire": "answers event openai outlet sse stream tally template usage",
+    "wire": "answers event heads openai outlet sse stream tally template usage",
 }
 """Modules by their folder in gateway/. Not among them: what inherits from aiohttp's classes, and every msgspec Struct."""
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 from aiohttp import HttpVersion11
 from multidict import CIMultiDict, CIMultiDictProxy
 
-LENGTH: Final = b"\r\ncontent-length:"
+from gateway.wire.heads import around_length, body_behind
+
 LARGEST: Final = 4096
 """Bytes of a head that are kept for as long as its connection is open."""
 PATIENCE: Final = 4
@@ -63,31 +64,20 @@ class Familiar:
 
     def _resized(self, data: bytes) -> tuple[Any, Whole] | None:
         """The same with a body of another length."""
-        if not self._before and not self._split():
-            return None
-        before, after = self._before, self._after
-        if not data.startswith(before):
-            return None
-        digits, found, body = data[len(before) :].partition(after)
-        if not found or not digits.isdigit() or len(digits) > DIGITS or not body or int(digits) != len(body):
+        if not self._before:
+            self._before, self._after = around_length(self._head, self._length)
+            if not self._before:
+                self._message = None
+                return None
+        body = body_behind(self._before, self._after, data)
+        if not body:
             return None
         self._strange = 0
         headers = CIMultiDict(self._message.headers)
-        headers["Content-Length"] = digits.decode()
+        headers["Content-Length"] = str(len(body))
         self._message = self._message._replace(headers=CIMultiDictProxy(headers))
-        self._head, self._length = b"%b%b%b" % (before, digits, after), len(body)
+        self._head, self._length = data[: len(data) - len(body)], len(body)
         return self._message, Whole(body)
-
-    def _split(self) -> bool:
-        """Finds the Content-Length in the head. False: it is not written plainly, and the head is forgotten."""
-        before, found, rest = self._head.lower().partition(LENGTH)
-        start = len(before) + len(found) + len(rest) - len(rest.lstrip(b" "))
-        digits = b"%d\r\n" % self._length
-        if not self._head[start:].startswith(digits):
-            self._message = None
-            return False
-        self._before, self._after = self._head[:start], self._head[start + len(digits) - 2 :]
-        return True
 
     def fed(self, data: bytes, message: Any) -> None:
         """The parser has taken `data`, with which this request began; None = none began, several did, or it was no request."""

@@ -8,6 +8,7 @@ import httptools
 
 from gateway.errors import UpstreamFailure
 from gateway.relay.chunks import ends_whole, whole_chunk
+from gateway.wire.heads import LastHead
 
 LATE: Final = 5.0
 """Seconds an engine may take to end a message whose `[DONE]` was seen already, before its connection is dropped."""
@@ -47,6 +48,7 @@ class Connection:
         "_head_size",
         "_headed",
         "_headers",
+        "_last_head",
         "_lasting",
         "_late",
         "_length",
@@ -81,6 +83,7 @@ class Connection:
         self._headed = self._length = self._chunked = self._lasting = False
         self._between = False
         """The parser stands between two chunks, with nothing of the next one."""
+        self._last_head = LastHead()
         self._late: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
         self._unsent = b""
@@ -158,7 +161,21 @@ class Connection:
                 if self._sink is not None:
                     self._sink.data([body])
                 return
+        elif not begun:
+            body = self._last_head.body_of(data)
+            if body:
+                self._familiar(body)
+                return
         self._parse(data, begun)
+
+    def _familiar(self, body: bytes) -> None:
+        """A whole answer with the head of the one before. The parser, which stands between two answers, need not see it."""
+        self._headed = self._length = self._lasting = self._complete = True
+        if self._sink is not None:
+            self._sink.head(200, self._last_head.headers)
+        if self._sink is not None:
+            self._sink.data([body])
+        self._finished()
 
     def _parse(self, data: bytes, begun: bool) -> None:
         """begun: some of the answer came before."""
@@ -180,6 +197,8 @@ class Connection:
                 self._sink.data(pieces)
         if self._complete:
             self._lasting &= valid  # if not: the answer is whole, but something follows that nobody asked for
+            if not begun and self._parser.get_status_code() == 200:
+                self._last_head.meet(data, self._headers)
             self._finished()
         elif not valid:
             self._fail("protocol", "the engine's answer is not valid HTTP")
