@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -127,6 +128,31 @@ async def test_a_start_on_a_full_disk(rig: Rig, ears: Ears, inside) -> None:  # 
                 await rig.start()
                 await eventually(lambda: rig.log().count("ready:") == 2, within=30)
                 await asked(rig)
+            await well(rig, inside, 1 + MANY)
+        finally:
+            await rig.stop()
+
+
+@pytest.mark.hard
+async def test_a_worker_that_dies_while_no_file_can_be_made(rig: Rig, ears: Ears, inside) -> None:  # noqa: F811
+    """Inodes are used up, or a full XFS has no room for more of them: its successor serves, and its records come later."""
+    journal = rig.data_dir / "journal"
+
+    def taken() -> bool:
+        with contextlib.suppress(OSError):
+            for number in range(1000):
+                (journal / f"ballast-{time.monotonic_ns()}-{number}").touch()
+        return "it is in memory, and a kill would lose it" in rig.log()
+
+    with small_disk(journal, "48m,nr_inodes=300"):
+        try:
+            await begun(rig, ears)
+            taken()
+            os.kill(rig.pid_of("worker-0"), signal.SIGKILL)
+            await eventually(taken, within=30)
+            await asked(rig)
+            for ballast in journal.glob("ballast-*"):
+                ballast.unlink()
             await well(rig, inside, 1 + MANY)
         finally:
             await rig.stop()
