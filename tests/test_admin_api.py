@@ -195,6 +195,11 @@ async def test_a_path_that_no_socket_can_have_is_refused_in_words(desk, tmp_path
         await serve_admin(desk, tmp_path / ("x" * LONGEST_PATH))
 
 
+async def test_a_folder_that_takes_no_socket_is_named(desk, tmp_path):
+    with pytest.raises(OSError, match="the admin socket cannot be made: No such file or directory: '.*/gone/admin.sock'"):
+        await serve_admin(desk, tmp_path / "gone" / "admin.sock")
+
+
 @pytest.mark.parametrize(
     ("uid", "groups", "mode", "may"),
     [

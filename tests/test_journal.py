@@ -187,6 +187,45 @@ def test_a_table_on_a_full_disk_takes_nothing_more(tmp_path, monkeypatch):
     table.close()
 
 
+def test_a_table_that_the_disk_refuses_is_in_memory_until_it_does_not(tmp_path):
+    with file_size_limit(8_000):
+        table = Progress(tmp_path / "0-a.progress")
+        one, two = table.take(b'{"id":1}\n'), table.take(b'{"id":2}\n')
+        assert table.trouble and not table.keep()
+        table.free(one)
+    assert left_open(table.path) == []
+    assert table.keep() and not table.trouble
+    table.usage(two, b'{"completion_tokens":5}')
+    assert left_open(table.path) == [(b'{"id":2}\n', b'{"completion_tokens":5}')]
+    assert table.take(b'{"id":3}\n') // ENTRY == one // ENTRY
+    table.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_worker_that_begins_while_the_disk_refuses_every_file_serves(tmp_path, caplog):
+    """One that was killed then must come back: a disk that is full, read-only or without inodes stops no traffic."""
+    folder = tmp_path / "disk" / "journal"
+    folder.parent.touch()
+    journal = Journal(folder, 0, "abc", settings())
+    assert journal.failing and "it is in memory, and a kill would lose it" in caplog.text
+    told: list[int] = []
+    place = journal.progress.take(line("1", "open"))
+    journal.write(line("0"), partial(told.append, 0))
+    journal.write(line("1"), partial(told.append, 1), place)
+    await asyncio.sleep(0)
+    journal.tick(1.0)
+    assert told == [0, 1] and journal.failing
+    folder.parent.unlink()
+    place = journal.progress.take(line("2", "open"))
+    journal.tick(1.1)
+    assert not journal.failing and journal.lost == 0
+    assert [open_line for open_line, _ in left_open(journal.progress.path)] == [line("2", "open")]
+    journal.write(line("2"), None, place)
+    await asyncio.sleep(0)
+    journal.close()
+    assert [entry["id"] for entry in lines(folder)] == ["0", "1", "2"]
+
+
 # -- dead workers ------------------------------------------------------------------------------------------------------
 
 

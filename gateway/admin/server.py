@@ -67,9 +67,9 @@ def _listen(path: Path) -> socket.socket:
     try:
         listening.bind(str(path))
         os.chmod(path, MODE)
-    except BaseException:
+    except OSError as error:
         listening.close()
-        raise
+        raise OSError(error.errno, f"the admin socket cannot be made: {error.strerror}", str(path)) from error
     finally:
         os.umask(mask)
     listening.setblocking(False)

@@ -56,9 +56,13 @@ class Journal:
         self._releases: list[Release] = []
         self._settled: list[int] = []
         self._loop = asyncio.get_running_loop()
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._open_segment()
+        except OSError as error:
+            self._trouble(error, ())
         self.progress = Progress(directory / f"{self.name}.progress")
-        self._open_segment()
+        if self.progress.trouble:
+            log.error("journal: no file for what is open (%s): it is in memory, and a kill would lose it", self.progress.trouble)
 
     def write(self, line: bytes, release: Release | None = None, place: int = -1) -> None:
         """One whole line; `release` is called once it is in the file (or waits in memory because the disk refuses it), and
@@ -99,6 +103,8 @@ class Journal:
         """Called about ten times a second: retries what waits, rotates by size and age. now: monotonic seconds."""
         if self._waiting or self._fd < 0:
             self._retry()
+        if self.progress.trouble and self.progress.keep():
+            log.warning("journal: what is open is in its file now")
         if self.refusing and not self.failing and not (self._spent and self._reserve_is_missing()):
             self.refusing = self._spent = False
             log.warning("journal: there is room again, requests are served")
@@ -151,6 +157,7 @@ class Journal:
         self._dirty = True
 
     def _open_segment(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._number += 1
         path = self.directory / f"{self.name}-{self._number:06d}.open"
         temporary = path.with_suffix(".new")
