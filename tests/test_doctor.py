@@ -347,14 +347,19 @@ def test_what_the_child_said_becomes_findings(config):
         "names": [{"name": "slow", "addresses": ["::2"], "why": "", "ms": 900}, {"name": "q", "addresses": ["::1"], "why": "", "ms": 1}],
         "endpoints": [
             {"channel": "gpu", "state": "up", "why": "", "ms": 2000.0,
-             "found": {"url": "https://h", "engine": "vllm", "version": "1", "models": [{"id": "m"}],
+             "found": {"url": "https://h", "engine": "vllm", "version": "1", "models": [{"id": "m"}], "reachable": True,
                        "tls": {"not_after": "2027-01-01T00:00:00Z", "days_left": 3, "verified": False}}},
             {"channel": "gpu", "state": "up", "why": "", "ms": 1.0,
              "found": {"url": "https://i", "tls": {"not_after": "2020-01-01T00:00:00Z", "days_left": -3, "verified": True}}},
+            {"channel": "gpu", "state": "down", "why": "its certificate comes from a CA that is not trusted here", "ms": 1.0,
+             "found": {"url": "https://j", "reachable": False,
+                       "tls": {"not_after": "2036-01-01T00:00:00Z", "days_left": 3000, "verified": False}}},
         ],
     }  # fmt: skip
     assert [one.state for one in names.look(case)] == ["wrong", "note", "ok", "note", "ok"]
-    assert [one.state for one in engines.look(case)] == ["note", "note", "note", "ok", "wrong"]
+    said = [(one.state, one.what) for one in engines.look(case)]
+    assert [state for state, _ in said] == ["note", "note", "note", "ok", "wrong", "wrong"]
+    assert sum("nobody checks" in what for _, what in said) == 1, "only of one that was let in unchecked"
 
 
 def test_leftovers(config, tmp_path):

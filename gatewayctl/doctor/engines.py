@@ -37,5 +37,5 @@ def _endpoint(one: Mapping[str, Any]) -> Findings:
         yield wrong(f"{url}: its certificate has expired on {tls['not_after'][:10]}", where, "renew it at the engine")
     elif left is not None and left < SOON:
         yield note(f"{url}: its certificate expires on {tls['not_after'][:10]}, in {left} days", where, "renew it at the engine")
-    if tls and not tls.get("verified"):
+    if tls and not tls.get("verified") and found.get("reachable"):  # one that is not trusted was shown its certificate all the same
         yield note(f"{url}: nobody checks who answers there (tls.verify: false)", where, f"set channels.{one['channel']}.tls.ca")
