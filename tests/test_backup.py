@@ -141,6 +141,17 @@ def test_a_folder_keeps_the_newest_and_forgets_killed_ones(config, tmp_path):
     assert ctl("backup", folder, "-c", tmp_path / "none.yaml").code == 78
 
 
+def test_backups_within_data_dir_are_not_in_the_next_one(config, tmp_path):
+    """Or each night's would be twice as large as that of the night before."""
+    folder = tmp_path / "data" / "backups"
+    for number in range(3):
+        ran = ctl("backup", folder / f"{number}.tar", "-c", config)
+        assert ran.code == 0
+    assert f"{folder}/*.tar*" in ran.err, "it is said"
+    assert not any(".tar" in name for name in names(folder / "2.tar"))
+    assert (folder / "2.tar").stat().st_size == (folder / "0.tar").stat().st_size
+
+
 def test_one_that_still_writes_is_not_swept_away(tmp_path):
     with writing(tmp_path / "b.tar"):
         sweep(tmp_path, "b.tar")
