@@ -152,6 +152,15 @@ def test_backups_within_data_dir_are_not_in_the_next_one(config, tmp_path):
     assert (folder / "2.tar").stat().st_size == (folder / "0.tar").stat().st_size
 
 
+def test_a_backup_within_data_dir_comes_back_and_says_where_it_went(config, tmp_path):
+    file = tmp_path / "data" / "backups" / "b.tar"
+    assert ctl("backup", file, "-c", config).code == 0
+    ran = ctl("restore", file, "--yes", "-c", config)
+    assert ran.code == 0 and "restored: " in ran.out and "Move them before you delete that" in ran.err
+    assert (tmp_path / "data.before-restore" / "backups" / "b.tar").exists() and not file.exists()
+    assert (tmp_path / "data" / "audit.log").exists()
+
+
 def test_one_that_still_writes_is_not_swept_away(tmp_path):
     with writing(tmp_path / "b.tar"):
         sweep(tmp_path, "b.tar")
