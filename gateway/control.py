@@ -87,6 +87,7 @@ class Control:
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dead = asyncio.Event()
+        self._unclosed = ""
 
     async def run(self, resume: bool, again: Path | None) -> int:
         """Until told to exit. Returns 78 when there is no configuration to serve. again: the data directory, when only
@@ -163,7 +164,7 @@ class Control:
 
     def _open_seats(self, config: Resolved) -> Desk:
         """The referee's end: who may use a limited channel now."""
-        desk = Desk(self._say_seats, self._loop, config.workers)
+        desk = Desk(partial(self._say, "seats"), self._loop, config.workers)
         desk.adopt(limits_of(config.channels))
         self.endpoints.watch_closely(figured(config.models.values()))
         self.bus.on("seats", lambda link, message: desk.heard(link.slot, message))
@@ -182,9 +183,6 @@ class Control:
     def referee_figures(self) -> dict[str, dict[str, object]]:
         """Of each limited channel: seats taken, who waits, how fast they come free."""
         return self.seats.figures()
-
-    def _say_seats(self, slot: int, message: dict[str, Any]) -> None:
-        self._say("seats", slot, message)
 
     def _say(self, kind: str, slot: int, message: dict[str, Any]) -> None:
         link = self.bus.links.get(slot)
@@ -329,14 +327,16 @@ class Control:
             if closed and self.rollout.config is not None:
                 killed(closed, self.limits, self.rollout.config)
 
-    @staticmethod
-    async def _close_dead(data_dir: Path) -> list[dict[str, Any]]:
+    async def _close_dead(self, data_dir: Path) -> list[dict[str, Any]]:
         """Returns the records that this made."""
         closed: list[dict[str, Any]] = []
+        said, self._unclosed = self._unclosed, ""
         try:
             await asyncio.to_thread(close_orphans, data_dir / "journal", lambda line: closed.append(json.loads(line)))
         except Exception as error:  # a file that nobody can read must not keep the gateway from serving
-            log.error("journal: what dead workers left open cannot be closed: %s", error, exc_info=not isinstance(error, OSError))
+            self._unclosed = str(error)
+            if self._unclosed != said:  # it is tried each second
+                log.error("journal: what dead workers left open cannot be closed: %s", error, exc_info=not isinstance(error, OSError))
         return closed
 
     async def _keep_reserve(self, data_dir: Path) -> None:

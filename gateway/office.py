@@ -111,7 +111,7 @@ class Office:
             "metrics": {"failing": uncounted},
             "unsafe": [
                 *filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing, control.alerting.unwritten)),
-                *(["metrics/ has no room or may not be written: new metrics are counted in memory until it takes them"] if uncounted else []),
+                *(["metrics/ has no room or may not be written: new ones are counted in memory until it takes them"] if uncounted else []),
             ],
             "channels": len(config.channels),
             "models": len(config.models),

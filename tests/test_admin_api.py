@@ -196,7 +196,7 @@ async def test_a_path_that_no_socket_can_have_is_refused_in_words(desk, tmp_path
 
 
 async def test_a_folder_that_takes_no_socket_is_named(desk, tmp_path):
-    with pytest.raises(OSError, match="the admin socket cannot be made: No such file or directory: '.*/gone/admin.sock'"):
+    with pytest.raises(OSError, match=r"the admin socket cannot be made: No such file or directory: '.*/gone/admin\.sock'"):
         await serve_admin(desk, tmp_path / "gone" / "admin.sock")
 
 

@@ -141,6 +141,26 @@ def test_a_folder_keeps_the_newest_and_forgets_killed_ones(config, tmp_path):
     assert ctl("backup", folder, "-c", tmp_path / "none.yaml").code == 78
 
 
+def test_backups_within_data_dir_are_not_in_the_next_one(config, tmp_path):
+    """Or each night's would be twice as large as that of the night before."""
+    folder = tmp_path / "data" / "backups"
+    for number in range(3):
+        ran = ctl("backup", folder / f"{number}.tar", "-c", config)
+        assert ran.code == 0
+    assert f"{folder}/*.tar*" in ran.err, "it is said"
+    assert not any(".tar" in name for name in names(folder / "2.tar"))
+    assert (folder / "2.tar").stat().st_size == (folder / "0.tar").stat().st_size
+
+
+def test_a_backup_within_data_dir_comes_back_and_says_where_it_went(config, tmp_path):
+    file = tmp_path / "data" / "backups" / "b.tar"
+    assert ctl("backup", file, "-c", config).code == 0
+    ran = ctl("restore", file, "--yes", "-c", config)
+    assert ran.code == 0 and "restored: " in ran.out and "Move them before you delete that" in ran.err
+    assert (tmp_path / "data.before-restore" / "backups" / "b.tar").exists() and not file.exists()
+    assert (tmp_path / "data" / "audit.log").exists()
+
+
 def test_one_that_still_writes_is_not_swept_away(tmp_path):
     with writing(tmp_path / "b.tar"):
         sweep(tmp_path, "b.tar")

@@ -291,6 +291,15 @@ def test_closing_that_is_killed_itself_closes_nothing_twice(tmp_path, monkeypatc
     assert [entry["kind"] for entry in lines(tmp_path)] == ["open", "done"]
 
 
+def test_one_dead_worker_whose_files_may_not_be_touched_keeps_no_other_open(tmp_path):
+    dies(tmp_path, """    journal.progress.take(line("one", "open"))""")
+    (tmp_path / "0-000.progress").mkdir()  # as one of another owner: nobody can open it for writing
+    closed: list[bytes] = []
+    with pytest.raises(OSError, match=r"0-000\.progress"):
+        close_orphans(tmp_path, closed.append)
+    assert len(closed) == 1 and [entry["kind"] for entry in lines(tmp_path)] == ["done"]
+
+
 def test_a_worker_that_was_killed_before_it_wrote(tmp_path):
     dies(tmp_path, "    pass")
     assert close_orphans(tmp_path) == 0 and list(tmp_path.iterdir()) == []

@@ -27,28 +27,39 @@ Told = Callable[[bytes], object]
 
 
 def close_orphans(directory: Path, told: Told = id) -> int:
-    """Closes every dead incarnation in `directory`; returns how many requests were closed."""
+    """Closes every dead incarnation in `directory`; returns how many requests were closed. Raises OSError for files that may not be
+    touched, once all others are closed."""
     closed = 0
+    troubles: list[OSError] = []
     for table in sorted(directory.glob("*.progress")):
-        closed += _if_dead(table, lambda path: _close_incarnation(path, told))
+        closed += _if_dead(table, lambda path: _close_incarnation(path, told), troubles)
     for path in sorted(directory.glob("*.open")):  # a worker that ended in order but could not seal its last segment
         if not _table_of(path).exists():
-            _if_dead(path, _seal)
+            _if_dead(path, _seal, troubles)
     for path in [*directory.glob("*.new"), *directory.glob("*.table")]:
-        _if_dead(path, _remove)
+        _if_dead(path, _remove, troubles)
+    if troubles:
+        raise troubles[0]
     return closed
 
 
-def _if_dead(path: Path, act: Callable[[Path], int]) -> int:
-    """Runs `act` while holding the lock of a dead writer's file; a live writer's file is left alone."""
+def _if_dead(path: Path, act: Callable[[Path], int], troubles: list[OSError]) -> int:
+    """Runs `act` while holding the lock of a dead writer's file; a live writer's file is left alone. What goes wrong is added to
+    `troubles`."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
+        return 0
+    except OSError as error:
+        troubles.append(error)
         return 0
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return act(path) if path.exists() else 0
     except BlockingIOError:
+        return 0
+    except OSError as error:
+        troubles.append(error)
         return 0
     finally:
         os.close(fd)

@@ -22,8 +22,12 @@ CONFIG, DATA = "config", "data"
 FIRST: Final = ("revisions/current", "revisions/*", "limits/upto.json", "limits/*", "[!j]*")
 """The order of data_dir's files: by the first pattern that fits; the journal comes last."""
 
-NEVER: Final = ("lock", "*.sock", "metrics/*", "journal/reserve", "*.making", "*.tmp", "*.new", "*.table", "*.partial")
+NEVER: Final = ("lock", "*.sock", "metrics/*", "journal/reserve", "*.making", "*.tmp", "*.new", "*.table", "*.partial", "*.partial.work*")
 """Made anew by the gateway: locks, sockets, counters since the start, half-made files."""
+
+PACKED: Final = (".tar", ".tar.gz", ".tgz")
+"""Backups and support bundles that somebody puts into data_dir; the gateway makes no such file. Each backup would have all before it, and
+be twice as large as the last one."""
 
 WHILE_SERVING: Final = ("journal/*.open", "journal/*.progress")
 """Not whole while a worker writes them; its next segment is at most `journal.every` away."""
@@ -77,6 +81,9 @@ def of_data(data_dir: Path, ledger: Path, serving: bool, with_secrets: bool, kno
     revisions = Revisions(data_dir)
     for name in sorted(_names(data_dir), key=_order):
         if f"{DATA}/{name}" in known or any(fnmatch.fnmatchcase(name, pattern) for pattern in never):
+            continue
+        if name.endswith(PACKED):
+            yield Left(str((data_dir / name).with_name("*.tar*")), "backups and the like are not backed up again")
             continue
         item = Item(f"{DATA}/{name}", data_dir / name)
         if with_secrets or not name.startswith("revisions/"):

@@ -33,9 +33,10 @@ def in_place(path: Path, manifest: Manifest) -> Restored:
     data_dir = Path(os.path.realpath(manifest.data_dir))
     if data_dir.is_mount():
         raise Trouble(f"{data_dir} is a mount point, which cannot be replaced", "--into DIR on that disk, then move what is in DIR/data.")
+    strangers = _strangers(path)  # asked first: the backup may lie in what is about to change places
     with unused(data_dir), _ready(path, manifest, data_dir) as pairs:
         before = swap(pairs)
-    return Restored(Path(manifest.config), data_dir, before, _missing(manifest, Path("/")), _strangers(path))
+    return Restored(Path(manifest.config), data_dir, before, _missing(manifest, Path("/")), strangers)
 
 
 @contextlib.contextmanager
@@ -67,7 +68,7 @@ def _ready(path: Path, manifest: Manifest, data_dir: Path) -> Iterator[list[Pair
 
 def into(path: Path, manifest: Manifest, folder: Path) -> Restored:
     """Below `folder`: the files as `config/…`, and `data`, which the main file then names. Raises Trouble; then everything is as it was."""
-    folder = folder.absolute()
+    folder, strangers = folder.absolute(), _strangers(path)
     with unused(folder / DATA):
         folder.parent.mkdir(parents=True, exist_ok=True)
         ready = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".restoring", dir=folder.parent))
@@ -84,7 +85,7 @@ def into(path: Path, manifest: Manifest, folder: Path) -> Restored:
         finally:
             shutil.rmtree(ready, ignore_errors=True)
     config = folder / CONFIG / manifest.config.lstrip("/")
-    return Restored(config, folder / DATA, before, _missing(manifest, folder / CONFIG), _strangers(path))
+    return Restored(config, folder / DATA, before, _missing(manifest, folder / CONFIG), strangers)
 
 
 def _strangers(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from gateway.config import files
-from gatewayctl.backup.contents import DATA, Item, Left
+from gatewayctl.backup.contents import DATA, PACKED, Item, Left
 from gatewayctl.backup.manifest import NAME, Entry, Manifest
 
 PASSES: Final = 5
@@ -170,7 +170,8 @@ def need(data_dir: Path, ledger: Path | None) -> int:
         for name in names:
             with contextlib.suppress(OSError):
                 facts = os.lstat(os.path.join(folder, name))
-                total += facts.st_size if stat.S_ISREG(facts.st_mode) and name != "reserve" else 0
+                taken = stat.S_ISREG(facts.st_mode) and name != "reserve" and not name.endswith(PACKED)
+                total += facts.st_size if taken else 0
     return total
 
 

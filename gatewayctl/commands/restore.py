@@ -59,6 +59,8 @@ def restore(
     if into is None:
         session.confirm(f"{head}. Put it in place of {manifest.data_dir} and of the files of {manifest.config}?", yes)
     _tell(session, below(file, manifest, into) if into is not None else in_place(file, manifest))
+    if not file.exists():
+        session.warn(f"{file} lay in what changed places: the backups there are in what was there now. Move them before you delete that")
 
 
 def _tell(session: Session, done: "Restored") -> None:
