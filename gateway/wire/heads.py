@@ -21,7 +21,7 @@ def around_length(head: bytes, length: int) -> tuple[bytes, bytes]:
 def body_behind(before: bytes, after: bytes, data: bytes) -> bytes:
     """The body of the whole message that `data` is, when its head is `before`, its length, and `after`; b"" = anything else, or perhaps."""
     rest = len(data) - len(before) - len(after)
-    if rest < 2 or not before:
+    if rest < 2:
         return b""
     size = rest - len(b"%d" % rest)  # with as many digits as `rest`; just above a power of ten it has one less, and is not found
     head = b"%b%d%b" % (before, size, after)
