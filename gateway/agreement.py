@@ -21,6 +21,7 @@ from gateway.config.resolved import Channel
 from gateway.discover.drains import WHOLE, Drain, Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import BUSY, DEGRADED, DOWN, DRAINING, EJECTED, NEW, UP, WEDGED, Look
+from gateway.moment import stroke
 from gateway.steady import Pace
 
 log = logging.getLogger("gateway.agreement")
@@ -282,7 +283,7 @@ class Agreement:
                     log.warning("channel %s: %s is no longer drained: its time is over", drain.channel, drain.endpoint or "all of it")
                 self.refresh()
             self.settle()
-            await asyncio.sleep(1.0)
+            await stroke(1.0)
 
     async def keep_pace(self, wall: float) -> None:
         """When the clock was put forward or back, no state of an endpoint is older or younger for it, and no drain's time is over sooner

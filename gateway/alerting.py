@@ -21,7 +21,7 @@ from gateway.alert.state import FIRING, Alert, Board, Notice, Silence
 from gateway.config.resolved_alerts import Alerts, Rule, rule_of
 from gateway.config.wording import nearest
 from gateway.looking import Control, Looking
-from gateway.moment import comes
+from gateway.moment import comes, until_stroke
 from gateway.steady import Pace
 
 log = logging.getLogger("gateway.alerts")
@@ -76,8 +76,8 @@ class Alerting:
         following = 0.0
         try:
             while True:
-                if time.monotonic() >= following:
-                    following = time.monotonic() + EVERY
+                if (now := time.monotonic()) >= following:
+                    following = now + until_stroke(EVERY, now)
                     try:
                         await self._look()
                     except Exception:

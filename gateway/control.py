@@ -43,7 +43,7 @@ from gateway.meter.exposition import Exposition, Facts
 from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
-from gateway.moment import comes
+from gateway.moment import comes, stroke, until_stroke
 from gateway.proving import Prover
 from gateway.recount import adopt, killed, open_limits
 from gateway.referee.desk import Desk
@@ -193,7 +193,7 @@ class Control:
         """How many wait for each channel, for rules that look at it."""
         told: dict[str, object] = {}
         while True:
-            await asyncio.sleep(QUEUED_EVERY)
+            await stroke(QUEUED_EVERY)
             queued = {name: one["queued"] for name, one in self.seats.figures().items()}
             if queued != told:
                 told = queued
@@ -264,7 +264,7 @@ class Control:
     async def _beat(self) -> None:
         while True:
             self._tell({"say": "beat"})
-            await asyncio.sleep(BEAT_EVERY)
+            await stroke(BEAT_EVERY)
 
     # -- the configuration ------------------------------------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class Control:
 
     async def _refill(self) -> None:
         while True:
-            await asyncio.sleep(REFILL_EVERY)
+            await stroke(REFILL_EVERY)
             try:
                 if not self.stopping:
                     await self.rollout.refill(self.bus, self._line)
@@ -321,7 +321,7 @@ class Control:
 
     async def _close_orphans(self, data_dir: Path) -> None:
         while True:
-            await comes(self._dead, ORPHANS_EVERY)
+            await comes(self._dead, until_stroke(ORPHANS_EVERY, time.monotonic()))
             self._dead.clear()
             closed = await self._close_dead(data_dir)
             if closed and self.rollout.config is not None:

@@ -16,6 +16,7 @@ from gateway.auth.freezes import Freeze
 from gateway.bus.frames import frame
 from gateway.bus.hearing import Hearing
 from gateway.bus.server import BusServer, Link
+from gateway.moment import stroke
 
 log = logging.getLogger("gateway.freezes")
 
@@ -78,7 +79,7 @@ class Freezing:
     async def keep(self) -> None:
         """Writes down, as soon as that works, what could not be written."""
         while True:
-            await asyncio.sleep(AGAIN)
+            await stroke(AGAIN)
             async with self._changing:
                 if self.unwritten:
                     await self._write()

@@ -1,6 +1,11 @@
 """Waits that have an end."""
 
 import asyncio
+import time
+from typing import Final
+
+EARLY: Final = 0.25
+"""Of the time between two strokes: one that is nearer than this is the one that has just woken us, or is not worth a waking of its own."""
 
 
 async def comes(event: asyncio.Event, within: float | None) -> bool:
@@ -10,3 +15,16 @@ async def comes(event: asyncio.Event, within: float | None) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+async def stroke(every: float) -> None:
+    """The next stroke of a clock that strikes each `every` seconds, for all tasks and all processes of the machine at once: what recurs is
+    done in one waking instead of one each, since a waking costs more than most of what recurs. A quarter early or late at the end of
+    work that took longer."""
+    await asyncio.sleep(until_stroke(every, time.monotonic()))
+
+
+def until_stroke(every: float, now: float) -> float:
+    """Seconds. now: monotonic, which all processes of a machine share."""
+    left = every - now % every
+    return left if left > every * EARLY else left + every

@@ -24,12 +24,12 @@ from gateway.claim import Claimed, claim
 from gateway.handover import Estate, inherit, listen_to_signals
 from gateway.log.lines import start_logging
 from gateway.log.systemd import Systemd
-from gateway.moment import comes
+from gateway.moment import comes, stroke
 from gateway.succession import become, succeed, sweep_gauges, told
 
 log = logging.getLogger("gateway.supervisor")
 
-LOOK_EVERY: Final = 0.25
+LOOK_EVERY: Final = 0.5
 EXIT_PATIENCE: Final = 5.0
 """Seconds that children have to end when told to."""
 BIND_PATIENCE: Final = 3.0
@@ -138,7 +138,7 @@ class Supervisor:
         still (a paused machine, SIGSTOP) nobody's beat was heard: that time is no child's fault."""
         fed, now, every = 0.0, time.monotonic(), self.systemd.watchdog_every
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await stroke(LOOK_EVERY)
             before, now = now, time.monotonic()
             self.own.keep_pace(self.tell_processes)
             for child in self.own.children():

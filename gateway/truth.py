@@ -23,6 +23,7 @@ from gateway.ledger.keeper import Ledger
 from gateway.ledger.reconcile import BYPASSED, ENOUGH, HOUR, INCOMPLETE, MISSING, UNCERTAIN, UNKNOWN, Stretch, compared
 from gateway.ledger.store import StoreFailure
 from gateway.meter.underway import underway
+from gateway.moment import stroke
 from gateway.unusual import LATE, Hours, unusual
 
 log = logging.getLogger("gateway.truth")
@@ -66,7 +67,7 @@ class Truth:
             except Exception:  # what is compared must stop nobody from being served
                 log.exception("engines and ledger could not be compared")
                 await asyncio.sleep(AFTER_A_FAULT)
-            await asyncio.sleep(TICK)
+            await stroke(TICK)
 
     async def close(self) -> None:
         """Keeps what has come."""

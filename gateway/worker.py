@@ -36,6 +36,7 @@ from gateway.measure import Measure
 from gateway.meter.account import Account
 from gateway.meter.journal import Journal
 from gateway.meter.metrics import slot_metrics
+from gateway.moment import stroke
 from gateway.moves import learn, tell
 from gateway.pipeline import Live, Pipeline
 from gateway.referee.limits import Limiter
@@ -57,8 +58,8 @@ GRACE = 3.0
 """Seconds in which the callers of a worker that is replaced may use their open connections once more."""
 GREETING = 0.5
 """Seconds that control has to say which endpoints may serve, before the first request does not wait for it."""
-TICK = 0.1
-"""Seconds between two looks at the journal; metrics and health follow at each tenth."""
+TICK = 0.25
+"""Seconds between two looks at the journal; metrics follow at each fourth."""
 
 
 class Worker:
@@ -288,19 +289,19 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             self._leash.say({"say": "beat"})
-            await asyncio.sleep(BEAT_EVERY)
+            await stroke(BEAT_EVERY)
 
     async def _tick(self) -> None:
         turn = 0
         while True:
-            await asyncio.sleep(TICK)
+            await stroke(TICK)
             self._journal.tick(time.monotonic())
             if self._live.draining:
                 self._tell_idle()
             turn += 1
-            if turn % 5 == 0:
+            if turn % 2 == 0:
                 tell(self._live.current, self._sayer("moves"))
-            if turn % 10 == 0:
+            if turn % 4 == 0:
                 lost, self._lost = self._journal.lost - self._lost, self._journal.lost
                 self._metrics.journal(self._journal.failing, lost)
                 self._metrics.flush()

@@ -5,7 +5,10 @@ import errno
 import logging
 import os
 import resource
+from time import monotonic
 from typing import Final
+
+from gateway.moment import until_stroke
 
 log = logging.getLogger("gateway.accept")
 
@@ -20,13 +23,13 @@ class Descriptors:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._next = loop.call_later(EVERY, self._look)
+        self._next = loop.call_later(until_stroke(EVERY, monotonic()), self._look)
 
     def rest(self) -> None:
         self._next.cancel()
 
     def _look(self) -> None:
-        self._next = self._loop.call_later(EVERY if self._left() else QUIET, self._look)
+        self._next = self._loop.call_later(until_stroke(EVERY if self._left() else QUIET, monotonic()), self._look)
 
     @staticmethod
     def _left() -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.bus.frames import VERSION, BusError, Parcel, frame, read_frame
+from gateway.moment import stroke
 
 log = logging.getLogger("gateway.bus")
 
@@ -120,5 +121,5 @@ class BusClient:
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         while True:
-            await asyncio.sleep(HEALTH_EVERY)
+            await stroke(HEALTH_EVERY)
             writer.write(frame("health", **self._swapper.health()))

@@ -16,6 +16,7 @@ from gateway.discover.finding import Probe
 from gateway.discover.look import DOWN, Look
 from gateway.discover.probe import TOTAL, peek, probe
 from gateway.discover.sparing import Sparing
+from gateway.moment import comes
 
 log = logging.getLogger("gateway.endpoints")
 
@@ -36,6 +37,7 @@ PATIENCE: Final = 3.0
 WHOLE: Final = 600.0
 """Seconds between two whole probes (version, context length) of an endpoint that is well."""
 TICK: Final = 0.1
+"""Looks that are due within so many seconds are begun together."""
 
 Key = tuple[str, str]
 """Channel's name, endpoint's URL."""
@@ -57,6 +59,8 @@ class Endpoints:
         self._channels: dict[str, list[Look]] = {}
         self._closely: frozenset[str] = frozenset()
         self._due: list[tuple[float, int, Look]] = []
+        self._sooner = asyncio.Event()
+        """A look is planned that comes before all others."""
         self._number = itertools.count(1)
         self._told: dict[str, str] = {}
         self._detecting = 0
@@ -188,7 +192,8 @@ class Endpoints:
                     task = asyncio.create_task(visit(look))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-                await asyncio.sleep(TICK)
+                await comes(self._sooner, max(TICK, self._due[0][0] - time.monotonic()) if self._due else None)
+                self._sooner.clear()
         finally:
             await _ended(tasks)
             for look in {*self._looks.values(), *(look for _, _, look in self._due)}:
@@ -250,6 +255,8 @@ class Endpoints:
         """The next look at it; what was planned before holds no longer."""
         look.planned = next(self._number)
         heapq.heappush(self._due, (time.monotonic() + pause, look.planned, look))
+        if self._due[0][1] == look.planned:
+            self._sooner.set()
 
     def _period(self, look: Look) -> float:
         """Seconds from one whole look to the next."""

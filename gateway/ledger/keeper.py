@@ -21,7 +21,7 @@ from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import KEEP_EVERY, Ingest, Step
 from gateway.ledger.repair import Attempts, Expected, set_aside
 from gateway.ledger.store import DAMAGED, UNUSABLE, Facts, Loaded, Rows, Store, StoreFailure
-from gateway.moment import comes
+from gateway.moment import comes, until_stroke
 from gateway.price.book import PriceBook
 from gateway.steady import LONG, Steady
 
@@ -32,9 +32,10 @@ STEP_EVERY: Final = 1.0
 STEP_MOST: Final = 2.0
 """Seconds between steps while much comes: a transaction of many rows costs less for each."""
 STEP_SHARE: Final = 20.0
-"""A step waits so many times as long as the one before it took, within these bounds."""
+"""Much comes when a step takes more than one part in so many of the time between two."""
 RETRY_MOST: Final = 30.0
 FACTS_EVERY: Final = 10.0
+"""Seconds between two looks at all that the store holds: it goes through the whole table."""
 BEHIND: Final = 60.0
 """Seconds of waiting above which something is wrong."""
 READERS: Final = 2
@@ -47,7 +48,7 @@ FIRST_KEEP: Final = 60.0
 
 def pause_after(took: float) -> float:
     """Seconds until the next step, when this one took so long and nothing waits."""
-    return min(STEP_MOST, max(STEP_EVERY, STEP_SHARE * took))
+    return STEP_EVERY if STEP_SHARE * took <= STEP_EVERY else STEP_MOST
 
 
 def path_of(data_dir: Path, settings: Settings) -> Path:
@@ -146,7 +147,7 @@ class Ledger:
                 self._afterwards()
             self._failures = 0
             self._say("; ".join(filter(None, (self._absent(), self.ingest.full, self._unkept, self._doubt(), self.facts.unwritten))))
-            return 0.0 if step.waiting else pause_after(took)
+            return 0.0 if step.waiting else until_stroke(pause_after(took), time.monotonic())
         except StoreFailure as failure:
             return self._failed(failure)
         except Exception as error:
@@ -177,9 +178,11 @@ class Ledger:
         if step.loaded.quarantined:
             log.error("ledger: %d line(s) of the journal are no records and were put aside", step.loaded.quarantined)
         now = time.monotonic()
-        if not self._looked or now - self._looked >= FACTS_EVERY or (step.loaded.sources and not step.waiting):
+        if not self._looked or now - self._looked >= FACTS_EVERY:
             self._looked = now
             self.facts = self._store.facts()
+        elif step.loaded.sources:
+            self.facts = self.facts.grown(step.loaded)
 
     def _afterwards(self) -> None:
         """What is done when nothing waits."""

@@ -5,7 +5,7 @@ from any.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
@@ -106,6 +106,15 @@ class Facts:
     """Requests outside archives whose price is unknown."""
     unwritten: str = ""
     """Why something that belongs beside it is not on the disk; "" = it is."""
+
+    def grown(self, loaded: Loaded) -> "Facts":
+        """With what was loaded since, as far as that is told without a look."""
+        return replace(
+            self,
+            rows=self.rows + loaded.rows,
+            sources=self.sources + loaded.sources,
+            quarantined=self.quarantined + loaded.quarantined,
+        )
 
 
 class Change(NamedTuple):

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from gateway.config.resolved_limits import Limit, Limits
+from gateway.moment import stroke
 from gateway.referee.budgets import Spent, spent
 from gateway.referee.gauges import NEVER, Gauge, Plan, note
 from gateway.referee.lending import Lending, Parked
@@ -330,7 +331,7 @@ class Referee:
         """Keeps the files up to date, for ever. A disk that refuses is told once, and tried again."""
         failing, written, swept = False, 0.0, 0.0
         while True:
-            await asyncio.sleep(WRITE_EVERY)
+            await stroke(WRITE_EVERY)
             now = self._loop.time()
             for _ in iter(self.fold, True):
                 await asyncio.sleep(0)
