@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.record import NO_TOKENS, NOTHING_SPECIAL, VERSION, Attempt, Bytes, Facts, Millis, Record, Tokens
+from gateway.record import NO_TOKENS, NOTHING_SPECIAL, VERSION, Attempt, Bytes, Facts, Millis, Outcome, Record, Tokens
 
 
 class Exchange:
@@ -49,7 +49,8 @@ class Exchange:
     connected: float = 0.0
     first: float = 0.0
     out_bytes: int = 0
-    opened: Record | None = None
+    opened: bytes = b""
+    """What its `open` line and its `done` line have in common (`record.common_text`); b"" = there was no `open` line."""
     settled: bool = False
     progress: int = -1
     lease: Any = None
@@ -76,32 +77,34 @@ class Exchange:
         self.shaped: list[str] = []
         self.rewrites: list[str] = []
 
-    def opening(self, node: str, slot: int, rev: int) -> Record:
-        """The `open` line: what is known when the request is sent to an engine for the first time."""
-        self.opened = self._record("open", node, slot, rev)
-        return self.opened
+    def common(self, node: str, slot: int, rev: int) -> Record:
+        """What its lines have in common: that never changes once it is known whom it goes to."""
+        key = self.key
+        tenant, project, name = (key.tenant, key.project, key.id) if key is not None else ("", "", "")
+        return Record(
+            v=VERSION, kind="open", id=self.id, node=node, slot=slot, rev=rev, ts=self.ts, tenant=tenant, project=project, key=name,
+            ip=self.ip, trace=self.trace, api=self.api, model=self.model, stream=self.stream, system=self.system,
+        )  # fmt: skip
 
-    def closing(self, node: str, slot: int, rev: int, now: float) -> Record:
-        """The `done` line: the whole account of the request. now: monotonic seconds."""
-        record = self.opened or self._record("done", node, slot, rev)
-        record.kind = "done"
-        record.channel, record.endpoint, record.upstream_model = self.channel, self.endpoint, self.upstream_model
-        record.rule, record.policy, record.via, record.facts = self.rule, self.policy, self.via, self.facts
-        record.status, record.end, record.error = self.status, self.end, self.error
-        record.attempts, record.tokens, record.source, record.rewrites = self.attempts, self.tokens, self.source, self.rewrites
-        record.reserved = self.reserved
+    def opening(self) -> Outcome:
+        """Of the `open` line: what is known when the request is sent to an engine for the first time."""
+        return Outcome(self.rule, self.policy, self.channel, self.endpoint, self.upstream_model, self.facts, self.reserved)
+
+    def closing(self, now: float) -> Outcome:
+        """Of the `done` line: the whole account of the request. now: monotonic seconds."""
         accepted, read, connected, first = self.accepted, self.read, self.connected, self.first
-        record.ms = Millis(
+        ms = Millis(
             _millis(read - accepted) if read else 0.0,
             _millis(self.queued) if self.queued else 0.0,
             _millis(connected - read) if connected else 0.0,
             _millis(first - accepted) if first else 0.0,
             _millis(now - accepted),
         )
-        if self.stream:
-            record.tpot = self.tpot(now)
-        record.bytes = Bytes(self.body_bytes, self.out_bytes)
-        return record
+        return Outcome(
+            self.rule, self.policy, self.channel, self.endpoint, self.upstream_model, self.facts, self.reserved, self.via,
+            self.status, self.end, self.error, self.attempts, self.tokens, self.source, ms, self.tpot(now),
+            Bytes(self.body_bytes, self.out_bytes), self.rewrites,
+        )  # fmt: skip
 
     def own_part(self) -> None:
         """The present attempt's tokens, when an earlier one has its own: then each has."""
@@ -112,15 +115,6 @@ class Exchange:
         """Milliseconds per output token after the first; 0.0 when there is no such token."""
         rest = self.tokens.output - 1
         return _millis((now - self.first) / rest) if self.first and rest > 0 and self.stream else 0.0
-
-    def _record(self, kind: str, node: str, slot: int, rev: int) -> Record:
-        key = self.key
-        tenant, project, name = (key.tenant, key.project, key.id) if key is not None else ("", "", "")
-        return Record(
-            VERSION, kind, self.id, node, slot, rev, self.ts, tenant, project, name, self.ip, self.trace,
-            self.api, self.model, self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
-            facts=self.facts, reserved=self.reserved, system=self.system,
-        )  # fmt: skip
 
 
 def _millis(seconds: float) -> float:

@@ -101,8 +101,8 @@ def test_it_brings_what_the_careful_way_brings(make, journal, monkeypatch):
 
 def test_without_prices_only_what_is_free_is_said():
     lines = encode_record(done(source="final")) * 3
-    assert billed(book(), lines) is lines
-    assert b"bill" in billed(book(), lines + encode_record(done(status=503, tokens=Tokens())))
+    assert billed(book(), lines)[0] is lines and billed(book(), lines)[1] == lines.count(b"\n")
+    assert b"bill" in billed(book(), lines + encode_record(done(status=503, tokens=Tokens())))[0]
 
 
 def test_a_plain_segment_is_not_looked_at_line_by_line(make, journal, monkeypatch):

@@ -86,15 +86,18 @@ def _several(book: PriceBook, one: _Line) -> bytes:
     return b',"bill":%b}\n' % msgspec.json.encode(said) if said else b"}\n"
 
 
-def billed(book: PriceBook, lines: bytes) -> bytes:
-    """The same lines with a field `bill` at their ends, as far as it is known; the same object when nothing is. lines: whole ones,
-    each a JSON object. Raises MsgspecError, UnicodeDecodeError."""
-    if book.empty and not any(is_free(*kind, 0) for kind in {(one.api, one.status, one.source) for one in _kinds.decode_lines(lines)}):
-        return lines
+def billed(book: PriceBook, lines: bytes) -> tuple[bytes, int]:
+    """The same lines with a field `bill` at their ends, as far as it is known, the same object when nothing is; and how many they are.
+    lines: whole ones, each a JSON object. Raises MsgspecError, UnicodeDecodeError."""
+    if book.empty:
+        kinds = [(one.api, one.status, one.source) for one in _kinds.decode_lines(lines)]
+        if not any(is_free(*kind, 0) for kind in set(kinds)):
+            return lines, len(kinds)
     made = []
     forms: dict[tuple[str | float, ...], _Form] = {}
     moment = book.moment
-    for text, one in zip(lines.split(b"\n"), _decoder.decode_lines(lines), strict=False):
+    texts = lines.split(b"\n")
+    for text, one in zip(texts, _decoder.decode_lines(lines), strict=False):
         tokens, ms = one.tokens, one.ms
         if b'"tokens"' in bytes(one.attempts):
             made.append(text[:-1] + _several(book, one))
@@ -105,4 +108,4 @@ def billed(book: PriceBook, lines: bytes) -> bytes:
             form = forms[kind] = _Form(till(book, *kind[:6], one.ts))
         took = micros(ms.read, ms.queue, ms.total) if form.timed else 0
         made.append(text[:-1] + form.end(Use(tokens.input, tokens.cached, tokens.out, tokens.reasoning, took)))
-    return b"".join(made)
+    return b"".join(made), len(texts) - 1

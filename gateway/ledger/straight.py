@@ -78,16 +78,16 @@ def _look(db: Database, source: Source, book: PriceBook | None) -> _File:
         data = source.path.read_bytes()
         if not data.endswith(b"\n"):
             raise Unusual
-        path = source.path
+        path, count = source.path, 0
         if book is not None:
             try:
-                said = billed(book, data)
+                said, count = billed(book, data)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Unusual from error
             if said is not data:
                 path = db.scratch / f"{source.name}.billed.ndjson"
                 path.write_bytes(said)
-    return _File(source, path, data.count(b"\n"), len(data), hashlib.sha256(data).hexdigest())
+    return _File(source, path, count or data.count(b"\n"), len(data), hashlib.sha256(data).hexdigest())
 
 
 def _commit(db: Database, files: list[_File], latest: float) -> Loaded:
