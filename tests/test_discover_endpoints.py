@@ -107,6 +107,18 @@ async def test_an_endpoint_goes_and_comes_back(quick, caplog):
     )
 
 
+async def test_who_comes_later_waits_for_nobody_who_is_looked_at_seldom(monkeypatch):
+    monkeypatch.setattr(module, "EVERY", 600.0)
+    async with await start("vllm") as engine:
+        endpoints = Endpoints()
+        async with running(endpoints):
+            await asyncio.sleep(0)  # it waits, for nothing so far
+            endpoints.adopt(by_name(channel("first", engine.url)))
+            await until(lambda: endpoints.states()[0]["models"])
+            endpoints.adopt(by_name(channel("first", engine.url), channel("second", engine.url)))
+            await until(lambda: len(endpoints.states()) == 2 and all(one["models"] for one in endpoints.states()))
+
+
 async def test_between_two_whole_probes_only_what_is_cheap_is_asked_for(quick):
     async with await start("mindie", model=("qwen3", "lora"), max_model_len=2560) as engine:
         endpoints = Endpoints()

@@ -306,6 +306,21 @@ async def rows(ledger: Ledger, count: int) -> None:
     await eventually(enough, within=20)
 
 
+async def test_what_it_holds_is_known_without_a_look_at_all_of_it(kept, journal, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.keeper.FACTS_EVERY", 3600.0)
+    looks = []
+    look = DuckStore.facts
+    monkeypatch.setattr(DuckStore, "facts", lambda store: looks.append(1) or look(store))
+    ledger = await kept()
+    await eventually(lambda: ledger.told()["state"] == "ok", within=20)
+    before = len(looks)
+    write(journal, "0-a-000001", done(), b"rubbish\n", done())
+    await rows(ledger, 2)
+    write(journal, "0-a-000002", done())
+    await rows(ledger, 3)
+    assert len(looks) == before == 1 and (ledger.told()["quarantined"], ledger.facts.sources) == (1, 2)
+
+
 async def test_it_loads_what_comes_and_says_how_it_is(kept, journal):
     ledger = await kept()
     assert ledger.told()["state"] == "opening" and ledger.trouble == ""
