@@ -72,7 +72,7 @@ def segment(path: Path, at: float, rows: int = SEGMENT_ROWS) -> None:
     def record(number: int) -> bytes:
         return encode_record(
             Record(
-                v=1, kind="done", id=str(uuid.UUID(int=random.getrandbits(128))), node="gw-a", slot=0, rev=3, ts=at + number / 1000,
+                1, "done", str(uuid.UUID(int=random.getrandbits(128))), "gw-a", 0, 3, at + number / 1000,
                 tenant="retail", project="bot", key="k1", ip="10.0.0.1",
                 trace=f"req-{number}", api="chat",
                 model="qwen", policy="primary-backup", stream=True, channel="ascend",

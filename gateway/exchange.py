@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.record import NO_TOKENS, NOTHING_SPECIAL, VERSION, Attempt, Bytes, Facts, Millis, Outcome, Record, Tokens
+from gateway.record import NO_TOKENS, NOTHING_SPECIAL, VERSION, Attempt, Bytes, Facts, Millis, Record, Tokens
 
 
 class Exchange:
@@ -49,8 +49,8 @@ class Exchange:
     connected: float = 0.0
     first: float = 0.0
     out_bytes: int = 0
-    opened: bytes = b""
-    """What its `open` line and its `done` line have in common (`record.common_text`); b"" = there was no `open` line."""
+    opened: bool = False
+    """Its `open` line is written."""
     settled: bool = False
     progress: int = -1
     lease: Any = None
@@ -77,21 +77,19 @@ class Exchange:
         self.shaped: list[str] = []
         self.rewrites: list[str] = []
 
-    def common(self, node: str, slot: int, rev: int) -> Record:
-        """What its lines have in common: that never changes once it is known whom it goes to."""
-        key = self.key
-        tenant, project, name = (key.tenant, key.project, key.id) if key is not None else ("", "", "")
+    def opening(self, node: str, slot: int, rev: int) -> Record:
+        """The `open` line: what is known when the request is sent to an engine for the first time."""
+        self.opened = True
+        tenant, project, key = self._consumer()
         return Record(
-            v=VERSION, kind="open", id=self.id, node=node, slot=slot, rev=rev, ts=self.ts, tenant=tenant, project=project, key=name,
-            ip=self.ip, trace=self.trace, api=self.api, model=self.model, stream=self.stream, system=self.system,
+            VERSION, "open", self.id, node, slot, rev, self.ts, tenant, project, key, self.ip, self.trace,
+            self.api, self.model, self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
+            facts=self.facts, reserved=self.reserved, system=self.system,
         )  # fmt: skip
 
-    def opening(self) -> Outcome:
-        """Of the `open` line: what is known when the request is sent to an engine for the first time."""
-        return Outcome(self.rule, self.policy, self.channel, self.endpoint, self.upstream_model, self.facts, self.reserved)
-
-    def closing(self, now: float) -> Outcome:
-        """Of the `done` line: the whole account of the request. now: monotonic seconds."""
+    def closing(self, node: str, slot: int, rev: int, now: float) -> Record:
+        """The `done` line: the whole account of the request. now: monotonic seconds."""
+        tenant, project, key = self._consumer()
         accepted, read, connected, first = self.accepted, self.read, self.connected, self.first
         ms = Millis(
             _millis(read - accepted) if read else 0.0,
@@ -100,10 +98,11 @@ class Exchange:
             _millis(first - accepted) if first else 0.0,
             _millis(now - accepted),
         )
-        return Outcome(
-            self.rule, self.policy, self.channel, self.endpoint, self.upstream_model, self.facts, self.reserved, self.via,
+        return Record(
+            VERSION, "done", self.id, node, slot, rev, self.ts, tenant, project, key, self.ip, self.trace,
+            self.api, self.model, self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
             self.status, self.end, self.error, self.attempts, self.tokens, self.source, ms, self.tpot(now),
-            Bytes(self.body_bytes, self.out_bytes), self.rewrites,
+            Bytes(self.body_bytes, self.out_bytes), self.rewrites, self.facts, self.via, self.reserved, self.system,
         )  # fmt: skip
 
     def own_part(self) -> None:
@@ -115,6 +114,11 @@ class Exchange:
         """Milliseconds per output token after the first; 0.0 when there is no such token."""
         rest = self.tokens.output - 1
         return _millis((now - self.first) / rest) if self.first and rest > 0 and self.stream else 0.0
+
+    def _consumer(self) -> tuple[str, str, str]:
+        """Tenant, project and key; "" = nobody was recognised."""
+        key = self.key
+        return (key.tenant, key.project, key.id) if key is not None else ("", "", "")
 
 
 def _millis(seconds: float) -> float:

@@ -70,37 +70,14 @@ NOTHING_SPECIAL: Final = Facts()
 """Of a request that asks for nothing worth telling."""
 
 
-class Outcome(Struct, omit_defaults=True):
-    """What became of it.
+class Record(Struct, omit_defaults=True):
+    """A journal line (DESIGN §5). kind: open (at dispatch) or done (at settle). ts: Unix seconds at accept.
 
     end: two letters, see `words.End`. source: where the token counts come from: final, continuous, counted, none.
     tpot: milliseconds per output token after the first. rule, policy: what decided. via: the virtual model whose targets served, when a
-    rule or a fallback led to another than was asked for. reserved: tokens that limits set aside; none = unlimited.
+    rule or a fallback led to another than was asked for. reserved: tokens that limits set aside; none = unlimited. system: the calling
+    application's name, as far as its key may tell it.
     """
-
-    rule: str = ""
-    policy: str = ""
-    channel: str = ""
-    endpoint: str = ""
-    upstream_model: str = ""
-    facts: Facts = NOTHING_SPECIAL
-    reserved: Tokens = NO_TOKENS
-    via: str = ""
-    status: int = 0
-    end: str = ""
-    error: str = ""
-    attempts: list[Attempt] = []
-    tokens: Tokens = NO_TOKENS
-    source: str = ""
-    ms: Millis = Millis()
-    tpot: float = 0.0
-    bytes: Bytes = Bytes()
-    rewrites: list[str] = []
-
-
-class Record(Outcome, omit_defaults=True, kw_only=True):
-    """A journal line (DESIGN §5). kind: open (at dispatch) or done (at settle). ts: Unix seconds at accept. system: the calling
-    application's name, as far as its key may tell it. Without an outcome it is what both lines of a request have in common."""
 
     v: int
     kind: str
@@ -116,24 +93,30 @@ class Record(Outcome, omit_defaults=True, kw_only=True):
     trace: str = ""
     api: str = ""
     model: str = ""
+    rule: str = ""
+    policy: str = ""
     stream: bool = False
+    channel: str = ""
+    endpoint: str = ""
+    upstream_model: str = ""
+    status: int = 0
+    end: str = ""
+    error: str = ""
+    attempts: list[Attempt] = []
+    tokens: Tokens = Tokens()
+    source: str = ""
+    ms: Millis = Millis()
+    tpot: float = 0.0
+    bytes: Bytes = Bytes()
+    rewrites: list[str] = []
+    facts: Facts = Facts()
+    via: str = ""
+    reserved: Tokens = NO_TOKENS
     system: str = ""
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
-_OPEN: Final = b'{"v":%d,"kind":"open",' % VERSION
-
-
-def common_text(record: Record) -> bytes:
-    """What the lines of a request have in common, as it stands in them: written once. record: its `open` line without an outcome."""
-    return _encoder.encode(record)[len(_OPEN) : -1]
-
-
-def line_of(kind: bytes, common: bytes, outcome: Outcome) -> bytes:
-    """One NDJSON line, newline included. common: `common_text`."""
-    rest = _encoder.encode(outcome)
-    return b'{"v":%d,"kind":"%b",%b%b\n' % (VERSION, kind, common, b"}" if rest == b"{}" else b"," + rest[1:])
 
 
 def encode_record(record: Record) -> bytes:

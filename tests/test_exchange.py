@@ -1,10 +1,9 @@
 """The record as a view of an exchange."""
 
-from types import SimpleNamespace
 from typing import Any
 
 from gateway.exchange import Exchange
-from gateway.record import Attempt, Outcome, Record, Tokens, common_text, decode_record, encode_record, line_of
+from gateway.record import Attempt, Tokens, decode_record, encode_record
 
 
 def exchange(**known: Any) -> Exchange:
@@ -14,13 +13,9 @@ def exchange(**known: Any) -> Exchange:
     return x
 
 
-def read(x: Exchange, kind: str, outcome: Outcome) -> Record:
-    return decode_record(line_of(kind.encode(), common_text(x.common("n", 0, 7)), outcome))
-
-
 def test_the_open_line_says_which_engine_was_asked() -> None:
     x = exchange(api="chat", model="qwen", channel="gpu", endpoint="http://10.0.0.6:8000", upstream_model="qwen3")
-    found = read(x, "open", x.opening())
+    found = decode_record(encode_record(x.opening("n", 0, 7)))
     assert (found.kind, found.channel, found.endpoint, found.upstream_model, found.rev) == (
         "open",
         "gpu",
@@ -34,25 +29,11 @@ def test_the_open_line_says_which_engine_was_asked() -> None:
 def test_the_done_line_accounts_for_all_of_it() -> None:
     x = exchange(stream=True, read=100.001, connected=100.002, first=100.5, status=200, end="--", tokens=Tokens(5, 0, 11), source="final")
     x.attempts.append(Attempt("first", "gpu", "http://e", "m", "ok", 200, 3.0))
-    found = read(x, "done", x.closing(101.5))
+    found = decode_record(encode_record(x.closing("n", 0, 1, 101.5)))
     assert (found.kind, found.status, found.end, found.source) == ("done", 200, "--", "final")
     assert (round(found.ms.read), round(found.ms.connect), round(found.ms.first), round(found.ms.total)) == (1, 1, 500, 1500)
     assert round(found.tpot) == 100, "ten tokens after the first in one second"
     assert found.attempts == x.attempts
-
-
-def test_a_line_in_two_parts_is_the_line_in_one() -> None:
-    key = SimpleNamespace(tenant='t"\n', project="", id="k1")
-    x = exchange(
-        api="chat", model="modèle", key=key, trace="a", stream=True, system="crm", read=100.5, status=200, tokens=Tokens(5), rule="r"
-    )
-    outcome = x.closing(101.5)
-    whole = x.common("n", 0, 7)
-    whole.kind = "done"
-    for name in Outcome.__struct_fields__:
-        setattr(whole, name, getattr(outcome, name))
-    assert read(x, "done", outcome) == whole == decode_record(encode_record(whole))
-    assert read(x, "open", Outcome()) == x.common("n", 0, 7), "nothing came of it yet"
 
 
 def test_exchanges_are_told_apart_by_identity_not_by_what_they_say() -> None:

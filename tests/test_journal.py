@@ -35,7 +35,7 @@ def settings(**more) -> Settings:
 
 
 def record(id: str, kind: str = "done", **more) -> Record:
-    return Record(v=1, kind=kind, id=id, node="n", slot=0, rev=1, ts=1000.0, **more)
+    return Record(1, kind, id, "n", 0, 1, 1000.0, **more)
 
 
 def line(id: str, kind: str = "done", **more) -> bytes:
@@ -336,9 +336,7 @@ def test_what_a_clock_showed_before_it_was_put_back_is_not_the_newest(tmp_path, 
     now, year = 1.8e9, 366 * 86_400
     for name, written, *times in (("0-a-1", now - 40, -60, -50), ("0-a-2", now + year, year - 1, year), ("1-b-1", now, -30, -20, -10)):
         path = tmp_path / f"{name}.ndjson"
-        path.write_bytes(
-            b"".join(encode_record(Record(v=1, kind="done", id=f"{at}", node="n", slot=0, rev=1, ts=now + at)) for at in times)
-        )
+        path.write_bytes(b"".join(encode_record(Record(1, "done", f"{at}", "n", 0, 1, now + at)) for at in times))
         os.utime(path, (written, written))
     found = [int(one["id"]) for one in Records(tmp_path, clock=lambda: now).newest(limit)]
     assert found == [year - 1, year, -60, -50, -30, -20, -10][-limit:]

@@ -35,7 +35,7 @@ OCTOBER = datetime(2026, 10, 5, tzinfo=UTC).timestamp()
 def done(ts: float = NOW, **more) -> Record:
     more = {"tokens": Tokens(input=10, output=5), "status": 200, "end": "-D", "model": "qwen", **more}
     id = more.pop("id", None) or str(uuid.uuid4())
-    return Record(**{"v": 1, "kind": "done", **more}, id=id, node="gw-a", slot=0, rev=3, ts=ts)
+    return Record(more.pop("v", 1), more.pop("kind", "done"), id, "gw-a", 0, 3, ts, **more)
 
 
 def write(folder: Path, name: str, *records: Record | bytes, at: float | None = None) -> Source:

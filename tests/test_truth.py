@@ -156,7 +156,7 @@ async def test_a_ledger_that_cannot_be_asked_fails_with_a_sentence(rooms, monkey
 
 def test_what_is_open_is_read_from_the_tables_of_living_workers(tmp_path):
     table = Progress(tmp_path / "0-a.progress")
-    line = encode_record(Record(v=1, kind="open", id="id", node="gw", slot=0, rev=1, ts=HOUR, channel="gpu", endpoint=URL))
+    line = encode_record(Record(1, "open", "id", "gw", 0, 1, HOUR, channel="gpu", endpoint=URL))
     place = table.take(line)
     table.usage(place, b'{"prompt_tokens":7,"completion_tokens":9}')
     table.take(line)

@@ -7,7 +7,7 @@ from gateway.exchange import Exchange
 from gateway.meter.journal import Journal, Release
 from gateway.meter.metrics import Metrics
 from gateway.meter.progress import OPEN_MOST
-from gateway.record import Record, common_text, decode_record, encode_record, line_of
+from gateway.record import Record, encode_record
 
 
 class Account:
@@ -26,9 +26,9 @@ class Account:
         """Before the first byte goes to an engine: from here on even a killed worker leaves a trace of `x`."""
         if x.opened:
             return
-        x.opened = self._common(x)
-        line = line_of(b"open", x.opened, x.opening())
-        x.progress = self.table.take(line if len(line) <= OPEN_MOST else encode_record(_shortened(decode_record(line))))
+        record = x.opening(self._node, self._slot, x.snapshot.rev)
+        line = encode_record(record)
+        x.progress = self.table.take(line if len(line) <= OPEN_MOST else encode_record(_shortened(record)))
         if x.progress < 0:  # the table is full
             self.journal.write(line)
 
@@ -42,19 +42,16 @@ class Account:
             self._settle(x, now, release)
 
     def _settle(self, x: Exchange, now: float, release: Release | None) -> None:
-        self.journal.write(line_of(b"done", x.opened or self._common(x), x.closing(now)), release, x.progress)
+        self.journal.write(encode_record(x.closing(self._node, self._slot, x.snapshot.rev, now)), release, x.progress)
         if x.lease is not None:
             x.lease.settle(x, now)
         self.metrics.account(x, now)
-
-    def _common(self, x: Exchange) -> bytes:
-        return common_text(x.common(self._node, self._slot, x.snapshot.rev))
 
 
 def _shortened(record: Record) -> Record:
     """What fits into the progress table even when every name has its greatest length."""
     return Record(
-        v=record.v, kind=record.kind, id=record.id, node=record.node[:64], slot=record.slot, rev=record.rev, ts=record.ts,
+        record.v, record.kind, record.id, record.node[:64], record.slot, record.rev, record.ts,
         tenant=record.tenant[:64], project=record.project[:64], key=record.key[:64],
         api=record.api, model=record.model[:96], stream=record.stream, reserved=record.reserved,
         channel=record.channel[:64], endpoint=record.endpoint[:96],
