@@ -235,6 +235,13 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(folder, mo
     assert found.message == f"{(folder / named).as_posix()} cannot be listed: {error.strerror.lower()}" and found.line == 3
 
 
+@pytest.mark.parametrize("pattern", ["conf.d/**/*.yaml", "**/*.yaml", "conf.d/**"])
+def test_a_pattern_for_folders_of_any_depth_is_a_mistake(folder, pattern):
+    (folder / "gateway.yaml").write_text(MAIN.replace("conf.d/*.yaml", pattern))
+    found = bad(folder)[0]
+    assert "`**`" in found.message and found.line == 3 and "conf.d/*/*.yaml" in found.hint
+
+
 def test_a_folder_that_is_a_link_to_nowhere_is_a_mistake(folder):
     shutil.rmtree(folder / "conf.d")
     assert "conf.d" not in render(bad(folder))  # a folder that is not there is no mistake: what it would have held is missing

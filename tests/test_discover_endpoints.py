@@ -119,6 +119,17 @@ async def test_who_comes_later_waits_for_nobody_who_is_looked_at_seldom(monkeypa
             await until(lambda: len(endpoints.states()) == 2 and all(one["models"] for one in endpoints.states()))
 
 
+@pytest.mark.parametrize(
+    ("failures", "many", "period"), [(0, 1, 10), (1, 1, 1), (2, 1, 3), (99, 1, 3), (0, 2000, 20), (1, 2000, 1), (2, 2000, 20), (2, 600, 6)]
+)
+def test_who_fails_is_looked_at_sooner_but_not_all_of_thousands_at_once(failures, many, period):
+    endpoints = Endpoints()
+    endpoints.adopt(by_name(channel("gpu", *(f"http://127.0.0.1:{1 + at}" for at in range(many)))))
+    look = next(iter(endpoints.looks().values()))
+    look.failures = failures
+    assert endpoints._period(look) == pytest.approx(period, rel=0.11)
+
+
 async def test_between_two_whole_probes_only_what_is_cheap_is_asked_for(quick):
     async with await start("mindie", model=("qwen3", "lora"), max_model_len=2560) as engine:
         endpoints = Endpoints()

@@ -134,6 +134,10 @@ class Reading:
                 self._file(Path(os.path.normpath(name)), pairs, item)
 
     def _matching(self, folder: Path, wanted: str, item: yaml.Node) -> list[Path]:
+        if "**" in wanted.split("/"):
+            hint = "write a pattern for each depth, as conf.d/*.yaml and conf.d/*/*.yaml"
+            self.mistakes.append(self.marks.on(item, "include", "`**` cannot stand for folders of any depth", hint))
+            return []
         if not is_pattern(folder, wanted):
             if (real := os.path.realpath(folder / wanted)) in self._open:
                 self._circle(item, self._open[self._open.index(real) :])

@@ -28,6 +28,8 @@ HASTY: Final = 3 * EVERY
 """Where engines are wedged after less, figures are looked at closely: whole looks would find it much later than they say."""
 SOON: Final = 1.0
 """Seconds to the next look when the last one failed for the first time."""
+RETURN: Final = 3.0
+"""Seconds between two looks at one that fails: what is well again should not wait for long."""
 AT_ONCE: Final = 32
 """Looks at the same time."""
 PER_SECOND: Final = 100.0
@@ -260,8 +262,11 @@ class Endpoints:
 
     def _period(self, look: Look) -> float:
         """Seconds from one whole look to the next."""
-        period = max(EVERY, len(self._looks) / PER_SECOND)
-        return (min(SOON, period) if look.failures == 1 else period) * random.uniform(0.9, 1.1)
+        spread = len(self._looks) / PER_SECOND
+        period = max(EVERY, spread)
+        if look.failures:
+            period = min(SOON if look.failures == 1 else max(RETURN, spread), period)
+        return period * random.uniform(0.9, 1.1)
 
     def _is_close(self, channel: Channel) -> bool:
         return channel.name in self._closely or channel.wedged_after < HASTY
