@@ -251,13 +251,15 @@ async def test_csv_has_its_header_also_without_a_row(rig, ctl):
         assert len(empty.splitlines()) == 1 or "--capacity" in question
 
 
-async def test_csv_of_no_budgets_and_of_nothing_that_changes_price_has_its_header(rig, ctl):
+async def test_csv_of_no_budgets_and_of_nothing_that_changes_price_has_its_header(rig, ctl, inside):
     await spent(rig)
     budgets = await ctl("cost", "budgets", "-o", "csv")
     changes = await ctl("cost", "reprice", "--since", "1d", "--dry-run", "-o", "csv")
     assert (budgets, changes) == (f"{','.join(BUDGET_FIELDS)}\n", f"{','.join(CHANGE_FIELDS)}\n")
     assert await ctl("cost", "forecast", "--by", "tenant", "--tenant", "nobody", "-o", "csv") == "tenant\n"
     assert await ctl("cost", "forecast", "--tenant", "nobody", "-o", "csv") == "", "neither is there an empty line"
+    _, _, said = await inside("cost", "forecast", "--tenant", "nobody", "-o", "csv", "--config", str(rig.path))
+    assert "nothing was spent yet" in said.splitlines()
 
 
 @pytest.mark.parametrize(

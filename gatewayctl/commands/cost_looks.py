@@ -146,6 +146,8 @@ def print_forecast(session: Session, found: Told) -> None:
     by, codes = found["by"], found["currencies"]
     rest = [{**found["other"], "kind": f"(other: {found['other']['groups']:,})"}] if found["other"] else []
     rows = [*found["rows"], *rest, {**found["total"], "kind": figures.TOTAL}]
+    if not codes and session.output in ("table", "csv"):
+        session.say("nothing was spent yet")
     if session.output == "csv":
         flat = [
             {
@@ -157,9 +159,7 @@ def print_forecast(session: Session, found: Told) -> None:
         show.data(session, flat, by)
     elif session.machine:
         show.data(session, found)
-    elif not codes:
-        session.say("nothing was spent yet")
-    else:
+    elif codes:
         columns = figures.groups(by or ["all"])
         for code in codes:
             columns.append(Column(f"spent {code}", lambda row, code=code: charts.money(row["spent"].get(code)), "right"))  # type: ignore[misc]
