@@ -173,6 +173,16 @@ async def test_what_serves_nobody_yet_is_not_up(desk, inside, monkeypatch):
     assert code == 0 and out.splitlines()[1].split(",")[3] == "1/2"
 
 
+@pytest.mark.parametrize(("many", "said"), [(5, "http://e4"), (6, "http://e3, and 2 more"), (256, "http://e3, and 252 more")])
+async def test_people_are_told_a_few_of_many_endpoints_and_programs_all(desk, inside, monkeypatch, many, said):
+    first = desk.endpoints()[0]
+    monkeypatch.setattr(desk, "endpoints", lambda: [{**first, "endpoint": f"http://e{at}"} for at in range(many)])
+    _, out, _ = await inside("channels", "list")
+    assert said in out and out.count("http://") == min(many, 4 + (many == 5))
+    _, out, _ = await inside("channels", "list", "-o", "csv")
+    assert out.count("http://") == many
+
+
 async def test_showing_one_channel(desk, inside):
     desk.drained = True
     code, out, _ = await inside("channels", "show", "gpu")

@@ -1,6 +1,6 @@
 """`gatewayctl channels`: the channels as they are live, and what their engines say of themselves."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -31,6 +31,8 @@ app = noun(
 )
 drain.add_to(app)
 PATIENCE = 60.0
+FEW: Final = 4
+"""Endpoints of a channel that a list for people names."""
 
 
 def _up(channel: Any) -> str:
@@ -48,13 +50,22 @@ def _engine(channel: Any) -> str:
     return f"{channel.get('engine')} ({found})" if found else str(channel.get("engine"))
 
 
+def _endpoints(channel: Any) -> list[str | None]:
+    return [url_of(endpoint) for endpoint in channel.get("endpoints") or []]
+
+
+def _few(channel: Any) -> list[str | None]:
+    urls = _endpoints(channel)
+    return urls if len(urls) <= FEW + 1 else [*urls[:FEW], f"and {len(urls) - FEW:,} more"]
+
+
 COLUMNS = [
     Column("channel", lambda c: c.get("name")),
     Column("engine", _engine),
     Column("model", lambda c: c.get("model")),
     Column("up", _up, "right"),
     Column("in flight", _in_flight, "right"),
-    Column("endpoints", lambda c: [url_of(endpoint) for endpoint in c.get("endpoints") or []]),
+    Column("endpoints", _endpoints),
 ]
 FACTS = [
     Column("endpoint", url_of),
@@ -77,7 +88,8 @@ FACTS = [
 )
 def list_channels(session: Session) -> None:
     """The channels as they are live, and how many endpoints are up."""
-    show.items(session, session.client().get("/v1/channels")["channels"], COLUMNS, "no channels")
+    columns = COLUMNS if session.machine else [*COLUMNS[:-1], Column("endpoints", _few)]
+    show.items(session, session.client().get("/v1/channels")["channels"], columns, "no channels")
 
 
 @command(
