@@ -267,7 +267,7 @@ def _goes_on(told: dict[str, Any]) -> bool:
     """Whether fallbacks follow: never when the model has not this API, or is frozen."""
     while "leads_to" in told:
         told = told["leads_to"]
-    return told["refused"] is None or told["refused"]["code"] == TOO_LONG
+    return told["refused"] is None or told["refused"]["code"] == TOO_LONG or told["refused"]["status"] == 503
 
 
 def _read(asked: Asked, snapshot: Snapshot, at: float) -> Exchange:
