@@ -247,6 +247,16 @@ async def test_requests_tail_shows_the_newest_and_filters(desk, inside):
     assert len(json.loads((await inside("requests", "-n", "2", "--since", "1h", "-o", "json"))[1])) == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "end", "said"),
+    [(400, "CW", "the caller's own mistake before the first event"), (404, "CR", "the caller's own mistake while its route was chosen")],
+)
+async def test_who_waited_for_a_refusal_did_not_leave(desk, inside, status, end, said):
+    desk.told[2].update(trace="my-request", status=status, end=end)
+    code, out, _ = await inside("requests", "show", "my-request")
+    assert code == 0 and f"{end}: {said}\n" in out and "the caller left" not in out
+
+
 async def test_requests_show_tells_all_of_one(desk, inside):
     desk.told[2].update(trace="my-request", end="CD", surprise={"new": 1}, reserved={"in": 37, "out": 257})
     desk.told[2]["attempts"] = [{**attempt, "tokens": {"in": 4, "out": 15}} for attempt in desk.told[2]["attempts"]]
