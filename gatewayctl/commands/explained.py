@@ -8,7 +8,7 @@ from gatewayctl.show import Column
 from gatewayctl.words import moment
 
 PLAN: Final = [
-    Column("", lambda way: way.get("place")),
+    Column("order", lambda way: way.get("place")),
     Column("channel", lambda way: way.get("channel")),
     Column("endpoint", lambda way: way.get("endpoint")),
     Column("model", lambda way: way.get("model")),
@@ -104,7 +104,7 @@ def print_explained(session: Session, found: dict[str, Any]) -> None:
     _decision(session, found)
     _attempts(found)
     for other in found["fallback"]:
-        print("\n" + show.paint(session, f"Then, when everything failed: model {other['model']}", "bold"))
+        print("\n" + show.paint(session, f"Then, when that failed: model {other['model']}", "bold"))
         _decision(session, other)
         _attempts(other)
 
