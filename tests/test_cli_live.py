@@ -22,6 +22,8 @@ from tests.fixtures.cli import GATEWAYCTL, actl, environment
 from tests.fixtures.desk import FakeDesk, record, write_config
 from tests.harness import Rig, eventually
 
+MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d"
+
 
 @pytest.fixture
 def config(tmp_path):
@@ -245,6 +247,30 @@ async def test_requests_tail_shows_the_newest_and_filters(desk, inside):
     assert json.loads((await inside("requests", "--since", "1ms", "-o", "json"))[1]) == []
     assert (await inside("requests", "--key", "nobody"))[1:] == ("", "no such requests\n"), "there are others"
     assert len(json.loads((await inside("requests", "-n", "2", "--since", "1h", "-o", "json"))[1])) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "column", "form"),
+    [
+        ("health", "since", MOMENT),
+        ("health", "kv", r"0\.\d+|"),
+        ("health", "ttft", r"[\d.]+|"),
+        ("status", "since", MOMENT),
+        ("status", "memory", r"\d+"),
+        ("alerts list", "when", MOMENT),
+        ("limits show", "used", r"[\d.]+"),
+        ("limits show", "refused", r"\d+"),
+        ("config history", "live", "true|false"),
+        ("requests tail", "ttft_ms", r"[\d.]*[1-9][\d.]*|"),
+    ],
+)
+async def test_csv_has_plain_values(desk, inside, command, column, form):
+    """What a table says in words, `3 min ago`, `22.8 MiB`, `41.5 (83%)`, no program can reckon with."""
+    desk.told[1].update(status=503, end="GQ", ms={"first": 0.0, "total": 0.2})
+    desk.alerting = {"alerts": [{"state": "firing", "fired": 1.0, "since": 1.0}], "silences": [], "sinks": [], "rules": [], "unwritten": ""}
+    out = (await inside(*command.split(), "-o", "csv"))[1]
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert rows and [row[column] for row in rows if not re.fullmatch(form, row[column])] == []
 
 
 @pytest.mark.parametrize(
