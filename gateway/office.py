@@ -231,6 +231,8 @@ class Office:
                 "name": model.name,
                 "aliases": list(model.aliases),
                 "policy": model.policy,
+                "sticky": model.sticky,
+                "fail_back": model.fail_back,
                 "targets": [msgspec.to_builtins(target) for target in model.targets],
                 "retry": msgspec.to_builtins(model.retry),
             }

@@ -105,12 +105,15 @@ async def test_an_empty_list_is_a_list(desk, inside):
     assert (await inside("requests", "-q"))[2] == ""
 
 
-async def test_lists_for_people(desk, inside):
+async def test_lists_for_people(desk, inside, monkeypatch):
     _, out, _ = await inside("channels")
     assert "gpu" in out and "1/1" in out and "http://127.0.0.1:8000" in out
     _, out, _ = await inside("models", "list")
     assert "gpu:qwen3 ×3" in out and "gpt-4o*" in out
     assert "proportional(gpu:qwen3 ×2, gpu:small ×1) ×1" in out, "targets of targets are shown too"
+    monkeypatch.setattr(desk, "models", lambda: [{**FakeDesk.models(desk)[0], "policy": "primary-backup"}])
+    _, out, _ = await inside("models", "list", "-o", "csv")
+    assert '"gpu:qwen3;proportional(gpu:qwen3 ×2, gpu:small ×1)"' in out, "weights mean nothing there"
     _, out, _ = await inside("channels", "probe", "gpu")
     assert "vllm 0.11.0" in out and "32768" in out and "endpoints:\n- http://127.0.0.1:8000" in out
     code, _, err = await inside("channels", "probe", "none")

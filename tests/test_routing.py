@@ -377,6 +377,11 @@ async def test_explain_knows_which_apis_engines_have_and_keys_may_call(rig):
     assert (await explained(rig, model="small", key="k3"))["plan"]
 
 
+async def test_models_tell_their_own_fail_back_and_sticky(rig):
+    found = {one["name"]: one for one in (await rig.admin("GET", "/v1/models"))["models"]}
+    assert found["returns"]["fail_back"] == 300 and found["sticky"]["sticky"] == "x-user"
+
+
 async def test_explain_tells_the_refusal_when_nobody_is_left(rig):
     await rig.admin("POST", "/v1/channels/dies/drain", {})
     body = {"model": "only-dies", "messages": [{"role": "user", "content": "hi"}]}
