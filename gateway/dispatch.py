@@ -32,7 +32,7 @@ from gateway.relay.waiting import Waiting
 from gateway.relay.whole import WholeDelivery
 from gateway.route.ask import Ask
 from gateway.route.decide import Decision
-from gateway.route.fit import unserved
+from gateway.route.fit import NOBODY, nobody, unserved
 from gateway.wire.answers import header_block
 from gateway.wire.continuation import SoFar
 from gateway.wire.heard import Heard
@@ -133,7 +133,7 @@ class Dispatch:
         if x.first and failure is not None:
             await self._go_on(x, outlet, model, hops, failure, begun)
             return
-        raise failure or unable or _nobody(decision)
+        raise failure or unable or nobody(decision.resting)
 
     async def _go_on(self, x: Exchange, outlet: Outlet, model: ModelLive, hops: Sequence[Hop], died: UpstreamFailure, begun: int) -> None:
         """An engine died in the middle of its answer: others of the same upstream model go on where it stopped. Errors: `died`, when
@@ -348,19 +348,6 @@ def _listed(failure: UpstreamFailure, reasons: tuple[str, ...]) -> bool:
     if not failure.reason.startswith("status_"):
         return "stream" in reasons
     return ("429" if status == 429 else "5xx") in reasons
-
-
-NOBODY: Final = ("resting", "no_endpoint")
-"""Reasons of `_nobody`."""
-
-
-def _nobody(decision: Decision) -> UpstreamFailure:
-    """No endpoint can be asked: they asked to be left alone, are drained, or there is none. The caller is told for how long."""
-    if decision.resting:
-        message = "All engines of this model asked to be left alone for a while, please try again later"
-        return UpstreamFailure("resting", message, 503, "upstream_overloaded", retry_after=decision.resting)
-    message = "No engine of this model is in service at the moment, please try again later"
-    return UpstreamFailure("no_endpoint", message, 503, "upstream_unavailable")
 
 
 def _offering(api: str, ways: Sequence[Hop], model: ModelLive) -> Sequence[Hop]:

@@ -69,12 +69,15 @@ class Explainer:
         lengths: Callable[[str, str], dict[str, int]],
         freezes: Callable[[], list[Freeze]],
         tiers: Callable[[], dict[str, Any]],
+        queued: Callable[[], dict[str, float]],
     ) -> None:
         """states: of all endpoints, as `health` shows them. lengths: an endpoint's context lengths by the engine's model name.
-        tiers: how each primary-backup that is not as at the start stands at some worker, by its place."""
+        tiers: how each primary-backup that is not as at the start stands at some worker, by its place. queued: how many wait for
+        each limited channel."""
         self._served = served
         self._freezes = freezes
         self._tiers = tiers
+        self._queued = queued
         self._states = states
         self._lengths = lengths
         self._counter = Counter()
@@ -187,7 +190,9 @@ class Explainer:
                 for some in (self._served.keys,):
                     yield some
 
-            snapshot = await Builder(self._served.rev, config, Shared(self._counter), strict=False).build(no_keys())
+            shared = Shared(self._counter)
+            shared.queued = self._queued()
+            snapshot = await Builder(self._served.rev, config, shared, strict=False).build(no_keys())
         now = time.monotonic()
         states = {(one["channel"], one["endpoint"]): one for one in self._states()}
         for name, channel in snapshot.channels.items():
@@ -262,7 +267,7 @@ def _goes_on(told: dict[str, Any]) -> bool:
     """Whether fallbacks follow: never when the model has not this API, or is frozen."""
     while "leads_to" in told:
         told = told["leads_to"]
-    return told["refused"] is None or told["refused"]["code"] == TOO_LONG
+    return told["refused"] is None or told["refused"]["code"] == TOO_LONG or told["refused"]["status"] == 503
 
 
 def _read(asked: Asked, snapshot: Snapshot, at: float) -> Exchange:

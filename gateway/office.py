@@ -57,6 +57,7 @@ class Control(Protocol):
     processes: list[dict[str, Any]]
     stopping: bool
 
+    def queued(self) -> dict[str, Any]: ...
     async def reload(self, *, by: str, why: str, what: str = "reload") -> Outcome: ...
     async def upgrade(self, to: str) -> tuple[str, int]: ...
 
@@ -66,7 +67,7 @@ class Office:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths, control.freezing.all, self._tiers)
+        self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths, control.freezing.all, self._tiers, control.queued)
         self.books = Books(control.ledger, self._note)
         self.reports = Reports(control.ledger, self._config, lambda: control.rollout.keys, self._note)
         self.truth = control.truth
@@ -230,6 +231,8 @@ class Office:
                 "name": model.name,
                 "aliases": list(model.aliases),
                 "policy": model.policy,
+                "sticky": model.sticky,
+                "fail_back": model.fail_back,
                 "targets": [msgspec.to_builtins(target) for target in model.targets],
                 "retry": msgspec.to_builtins(model.retry),
             }

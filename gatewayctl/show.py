@@ -23,19 +23,25 @@ _style_of: Final = {word: style for style, words in STYLES.items() for word in w
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """title: the heading, and the name in CSV. of: the cell of an item, as text, number or None. wide: width when rows come one by one."""
+    """title: the heading, and the name in CSV. of: the cell of an item, as text, number or None. wide: width when rows come one by one.
+    csv: the cell for programs, where `of` is rounded, counts from now or has a unit."""
 
     title: str
     of: Callable[[Mapping[str, Any]], Any]
     align: Literal["left", "right"] = "left"
     wide: int = 12
     colored: bool = False
+    csv: Callable[[Mapping[str, Any]], Any] | None = None
+
+    def cell(self, session: Session, item: Mapping[str, Any]) -> Any:
+        """As it is printed."""
+        return (self.csv or self.of)(item) if session.output == "csv" else self.of(item)
 
 
 def items(session: Session, found: Sequence[Mapping[str, Any]], columns: Sequence[Column], empty: str = "") -> None:
     """A list. Programs get everything that is known of each item, people the columns; an empty list is `[]`, never nothing."""
     if session.output == "csv":
-        _csv([column.title for column in columns], ([column.of(item) for column in columns] for item in found))
+        _csv([column.title for column in columns], ([column.cell(session, item) for column in columns] for item in found))
     elif session.machine:
         data(session, list(found))
     elif found:
@@ -174,7 +180,7 @@ class Rows:
         elif self._session.output == "yaml":
             print("---\n" + as_yaml(dict(item)), end="", flush=True)
         else:
-            self._line([column.of(item) for column in self._columns])
+            self._line([column.cell(self._session, item) for column in self._columns])
 
     def _line(self, cells: list[Any]) -> None:
         titles = [column.title for column in self._columns]

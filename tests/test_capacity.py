@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -30,6 +31,8 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.config["models"]["over"] = {"policy": "primary-backup", "targets": [{"channel": "tight"}, {"channel": "spill"}]}
         rig.model("backed", {"tight": 1}, fallback=["elsewhere"])
         rig.model("elsewhere", {"spill": 1})
+        when = {"load": {"channel": "two", "queue": {"up_to": 0}}}
+        rig.model("idles", {"spill": 1}, rules=[{"name": "idle", "when": when, "to": {"channel": "two"}}])
         await rig.start()
         yield rig
 
@@ -127,6 +130,41 @@ async def test_a_caller_who_leaves_while_waiting_takes_no_place(rig):
     assert (await first).status == 200
     record = await rig.record(model="tight", end="CQ")
     assert record["status"] == 499
+
+
+async def test_rules_that_look_at_a_queue_are_explained_as_they_decide(rig):
+    """`not known` holds in no case: so it has to be known of a queue in which nobody waits, too."""
+
+    async def told() -> dict[str, Any]:
+        found: dict[str, Any] = (await rig.admin("POST", "/v1/explain", {"model": "idles"}))["explained"]
+        return found
+
+    assert (await told())["rule"] == "idle" and (await goes(rig, "idles")) == "two"
+    waiting = [asyncio.create_task(rig.chat("two", max_tokens=2)) for _ in range(10)]
+
+    async def busy() -> bool:
+        found = await told()
+        return found["rule"] == "" and ", over 0" in found["rules"][0]["why"][0]["told"]
+
+    await eventually(busy)
+    await asyncio.gather(*waiting)
+
+
+async def goes(rig: Rig, model: str) -> str:
+    return (await rig.chat(model, max_tokens=2)).headers["x-gateway-channel"]
+
+
+async def test_a_worker_that_starts_knows_who_waits(rig):
+    old = {slot: rig.pid_of(f"worker-{slot}") for slot in (0, 1)}
+    for pid in old.values():
+        os.kill(pid, signal.SIGKILL)
+
+    async def others_serve() -> bool:
+        up = {one["name"]: one for one in (await rig.admin("GET", "/v1/status"))["processes"]}
+        return all(up[f"worker-{slot}"]["state"] == "up" and up[f"worker-{slot}"]["pid"] != pid for slot, pid in old.items())
+
+    await eventually(others_serve, within=10)
+    assert [await goes(rig, "idles") for _ in range(6)] == ["two"] * 6
 
 
 async def test_seats_of_a_killed_worker_come_free(rig):

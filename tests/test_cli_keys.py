@@ -1,5 +1,6 @@
 """`gatewayctl keys`: what happens to the file, when the command returns, and what is taken back."""
 
+import contextlib
 import json
 import os
 import pty
@@ -153,6 +154,20 @@ async def test_a_revocation_that_the_gateway_refuses_stays_in_the_file_and_is_sa
     code, _, err = await inside("keys", "revoke", "ann", "--yes", "-q")
     assert code == 1 and "STILL VALID" in err
     assert ids(config) == []
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_key_that_a_rule_names_is_not_revoked_and_the_files_stay_right(config, inside, running):
+    rules = "[{name: hers, when: {key: ann}, to: {channel: gpu}}]"
+    config.write_text(config.read_text().replace("qwen: {targets", f"qwen: {{rules: {rules}, targets"))
+    before = (config.parent / "keys.yaml").read_text()
+    async with contextlib.AsyncExitStack() as stack:
+        if running:
+            stack.push_async_callback((await serve_admin(FakeDesk(config), config.parent / "data/admin.sock")).close)
+        code, out, err = await inside("keys", "revoke", "ann", "--yes")
+    assert (code, out) == (78, "") and "key ann is not revoked" in err and "gatewayctl freeze --key ann" in err and ".when.key" in err
+    assert "STILL VALID" not in err and "as good as" not in err
+    assert (config.parent / "keys.yaml").read_text() == before and (await inside("config", "check"))[0] == 0
 
 
 async def test_another_gateways_socket_is_not_told_about_these_files(desk, config, tmp_path, inside):

@@ -22,6 +22,8 @@ from tests.fixtures.cli import GATEWAYCTL, actl, environment
 from tests.fixtures.desk import FakeDesk, record, write_config
 from tests.harness import Rig, eventually
 
+MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d"
+
 
 @pytest.fixture
 def config(tmp_path):
@@ -103,12 +105,15 @@ async def test_an_empty_list_is_a_list(desk, inside):
     assert (await inside("requests", "-q"))[2] == ""
 
 
-async def test_lists_for_people(desk, inside):
+async def test_lists_for_people(desk, inside, monkeypatch):
     _, out, _ = await inside("channels")
     assert "gpu" in out and "1/1" in out and "http://127.0.0.1:8000" in out
     _, out, _ = await inside("models", "list")
     assert "gpu:qwen3 ×3" in out and "gpt-4o*" in out
     assert "proportional(gpu:qwen3 ×2, gpu:small ×1) ×1" in out, "targets of targets are shown too"
+    monkeypatch.setattr(desk, "models", lambda: [{**FakeDesk.models(desk)[0], "policy": "primary-backup"}])
+    _, out, _ = await inside("models", "list", "-o", "csv")
+    assert '"gpu:qwen3;proportional(gpu:qwen3 ×2, gpu:small ×1)"' in out, "weights mean nothing there"
     _, out, _ = await inside("channels", "probe", "gpu")
     assert "vllm 0.11.0" in out and "32768" in out and "endpoints:\n- http://127.0.0.1:8000" in out
     code, _, err = await inside("channels", "probe", "none")
@@ -245,6 +250,40 @@ async def test_requests_tail_shows_the_newest_and_filters(desk, inside):
     assert json.loads((await inside("requests", "--since", "1ms", "-o", "json"))[1]) == []
     assert (await inside("requests", "--key", "nobody"))[1:] == ("", "no such requests\n"), "there are others"
     assert len(json.loads((await inside("requests", "-n", "2", "--since", "1h", "-o", "json"))[1])) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "column", "form"),
+    [
+        ("health", "since", MOMENT),
+        ("health", "kv", r"0\.\d+|"),
+        ("health", "ttft", r"[\d.]+|"),
+        ("status", "since", MOMENT),
+        ("status", "memory", r"\d+"),
+        ("alerts list", "when", MOMENT),
+        ("limits show", "used", r"[\d.]+"),
+        ("limits show", "refused", r"\d+"),
+        ("config history", "live", "true|false"),
+        ("requests tail", "ttft_ms", r"[\d.]*[1-9][\d.]*|"),
+    ],
+)
+async def test_csv_has_plain_values(desk, inside, command, column, form):
+    """What a table says in words, `3 min ago`, `22.8 MiB`, `41.5 (83%)`, no program can reckon with."""
+    desk.told[1].update(status=503, end="GQ", ms={"first": 0.0, "total": 0.2})
+    desk.alerting = {"alerts": [{"state": "firing", "fired": 1.0, "since": 1.0}], "silences": [], "sinks": [], "rules": [], "unwritten": ""}
+    out = (await inside(*command.split(), "-o", "csv"))[1]
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert rows and [row[column] for row in rows if not re.fullmatch(form, row[column])] == []
+
+
+@pytest.mark.parametrize(
+    ("status", "end", "said"),
+    [(400, "CW", "the caller's own mistake before the first event"), (404, "CR", "the caller's own mistake while its route was chosen")],
+)
+async def test_who_waited_for_a_refusal_did_not_leave(desk, inside, status, end, said):
+    desk.told[2].update(trace="my-request", status=status, end=end)
+    code, out, _ = await inside("requests", "show", "my-request")
+    assert code == 0 and f"{end}: {said}\n" in out and "the caller left" not in out
 
 
 async def test_requests_show_tells_all_of_one(desk, inside):

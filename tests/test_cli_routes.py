@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import re
+import shutil
 
 import pytest
 
@@ -114,6 +117,13 @@ async def test_list_show_and_explain(desk, inside):
     assert json.loads(out)["plan"][0]["channel"] == "gpu"
     code, out, _ = await inside("routes", "list", "-o", "csv")
     assert next(iter(csv.DictReader(io.StringIO(out))))["model"] == "qwen"
+
+
+async def test_a_narrow_terminal_shows_the_order_of_a_plan(desk, inside, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((30, 24)))
+    code, out, _ = await inside("routes", "explain", "-m", "qwen", "--color", "never")
+    assert code == 0 and re.search(r"^ORDER +1\.$", out, re.M)
 
 
 async def test_headers_are_read_as_workers_read_them(desk, inside):

@@ -79,6 +79,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.config["models"]["affine"] = {"policy": "prefix-affinity", "targets": [{"channel": "a"}, {"channel": "b"}, {"channel": "c"}]}
         rig.model("sticky", {"a": 1, "b": 1, "c": 1}, sticky="x-user")
         rig.model("falls", {"dies": 1}, fallback=["small"])
+        rig.model("only-dies", {"dies": 1})
         rig.model("falls-twice", {"dies": 1}, fallback=["falls"])
         rig.model("fits", {"short": 1, "long": 1}, tokenizer="qwen")
         rig.model("asks-engine", {"short": 1, "long": 1}, tokenizer="engine")
@@ -374,6 +375,23 @@ async def test_explain_knows_which_apis_engines_have_and_keys_may_call(rig):
     said = (await rig.admin("POST", "/v1/explain", {"model": "small", "key": "k3", "api": "completions"}))["error"]["message"]
     assert said == "Your API key may not call this API (completions), only: chat."
     assert (await explained(rig, model="small", key="k3"))["plan"]
+
+
+async def test_models_tell_their_own_fail_back_and_sticky(rig):
+    found = {one["name"]: one for one in (await rig.admin("GET", "/v1/models"))["models"]}
+    assert found["returns"]["fail_back"] == 300 and found["sticky"]["sticky"] == "x-user"
+
+
+async def test_explain_tells_the_refusal_when_nobody_is_left(rig):
+    await rig.admin("POST", "/v1/channels/dies/drain", {})
+    body = {"model": "only-dies", "messages": [{"role": "user", "content": "hi"}]}
+    told, answer = await explained(rig, body=json.dumps(body)), await rig.post("/v1/chat/completions", body)
+    assert told["refused"] == {"status": answer.status, "code": answer.error["code"], "message": answer.error["message"]}
+    assert told["plan"] == [] and answer.status == 503
+    told = await explained(rig, model="falls")
+    assert told["refused"]["status"] == 503 and [way["channel"] for way in told["fallback"][0]["plan"]] == ["c"]
+    assert channel(await rig.chat("falls")) == "c"
+    await rig.admin("POST", "/v1/channels/dies/undrain", {})
 
 
 async def test_explain_knows_how_workers_tiers_stand(rig):

@@ -5,8 +5,8 @@ from typing import Any
 from gateway.errors import Refusal, UpstreamFailure
 from gateway.route.ask import Ask
 from gateway.route.decide import Route, RuleLive
-from gateway.route.fit import fitting, unserved
-from gateway.route.plan import Node, Ways, sorted_by_health
+from gateway.route.fit import fitting, nobody, unserved
+from gateway.route.plan import Node, Ways, rest, sorted_by_health
 
 Told = dict[str, Any]
 
@@ -50,8 +50,8 @@ def _plan(node: Node, policy: str, ask: Ask, route: Route, asked: str) -> Told:
         fits = []
     well = sorted_by_health(fits, ask.now)
     plan = [way for way in well if way.serves(ask.api)]
-    if well and not plan:
-        told["refused"] = refused(unserved(asked))
+    if not plan and not told["refused"]:
+        told["refused"] = refused(unserved(asked) if well else nobody(rest(fits, ask.now)))
     told["plan"] = [_way(way, ask) for way in plan]
     told["left_out"] = [_way(way, ask) | {"why": _left_out(way, fits, ask)} for way in ordered if way not in plan]
     return told

@@ -44,3 +44,16 @@ def too_long(ways: Sequence[Any], tokens: int | None, least: int, max_tokens: in
 def unserved(model: str) -> UpstreamFailure:
     """What a caller is told when none of the engines that a model leads to has the API. Nobody else is asked then."""
     return UpstreamFailure("unsupported", f"The model `{model}` does not serve this API.", 404, "unsupported_api", blame="caller")
+
+
+NOBODY: Final = ("resting", "no_endpoint")
+"""Reasons of `nobody`."""
+
+
+def nobody(resting: float) -> UpstreamFailure:
+    """No endpoint can be asked: they asked to be left alone, for `resting` seconds, are drained, or there is none."""
+    if resting:
+        message = "All engines of this model asked to be left alone for a while, please try again later"
+        return UpstreamFailure("resting", message, 503, "upstream_overloaded", retry_after=resting)
+    message = "No engine of this model is in service at the moment, please try again later"
+    return UpstreamFailure("no_endpoint", message, 503, "upstream_unavailable")

@@ -36,14 +36,15 @@ def labels_of(one: Any) -> str:
     return " ".join(f"{name}={value}" for name, value in (one.get("labels") or {}).items())
 
 
-def when(alert: Any) -> str | None:
-    """Since when it is in its state."""
-    return ago(alert.get({"firing": "fired", "resolved": "resolved"}.get(str(alert.get("state")), "since")))
+def when(alert: Any) -> float | None:
+    """Since when it is in its state, Unix seconds."""
+    found: float | None = alert.get({"firing": "fired", "resolved": "resolved"}.get(str(alert.get("state")), "since"))
+    return found
 
 
 COLUMNS = [
     Column("state", state_of, colored=True),
-    Column("when", when),
+    Column("when", lambda a: ago(when(a)), csv=lambda a: moment(when(a))),
     Column("severity", lambda a: a.get("severity")),
     Column("rule", lambda a: a.get("rule")),
     Column("about", labels_of),

@@ -44,7 +44,7 @@ REVISIONS = [
     Column("by", lambda r: r.get("by")),
     Column("why", lambda r: r.get("why")),
     Column("digest", lambda r: str(r.get("digest") or "")[:12]),
-    Column("live", lambda r: "yes" if r.get("running") else None, colored=True),
+    Column("live", lambda r: "yes" if r.get("running") else None, colored=True, csv=lambda r: bool(r.get("running"))),
 ]
 
 

@@ -8,7 +8,7 @@ from gatewayctl.show import Column
 from gatewayctl.words import moment
 
 PLAN: Final = [
-    Column("", lambda way: way.get("place")),
+    Column("order", lambda way: way.get("place")),
     Column("channel", lambda way: way.get("channel")),
     Column("endpoint", lambda way: way.get("endpoint")),
     Column("model", lambda way: way.get("model")),
@@ -102,15 +102,20 @@ def print_explained(session: Session, found: dict[str, Any]) -> None:
         ],
     )
     _decision(session, found)
-    _attempts(found["retry"])
+    _attempts(found)
     for other in found["fallback"]:
-        print("\n" + show.paint(session, f"Then, when everything failed: model {other['model']}", "bold"))
+        print("\n" + show.paint(session, f"Then, when that failed: model {other['model']}", "bold"))
         _decision(session, other)
-        _attempts(other["retry"])
+        _attempts(other)
 
 
-def _attempts(retry: dict[str, Any]) -> None:
-    print(f"\nUp to {retry['attempts']} attempts within {retry['within']:g} s, when one fails with: {', '.join(retry['on'])}.")
+def _attempts(found: dict[str, Any]) -> None:
+    """Of what is refused before an engine is asked there are none."""
+    retry, leaf = found["retry"], found
+    while "leads_to" in leaf:
+        leaf = leaf["leads_to"]
+    if leaf["plan"]:
+        print(f"\nUp to {retry['attempts']} attempts within {retry['within']:g} s, when one fails with: {', '.join(retry['on'])}.")
 
 
 def _decision(session: Session, found: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from gatewayctl.redraw import Redraw
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import DEGRADED, UNREACHABLE, Done, Trouble
-from gatewayctl.words import ago, clock, millis, plural
+from gatewayctl.words import ago, clock, millis, moment, plural
 
 app = alone()
 DOWN = ("down", "ejected", "wedged")
@@ -41,17 +41,17 @@ COLUMNS = [
     Column("channel", lambda e: e.get("channel")),
     Column("endpoint", url_of),
     Column("state", lambda e: e.get("state"), colored=True),
-    Column("since", lambda e: ago(e.get("since"))),
+    Column("since", lambda e: ago(e.get("since")), csv=lambda e: moment(e.get("since"))),
     Column("in flight", lambda e: e.get("in_flight"), "right"),
     Column("running", whole("running"), "right"),
     Column("waiting", whole("waiting"), "right"),
-    Column("kv", kv_use, "right"),
-    Column("ttft", lambda e: millis(e.get("ttft")), "right"),
+    Column("kv", kv_use, "right", csv=lambda e: e.get("kv_use")),
+    Column("ttft", lambda e: millis(e.get("ttft")), "right", csv=lambda e: e.get("ttft")),
     Column("errors", lambda e: e.get("errors"), "right"),
     Column("why", lambda e: e.get("why")),
 ]
 CHANGES = [
-    Column("time", lambda e: clock(e.get("ts")), wide=8),
+    Column("time", lambda e: clock(e.get("ts")), wide=8, csv=lambda e: moment(e.get("ts"))),
     Column("channel", lambda e: e.get("channel"), wide=16),
     Column("endpoint", url_of, wide=32),
     Column("state", lambda e: e.get("state"), wide=9),

@@ -121,14 +121,26 @@ def revoke(session: Session, id: Id, yes: Yes = False, let_finish: LetFinish = F
     client, file = _found(session, id)
     session.confirm(f"Revoke key {id} in {file}? Its callers are refused at once.", yes)
     act = f"keys revoke {id}{' --let-finish' if let_finish else ''}"
-    gone = False
+    gone = needed = False
     try:
         with changing(session.config, client, act, spare=[id] if let_finish else []) as change:
-            remove_key(file, id)
+            taken = remove_key(file, id)
             gone = True
+
+            def put_back() -> None:
+                """Without it the files are wrong: a rule names it. Whatever else went wrong, it stays out, for the next reload."""
+                nonlocal gone, needed
+                if client is None or change.answer.get("mistakes"):
+                    taken.undo()
+                    gone, needed = False, True
+
+            change.undo.callback(put_back)
     except BaseException as error:
         if gone and client is not None:
             session.warn(f"gatewayctl: key {id} is out of {file}, but it may be STILL VALID in the running gateway:")
+        elif needed and isinstance(error, ConfigError):
+            stops = f"what stops it now: gatewayctl freeze --key {id}"
+            session.warn(f"gatewayctl: key {id} is not revoked, because the files would be wrong without it; {stops}")
         elif isinstance(error, ConfigError):
             _still_good(session, id)
         raise

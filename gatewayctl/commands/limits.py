@@ -63,6 +63,11 @@ def _frees(counter: Any) -> str | None:
     return f"in {span(counter['frees'])}"
 
 
+def _refused(counter: Any) -> Any:
+    """Of a shadow: what would have been."""
+    return f"{counter.get('shadow_refused')} (shadow)" if counter.get("shadow") else counter.get("refused")
+
+
 LIMITS = [
     Column("of", _of),
     Column("name", lambda c: c.get("name") or None),
@@ -75,11 +80,11 @@ COUNTERS = [
     Column("of", lambda c: " · ".join(filter(None, (_of(c), c.get("value"))))),
     Column("name", lambda c: c.get("name") or None),
     Column("at most", _most),
-    Column("used", _used, "right"),
+    Column("used", _used, "right", csv=lambda c: c.get("used")),
     Column("left", lambda c: c.get("left"), "right"),
     Column("at this rate", lambda c: c.get("forecast"), "right"),
     Column("all free", _frees),
-    Column("refused", lambda c: f"{c.get('shadow_refused')} (shadow)" if c.get("shadow") else c.get("refused"), "right"),
+    Column("refused", _refused, "right", csv=lambda c: c.get("shadow_refused" if c.get("shadow") else "refused")),
     Column("most by", lambda c: [f"{one['key'] or 'anybody'} {one['used']}" for one in c.get("top") or []] or None),
 ]
 

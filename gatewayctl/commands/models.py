@@ -20,7 +20,9 @@ app = noun(
 
 
 def _targets(model: Any) -> list[str]:
-    return [f"{tree_text(target)} ×{target.get('weight', 1)}" for target in model.get("targets") or []]
+    """With their weights, where those mean something."""
+    weighed = model.get("policy") == "proportional"
+    return [f"{tree_text(target)} ×{target.get('weight', 1)}" if weighed else tree_text(target) for target in model.get("targets") or []]
 
 
 COLUMNS = [

@@ -16,6 +16,8 @@ WHO: Final = {
     "K": "killed",
     "I": "a bug of the gateway",
 }
+BAD, LEFT = 400, 499
+"""The first status of errors that are told, and that of a request whose caller went away."""
 PHASE: Final = {
     "A": "while it was accepted",
     "K": "while its key was checked",
@@ -69,11 +71,13 @@ SHOWN: Final = {
 }
 
 
-def ending(end: str | None) -> str:
-    """`CD` → `the caller left while the answer went out`."""
+def ending(end: str | None, status: int | None = None) -> str:
+    """`CD` → `the caller left while the answer went out`. With an error that was told nobody left: what was asked is refused."""
     if not end or len(end) != 2:
         return end or "?"
     who, phase = WHO.get(end[0], f"{end[0]}?"), PHASE.get(end[1], "")
+    if end[0] == "C" and status and BAD <= status < LEFT:
+        who = "the caller's own mistake"
     return who if end[0] == "-" else f"{who} {phase}".rstrip()
 
 
@@ -81,7 +85,7 @@ def print_record(session: Session, record: dict[str, Any]) -> None:
     """The whole record; what this version does not know comes last, as it is."""
     print(show.paint(session, show.text_of(record.get("id")), "bold"))
     status, end = record.get("status"), record.get("end")
-    show.facts(session, [("time", moment(record.get("ts"))), ("status", status or None), ("end", f"{end}: {ending(end)}")], 2)
+    show.facts(session, [("time", moment(record.get("ts"))), ("status", status or None), ("end", f"{end}: {ending(end, status)}")], 2)
     show.facts(session, [("error", record.get("error") or None)], 2)
     for title, names in GROUPS.items():
         _group(session, title, [(name.replace("_", " "), record.get(name)) for name in names])

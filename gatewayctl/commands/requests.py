@@ -61,7 +61,7 @@ FIELDS = [
     *map(_field, "ts id key tenant project model channel endpoint status end error".split()),
     Column("tokens_in", lambda r: (r.get("tokens") or {}).get("in", 0)),
     Column("tokens_out", lambda r: (r.get("tokens") or {}).get("out", 0)),
-    Column("ttft_ms", lambda r: (r.get("ms") or {}).get("first")),
+    Column("ttft_ms", lambda r: (r.get("ms") or {}).get("first") or None),
     Column("total_ms", lambda r: (r.get("ms") or {}).get("total")),
     Column("attempts", lambda r: len(r.get("attempts") or [])),
 ]

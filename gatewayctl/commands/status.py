@@ -7,7 +7,7 @@ from gatewayctl.command import alone, command
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import DEGRADED, Done
-from gatewayctl.words import ago, plural, size, span
+from gatewayctl.words import ago, moment, plural, size, span
 
 app = alone()
 WELL = ("up", "starting", "draining")
@@ -16,10 +16,10 @@ PROCESSES = [
     Column("process", lambda p: p.get("name")),
     Column("pid", lambda p: p.get("pid"), "right"),
     Column("state", lambda p: p.get("state"), colored=True),
-    Column("since", lambda p: ago(p.get("since"))),
+    Column("since", lambda p: ago(p.get("since")), csv=lambda p: moment(p.get("since"))),
     Column("restarts", lambda p: p.get("restarts", 0), "right"),
     Column("revision", lambda p: p.get("rev"), "right"),
-    Column("memory", lambda p: size(p.get("rss_bytes")), "right"),
+    Column("memory", lambda p: size(p.get("rss_bytes")), "right", csv=lambda p: p.get("rss_bytes")),
 ]
 LISTENERS = [
     Column("listener", lambda item: item.get("name")),
