@@ -20,7 +20,7 @@ from gateway.ledger import bundles
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import Ingest, Step
 from gateway.ledger.keeper import Ledger
-from gateway.ledger.store import Raw, StoreFailure
+from gateway.ledger.store import Facts, Raw, StoreFailure
 from gateway.meter.records import Records
 from gateway.record import Attempt, encode_record
 from tests.harness import eventually
@@ -310,7 +310,12 @@ async def test_what_it_holds_is_known_without_a_look_at_all_of_it(kept, journal,
     monkeypatch.setattr("gateway.ledger.keeper.FACTS_EVERY", 3600.0)
     looks = []
     look = DuckStore.facts
-    monkeypatch.setattr(DuckStore, "facts", lambda store: looks.append(1) or look(store))
+
+    def looked(store: DuckStore) -> Facts:
+        looks.append(store)
+        return look(store)
+
+    monkeypatch.setattr(DuckStore, "facts", looked)
     ledger = await kept()
     await eventually(lambda: ledger.told()["state"] == "ok", within=20)
     before = len(looks)

@@ -65,7 +65,7 @@ COLUMNS = [
     Column("model", lambda c: c.get("model")),
     Column("up", _up, "right"),
     Column("in flight", _in_flight, "right"),
-    Column("endpoints", _endpoints),
+    Column("endpoints", _few, csv=_endpoints),
 ]
 FACTS = [
     Column("endpoint", url_of),
@@ -88,8 +88,7 @@ FACTS = [
 )
 def list_channels(session: Session) -> None:
     """The channels as they are live, and how many endpoints are up."""
-    columns = COLUMNS if session.machine else [*COLUMNS[:-1], Column("endpoints", _few)]
-    show.items(session, session.client().get("/v1/channels")["channels"], columns, "no channels")
+    show.items(session, session.client().get("/v1/channels")["channels"], COLUMNS, "no channels")
 
 
 @command(
