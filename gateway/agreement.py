@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from gateway.admin.desk import NoSuch
@@ -337,6 +338,7 @@ def url_of(channel: Channel, endpoint: str | None, others: Iterable[str] = ()) -
 
 
 def told(drain: Drain) -> str:
-    """One sentence: by whom, and until when."""
-    until = "" if drain.until is None else time.strftime(" until %Y-%m-%d %H:%M:%S", time.localtime(drain.until))
-    return f"drained by {drain.by}{until}"
+    """One sentence: by whom, and until when, with the zone: who reads it may live in another one than the service."""
+    if drain.until is None:
+        return f"drained by {drain.by}"
+    return f"drained by {drain.by} until {datetime.fromtimestamp(drain.until).astimezone().isoformat(sep=' ', timespec='seconds')}"
