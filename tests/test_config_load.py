@@ -202,9 +202,23 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return opened(path, *rest, **named)
 
+    (folder / "keys.yaml").chmod(0o640)
     monkeypatch.setattr("gateway.config.expand.os.open", refusing)
     (found,) = bad(folder)
     assert found.message == f"{folder}/keys.yaml cannot be read: permission denied" and found.line == 3
+    owner = (folder / "keys.yaml").owner()
+    assert found.hint == f"it belongs to {owner}, mode 0640: read it as {owner} or as root, or change that"
+
+
+def test_a_main_file_that_nobody_lets_us_see_is_named_too(folder, monkeypatch):
+    def refusing(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("gateway.config.expand.os.open", refusing)
+    monkeypatch.setattr(Path, "owner", refusing)
+    (found,) = bad(folder)
+    assert found.message == "the file cannot be read: permission denied"
+    assert found.hint == "read it as root, or change whose it or a folder above it is"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -89,8 +90,7 @@ def read_text(path: Path, room: int = ALL_BYTES) -> str:
     try:
         data = read_small(path, MOST_BYTES)
     except OSError as error:
-        large = "larger" in str(error)
-        raise BadFile(_unreadable(path, error), hint="make several files of it, and name them in `include`" if large else None) from None
+        raise BadFile(_unreadable(path, error), hint=_remedy(path, error)) from None
     if len(data) > room:
         raise BadFile("the file makes the configuration larger than 64 MiB")
     try:
@@ -114,6 +114,16 @@ def _unreadable(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         return f"the file is a symbolic link to {os.readlink(path)}, which does not exist"
     return f"the file cannot be read: {why(error)}"
+
+
+def _remedy(path: Path, error: OSError) -> str | None:
+    if isinstance(error, PermissionError):
+        try:
+            owner, mode = path.owner(), stat.S_IMODE(path.stat().st_mode)
+        except (OSError, KeyError):
+            return "read it as root, or change whose it or a folder above it is"
+        return f"it belongs to {owner}, mode {mode:04o}: read it as {owner} or as root, or change that"
+    return "make several files of it, and name them in `include`" if "larger" in str(error) else None
 
 
 def compose(path: Path, text: str) -> yaml.Node | None:
