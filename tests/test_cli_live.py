@@ -278,7 +278,11 @@ async def test_csv_has_plain_values(desk, inside, command, column, form):
 
 @pytest.mark.parametrize(
     ("status", "end", "said"),
-    [(400, "CW", "the caller's own mistake before the first event"), (404, "CR", "the caller's own mistake while its route was chosen")],
+    [
+        (400, "CW", "the caller's own mistake before the first event"),
+        (404, "CR", "the caller's own mistake while its route was chosen"),
+        (503, "UR", "no engine could be asked"),
+    ],
 )
 async def test_who_waited_for_a_refusal_did_not_leave(desk, inside, status, end, said):
     desk.told[2].update(trace="my-request", status=status, end=end)

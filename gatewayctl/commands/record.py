@@ -75,6 +75,8 @@ def ending(end: str | None, status: int | None = None) -> str:
     """`CD` → `the caller left while the answer went out`. With an error that was told nobody left: what was asked is refused."""
     if not end or len(end) != 2:
         return end or "?"
+    if end == "UR":
+        return "no engine could be asked"
     who, phase = WHO.get(end[0], f"{end[0]}?"), PHASE.get(end[1], "")
     if end[0] == "C" and status and BAD <= status < LEFT:
         who = "the caller's own mistake"
