@@ -169,7 +169,7 @@ class Control:
         self.endpoints.watch_closely(figured(config.models.values()))
         self.bus.on("seats", lambda link, message: desk.heard(link.slot, message))
         self.bus.greet(lambda link: desk.greet(link.slot, link.pid))
-        self.bus.greet(lambda link: link.send(frame("queued", channels=self.queued())))
+        self.bus.greet(lambda link: link.send(frame("queued", channels=desk.queued())))
         self.bus.mourn(lambda link: desk.lost(link.slot))
         self.bus.on("moves", self._pass_on)
         return desk
@@ -195,13 +195,9 @@ class Control:
         told: dict[str, object] = {}
         while True:
             await stroke(QUEUED_EVERY)
-            if (queued := self.queued()) != told:
+            if (queued := self.seats.queued()) != told:
                 told = queued
                 self.bus.broadcast(frame("queued", channels=queued))
-
-    def queued(self) -> dict[str, Any]:
-        """How many wait for each limited channel."""
-        return {name: one["queued"] for name, one in self.seats.figures().items()}
 
     def _read(self, resume: bool, again: Path | None) -> bool:
         """What to serve. At a start: the file, or when it is bad and that is wished (`--resume`) the last good revision.

@@ -29,6 +29,7 @@ from gateway.ledger.keeper import Ledger
 from gateway.meter.exposition import process_facts
 from gateway.meter.records import Records
 from gateway.recount import names
+from gateway.referee.desk import Desk
 from gateway.referee.referee import Referee
 from gateway.referee.rules import Placed
 from gateway.referee.view import of_model, told
@@ -56,8 +57,8 @@ class Control(Protocol):
     alerting: Alerting
     processes: list[dict[str, Any]]
     stopping: bool
+    seats: Desk
 
-    def queued(self) -> dict[str, Any]: ...
     async def reload(self, *, by: str, why: str, what: str = "reload") -> Outcome: ...
     async def upgrade(self, to: str) -> tuple[str, int]: ...
 
@@ -67,7 +68,9 @@ class Office:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._explainer = Explainer(control.rollout, self.endpoint_states, self._lengths, control.freezing.all, self._tiers, control.queued)
+        self._explainer = Explainer(
+            control.rollout, self.endpoint_states, self._lengths, control.freezing.all, self._tiers, lambda: control.seats.queued()
+        )
         self.books = Books(control.ledger, self._note)
         self.reports = Reports(control.ledger, self._config, lambda: control.rollout.keys, self._note)
         self.truth = control.truth

@@ -54,5 +54,9 @@ class Shared:
         self.queued: dict[str, float] = {}
         """Requests that wait for a channel, by its name, as far as control said."""
 
+    def heard_queued(self, message: dict[str, Any]) -> None:
+        """All limited channels: one that is limited no more is not among them."""
+        self.queued = message["channels"]
+
     def close(self) -> None:
         self.kept["pools"].sweep(set())

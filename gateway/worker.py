@@ -132,15 +132,11 @@ class Worker:
         for kind, part in (("seats", self._seats), ("limits", self._limits)):
             bus.on(kind, part.heard)
             bus.on_lost(part.lost)
-        bus.on("queued", self._queued)
+        bus.on("queued", self._shared.heard_queued)
         bus.on("endpoints", self._other_endpoints)
         bus.on("moves", lambda message: learn(self._live.current, message["moves"]))
         bus.on("frozen", self._cutting.heard)
         return bus
-
-    def _queued(self, message: dict[str, Any]) -> None:
-        """All limited channels: one that is limited no more is not among them."""
-        self._shared.queued = message["channels"]
 
     def _sayer(self, kind: str) -> Callable[[dict[str, Any]], bool]:
         return lambda message: self._bus is not None and self._bus.say(frame(kind, **message))

@@ -42,6 +42,10 @@ class Desk:
         """Per limited channel; see `Line.figures`."""
         return self._capacity.figures(self._loop.time())
 
+    def queued(self) -> dict[str, Any]:
+        """How many wait for each limited channel."""
+        return {name: one["queued"] for name, one in self.figures().items()}
+
     def close(self) -> None:
         self._begins.cancel()
         if self._timer is not None:
