@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.auth.freezes import Frozen
 from gateway.config.tokenizers import ENGINE
-from gateway.engine.base import Fields
+from gateway.engine.base import Fields, Normalise
 from gateway.engine.continuing import continued, limit_of, may_continue
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal, UpstreamFailure, forget_frames
@@ -261,8 +261,8 @@ class Dispatch:
         so_far: SoFar | None = x.so_far
         if so_far is None and x.virtual.continues and may_continue(x.api, x.fields):
             so_far = x.so_far = SoFar(limit_of(x.api, x.fields))
-        kind, event = hop.dialect.transform, hop.dialect.event
-        x.heard = _heard(x, hop)
+        kind, event = hop.dialect.transform, hop.dialect.events()
+        x.heard = _heard(x, hop, event)
         if x.heard is not None:
             kind, event = "decode", x.heard.event
         if so_far is not None:
@@ -284,12 +284,12 @@ class Dispatch:
         return ContinuingDelivery(x, outlet, hop, self._account, self._clock, events, keepalive, so_far)
 
 
-def _heard(x: Exchange, hop: Hop) -> Heard | None:
+def _heard(x: Exchange, hop: Hop, event: Normalise) -> Heard | None:
     """What keeps the text of an engine that does not say on the way how much it has generated, where the model's tokenizer counts."""
     if hop.dialect.continuous_usage and hop.channel.usage == "continuous":
         return None
     tokenizer = x.snapshot.models.get(x.via, x.virtual).config.tokenizer
-    return Heard(hop.dialect.event, tokenizer) if tokenizer not in ("", ENGINE) else None
+    return Heard(event, tokenizer) if tokenizer not in ("", ENGINE) else None
 
 
 def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:

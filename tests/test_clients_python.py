@@ -119,6 +119,17 @@ async def test_usage_in_the_stream_when_asked_for(client: openai.AsyncOpenAI, ki
     assert all(chunk.usage is None for chunk in chunks)
 
 
+@pytest.mark.parametrize("kind", ENGINES)
+async def test_the_stream_helper_puts_together_what_a_whole_answer_has(client: openai.AsyncOpenAI, kind: str) -> None:
+    """It joins strings of one name over all events, so what an engine repeats in each of them it reads as `assistantassistant`."""
+    whole = await client.chat.completions.create(model=kind, messages=user(SAID), temperature=0)
+    async with client.chat.completions.stream(model=kind, messages=user(SAID), temperature=0) as stream:
+        final = await stream.get_final_completion()
+    message = final.choices[0].message
+    assert (message.role, message.content) == ("assistant", whole.choices[0].message.content)
+    assert (final.object, final.model, final.choices[0].finish_reason) == ("chat.completion", kind, "stop")
+
+
 async def test_the_sync_client_too(gateway: Rig) -> None:
     def talk() -> tuple[str, str, list[str]]:
         with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0, timeout=20) as client:

@@ -303,3 +303,14 @@ def test_the_context_length_where_the_model_list_has_none():
 )
 def test_metrics(engine, text, load):
     assert DIALECTS[engine].load(text) == load
+
+
+def test_mindie_says_the_role_once_in_each_choice_of_a_stream():
+    """In each event it says it; OpenAI's Python client makes `assistantassistant` of that."""
+    dialect = DIALECTS["mindie"]
+    for _ in range(2):  # one stream knows nothing of another
+        event = dialect.events()
+        said = [{"index": index, "delta": {"role": "assistant", "content": text}} for text in ("", "a", "b") for index in (0, 1)]
+        shown = [event({"choices": [choice]}, "reasoning_content")["choices"][0] for choice in said]
+        assert ["role" in choice["delta"] for choice in shown] == [True, True, False, False, False, False]
+        assert [choice["delta"]["content"] for choice in shown] == ["", "", "a", "a", "b", "b"]

@@ -48,6 +48,14 @@ def test_the_seam(first: list[str], second: list[str], text: str) -> None:
     assert "".join(filter(None, shown)) == so_far.text == text and so_far.continued
 
 
+def test_the_role_is_told_once_also_by_engines_that_repeat_it() -> None:
+    so_far = SoFar(None)
+    engine(so_far, "one")
+    so_far.begin(lambda value, _: value)
+    shown = [so_far.event(one, "r") for one in (event(" two", role="assistant"), event("", role="assistant", finish="stop"))]
+    assert [one["choices"][0]["delta"] for one in shown] == [{"content": " two"}, {"content": ""}]
+
+
 def test_white_space_at_the_very_end_is_given_back() -> None:
     for end in (event("", finish="stop"), event(None, finish="stop"), event("\n", finish="stop")):
         so_far = SoFar(None)

@@ -1,11 +1,14 @@
 """What an engine's dialect must say. Dialects are pure: bytes and dicts in, bytes and dicts out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.errors import UpstreamFailure
 from gateway.wire.openai import Fields as Fields
+
+Normalise = Callable[[dict[str, Any], str], dict[str, Any]]
+"""What `Dialect.event` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,10 @@ class Dialect(Protocol):
 
         The reasoning field is renamed by the transform, not here.
         """
+        ...
+
+    def events(self) -> Normalise:
+        """`event` for one stream, which may keep in mind what that stream has said; only with `transform = "decode"`."""
         ...
 
     def failure(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamFailure:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gateway.engine import rewrite
-from gateway.engine.base import Fields, Planes
+from gateway.engine.base import Fields, Normalise, Planes
 from gateway.engine.openai import OpenAI, chat, listing, own_event_id, own_id, prompt_only, tokenized
 from gateway.errors import UpstreamFailure
 from gateway.wire.openai import MalformedJson, parse_object, value_of
@@ -72,6 +72,9 @@ class MindIE(OpenAI):
                 choice.pop("full_text", None)
         return event
 
+    def events(self) -> Normalise:
+        return _RoleOnce(self.event).event
+
     def text_failure(self, text: bytes) -> UpstreamFailure | None:
         return self.event_failure({"error": text.decode(errors="replace")}) if text.startswith(_LAST_WORDS) else None
 
@@ -87,6 +90,30 @@ class MindIE(OpenAI):
         first = models[0] if isinstance(models, list) and models and isinstance(models[0], dict) else {}
         lengths = (value.get("max_seq_len"), first.get("max_total_tokens"), value.get("max_input_length"))
         return next((length for length in lengths if type(length) is int and length > 0), None)
+
+
+class _RoleOnce:
+    """One stream, each choice of which says its role in its first event. MindIE repeats it in all of them, and OpenAI's Python client puts
+    them together to `assistantassistant…`."""
+
+    __slots__ = ("_normalise", "_said")
+
+    def __init__(self, normalise: Normalise) -> None:
+        self._normalise = normalise
+        self._said: set[int] = set()
+
+    def event(self, event: dict[str, Any], reasoning: str) -> dict[str, Any]:
+        value = self._normalise(event, reasoning)
+        choices = value.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            delta = choice.get("delta") if isinstance(choice, dict) else None
+            if isinstance(delta, dict) and "role" in delta:
+                index = choice.get("index")
+                number = index if isinstance(index, int) else 0
+                if number in self._said:
+                    del delta["role"]
+                self._said.add(number)
+        return value
 
 
 def _plain(usage: dict[str, Any]) -> dict[str, Any]:

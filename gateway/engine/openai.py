@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 from msgspec import Raw
 
 from gateway.engine import exposition, failures, rewrite
-from gateway.engine.base import Fields, Load, ModelFacts, Planes
+from gateway.engine.base import Fields, Load, ModelFacts, Normalise, Planes
 from gateway.errors import Refusal, UpstreamFailure
 from gateway.wire.event import one_reasoning
 from gateway.wire.openai import encode, parse_object, value_of
@@ -71,6 +71,9 @@ class OpenAI:
 
     def event(self, event: dict[str, Any], reasoning: str) -> dict[str, Any]:
         return event
+
+    def events(self) -> Normalise:
+        return self.event
 
     def failure(self, status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamFailure:
         return failures.failure(status, body, headers)

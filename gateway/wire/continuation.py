@@ -122,6 +122,9 @@ class SoFar:
         where = delta if isinstance(delta, dict) else choice
         if any(where.get(name) for name in _OTHER) or choice.get("logprobs"):
             self.able = False
+        told = self.continued and "role" in where  # the caller was told by the first engine; clients may join what they are told twice
+        if told:
+            del where["role"]
         ends = bool(choice.get("finish_reason")) or not self.able
         if choice.get("finish_reason"):
             self.able = False
@@ -131,7 +134,7 @@ class SoFar:
             if ends and (rest := self._rest("")):
                 where[name] = rest
                 self._keep(rest)
-            return ends or not (self.continued and "role" in where)
+            return ends or not told
         if not self._reported:
             self._generated += 1
         shown = self._rest(text) if ends else self._without_end(text)
