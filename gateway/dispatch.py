@@ -14,7 +14,7 @@ import msgspec
 from gateway.auth.freezes import Frozen
 from gateway.config.tokenizers import ENGINE
 from gateway.engine.base import Fields, Normalise
-from gateway.engine.continuing import continued, limit_of, may_continue
+from gateway.engine.continuing import continued, limit_of, may_continue, stops_of
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal, UpstreamFailure, forget_frames
 from gateway.exchange import Exchange
@@ -260,7 +260,7 @@ class Dispatch:
     def _stream(self, x: Exchange, outlet: Outlet, hop: Hop) -> StreamDelivery:
         so_far: SoFar | None = x.so_far
         if so_far is None and x.virtual.continues and may_continue(x.api, x.fields):
-            so_far = x.so_far = SoFar(limit_of(x.api, x.fields))
+            so_far = x.so_far = SoFar(limit_of(x.api, x.fields), stops_of(x.fields))
         kind, event = hop.dialect.transform, hop.dialect.events()
         x.heard = _heard(x, hop, event)
         if x.heard is not None:

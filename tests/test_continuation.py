@@ -162,6 +162,22 @@ async def test_what_the_others_are_asked(rig: Rig) -> None:
     assert shorter.done and shorter.chunks[-1]["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+async def test_what_may_begin_a_stop_string_is_written_by_one_engine(rig: Rig, kind: str) -> None:
+    """It looks for the string in its own text: half of it from the first engine, and the second would go on past it."""
+    whole = await ask(rig, kind)
+    rig.engines[f"{kind}1"].script = script({"on": 1, "do": "cut", "after": 7})
+    await ask(rig, spare(kind))
+    given = sent(rig, f"{kind}2")["messages"][-1]["content"]
+    last = given.split()[-1]
+    rig.engines[f"{kind}1"].script = script({"on": 1, "do": "cut", "after": 7})
+    answer = await ask(rig, spare(kind), stop=["never said", f"{last}#"])
+    less = sent(rig, f"{kind}2")["messages"][-1]["content"]
+    assert given.startswith(less) and given[len(less) :].strip() == last
+    assert answer.done and words(answer) == words(whole)
+    assert answer.chunks[-1]["usage"] == whole.chunks[-1]["usage"]
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.engine.continuing import continued, limit_of, may_continue
+from gateway.engine.continuing import STOP_LONGEST, STOPS_MOST, continued, limit_of, may_continue, stops_of
 from gateway.wire.openai import Fields, encode, parse_object, value_of
 
 NOT_WITH: list[dict[str, Any]] = [
@@ -28,6 +28,12 @@ def test_which_requests() -> None:
         assert not may_continue("chat", fields(**more)), more
     for prompt in (["a", "b"], ["a"], [1, 2], None):
         assert not may_continue("completions", fields(prompt=prompt)), "one prompt's end is not the end of all"
+
+
+def test_the_texts_that_end_an_answer() -> None:
+    assert stops_of(fields()) == stops_of(fields(stop=None)) == stops_of(fields(stop=7)) == []
+    assert stops_of(fields(stop="END")) == ["END"] and stops_of(fields(stop=["a", 1, None, "b"])) == ["a", "b"]
+    assert len(stops_of(fields(stop=["a"] * 1000))) == STOPS_MOST and stops_of(fields(stop=["a" * (STOP_LONGEST + 1), "b"])) == ["b"]
 
 
 def test_limits_and_what_cannot_be_asked() -> None:

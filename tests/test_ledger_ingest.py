@@ -212,6 +212,38 @@ def test_above_its_size_the_oldest_archives_go(ingest, store, journal, monkeypat
     assert store.counts() == {"2026-11": 1} and "ledger.size" in ingest.full
 
 
+def test_what_compacting_gives_back_costs_no_archive(ingest, store, journal):
+    """Of a group of rows that has one left nothing is unused, as the file says it."""
+    for number in (0, 1):
+        write(journal, f"0-a-{number:06d}", *(done(OCTOBER - 30 * 86400 * number + n) for n in range(20_000)))
+    write(journal, "0-a-000009", done())
+    ingest.catch_up()
+    ingest.archive()
+    facts = store.facts()
+    assert facts.unused <= ingest.taken() // 20, "it shows"
+    ingest.keep(Settings(size=ingest.taken() - 1))
+    assert [one.month for one in store.facts().archives] == ["2026-09", "2026-10"] and ingest.full == ""
+    assert store.facts().bytes < facts.bytes - 500_000 and ingest.verify() == []
+
+
+def test_above_its_size_the_file_is_compacted_once_and_again_when_a_month_has_left_it(ingest, store, journal, monkeypatch):
+    done_to, compact = [], store.compact
+    monkeypatch.setattr(store, "compact", lambda: done_to.append(store.counts()) or compact())
+    write(journal, "0-a-000001", done())
+    ingest.step()
+    for _ in range(3):
+        ingest.keep(Settings(size=1))
+    assert len(done_to) == 1, "each hour it would copy all of it for nothing"
+    write(journal, "0-a-000002", done(OCTOBER))
+    ingest.step()
+    for _ in range(3):
+        ingest.keep(Settings(size=1))
+    assert done_to[1:2] == [{"2026-10": 1, "2026-11": 1}], "the archive is there yet"
+    so_far = len(done_to)
+    ingest.keep(Settings(size=1))
+    assert len(done_to) == so_far
+
+
 # -- killed at each place ----------------------------------------------------------------------------------------------
 
 CHILD = """

@@ -56,6 +56,38 @@ def test_the_role_is_told_once_also_by_engines_that_repeat_it() -> None:
     assert [one["choices"][0]["delta"] for one in shown] == [{"content": " two"}, {"content": ""}]
 
 
+@pytest.mark.parametrize(
+    ("stops", "first", "second", "given", "text"),
+    [
+        (["END"], ["x =", " EN"], [" "], "x =", "x ="),  # the second writes it whole, sees it and stops
+        (["END"], ["x =", " EN"], [" ENTER"], "x =", "x = ENTER"),  # it was another word
+        (["END"], ["x =", " EN"], ["ENTER"], "x =", "x = ENTER"),  # the white space that stood before comes back
+        (["END"], ["x EN", "TER"], [" it"], "x ENTER", "x ENTER it"),
+        (["\nObservation:", "\n\n"], ["Act", "\n", "Obs"], ["\nObs", "olete"], "Act", "Act\nObsolete"),
+        (["abcd", "bcx"], ["zab", "c"], ["abc", "e"], "z", "zabce"),  # the longer one
+        (["aab"], ["aa", "a"], ["aac"], "a", "aaac"),
+        (["E"], ["one E", "n"], ["d"], "one En", "one End"),  # of one character nothing is a beginning
+    ],
+)
+def test_the_beginning_of_a_stop_string_is_left_to_the_engine_that_goes_on(stops, first, second, given, text) -> None:
+    so_far = SoFar(None, stops)
+    shown = engine(so_far, *first)
+    assert so_far.text == given == "".join(filter(None, shown))
+    shown += engine(so_far, *second)
+    shown += told(so_far, event("", finish="stop"))
+    assert "".join(filter(None, shown)).rstrip() == text
+
+
+def test_what_is_held_back_for_a_stop_string_comes_when_it_was_none() -> None:
+    for end in (event("", finish="stop"), event("", finish="length")):
+        so_far = SoFar(None, ["END"])
+        engine(so_far, "x", " EN")
+        assert told(so_far, end) == [" EN"]
+    so_far = SoFar(None, ["END"])
+    assert engine(so_far, "x E", "N", "TRY") == ["x", None, " ENTRY"]
+    assert engine(SoFar(None, ["END"]), "EN", "D") == [None, "END"], "an engine that does not look for it"
+
+
 def test_white_space_at_the_very_end_is_given_back() -> None:
     for end in (event("", finish="stop"), event(None, finish="stop"), event("\n", finish="stop")):
         so_far = SoFar(None)

@@ -24,6 +24,9 @@ _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 
 MOST: Final = 1 << 40
 """A limit of so many tokens is none."""
+STOPS_MOST: Final = 32
+STOP_LONGEST: Final = 256
+"""Stop strings whose beginnings are looked for at the end of each event, and their characters: a bound on what that costs."""
 COMPLETION_TOKENS: Final = 16
 """What the completions API generates unless told otherwise."""
 
@@ -46,6 +49,13 @@ def limit_of(api: str, fields: Fields) -> int | None:
         if limit is not None and 1 <= limit < MOST:
             return int(limit)
     return COMPLETION_TOKENS if api == "completions" else None
+
+
+def stops_of(fields: Fields) -> list[str]:
+    """The texts that end the answer; of very many, or very long ones, only those that are cheap to look for."""
+    value = rewrite.value(fields, "stop") if "stop" in fields else None
+    given = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return [stop for stop in given[:STOPS_MOST] if isinstance(stop, str) and len(stop) <= STOP_LONGEST]
 
 
 def continued(api: str, fields: Fields, text: str, spent: int) -> Fields | None:

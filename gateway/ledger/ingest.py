@@ -60,6 +60,9 @@ class Ingest:
         self._rows = 0
         """Loaded since the file was settled."""
         self._settled = self._bundled = time.monotonic()
+        self._loose = True
+        """Whether compacting the file may be worth it although it says of no space that it is unused, as when a month has left it: rows stand in
+        groups, and of a group that has a row left nothing is free."""
         self.more = False
         """Whether the last bundling left segments that it might have had."""
         self.full = ""
@@ -227,7 +230,8 @@ class Ingest:
     def keep(self, settings: Settings) -> None:
         """Archives what is over, and lets go of what is too old or too much."""
         store, cut = self._store, self._clock() - settings.keep
-        self.archive()
+        if self.archive():
+            self._loose = True
         for one in store.facts().archives:
             if one.last < cut:
                 store.expire(one.name)
@@ -248,8 +252,10 @@ class Ingest:
     def _fit(self, most: int) -> None:
         """The oldest archives go while it takes more than `most` bytes."""
         taken = self.taken()
-        if taken > most and self._store.facts().unused > taken // 20:
-            self._store.compact()
+        if taken > most and (self._loose or self._store.facts().unused > taken // 20):
+            before, after = self._store.compact()
+            log.info("ledger: it took more than ledger.size, so the file was compacted: %d bytes before, %d now", before, after)
+            self._loose = False
             taken = self.taken()
         for one in self._store.facts().archives:
             if taken <= most:

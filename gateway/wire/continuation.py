@@ -1,10 +1,11 @@
 """The answer so far: what a caller has of a stream, so that another engine can go on where one broke off. Pure.
 
 Goes over a stream's decoded events, between the dialect and the caller. White space at the end of the text is held back
-until more text comes: an engine that goes on would lose it (tokenizers and chat templates trim it) or write it again.
+until more text comes: an engine that goes on would lose it (tokenizers and chat templates trim it) or write it again. So is
+what may be the beginning of a stop string: engines look for these in what they write themselves, and the next would not see it whole.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from gateway.record import Tokens
@@ -28,11 +29,11 @@ class SoFar:
 
     __slots__ = (
         "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_reported", "_seam", "_text", "able", "continued", "exact",
-        "limit", "own", "prompt", "spent", "tokens",
+        "_stops", "limit", "own", "prompt", "spent", "tokens",
     )  # fmt: skip
 
-    def __init__(self, limit: int | None) -> None:
-        """limit: the tokens that the caller wants at most."""
+    def __init__(self, limit: int | None, stops: Sequence[str] = ()) -> None:
+        """limit: the tokens that the caller wants at most. stops: the texts that end its answer."""
         self.limit = limit
         self.able = self.exact = True
         self.continued = False
@@ -41,6 +42,7 @@ class SoFar:
         self.own: Tokens | None = None
         """What the present engine says of its own part, undelivered text included; None = nothing yet."""
         self._text = bytearray()  # UTF-8: the smallest form of a text that grows
+        self._stops = tuple(stops)
         self._held = ""
         self._seam: str | None = None  # white space that the last engine had written, until the next one writes something
         self._echo = ""
@@ -71,7 +73,7 @@ class SoFar:
             self.exact = self.exact and (self._reported or not self.tokens)
             self.spent, self.tokens = self.spent + self.tokens, 0
             self.continued = True
-            self._seam = self._held or self._seam
+            self._seam = self._held[: len(self._held) - len(self._held.lstrip())] or self._seam
             self._echo = self.text
         else:
             self._frame = {}
@@ -105,7 +107,7 @@ class SoFar:
         return _event(value, self._rest(""), "length")
 
     def left(self, value: Json) -> Json:
-        """White space that is still held back when an engine ends its answer without a finish reason, as an event; {} = there is none.
+        """Text that is still held back when an engine ends its answer without a finish reason, as an event; {} = there is none.
         value: the engine's last event."""
         text = self._rest("")
         return _event({name: part for name, part in value.items() if name != "usage"}, text, None) if text else {}
@@ -151,11 +153,21 @@ class SoFar:
             self.able = False
 
     def _without_end(self, text: str) -> str:
-        """The text but for white space at its end, which is held back."""
+        """The text but for white space and the beginning of a stop string at its end, which are held back."""
         whole = self._held + self._new(text)
-        shown = whole.rstrip()
+        shown = whole[: len(whole) - self._begun(whole)].rstrip()
         self._held = whole[len(shown) :]
         return self._joined(shown) if shown else ""
+
+    def _begun(self, whole: str) -> int:
+        """How many characters at the end may be the beginning of a stop string."""
+        most = 0
+        for stop in self._stops:
+            for size in range(min(len(stop) - 1, len(whole)), most, -1):
+                if whole.endswith(stop[:size]):
+                    most = size
+                    break
+        return most
 
     def _rest(self, text: str) -> str:
         """All that there is: no more text will come."""
