@@ -61,8 +61,8 @@ class Ingest:
         """Loaded since the file was settled."""
         self._settled = self._bundled = time.monotonic()
         self._loose = True
-        """Whether compacting the file may be worth it although it says of no space that it is unused, as when a month has left it: rows stand in
-        groups, and of a group that has a row left nothing is free."""
+        """Whether compacting the file may be worth it although it says of no space that it is unused, as when a month has left it:
+        rows stand in groups, and of a group that has a row left nothing is free."""
         self.more = False
         """Whether the last bundling left segments that it might have had."""
         self.full = ""

@@ -28,8 +28,8 @@ class SoFar:
     """
 
     __slots__ = (
-        "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_reported", "_seam", "_text", "able", "continued", "exact",
-        "_stops", "limit", "own", "prompt", "spent", "tokens",
+        "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_reported", "_seam", "_stops", "_text", "able", "continued",
+        "exact", "limit", "own", "prompt", "spent", "tokens",
     )  # fmt: skip
 
     def __init__(self, limit: int | None, stops: Sequence[str] = ()) -> None:
