@@ -228,7 +228,13 @@ def test_what_compacting_gives_back_costs_no_archive(ingest, store, journal):
 
 def test_above_its_size_the_file_is_compacted_once_and_again_when_a_month_has_left_it(ingest, store, journal, monkeypatch):
     done_to, compact = [], store.compact
-    monkeypatch.setattr(store, "compact", lambda: done_to.append(store.counts()) or compact())
+
+    def noted() -> tuple[int, int]:
+        done_to.append(store.counts())
+        found: tuple[int, int] = compact()
+        return found
+
+    monkeypatch.setattr(store, "compact", noted)
     write(journal, "0-a-000001", done())
     ingest.step()
     for _ in range(3):
