@@ -30,7 +30,7 @@ HOT: Final = {
     "auth": "keyring permit proxies",
     "engine": "mindie openai prepare rewrite sglang vllm",
     "meter": "account journal metrics progress",
-    "referee": "claims limits loans money rules talk terms",
+    "referee": "claims limits loans money recent rules talk terms",
     "relay": "chunks clock connection continuing delivery pool stream waiting whole",
     "route": "ask breaker budget decide fit least_busy load plan prefix_affinity primary_backup proportional sticky",
     "wire": "answers event heads openai outlet sse stream tally template usage",

@@ -18,7 +18,6 @@ seconds, used]; recall: all loans; or tell.
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from gateway.referee.loans import BACK, PATIENCE, Loan, Loans
 from gateway.referee.moment import Moment
 from gateway.referee.money import Guess, Till
 from gateway.referee.quotas import Quotas
+from gateway.referee.recent import Recent
 from gateway.referee.refusing import refusal, unheard
 from gateway.referee.rules import NO_MONEY, Amounts, Money, Rule, amounts
 from gateway.referee.store import Store
@@ -49,8 +49,6 @@ SELF: Final = 0
 """The slot that a worker has in its own quotas."""
 OVER_MOST: Final = 100_000
 """Ends that a worker keeps to tell control when it is back; of more, only the journal knows."""
-RECENT: Final = 5.0
-"""Seconds for which a worker remembers what its requests used: control's files may not know it yet."""
 
 
 class Limiter:
@@ -65,7 +63,7 @@ class Limiter:
         self._claims: dict[int, Claim] = {}
         self._loans = Loans(partial(self._talk.note, asks=False), loop)
         self._over: list[list[Any]] = []
-        self._recent: deque[tuple[float, float, Claim, Amounts]] = deque()
+        self._recent = Recent()
         self._number = 0
         self._terms = 0
         self._epoch = 0
@@ -168,14 +166,9 @@ class Limiter:
 
     def end(self, claim: Claim, used: Amounts, ended: float, record: str) -> None:
         """ended: as the journal has it: seconds since 1970."""
-        number, recent = claim.number, self._recent
+        number = claim.number
         self._claims.pop(number, None)
-        now = self._loop.time()
-        recent.append((now, ended, claim, used))
-        if recent[0][0] < now - RECENT:
-            recent.popleft()
-            if recent[0][0] < now - RECENT:  # two for each that comes, so that a quiet time does not keep them
-                recent.popleft()
+        self._recent.note(claim.terms, used, ended, self._loop.time())
         if claim.loan is not None:
             self._loans.over(claim.loan, (claim, used, ended, record))
             return
@@ -285,10 +278,10 @@ class Limiter:
             store = Store(self._directory)
             own = self._own = Quotas(store.get, table.workers)
             now = self._loop.time()
-            for _, ended, claim, used in self._recent:
-                for gauge in self._own_plan(claim.terms).gauges:
-                    if gauge is not None and gauge.rule.count != "concurrency" and not store.knows(gauge.name, ended):
-                        gauge.window.add(gauge.rule.of(used), self._now().at(ended))
+            for spent in self._recent:
+                for gauge in self._own_plan(spent.terms).gauges:
+                    if gauge is not None and gauge.rule.count != "concurrency" and not store.knows(gauge.name, spent.ended):
+                        gauge.window.add(gauge.rule.of(spent.amounts()), self._now().at(spent.ended))
             held = [claim for claim in self._claims.values() if claim.state == GRANTED]
             own.reassert(SELF, {c.number: (self._own_plan(c.terms), c.wanted, self._now().ago(now - c.since)) for c in held})
         return self._own

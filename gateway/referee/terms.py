@@ -34,6 +34,7 @@ class Terms:
         "output_most",
         "own",
         "rules",
+        "spent",
         "total_most",
     )
 
@@ -48,6 +49,8 @@ class Terms:
         """What the worker's own quotas make of it, when it counts for itself."""
         self.loan: Any = None
         """What control has lent for such requests (`loans.Loan`); None = nothing."""
+        self.spent: Any = None
+        """What its requests used in the second that ended last (`recent.Spent`); None = nothing."""
         self.asks = 0.0
         """Until when (monotonic seconds) an answer is awaited that may bring a loan."""
         self.lendable = all(rule.count != "money" and rule.hours is None for rule, _ in rules)
@@ -83,7 +86,11 @@ class Terms:
             output = wanted * max(1, many) or min(int(self.average) + 1, self.output_most, max(1, self.total_most // 2))
         if prompt:
             return prompt, output
-        return min(int(size / self.bytes_per_token) + 1, self.input_most, max(1, self.total_most - output)), output
+        guess = int(size / self.bytes_per_token) + 1
+        if guess > self.input_most:
+            guess = self.input_most
+        room = self.total_most - output
+        return (guess if guess <= room else room if room > 1 else 1), output
 
     def learn(self, size: int, input: int, output: int, *, free: bool) -> None:
         """A body of `size` bytes had so many tokens, and its answer so many. free: the caller had set no limit to that."""
