@@ -43,11 +43,26 @@ SHARED: Final = inspect.signature(everywhere).parameters
 class Command(TyperCommand):
     """A command whose help begins with examples (given as `epilog`) and ends with the shared options."""
 
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        if not ctx.resilient_parsing:
+            _said_once(self, ctx, args)
+        return super().parse_args(ctx, args)
+
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         _format_help(self, ctx, formatter)
 
     def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         _format_options(self, ctx, formatter)
+
+
+def _said_once(self: Command, ctx: typer.Context, args: list[str]) -> None:
+    """Refuses an option that takes one value and was given two: the parser takes the last in silence, so that `freeze --key a --key b`
+    would leave `a` to those who were to be stopped. Of the shared options the last one wins, as is documented."""
+    _, _, said = self.make_parser(ctx).parse_args(args=list(args))
+    for option in said:
+        single = not getattr(option, "multiple", True) and not getattr(option, "is_flag", True) and option.name not in SHARED
+        if single and said.count(option) > 1:
+            ctx.fail(f"{max(option.opts, key=len)} is said twice; this command takes one")
 
 
 class Group(TyperGroup):

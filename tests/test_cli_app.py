@@ -137,6 +137,8 @@ def test_no_command_is_help():
         (["requests", "tail", "--status", "bad"], "503 or 4xx"),
         (["requests", "tail", "--since", "yesterday"], "10m"),
         (["config", "show", "--effective", "--running"], "one of them"),
+        (["freeze", "--key", "a", "--key", "b"], "--key is said twice"),
+        (["requests", "tail", "-n", "3", "--number=4"], "--number is said twice"),
     ],
 )
 def test_wrong_usage_is_2_and_says_what_is_meant(args, said):
