@@ -1,4 +1,4 @@
-"""Builds a snapshot from the resolved form and from what outlives it (`shared`), pausing often."""
+"""Builds a snapshot from the resolved form and from what outlives it (`shared`), and lets it go, pausing often."""
 
 import asyncio
 import logging
@@ -32,6 +32,8 @@ log = logging.getLogger("gateway.snapshot")
 
 SLICE = 200
 """Channels or models built between two pauses, so that a reload never holds a loop up."""
+AT_ONCE = 2_000
+"""Keys that are forgotten between two pauses."""
 
 
 class Builder:
@@ -182,13 +184,11 @@ class Builder:
     def _lead_on(self, model: Model) -> None:
         """Rules and fallbacks, which lead to other models: now all are there."""
         live = self._snapshot.models[model.name]
-        bounds = live.route.bounds
+        bounds, figures = live.route.bounds, _figures(self._snapshot.channels, self._shared)
         together = Together()
         for rule in model.rules:
             salt = f"{model.name} {rule.name}"
-            conditions = compile_when(
-                rule.when, schedules=self._schedules, figures=self._figures, bounds=bounds, salt=salt, together=together
-            )
+            conditions = compile_when(rule.when, schedules=self._schedules, figures=figures, bounds=bounds, salt=salt, together=together)
             if (length := rule.when.prompt_tokens) is not None:
                 live.route.limits += [int(limit) for limit in (length.over, length.up_to) if limit is not None]
             if rule.target is None:
@@ -199,9 +199,21 @@ class Builder:
         together.ready()
         live.route.fallback = [self._snapshot.models[name].route for name in model.fallback]
 
-    def _figures(self, channel: str) -> Figures:
-        """How busy a channel is, for conditions on its load."""
-        return self._snapshot.channels[channel].figures(self._shared.queued.get(channel))
+
+async def let_go(snapshot: Snapshot) -> None:
+    """Of one that no new request sees, while old ones may go on for long: what is largest of it at once, the rest with the last of them."""
+    snapshot.let_go()
+    for _ in iter(lambda: snapshot.keyring.let_go(AT_ONCE), False):
+        await asyncio.sleep(0)
+
+
+def _figures(channels: dict[str, ChannelLive], shared: Shared) -> Callable[[str], Figures]:
+    """How busy a channel is, for conditions on its load. No method: rules that know the builder would know the whole snapshot."""
+
+    def figures(channel: str) -> Figures:
+        return channels[channel].figures(shared.queued.get(channel))
+
+    return figures
 
 
 def _constant_lines(channel: Channel) -> bytes:

@@ -207,6 +207,7 @@ class Explainer:
             if place in snapshot.tiers:
                 snapshot.tiers[place].learn(news, now)
         snapshot.measured()
+        snapshot.let_go()
         return snapshot
 
     def _key(self, id: str) -> Key:

@@ -99,6 +99,14 @@ class ChannelLive:
         for leaf, model in self._leaves:
             leaf.refill(self._hops(model))
 
+    def let_go(self) -> None:
+        """No registry is heard any more: requests that still use it keep the endpoints that it has. What made them knows the whole
+        snapshot, and leaves know who remembers their order."""
+        self._make = _no_more
+        for leaf, _ in self._leaves:
+            leaf.let_go()
+        self._leaves.clear()
+
     def figures(self, queue: float | None) -> Figures:
         """How busy its engines are together. queue: requests that wait for it here, when that is known."""
         now = time.monotonic()
@@ -113,6 +121,10 @@ class ChannelLive:
         if hops is None:
             hops = self._made[model] = [Hop(self, at, model) for at in self.endpoints]
         return hops
+
+
+def _no_more(endpoints: Sequence[Endpoint]) -> list[EndpointLive]:
+    return []
 
 
 def told(channels: Iterable[ChannelLive], now: float) -> list[dict[str, Any]]:

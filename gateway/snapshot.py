@@ -123,6 +123,12 @@ class Snapshot:
             live.refill(endpoints)
             self.measured()
 
+    def let_go(self) -> None:
+        """Another one serves from now on. Unties what refers to itself, so that all of it goes with the last request that uses it: the
+        collector that would find it comes after millions of objects, and a large configuration is megabytes."""
+        for channel in self.channels.values():
+            channel.let_go()
+
     def told(self, now: float) -> dict[str, Any]:
         """What a worker says in its health of endpoints, and of tiers that are not as at the start. now: monotonic seconds."""
         tiers = {place: news for place, policy in self.tiers.items() if (news := policy.news(now)) is not None}

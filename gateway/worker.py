@@ -22,8 +22,7 @@ import msgspec
 from gateway.accept.caller import Door
 from gateway.accept.gate import Gate, open_gate
 from gateway.aftercount import Aftercount
-from gateway.auth.keyring import Keyring
-from gateway.builder import Builder
+from gateway.builder import Builder, let_go
 from gateway.bus.child import end_soon, obey_the_supervisor_alone
 from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel, frame
@@ -52,8 +51,6 @@ log = logging.getLogger("gateway.worker")
 Address = tuple[str, int]
 LAST_WORDS = 1.0
 """Seconds for requests that are cut off at the end to be told so and recorded."""
-AT_ONCE = 2_000
-"""Keys of the snapshot before that are forgotten between two pauses."""
 GRACE = 3.0
 """Seconds in which the callers of a worker that is replaced may use their open connections once more."""
 GREETING = 0.5
@@ -161,6 +158,7 @@ class Worker:
 
     async def prepare(self, parcel: Parcel) -> None:
         """Builds the snapshot beside the present one. Raises when it cannot be served."""
+        self.abort()
         self._prepared = await self._build(parcel)
 
     def commit(self, rev: int, spared: Sequence[str]) -> None:
@@ -172,10 +170,12 @@ class Worker:
             self._cutting.revoked(prepared[1].keyring, spared)
             self._loop.create_task(self._fit_gates()).add_done_callback(_report)
             if before is not None:
-                self._loop.create_task(let_go(before.keyring)).add_done_callback(_report)
+                self._loop.create_task(let_go(before)).add_done_callback(_report)
 
     def abort(self) -> None:
-        self._prepared = None
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared[1].let_go()
 
     async def _build(self, parcel: Parcel, *, strict: bool = True) -> tuple[Builder, Snapshot]:
         async def keys() -> AsyncIterator[list[Key]]:
@@ -347,13 +347,6 @@ class Worker:
         self._metrics.flush()
         self._journal.close()
         self._leash.close()
-
-
-async def let_go(keyring: Keyring) -> None:
-    """Of a snapshot that no new request sees. What it is made of refers to itself, so it stays until the collector comes, which is seldom;
-    what is large of it does not."""
-    for _ in iter(lambda: keyring.let_go(AT_ONCE), False):
-        await asyncio.sleep(0)
 
 
 def _report(task: asyncio.Task[None]) -> None:

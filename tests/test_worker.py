@@ -2,13 +2,22 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.builder import Builder
+from gateway.config.resolve import resolve
+from gateway.config.resolved import Key
+from gateway.shared import Shared
+from gateway.tokens.counter import Counter
+from tests.config_text import loaded
 from tests.harness import Rig, eventually, script
 
 
@@ -174,3 +183,73 @@ async def test_a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream(ri
         await eventually(lambda: len(rig.records()) >= served + streams)
     assert {record["end"] for record in rig.records()} == {"--"}
     print(f"\n100 reloads in {took:.1f} s under {served / took:.0f} requests a second; {streams} streams, all whole")
+
+
+EVERYTHING = """
+version: 1
+node: gw-a
+channels:
+  a: {engine: vllm, endpoints: ["http://127.0.0.1:9", "http://127.0.0.2:9"], max_in_flight: 5}
+  b: {engine: mindie, endpoints: ["http://127.0.0.1:10"]}
+models:
+  qwen:
+    aliases: ["gpt-4o*", latest]
+    policy: primary-backup
+    targets:
+      - {policy: proportional, sticky: key, targets: [{channel: a, weight: 3}, {channel: b}]}
+      - {policy: least-busy, targets: [{channel: a, model: x}, {channel: b, model: x}]}
+      - {policy: prefix-affinity, targets: [{channel: a, model: y}, {channel: b, model: y}]}
+    rules:
+      - {name: long, when: {prompt_tokens: {over: 3000}, max_tokens: {over: 5}}, to: {channel: b}}
+      - name: head
+        when: {headers: {x-a: [one, {prefix: two}], x-b: {prefix: "t-"}, x-c: {match: "^a"}, x-d: [{match: b}, {match: c}]}}
+        to: {model: small}
+      - name: said
+        when: {content: [{words: [refund, cash], match: "[0-9]+"}, {path: metadata.kind, equals: [x]}, {match: "a.c", in: any}]}
+        to: {channel: a}
+      - {name: hours, when: {during: office, tenant: "re*", has: [tools], api: chat}, to: [{channel: a}, {channel: b}]}
+      - {name: trial, when: {share: {percent: 5, by: key}, load: {channel: a, waiting: {over: 5}}}, to: {channel: b}}
+    fallback: [small]
+    limits: [{count: requests, max: 9, per: minute}]
+  small: {targets: [{channel: a}], fallback: [last]}
+  last: {targets: [{channel: b}]}
+schedules:
+  office: {zone: Asia/Shanghai, when: ["Mon-Fri 09:00-18:00"], holidays: [2027-01-01]}
+tenants:
+  retail:
+    hours: [{outside: office, models: ["small"]}]
+    budget: {amount: 5, currency: CNY, stop: 100}
+    projects: {chatbot: {priority: 7}}
+prices: [{model: "*", currency: CNY, input: 2, output: 8}]
+keys:
+  - hash: "sha256:0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f"
+    id: k7f3
+    tenant: retail
+    project: chatbot
+    models: ["*"]
+"""
+
+
+async def test_a_snapshot_goes_with_who_used_it_last_and_waits_for_no_collector(tmp_path: Path) -> None:
+    """A worker's collector comes after millions of objects, so each reload of a large configuration would leave megabytes behind."""
+    config, keys = resolve(loaded(tmp_path, EVERYTHING))
+    shared = Shared(Counter())
+
+    async def some() -> AsyncIterator[list[Key]]:
+        yield keys
+
+    gc.collect()
+    gc.disable()
+    try:
+        builder = Builder(1, config, shared)
+        snapshot = await builder.build(some())
+        snapshot.let_go()
+        del builder, snapshot
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = {type(one).__qualname__ for one in gc.garbage if type(one).__module__.startswith("gateway.")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == set()

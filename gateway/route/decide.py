@@ -137,12 +137,13 @@ class Route:
 def fallbacks(route: Route) -> list[Route]:
     """The models to go on with when everything of `route` failed, theirs included, each once."""
     found: dict[str, Route] = {}
-
-    def walk(one: Route) -> None:
-        for other in one.fallback:
-            if other.name not in found and other is not route:
-                found[other.name] = other
-                walk(other)
-
-    walk(route)
+    _walk(route, route, found)
     return list(found.values())
+
+
+def _walk(one: Route, start: Route, found: dict[str, Route]) -> None:
+    """No closure: one that calls itself would keep `start`, and with it a whole snapshot, until the collector comes."""
+    for other in one.fallback:
+        if other.name not in found and other is not start:
+            found[other.name] = other
+            _walk(other, start, found)

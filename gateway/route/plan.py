@@ -95,6 +95,10 @@ class Leaf:
         for forget in self._forget:
             forget()
 
+    def let_go(self) -> None:
+        """Its ways stay as they are from now on: nobody has to hear of others."""
+        self._forget.clear()
+
     def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
         if self._tiers:
             ways = [way for tier, shares in self._tiers for way in _by(tier, _turn(shares, ask, peek, aside))]

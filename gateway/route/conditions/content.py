@@ -20,24 +20,21 @@ _PLACES: dict[str, tuple[Callable[[Ask], list[str]], str]] = {
 class Text:
     """Words, a pattern, or both, somewhere in the texts of one place. Each text is searched by itself."""
 
-    __slots__ = ("_found", "_match", "_missed", "_place", "_said", "holds", "word")
+    __slots__ = ("_missed", "_place", "_said", "holds", "word")
 
     def __init__(self, wanted: Content, together: Together) -> None:
         """Raises ValueError for a pattern that re2 refuses."""
         self.word = "content"
         texts, self._place = _PLACES[wanted.place]
-        self._found = together.words(wanted.place, texts, wanted.words, wanted.ignore_case) if wanted.words else _always
-        self._match = together.pattern(wanted.place, texts, wanted.match) if wanted.match is not None else _always
-        self.holds: Test = self._both if wanted.words and wanted.match is not None else self._found if wanted.words else self._match
+        found = together.words(wanted.place, texts, wanted.words, wanted.ignore_case) if wanted.words else _always
+        match = together.pattern(wanted.place, texts, wanted.match) if wanted.match is not None else _always
+        self.holds: Test = _both(found, match) if wanted.words and wanted.match is not None else found if wanted.words else match
         words = f"one of {len(wanted.words)} words" if len(wanted.words) > 1 else "the word" if wanted.words else ""
         if words and wanted.match is not None:
             self._said, self._missed = f"{words} and the pattern are", f"{words} and the pattern are not both"
         else:
             self._said = f"{words or 'the pattern'} is"
             self._missed = f"none of {len(wanted.words)} words is" if len(wanted.words) > 1 else f"{self._said} not"
-
-    def _both(self, ask: Ask) -> bool:
-        return self._found(ask) and self._match(ask)
 
     def told(self, ask: Ask) -> str:
         return f"{self._said if self.holds(ask) else self._missed} in {self._place}"
@@ -102,6 +99,11 @@ def content(wanted: tuple[Content, ...], together: Together) -> Text | Field | A
     """The condition for `content`. together: the searches of all the model's rules."""
     tests = tuple(Field(one) if one.path else Text(one, together) for one in wanted)
     return tests[0] if len(tests) == 1 else AnyContent(tests)
+
+
+def _both(found: Test, match: Test) -> Test:
+    """No method of `Text`: one that refers to itself stays, with its words, until the collector comes."""
+    return lambda ask: found(ask) and match(ask)
 
 
 def _always(ask: Ask) -> bool:

@@ -1,5 +1,7 @@
 """`headers`: what a request's header is, begins with, matches, or whether it is there at all."""
 
+from collections.abc import Callable
+
 from gateway.config.redact import covered
 from gateway.config.resolved_when import HeaderTest
 from gateway.route.ask import Ask
@@ -26,43 +28,24 @@ class Equals:
 class Tests:
     """One header that has to pass one of several tests."""
 
-    __slots__ = ("_absent", "_name", "_patterns", "_prefixes", "_present", "_said", "_values", "holds", "word")
+    __slots__ = ("_name", "_said", "holds", "word")
 
     def __init__(self, name: str, tests: tuple[HeaderTest, ...], together: Together) -> None:
         """Raises ValueError for a pattern that re2 refuses."""
         self.word = f"headers.{name}"
         self._name = name
-        self._values = frozenset(test.equals for test in tests if test.equals is not None)
-        self._prefixes = tuple(test.prefix for test in tests if test.prefix is not None)
-        place = f"header {name}"
-        self._patterns = tuple(together.pattern(place, self._texts, test.match) for test in tests if test.match is not None)
-        self._present = any(test.present is True for test in tests)
-        self._absent = any(test.present is False for test in tests)
+        prefixes = tuple(test.prefix for test in tests if test.prefix is not None)
+        place, texts = f"header {name}", _texts(name)
+        patterns = tuple(together.pattern(place, texts, test.match) for test in tests if test.match is not None)
         self._said = tuple(_wanted(test) for test in tests)
-        self.holds: Test = self._any
-        if len(self._patterns) == len(tests) == 1:
-            self.holds = self._patterns[0]
-        elif len(self._prefixes) == len(tests):
-            self.holds = self._begins
-
-    def _begins(self, ask: Ask) -> bool:
-        value = ask.headers.get(self._name)
-        return value is not None and value.startswith(self._prefixes)
-
-    def _any(self, ask: Ask) -> bool:
-        value = ask.headers.get(self._name)
-        if value is None:
-            return self._absent
-        if self._present or value in self._values or value.startswith(self._prefixes):
-            return True
-        for matches in self._patterns:  # noqa: SIM110 - a generator costs as much as the test
-            if matches(ask):
-                return True
-        return False
-
-    def _texts(self, ask: Ask) -> list[str]:
-        value = ask.headers.get(self._name)
-        return [] if value is None else [value]
+        self.holds: Test
+        """No method of its own: what refers to itself stays, with its patterns, until the collector comes."""
+        if len(patterns) == len(tests) == 1:
+            self.holds = patterns[0]
+        elif len(prefixes) == len(tests):
+            self.holds = _begins(name, prefixes)
+        else:
+            self.holds = _any(name, tests, prefixes, patterns)
 
     def told(self, ask: Ask) -> str:
         return _told(self._name, ask.headers.get(self._name), self.holds(ask), self._said)
@@ -72,6 +55,40 @@ def tests(name: str, wanted: tuple[HeaderTest, ...], together: Together) -> Equa
     """The condition for one header, by its lower-case name."""
     values = tuple(test.equals for test in wanted if test.equals is not None)
     return Equals(name, values) if len(values) == len(wanted) else Tests(name, wanted, together)
+
+
+def _texts(name: str) -> Callable[[Ask], list[str]]:
+    def texts(ask: Ask) -> list[str]:
+        value = ask.headers.get(name)
+        return [] if value is None else [value]
+
+    return texts
+
+
+def _begins(name: str, prefixes: tuple[str, ...]) -> Test:
+    def holds(ask: Ask) -> bool:
+        value = ask.headers.get(name)
+        return value is not None and value.startswith(prefixes)
+
+    return holds
+
+
+def _any(name: str, tests: tuple[HeaderTest, ...], prefixes: tuple[str, ...], patterns: tuple[Test, ...]) -> Test:
+    values = frozenset(test.equals for test in tests if test.equals is not None)
+    present, absent = any(test.present is True for test in tests), any(test.present is False for test in tests)
+
+    def holds(ask: Ask) -> bool:
+        value = ask.headers.get(name)
+        if value is None:
+            return absent
+        if present or value in values or value.startswith(prefixes):
+            return True
+        for matches in patterns:  # noqa: SIM110 - a generator costs as much as the test
+            if matches(ask):
+                return True
+        return False
+
+    return holds
 
 
 def _wanted(test: HeaderTest) -> str:
