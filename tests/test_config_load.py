@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config.load import ConfigError, Loaded, Mistake, load, watched
+from gateway.config.named import named
 from gateway.config.report import render
 from gateway.config.resolve import resolve
 
@@ -82,6 +83,24 @@ def test_what_matters_is_watched(folder):
     assert names == {"gateway.yaml", "keys.yaml", "conf.d", "conf.d/cpu.yaml", "conf.d/secret"}
     (folder / "gateway.yaml").write_text(MAIN + "{")
     assert folder / "gateway.yaml" in watched(folder / "gateway.yaml", ENV)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folders"),
+    [
+        ("later/*.yaml", {"later"}),
+        ("later/*/*.yaml", {"later"}),
+        ("conf.d/*/channels/*.yaml", {"conf.d", "conf.d/a", "conf.d/a/channels"}),
+        ("later/x.d/*.yaml", {"later/x.d"}),
+    ],
+)
+def test_a_folder_that_is_not_there_is_waited_for(folder, pattern, folders):
+    """Otherwise nobody notices when it comes, or comes back."""
+    (folder / "conf.d" / "a").mkdir()
+    (folder / "gateway.yaml").write_text(MAIN.replace('"conf.d/*.yaml"', f'"conf.d/*.yaml", "{pattern}"'))
+    names = {str(path.relative_to(folder)) for path in good(folder).watch}
+    assert folders <= names
+    assert all(path.is_file() for path in named(folder / "gateway.yaml", ENV).files), "a backup does not miss it"
 
 
 def test_equal_content_has_an_equal_digest_wherever_it_is_and_any_change_another(folder, tmp_path_factory):

@@ -65,6 +65,24 @@ async def test_editors_symlink_swaps_and_included_files_are_noticed(rig: Rig, tm
     assert (await rig.chat("mounted-1")).status == 404
 
 
+async def test_an_included_folder_may_come_go_and_come_back(rig: Rig, tmp_path: Path) -> None:
+    await rig.engine("a")
+    rig.model("qwen")
+    rig.config["include"] = ["conf.d/*.yaml"]
+    await rig.start()
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "models.yaml").write_text(yaml.safe_dump({"models": {"new": {"targets": [{"channel": "a"}]}}}))
+    await eventually(lambda: serves(rig, "new"))
+    (tmp_path / "conf.d").rename(tmp_path / "away")
+
+    async def gone() -> bool:
+        return (await rig.chat("new")).status == 404
+
+    await eventually(gone)
+    (tmp_path / "away").rename(tmp_path / "conf.d")
+    await eventually(lambda: serves(rig, "new"))
+
+
 async def test_a_bad_file_changes_nothing_and_is_reported_everywhere(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")

@@ -15,9 +15,16 @@ def is_pattern(folder: Path, wanted: str) -> bool:
 
 
 def folders_of(folder: Path, wanted: str) -> list[Path]:
-    """Those that a pattern looks into, as far as they are there."""
+    """Those that a pattern looks into, all on the way included. One that is not there stands among them: it may come, and is waited for."""
     above = os.path.dirname(wanted)
-    return [folder / name for name in glob.glob(above, root_dir=folder)] if above else [folder]
+    if not above:
+        return [folder]
+    if not glob.has_magic(above):
+        return [folder / above]
+    up, last = os.path.split(above)
+    there = glob.glob(above if glob.has_magic(last) else up, root_dir=folder)
+    here = there if glob.has_magic(last) else [os.path.join(one, last) for one in there]
+    return [*folders_of(folder, above), *map(folder.joinpath, here)]
 
 
 def files_of(folder: Path, wanted: str) -> list[Path]:

@@ -49,7 +49,7 @@ def named(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None
     for file in others:
         found.setdefault(file, "secret" if _holds_a_key(file) else "other")
     for file in reading.watch:  # what is no folder and no reference is an include that could not be read
-        if file not in found and os.path.realpath(file) not in yaml and not os.path.isdir(file):
+        if file not in found and file not in reading.folders and os.path.realpath(file) not in yaml and not os.path.isdir(file):
             found[file] = "secret" if file in reading.referred else "yaml"
     written = reading.marks.secrets - set(reading.expanded) - {""}
     literal = tuple(Path(file) for file, text in texts.items() if any(secret in text for secret in written))

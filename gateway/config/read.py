@@ -42,6 +42,8 @@ class Reading:
         self.mistakes: list[Mistake] = []
         self.broken = False
         self.watch: dict[Path, None] = {path: None}
+        self.folders: dict[Path, None] = {}
+        """Where patterns look, also what is not there; they are in `watch` too."""
         self.referred: dict[Path, None] = {}
         """Files of `${file:…}`; they are in `watch` too."""
         self.expanded: list[str] = []
@@ -142,7 +144,9 @@ class Reading:
             if (real := os.path.realpath(folder / wanted)) in self._open:
                 self._circle(item, self._open[self._open.index(real) :])
             return [folder / wanted]
-        self.watch |= dict.fromkeys(folders_of(folder, wanted))
+        folders = dict.fromkeys(folders_of(folder, wanted))
+        self.folders |= folders
+        self.watch |= folders
         try:
             return files_of(folder, wanted)
         except OSError as error:
