@@ -22,6 +22,7 @@ from gateway.config.report import render
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key, Resolved
 from gateway.errors import ConfigError
+from gateway.formats import UNREADABLE, Newer, check
 from gateway.ledger.copying import copy_file
 from gateway.ledger.keeper import Ledger, path_of
 from gateway.ledger.store import StoreFailure
@@ -36,7 +37,8 @@ TOLD = ("reconcile", "anomalies")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the answer as JSON, of `export` the file itself. Returns 1 when it failed, with the reason on stderr."""
+    """Prints the answer as JSON, of `export` the file itself. Returns 1 when it failed, with the reason on stderr; 65 when a newer version
+    has written there: nothing is touched then."""
     parser = argparse.ArgumentParser(prog="gateway ledger", description="The ledger, while no gateway runs.")
     parser.add_argument("act", choices=["status", "verify", "compact", "archive", "rebuild", "export", "copy", *ASKED, *TOLD])
     parser.add_argument("--config", type=Path, required=True)
@@ -59,7 +61,11 @@ def main(argv: Sequence[str]) -> int:
             os.umask(0o077)
             copy_file(path_of(Path(config.data_dir), config.ledger), options.to)
             return 0
+        check(Path(config.data_dir))  # also for a report: what waits in the journal is loaded first
         return asyncio.run(_act(options, config, keys))
+    except Newer as newer:
+        print(f"gateway: {newer}", file=sys.stderr)
+        return UNREADABLE
     except (Failed, Misasked, StoreFailure, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from gatewayctl.trouble import BAD_CONFIG, FAILED, USAGE, Trouble
+from gatewayctl.trouble import BAD_CONFIG, FAILED, UNREADABLE, USAGE, Trouble
 
 PIECE: Final = 256 * 1024
 PROBE_PATIENCE: Final = 60.0
@@ -97,7 +97,15 @@ def _child_failed(status: int, said: str) -> Trouble:
     lines = said.strip().splitlines()
     if status == BAD_CONFIG:
         return Trouble("the configuration has mistakes", said.strip(), BAD_CONFIG)
-    return Trouble(lines[-1].removeprefix("gateway: ") if lines else f"exit code {status}", code=FAILED)
+    code = UNREADABLE if status == UNREADABLE else FAILED
+    return Trouble(lines[-1].removeprefix("gateway: ") if lines else f"exit code {status}", code=code)
+
+
+def unfit(config: Path, data_dir: Path) -> str:
+    """Why this version cannot read what is in `data_dir`, a sentence from a child that changes nothing. Empty: it can."""
+    argv = gateway_command("fit", "--config", str(config), "--data-dir", str(data_dir))
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return done.stderr.strip() if done.returncode else ""
 
 
 def probe(url: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ USAGE: Final = 2
 FORBIDDEN: Final = 4
 UNREACHABLE: Final = 5
 DEGRADED: Final = 6
+UNREADABLE: Final = 65
 BAD_CONFIG: Final = 78
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141

@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway import formats
 from gateway.config.resolved import Ledger as Settings
 from gateway.failpoint import PLACES
 from gateway.ledger.keeper import Ledger
@@ -89,6 +90,24 @@ async def test_from_a_call_to_a_row_while_it_runs_and_while_it_does_not(rig, ctl
     target = tmp_path / "all.parquet"
     assert (await ctl("ledger", "export", "--format", "parquet", "--to", str(target)))[0] == 0 and target.read_bytes()[:4] == b"PAR1"
     assert (await ctl("ledger", "rebuild", "--force", "--yes"))[0] == 0 and await rows_of(ctl) == []
+
+
+async def test_what_a_newer_version_has_written_is_left_alone_while_it_does_not_run_too(rig, ctl, inside):
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start()
+    await rig.chat("qwen", max_tokens=5)
+    await has(rig, 1)
+    await rig.stop()
+    stamp = rig.data_dir / formats.STAMP
+    stamp.write_text(json.dumps({"version": "9.9.9", "formats": {**formats.FORMATS, "ledger": 99}}))
+    before = {path: path.read_bytes() for path in rig.data_dir.rglob("*") if path.is_file()}
+    for act in (("ledger", "rebuild"), ("ledger", "verify"), ("usage", "top"), ("cost", "reprice", "--since", "7d"), ("ledger", "export")):
+        code, _, err = await ctl(*act)
+        assert code == formats.UNREADABLE and "was written by version 9.9.9" in err, (act, code, err)
+    assert {path: path.read_bytes() for path in rig.data_dir.rglob("*") if path.is_file()} == before
+    code, out, _ = await ctl("doctor", "--only", "files", "--bad")
+    assert code == 6 and "was written by version 9.9.9" in out
 
 
 async def rows_of(ctl) -> list[dict[str, str]]:

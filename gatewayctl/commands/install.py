@@ -13,7 +13,7 @@ import typer
 
 from gatewayctl.command import alone, command
 from gatewayctl.layout import MARK, USER, Layout, looked_for, must_be_root, packaged
-from gatewayctl.programs import gateway_command
+from gatewayctl.programs import unfit
 from gatewayctl.session import Session
 from gatewayctl.trouble import FAILED, Trouble
 
@@ -72,10 +72,8 @@ def _must_read(layout: Layout) -> None:
 
     config = layout.etc / "gateway.yaml"
     data = layout.at(data_dir_of(config)) if config.exists() else layout.data
-    argv = gateway_command("fit", "--config", str(config), "--data-dir", str(data))
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Trouble(f"nothing was installed: {done.stderr.strip()}", code=FAILED)
+    if why := unfit(config, data):
+        raise Trouble(f"nothing was installed: {why}", code=FAILED)
 
 
 def _version() -> str:

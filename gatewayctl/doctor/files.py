@@ -9,14 +9,17 @@ from gateway.config.named import named
 from gateway.config.resolved import Tls
 from gatewayctl.doctor.case import Case
 from gatewayctl.doctor.finding import Findings, note, ok, typed, wrong
+from gatewayctl.programs import unfit
 
 LONGEST = 90
 """Bytes of data_dir's path; the sockets in it have a limit."""
 LOOKED_AT = 10_000
+STAMP = "formats.json"
 
 
 def look(case: Case) -> Findings:
     yield from _data_dir(case)
+    yield from _formats(case)
     fine = 0
     for file, secret in sorted(secrets_of(case).items()):
         found = list(_file(case, file, secret))
@@ -56,6 +59,13 @@ def _data_dir(case: Case) -> Findings:
     else:
         yield ok(f"data_dir belongs to {name}, mode {stat.S_IMODE(facts.st_mode):04o}", where)
     yield from _strangers(case, owner)
+
+
+def _formats(case: Case) -> Findings:
+    """Whether this version may start there. One that runs has found that out."""
+    stamp = case.data_dir / STAMP
+    if case.status is None and os.access(stamp, os.R_OK) and (why := unfit(case.path, case.data_dir)):
+        yield wrong(why, str(stamp), "install the version that wrote there, or a newer one (docs/install.md)")
 
 
 def _missing(case: Case) -> Findings:
