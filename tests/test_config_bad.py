@@ -116,6 +116,11 @@ BAD: dict[str, tuple[str, str, str]] = {
     "total": ("version: 1\n" + CHANNEL[:-3] + ", timeouts: {total: ▸5s}}}\n", "total is shorter than first_event", ""),
     "tls without https": ("version: 1\n" + CHANNEL[:-3] + ", ▸tls: {verify: false}}}\n", "tls without an https URL", "https://"),
     # -- names that lead nowhere or mean two things
+    "a name in Chinese": (
+        'version: 1\nchannels: {▸备用: {engine: vllm, endpoints: ["http://h"]}}\n',
+        '"备用" is not a name',
+        "ASCII letters",
+    ),
     "model name": (CHANNEL + 'version: 1\nmodels: {▸"a b": {targets: [{channel: gpu}]}}\n', '"a b" is not a model name', "letters, digits"),
     "channel name": ('version: 1\nchannels: {▸"a/b": {engine: vllm, endpoints: ["http://h"]}}\n', '"a/b" is not a name', ""),
     "dangling channel": (CHANNEL + "version: 1\nmodels: {m: {targets: [{channel: ▸gup}]}}\n", 'there is no channel "gup"', '"gpu"?'),

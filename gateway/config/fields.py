@@ -21,11 +21,11 @@ LEDGER_URL: Final = r"^duckdb:[^\x00-\x1f?#']+$"
 HASH: Final = r"^sha256:[0-9a-f]{64}$"
 CURRENCY: Final = r"^[A-Z]{3}$"
 PATTERNS: Final = {
-    MODEL_NAME: ("is not a model name", "letters, digits and . _ : / -, beginning with a letter or digit, at most 128"),
+    MODEL_NAME: ("is not a model name", "ASCII letters, digits and . _ : / -, beginning with a letter or digit, at most 128"),
     ALIAS: ("is not an alias", "a model name, or the beginning of one followed by *"),
     GLOB: ("is not a pattern of model names", "a model name, with * for anything"),
-    NAME: ("is not a name", "letters, digits and . _ -, beginning with a letter or digit, at most 64"),
-    SYSTEM: ("is not an application's name", "letters, digits and . _ -, with * for anything, at most 64"),
+    NAME: ("is not a name", "ASCII letters, digits and . _ -, beginning with a letter or digit, at most 64"),
+    SYSTEM: ("is not an application's name", "ASCII letters, digits and . _ -, with * for anything, at most 64"),
     CURRENCY: ("is not a currency", "its three capital letters: CNY, USD, EUR"),
     HASH: ("is not a key's hash", "sha256: and 64 lower-case hex digits; `gatewayctl keys create` makes one"),
     LEDGER_URL: ("is not a place for a ledger", "duckdb: and a file, such as duckdb:ledger.duckdb"),

@@ -24,7 +24,7 @@ def new_secret(id: str | None = None) -> tuple[str, str, str]:
     if id is None:
         id = new_id()
     if not _id.match(id):
-        raise ValueError(f"{id!r} cannot be a key's id: letters, digits, `.` and `-` only, at most 64")
+        raise ValueError(f"{id!r} cannot be a key's id: ASCII letters, digits, `.` and `-` only, at most 64")
     random = "".join(secrets.choice(_BASE62) for _ in range(_RANDOM_LENGTH))
     body = f"gw_{id}_{random}"
     secret = f"{body}_{_check(body)}"

@@ -74,7 +74,7 @@ def _header(value: str) -> str:
 
 def _glob(value: str) -> str:
     if not _names.match(value):
-        raise wrong(f"{quoted(value)} is not a name", "letters, digits and . _ -, at most 64, with * for anything")
+        raise wrong(f"{quoted(value)} is not a name", "ASCII letters, digits and . _ -, at most 64, with * for anything")
     return value
 
 
