@@ -192,6 +192,28 @@ async def test_a_folder_that_does_not_exist_yet(watching, tmp_path, monkeypatch)
     assert await seen.next() in REPORTS
 
 
+async def test_a_file_that_is_written_slowly_is_looked_at_when_it_is_whole(file, monkeypatch):
+    """As `scp` writes it. Half of a file of keys is right as well, and the other half's callers would be cut off."""
+    monkeypatch.setattr(files, "RESTLESS", 0.5)
+    reports = changes(lambda: [file], poll=LONG)
+    sizes = []
+
+    async def listen() -> None:
+        async for _ in reports:
+            sizes.append(file.stat().st_size)
+
+    listening = asyncio.create_task(listen())
+    await asyncio.sleep(0.5)
+    with file.open("w") as out:
+        for _ in range(30):
+            out.write("- key\n")
+            out.flush()
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(1.5)
+    listening.cancel()
+    assert sizes == [30 * 6]
+
+
 async def test_what_happens_while_the_caller_is_busy_is_not_lost(file):
     reports = changes(lambda: [file], poll=LONG)
     first = asyncio.ensure_future(anext(reports))

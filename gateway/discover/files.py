@@ -21,6 +21,8 @@ QUIET: Final = 0.2
 """Seconds without a further event before we look: editors and copies come in several steps."""
 RESTLESS: Final = 2.0
 """Seconds after which we look although events go on."""
+SLOW: Final = 10.0
+"""Seconds that a file may take to be written. One that goes on changing for longer is read as it is then."""
 RETRY: Final = 2.0
 """Seconds between two looks while a watched directory is missing."""
 STEP_MS: Final = 100
@@ -52,7 +54,7 @@ async def changes(watch: Callable[[], Iterable[Path]], *, poll: float = 30.0, si
         paths = _absolute(watch())
         now = await asyncio.to_thread(marks, paths)
         if given is not None and _moved_on(known, now, given):
-            why = "poll"  # while the caller was busy
+            why, now = "poll", await _still(paths, now)  # while the caller was busy
         else:
             why, now = await _next(paths, now, poll, complaints)
         known, given = now, time.time_ns()
@@ -99,9 +101,21 @@ async def _next(paths: list[Path], known: Marks, poll: float, complaints: set[st
             why = await watcher.wait(min(poll, RETRY) if missing else poll)
             now = await asyncio.to_thread(marks, paths)
             if now != known:
-                return why, now
+                return why, await _still(paths, now)
     finally:
         await watcher.stop()
+
+
+async def _still(paths: list[Path], now: Marks) -> Marks:
+    """The marks when nothing changes any more, which events alone do not tell: they may come late. Half a file may be right as well, with
+    half of the keys, and the callers of the other half would be cut off."""
+    for _ in range(int(SLOW / QUIET)):
+        before = now
+        await asyncio.sleep(QUIET)
+        now = await asyncio.to_thread(marks, paths)
+        if now == before:
+            break
+    return now
 
 
 class _Watcher:
