@@ -9,10 +9,11 @@ from typing import Any, Final
 from pydantic_core import ErrorDetails
 
 from gateway.config.fields import PATTERNS
+from gateway.config.flow import flow
 from gateway.config.marks import Loc, dotted
 from gateway.config.read import Reading
 from gateway.config.redact import word
-from gateway.config.tree import model_at
+from gateway.config.tree import example_at, model_at
 from gateway.errors import Mistake
 
 MISTAKES_MOST: Final = 200
@@ -29,6 +30,7 @@ _WANTED = {
     "model_type": ("this is not a group of `word: value`", None),
     "string_too_short": ("this is empty", None),
 }
+_GROUPS: Final = frozenset({"list_type", "dict_type", "model_type"})
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -69,7 +71,18 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
     message, hint = _said(kind, context)
     if kind == "literal_error":
         message, hint = _choice(loc, context, reading)
+    elif kind in _GROUPS:
+        hint = _likeness(loc) or hint
     return marks.at(loc, message, hint)
+
+
+def _likeness(loc: Loc) -> str | None:
+    """What a group, or a list of groups, looks like."""
+    example = example_at(loc)
+    if isinstance(example[0] if isinstance(example, list) and example else example, dict):
+        return f"write it like {flow(example)}"
+    known = model_at(loc)
+    return f"its words are: {', '.join(known)}" if known and example is None else None
 
 
 def _said(kind: str, context: dict[str, Any]) -> tuple[str, str | None]:
