@@ -51,6 +51,12 @@ BAD: dict[str, tuple[str, str, str]] = {
         "not a group of `word: value`",
         "write it like {body: 20MiB}",
     ),
+    "word of the top": (
+        'listeners: {api: {bind: "127.0.0.1:1", serves: api, ▸auth: none}}\nversion: 1\n',
+        "unknown word",
+        "at the top of the file",
+    ),
+    "word of one other group": ("version: 1\n▸body_timeout: 3s\n", "unknown word", "it belongs in `http`"),
     "text for a group in a list": (
         "version: 1\nmodels: {m: {targets: [▸gpu]}}\n",
         "not a group of `word: value`",

@@ -13,7 +13,7 @@ from gateway.config.flow import flow
 from gateway.config.marks import Loc, dotted
 from gateway.config.read import Reading
 from gateway.config.redact import word
-from gateway.config.tree import example_at, model_at
+from gateway.config.tree import example_at, model_at, words
 from gateway.errors import Mistake
 
 MISTAKES_MOST: Final = 200
@@ -57,8 +57,8 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
     marks, kind, context = reading.marks, error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         hint = nearest(str(loc[-1]), known := model_at(loc[:-1]))
-        words = ", ".join(known) if len(known) <= 16 else None
-        mistake = marks.at(loc, f'unknown word "{word(str(loc[-1]))[:80]}"', hint or (f"known are: {words}" if words else None), key=True)
+        hint = hint or _elsewhere(str(loc[-1])) or (f"known are: {', '.join(known)}" if len(known) <= 16 else None)
+        mistake = marks.at(loc, f'unknown word "{word(str(loc[-1]))[:80]}"', hint, key=True)
         return Mistake(mistake.file, mistake.line, mistake.column, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
     if kind == "missing":
         mistake = marks.at(loc, f"`{loc[-1]}` is missing", _example(loc), key=True)
@@ -74,6 +74,14 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
     elif kind in _GROUPS:
         hint = _likeness(loc) or hint
     return marks.at(loc, message, hint)
+
+
+def _elsewhere(name: str) -> str | None:
+    """Where a word belongs that stands in the wrong group, when there is but one such place."""
+    places = [full.rpartition(".")[0] for full in words() if full.rpartition(".")[2] == name]
+    if len(places) != 1:
+        return None
+    return f"it belongs in `{places[0]}`" if places[0] else "it belongs at the top of the file"
 
 
 def _likeness(loc: Loc) -> str | None:
