@@ -76,6 +76,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = folder / "vllm.log"
     command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder / "model"), "--served-model-name", "tiny"]
     command += ["--dtype", "bfloat16", "--enforce-eager", "--max-model-len", str(CONTEXT), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     with log.open("wb") as out:  # a session of its own: its engine core is a further process
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=out, stderr=out, start_new_session=True)
     try:
@@ -196,6 +197,19 @@ async def test_a_caller_that_leaves_stops_the_engine_and_pays_for_what_it_got(ga
     await eventually(idle, within=5)
     record = await gateway.record(end="CD")
     assert record["source"] == "continuous" and 8 <= record["tokens"]["out"] < 900
+
+
+async def test_a_tool_is_called_whole_and_streamed(client: openai.AsyncOpenAI) -> None:
+    """The model says nothing sensible, but vLLM lets it say nothing else than a call."""
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    more: Any = {"tools": [tool], "tool_choice": {"type": "function", "function": {"name": "weather"}}, "max_tokens": 200}
+    whole = await client.chat.completions.create(**ask(), **more)
+    (call,) = whole.choices[0].message.tool_calls or []
+    assert call.type == "function" and call.function.name == "weather" and whole.choices[0].finish_reason in ("tool_calls", "stop")
+    async with client.chat.completions.stream(**ask(), **more) as stream:
+        said = await stream.get_final_completion()
+    (streamed,) = said.choices[0].message.tool_calls or []
+    assert (streamed.function.name, streamed.function.arguments) == ("weather", call.function.arguments)
 
 
 async def test_several_choices_and_their_logprobs(client: openai.AsyncOpenAI) -> None:
