@@ -17,6 +17,7 @@ from gateway.accept.caller import Door
 from gateway.accept.descriptors import Descriptors
 from gateway.config.resolved import Listener
 from gateway.errors import Refusal
+from gateway.moment import date_line
 from gateway.wire.answers import error_answer, whole_answer
 from gateway.wire.proxy_protocol import NotProxied, parse
 
@@ -193,7 +194,7 @@ class GreetingGate:
                 )
                 return True
             if first:
-                await self._loop.sock_sendall(sock, whole_answer(400, b"", _PLAIN_BODY, True, False))
+                await self._loop.sock_sendall(sock, whole_answer(400, date_line(), b"", _PLAIN_BODY, True, False))
                 sock.shutdown(socket.SHUT_WR)
                 async with asyncio.timeout(LINGER):  # what it still says: unread bytes would turn our answer into a reset
                     while await self._loop.sock_recv(sock, 65_536):
