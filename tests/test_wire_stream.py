@@ -344,6 +344,15 @@ def test_bytes_that_are_no_events(tail, what, text, kind):
     assert out == expected and stream.broken == what and stream.broken_text == text and not stream.done and stream.error is None
 
 
+@pytest.mark.parametrize("kind", ["splice", "decode"])
+def test_null_says_nothing(kind):
+    """llama.cpp begins so when it is asked several prompts at once."""
+    clean, stream = make(kind, "openai"), make(kind, "openai")
+    expected = clean.feed(VLLM_033.encode())
+    assert stream.feed(b"data: null\n\n") == b"" and not stream.committed
+    assert stream.feed(VLLM_033.encode()) == expected and stream.done and stream.broken is None
+
+
 def test_an_end_without_done_is_seen():
     stream = make()
     stream.feed(VLLM_033.partition("data: [DONE]")[0].encode())

@@ -177,6 +177,8 @@ class Stream:
                 return self._aside(event)
             if payload.strip() == b"[DONE]":
                 return self._end()
+            if not name and payload.strip() == b"null":  # llama.cpp begins with it where it has several prompts
+                return self._aside(event)
         value = decode(payload)
         if not isinstance(value, dict):
             if name in (b"", b"message", b"error"):
