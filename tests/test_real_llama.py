@@ -106,6 +106,17 @@ async def test_completions(client: openai.AsyncOpenAI) -> None:
     assert "".join([chunk.choices[0].text async for chunk in stream if chunk.choices]) == whole.choices[0].text
 
 
+@pytest.mark.parametrize("usage", (False, True))
+async def test_several_choices_are_streamed_and_all_counted(gateway: Bench, client: openai.AsyncOpenAI, usage: bool) -> None:
+    """It tells the usage of each choice in an event of its own."""
+    more: Any = {"stream_options": {"include_usage": True}} if usage else {}
+    stream = await client.chat.completions.create(**ask("llama"), n=3, max_tokens=4, stream=True, **more)
+    told = [chunk.usage async for chunk in stream if not chunk.choices]
+    assert [found and found.completion_tokens for found in told] == [12] * usage
+    record = await gateway.record(id=stream.response.headers["x-request-id"])
+    assert record["tokens"]["out"] == 12 and record["end"] == "--"
+
+
 async def test_several_prompts_are_streamed(gateway: Bench, client: openai.AsyncOpenAI) -> None:
     """Its first event is `null` then."""
     stream = await client.completions.create(

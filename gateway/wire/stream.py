@@ -216,12 +216,14 @@ class Stream:
                 index = None
         usage = value.get("usage")
         if isinstance(usage, dict):
+            if not choices:
+                index = self.tally.whose()
             self.tally.note(encode(usage), index)
         self.tally.frame = value
         if self._raw:
             return event
         if not choices and ("choices" in value or usage):
-            if not self._wants_usage:
+            if not self._wants_usage or index is not None:  # one choice's own: the caller gets that of all at the end
                 return b""
             self.tally.passed = self.tally.passed or bool(usage)
         elif "usage" in value and not (self._continuous and usage):
@@ -232,6 +234,7 @@ class Stream:
         """Does it carry output? Notes its finish."""
         if choice.get("finish_reason"):
             self.finished = self.committed = True
+            self.tally.end(choice.get("index"))
         where = choice.get("delta")
         if not isinstance(where, dict):
             where = choice
