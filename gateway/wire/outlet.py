@@ -29,18 +29,6 @@ class Outlet:
     __slots__ = (
         "_chunked", "_date", "_opening", "close_after", "feeder", "head_only", "head_sent", "modern", "paused", "streaming", "transport",
     )  # fmt: skip
-        "_chunked",
-        "_date",
-        "_opening",
-        "close_after",
-        "feeder",
-        "head_only",
-        "head_sent",
-        "modern",
-        "paused",
-        "streaming",
-        "transport",
-    )
 
     def __init__(self, date: Callable[[], bytes]) -> None:
         """date: gives the header line that each answer has."""
