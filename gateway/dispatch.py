@@ -39,7 +39,7 @@ from gateway.wire.heard import Heard
 from gateway.wire.openai import encode
 from gateway.wire.outlet import Outlet
 from gateway.wire.stream import transform
-from gateway.wire.tally import choices_of_each
+from gateway.wire.tally import choices_of_each, several_of_one
 from gateway.words import STREAMING_APIS, End
 
 log = logging.getLogger("gateway.request")
@@ -278,6 +278,7 @@ class Dispatch:
         )
         if x.api == "completions":
             events.tally.each = choices_of_each(x.fields)
+        events.tally.apart = not hop.dialect.continuous_usage and several_of_one(x.fields)
         keepalive = x.snapshot.http.sse_keepalive
         if so_far is None:
             return StreamDelivery(x, outlet, hop, self._account, self._clock, events, keepalive)

@@ -1,7 +1,9 @@
-"""Waits that have an end."""
+"""Waits that have an end, and the time of day as answers tell it."""
 
 import asyncio
 import time
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Final
 
 EARLY: Final = 0.25
@@ -28,3 +30,13 @@ def until_stroke(every: float, now: float) -> float:
     """Seconds. now: monotonic, which all processes of a machine share."""
     left = every - now % every
     return left if left > every * EARLY else left + every
+
+
+def date_line() -> bytes:
+    """The header line `Date`, which RFC 9110 (6.6.1) demands of whoever has a clock."""
+    return _date_of(int(time.time()))
+
+
+@lru_cache(maxsize=2)
+def _date_of(second: int) -> bytes:
+    return b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()

@@ -6,11 +6,13 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import socket
 import struct
 import time
 import zlib
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 
 import pytest
 import pytest_asyncio
@@ -233,6 +235,16 @@ async def test_head_requests_get_the_head_alone(rig):
     raw = await rig.raw(b"HEAD /nowhere HTTP/1.1\r\nHost: gw\r\n\r\nHEAD /healthz HTTP/1.1\r\nHost: gw\r\n\r\n", within=1)
     assert [line for line in raw.split(b"\r\n") if line.startswith(b"HTTP")] == [b"HTTP/1.1 404 Not Found", b"HTTP/1.1 200 OK"]
     assert raw.endswith(b"\r\n\r\n") and b"error" not in raw
+
+
+async def test_every_answer_has_its_date(rig):
+    """RFC 9110 (6.6.1) demands it of whoever has a clock."""
+    stream = BODY.replace(b"}]}", b'}],"stream":true}')
+    get = b"GET %b HTTP/1.1\r\nHost: gw\r\n\r\n"
+    for request in (post(), post(stream), post(b"{"), get % b"/nowhere", get % b"/healthz", b"nonsense\r\n\r\n"):
+        raw = await ask(rig, request)
+        dates = re.findall(rb"\r\nDate: ([^\r]*)\r\n", raw.partition(b"\r\n\r\n")[0] + b"\r\n")
+        assert len(dates) == 1 and abs(parsedate_to_datetime(dates[0].decode()).timestamp() - time.time()) < 10, raw[:300]
 
 
 async def test_health_needs_no_key_and_leaves_no_record(rig):

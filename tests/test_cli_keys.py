@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 
 import pytest
@@ -19,6 +20,10 @@ WHO = ["--tenant", "retail", "--project", "chatbot"]
 
 def ids(config):
     return [key.id for key in load(config).config.keys]
+
+
+def ids_as_written(config):
+    return re.findall(r"id: (\w+)", (config.parent / "keys.yaml").read_text())
 
 
 async def test_a_new_key_is_live_when_the_command_returns(desk, config):
@@ -78,6 +83,27 @@ async def test_mistakes_elsewhere_are_said_before_anything_is_written(desk, conf
         code, out, err = await inside("keys", *command)
         assert (code, out) == (78, "") and "nonsense" in err
     assert "ann" in (config.parent / "keys.yaml").read_text() and desk.calls == []
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_key_that_a_rule_names_already_is_made(config, inside, live):
+    server = None
+    if live:
+        desk = FakeDesk(config)
+        desk.last_reload["ok"] = False
+        server = await serve_admin(desk, config.parent / "data/admin.sock")
+    config.write_text(
+        config.read_text().replace(
+            "[{channel: gpu}]}", "[{channel: gpu}], rules: [{name: r, when: {key: [ann, bob]}, to: {channel: gpu}}]}"
+        )
+    )
+    other = await inside("keys", "create", *WHO, "--id", "carl")
+    assert other[0] == 78 and 'there is no key "bob"' in other[2] and ids_as_written(config) == ["ann"]
+    code, out, err = await inside("keys", "create", *WHO, "--id", "bob")
+    if server is not None:
+        await server.close()
+    assert (code, ids(config)) == (0, ["ann", "bob"]), err
+    assert checksum_ok(out.strip()) and ("is live" in err) == live
 
 
 @pytest.mark.parametrize("live", [True, False])

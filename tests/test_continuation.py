@@ -30,7 +30,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig
         for kind in ("vllm", "sglang"):
             for name in ("1", "2", "3"):
                 await rig.engine(kind + name, kind, reply_tokens=20, channel=patient())
-            for name in (kind, *(f"{kind}-{number}" for number in range(80))):  # see `spare`
+            for name in (kind, *(f"{kind}-{number}" for number in range(100))):  # see `spare`
                 rig.model(name, {kind + "1": 1, kind + "2": 0, kind + "3": 0}, continuation="same-model")
         await rig.engine("counted1", "vllm", reply_tokens=20, channel=patient(usage="count"))
         await rig.engine("final1", "vllm", reply_tokens=20, channel=patient(usage="final"))
@@ -176,6 +176,20 @@ async def test_what_may_begin_a_stop_string_is_written_by_one_engine(rig: Rig, k
     assert given.startswith(less) and given[len(less) :].strip() == last
     assert answer.done and words(answer) == words(whole)
     assert answer.chunks[-1]["usage"] == whole.chunks[-1]["usage"]
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+@pytest.mark.parametrize("more", [{}, {"max_tokens": 9}])
+async def test_where_a_token_ends_like_a_stop_string_begins_the_answer_is_the_same(rig: Rig, kind: str, more: dict[str, Any]) -> None:
+    """The engine that goes on is given whole tokens: of `fo` and `r` a model makes something else than of `for`."""
+    more = {"text": "one two three four five six", **more}
+    whole = await ask(rig, kind, **more)
+    for after, end in ((3, "o"), (5, "ur"), (7, "x")):  # the last token that came
+        rig.engines[f"{kind}1"].script = script({"on": 1, "do": "cut", "after": after})
+        answer = await ask(rig, spare(kind), stop=[f"{end} never said"], **more)
+        assert answer.done and words(answer) == words(whole), end
+        assert answer.chunks[-1]["usage"] == whole.chunks[-1]["usage"]
+        rig.engines[f"{kind}1"].script = script()
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,33 @@ async def test_completions(client: openai.AsyncOpenAI) -> None:
     assert "".join([chunk.choices[0].text async for chunk in stream if chunk.choices]) == whole.choices[0].text
 
 
+@pytest.mark.parametrize("usage", (False, True))
+async def test_several_choices_are_streamed_and_all_counted(gateway: Bench, client: openai.AsyncOpenAI, usage: bool) -> None:
+    """It tells the usage of each choice in an event of its own."""
+    more: Any = {"stream_options": {"include_usage": True}} if usage else {}
+    stream = await client.chat.completions.create(**ask("llama"), n=3, max_tokens=4, stream=True, **more)
+    told = [chunk.usage async for chunk in stream if not chunk.choices]
+    assert [found and found.completion_tokens for found in told] == [12] * usage
+    record = await gateway.record(id=stream.response.headers["x-request-id"])
+    assert record["tokens"]["out"] == 12 and record["end"] == "--"
+
+
+async def test_several_prompts_are_streamed(gateway: Bench, client: openai.AsyncOpenAI) -> None:
+    """Its first event is `null` then."""
+    stream = await client.completions.create(
+        model="llama", prompt=["Hello\n", "Hello\n"], max_tokens=5, stream=True, stream_options={"include_usage": True}
+    )
+    texts, usages = {0: "", 1: ""}, []
+    async for chunk in stream:
+        usages += [chunk.usage] if chunk.usage else []
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert [text.strip() for text in texts.values()] == [" ".join(WORDS[:5])] * 2
+    assert [usage.completion_tokens for usage in usages] == [10]
+    record = await gateway.record(id=stream.response.headers["x-request-id"])
+    assert (record["tokens"]["in"], record["tokens"]["out"], record["end"]) == (usages[0].prompt_tokens, 10, "--")
+
+
 async def test_logprobs_are_the_engines_own(client: openai.AsyncOpenAI) -> None:
     whole = await client.chat.completions.create(**ask("llama"), max_tokens=3, logprobs=True, top_logprobs=2, temperature=0)
     assert whole.choices[0].logprobs and whole.choices[0].logprobs.content

@@ -132,6 +132,23 @@ async def test_json_mode_answers_json_of_the_schema(kind) -> None:
         assert CANARY in json.loads(free["choices"][0]["message"]["content"]).values()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_has_a_tools_result_gets_an_answer_unless_a_call_is_demanded(kind) -> None:
+    """Else an agent would call and ask without end."""
+    tools = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}]
+    ask = {"role": "user", "content": "look_up the weather"}
+    async with await start(kind) as simulator:
+        first = (await chat(simulator, messages=[ask], tools=tools))["choices"][0]
+        call = first["message"]["tool_calls"][0]
+        assert first["finish_reason"] == "tool_calls" and call["function"]["name"] == "look_up"
+        result = {"role": "tool", "tool_call_id": call["id"], "content": "21"}
+        done = [ask, {"role": "assistant", "content": "", "tool_calls": [call]}, result]
+        answer = (await chat(simulator, messages=done, tools=tools))["choices"][0]
+        assert answer["finish_reason"] == "stop" and answer["message"]["content"].startswith("look_up the weather")
+        assert (await chat(simulator, messages=done, tools=tools, tool_choice="required"))["choices"][0]["message"]["tool_calls"]
+        assert (await chat(simulator, messages=[*done, ask], tools=tools))["choices"][0]["message"]["tool_calls"]
+
+
 async def test_completions_of_all_engines() -> None:
     for kind in KINDS:
         async with await start(kind) as simulator:

@@ -64,8 +64,10 @@ def test_the_role_is_told_once_also_by_engines_that_repeat_it() -> None:
         (["END"], ["x =", " EN"], ["ENTER"], "x =", "x = ENTER"),  # the white space that stood before comes back
         (["END"], ["x EN", "TER"], [" it"], "x ENTER", "x ENTER it"),
         (["\nObservation:", "\n\n"], ["Act", "\n", "Obs"], ["\nObs", "olete"], "Act", "Act\nObsolete"),
-        (["abcd", "bcx"], ["zab", "c"], ["abc", "e"], "z", "zabce"),  # the longer one
-        (["aab"], ["aa", "a"], ["aac"], "a", "aaac"),
+        (["abcd", "bcx"], ["z", "ab", "c"], ["abc", "e"], "z", "zabce"),  # the longer one
+        (["aab"], ["a", "a", "a"], ["aac"], "a", "aaac"),
+        (["that model"], ["come", " at"], [" at", " the"], "come", "come at the"),  # not `come a`: no model goes on with that by `t`
+        (["y th", "z"], ["one", " my", " t", "urn"], [" it"], "one my turn", "one my turn it"),
         (["E"], ["one E", "n"], ["d"], "one En", "one End"),  # of one character nothing is a beginning
     ],
 )
@@ -84,7 +86,7 @@ def test_what_is_held_back_for_a_stop_string_comes_when_it_was_none() -> None:
         engine(so_far, "x", " EN")
         assert told(so_far, end) == [" EN"]
     so_far = SoFar(None, ["END"])
-    assert engine(so_far, "x E", "N", "TRY") == ["x", None, " ENTRY"]
+    assert engine(so_far, "x", " E", "N", "TRY") == ["x", None, None, " ENTRY"]
     assert engine(SoFar(None, ["END"]), "EN", "D") == [None, "END"], "an engine that does not look for it"
 
 
@@ -126,6 +128,19 @@ def test_tokens_are_those_the_caller_has() -> None:
     assert so_far.full and so_far.exact
     end = so_far.event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5, "prompt_tokens_details": None}}, "reasoning")
     assert end["usage"] == {"prompt_tokens": 5, "completion_tokens": 8, "prompt_tokens_details": None}
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_tokens_of_events_that_are_held_back_are_not_given(reported: bool) -> None:
+    """Those that go on write them again: with too many given, the answer would end before its limit."""
+    so_far = SoFar(8, ["that model"])
+    so_far.begin(lambda value, _: value)
+    texts = ["one", " cat", " the", "n"]
+    shown = told(so_far, *(event(text, usage=(5, number) if reported else None) for number, text in enumerate(texts, 1)))
+    assert shown == ["one", None, " cat the", "n"] and so_far.given == 4
+    assert told(so_far, event(" that", usage=(5, 6) if reported else None)) == [None] and so_far.given == 4
+    assert told(so_far, event("\nt", usage=(5, 7) if reported else None)) == [" that"] and so_far.given == (6 if reported else 5)
+    assert so_far.text == "one cat then that" and not so_far.full
 
 
 def test_the_end_that_is_missing() -> None:

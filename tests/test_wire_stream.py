@@ -10,7 +10,7 @@ from gateway.engine.family import DIALECTS
 from gateway.wire.openai import parse_object
 from gateway.wire.sse import LIMIT
 from gateway.wire.stream import KINDS, transform, transform_for
-from gateway.wire.tally import choices_of_each
+from gateway.wire.tally import choices_of_each, several_of_one
 from gateway.wire.usage import usage_of
 from tests.fixtures.engines import (
     ERROR_EVENTS,
@@ -344,6 +344,15 @@ def test_bytes_that_are_no_events(tail, what, text, kind):
     assert out == expected and stream.broken == what and stream.broken_text == text and not stream.done and stream.error is None
 
 
+@pytest.mark.parametrize("kind", ["splice", "decode"])
+def test_null_says_nothing(kind):
+    """llama.cpp begins so when it is asked several prompts at once."""
+    clean, stream = make(kind, "openai"), make(kind, "openai")
+    expected = clean.feed(VLLM_033.encode())
+    assert stream.feed(b"data: null\n\n") == b"" and not stream.committed
+    assert stream.feed(VLLM_033.encode()) == expected and stream.done and stream.broken is None
+
+
 def test_an_end_without_done_is_seen():
     stream = make()
     stream.feed(VLLM_033.partition("data: [DONE]")[0].encode())
@@ -439,6 +448,37 @@ def test_prompts_of_one_request_are_summed_and_choices_of_one_prompt_share_it(as
     told = json.loads(stream.tally.usage)
     assert (told["prompt_tokens"], told["completion_tokens"], told["total_tokens"]) == (prompt, 9, prompt + 9)
     assert told["details"] == {"reasoning_tokens": 4}
+
+
+def ends_of(*told):
+    """Two choices: `1` and `0` are their ends, a pair of numbers is an event with usage alone."""
+    for each in told:
+        usage = isinstance(each, tuple)
+        choices = [] if usage else [{"index": each, "delta": {}, "finish_reason": "stop"}]
+        counts = {"usage": {"prompt_tokens": each[0], "completion_tokens": each[1], "total_tokens": sum(each)}} if usage else {}
+        yield b"data: " + json.dumps({"id": "x", "choices": choices, **counts}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("wants", [True, False])
+@pytest.mark.parametrize(
+    ("told", "completion"),
+    [
+        ((1, (5, 3), 0, (5, 4)), 7),  # as llama.cpp: each choice for itself
+        ((0, 1, (5, 9)), 9),  # as all others
+    ],
+)
+def test_choices_that_tell_their_usage_apart_are_summed_and_the_caller_gets_it_once(told, completion, wants):
+    stream = make("splice", "openai", usage=wants)
+    stream.tally.apart = several_of_one(parse_object(b'{"n": 2}'))
+    shown = messages(b"".join(map(stream.feed, [*ends_of(*told), b"data: [DONE]\n\n"])))
+    whole = {"prompt_tokens": 5, "completion_tokens": completion, "total_tokens": 5 + completion}
+    assert json.loads(stream.tally.usage) == whole
+    assert [message["usage"] for message in shown if "usage" in message] == [whole] * wants and shown[-1]["id"] == "x"
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"n": 1}', b'{"n": null}', b'{"n": "2"}', b'{"n": true}'])
+def test_of_one_choice_the_usage_is_the_answers(body):
+    assert not several_of_one(parse_object(body))
 
 
 def test_sglang_nulls_in_tool_calls_are_dropped_and_named_events_too():

@@ -21,6 +21,7 @@ from gateway.accept.objections import objection_to
 from gateway.auth.keyring import Visitor
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
+from gateway.moment import date_line
 from gateway.wire.outlet import Outlet
 
 log = logging.getLogger("gateway.accept")
@@ -126,7 +127,7 @@ class Caller(RequestHandler):
     def __init__(self, door: Door, ip: str, **options: Any) -> None:
         super().__init__(door, **options)
         self.door = door
-        self.outlet = Outlet()
+        self.outlet = Outlet(date_line)
         self.exchange: Exchange | None = None
         self.familiar = Familiar()
         self.visitor = Visitor()

@@ -17,6 +17,7 @@ from gateway.accept.caller import Door
 from gateway.accept.descriptors import Descriptors
 from gateway.config.resolved import Listener
 from gateway.errors import Refusal
+from gateway.moment import date_line
 from gateway.wire.answers import error_answer, whole_answer
 from gateway.wire.proxy_protocol import NotProxied, parse
 
@@ -47,7 +48,6 @@ Context = Callable[[], ssl.SSLContext | None]
 Trust = Callable[[str], bool]
 
 _, _PLAIN_BODY = error_answer(Refusal(400, "https_required", "This address speaks HTTPS: use https:// in your base URL."))
-PLAIN = whole_answer(400, b"", _PLAIN_BODY, True, False)
 
 
 class PlainGate:
@@ -194,7 +194,7 @@ class GreetingGate:
                 )
                 return True
             if first:
-                await self._loop.sock_sendall(sock, PLAIN)
+                await self._loop.sock_sendall(sock, whole_answer(400, date_line(), b"", _PLAIN_BODY, True, False))
                 sock.shutdown(socket.SHUT_WR)
                 async with asyncio.timeout(LINGER):  # what it still says: unread bytes would turn our answer into a reset
                     while await self._loop.sock_recv(sock, 65_536):

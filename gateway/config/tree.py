@@ -69,6 +69,23 @@ def model_at(loc: Loc) -> list[str]:
     return list(model.model_fields) if model is not None and ".<name>" not in way else []
 
 
+def example_at(loc: Loc) -> Any:
+    """What might stand at `loc`, from the example of the field that it is in; None when there is none."""
+    model: type[Part] | None = Config
+    way, found = "", None
+    for step in loc:
+        if way.startswith(".<name>"):
+            way, found = way.removeprefix(".<name>"), next(iter(found.values()), None) if isinstance(found, dict) else None
+        elif isinstance(step, int):
+            way, found = way.removeprefix("[]"), found[0] if isinstance(found, list) and found else None
+        elif model is None or step not in model.model_fields:
+            return None
+        else:
+            info = model.model_fields[step]
+            (way, model), found = inner(info.annotation), info.examples[0] if info.examples else None
+    return found
+
+
 def type_text(annotation: Any) -> str:
     """A type as a sysadmin reads it."""
     kind = unwrapped(annotation)

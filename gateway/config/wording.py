@@ -9,10 +9,11 @@ from typing import Any, Final
 from pydantic_core import ErrorDetails
 
 from gateway.config.fields import PATTERNS
+from gateway.config.flow import flow
 from gateway.config.marks import Loc, dotted
 from gateway.config.read import Reading
 from gateway.config.redact import word
-from gateway.config.tree import model_at
+from gateway.config.tree import example_at, model_at, words
 from gateway.errors import Mistake
 
 MISTAKES_MOST: Final = 200
@@ -29,6 +30,7 @@ _WANTED = {
     "model_type": ("this is not a group of `word: value`", None),
     "string_too_short": ("this is empty", None),
 }
+_GROUPS: Final = frozenset({"list_type", "dict_type", "model_type"})
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -55,8 +57,8 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
     marks, kind, context = reading.marks, error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         hint = nearest(str(loc[-1]), known := model_at(loc[:-1]))
-        words = ", ".join(known) if len(known) <= 16 else None
-        mistake = marks.at(loc, f'unknown word "{word(str(loc[-1]))[:80]}"', hint or (f"known are: {words}" if words else None), key=True)
+        hint = hint or _elsewhere(str(loc[-1])) or (f"known are: {', '.join(known)}" if len(known) <= 16 else None)
+        mistake = marks.at(loc, f'unknown word "{word(str(loc[-1]))[:80]}"', hint, key=True)
         return Mistake(mistake.file, mistake.line, mistake.column, dotted(loc[:-1]), mistake.message, mistake.hint, mistake.source)
     if kind == "missing":
         mistake = marks.at(loc, f"`{loc[-1]}` is missing", _example(loc), key=True)
@@ -69,7 +71,26 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
     message, hint = _said(kind, context)
     if kind == "literal_error":
         message, hint = _choice(loc, context, reading)
+    elif kind in _GROUPS:
+        hint = _likeness(loc) or hint
     return marks.at(loc, message, hint)
+
+
+def _elsewhere(name: str) -> str | None:
+    """Where a word belongs that stands in the wrong group, when there is but one such place."""
+    places = [full.rpartition(".")[0] for full in words() if full.rpartition(".")[2] == name]
+    if len(places) != 1:
+        return None
+    return f"it belongs in `{places[0]}`" if places[0] else "it belongs at the top of the file"
+
+
+def _likeness(loc: Loc) -> str | None:
+    """What a group, or a list of groups, looks like."""
+    example = example_at(loc)
+    if isinstance(example[0] if isinstance(example, list) and example else example, dict):
+        return f"write it like {flow(example)}"
+    known = model_at(loc)
+    return f"its words are: {', '.join(known)}" if known and example is None else None
 
 
 def _said(kind: str, context: dict[str, Any]) -> tuple[str, str | None]:

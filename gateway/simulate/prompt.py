@@ -86,7 +86,8 @@ def chat_tokens(messages: Json, tools: Json = None) -> int:
 
 
 def tools_of(body: Body) -> tuple[tuple[Tool, ...], bool]:
-    """The tools a request offers after `tool_choice`, and whether one of them must be called."""
+    """The tools that may be called after `tool_choice`, and whether one must be. Of who has a tool's result none need be: an agent
+    that runs what is called, and asks again, would come to no end."""
     offered = []
     for item in _dicts(body.get("tools")):
         function = item.get("function")
@@ -99,7 +100,13 @@ def tools_of(body: Body) -> tuple[tuple[Tool, ...], bool]:
         wanted = choice.get("function")
         name = wanted.get("name") if isinstance(wanted, dict) else None
         return tuple(tool for tool in offered if tool.name == name), True
-    return tuple(offered), choice == "required"
+    forced = choice == "required"
+    return () if not forced and _has_result(body) else tuple(offered), forced
+
+
+def _has_result(body: Body) -> bool:
+    messages = _dicts(body.get("messages"))
+    return bool(messages) and messages[-1].get("role") in ("tool", "function")
 
 
 def schema_of(body: Body) -> Json:

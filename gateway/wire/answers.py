@@ -50,23 +50,23 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1", "replace")
 
 
-def whole_answer(status: int, headers: bytes, body: bytes, close: bool, head_only: bool) -> bytes:
-    """A complete answer: JSON, or nothing at all with 204."""
+def whole_answer(status: int, date: bytes, headers: bytes, body: bytes, close: bool, head_only: bool) -> bytes:
+    """A complete answer: JSON, or nothing at all with 204. date: the header line."""
     ending = b"Connection: close\r\n" if close else b""
     if status == 204:
-        return b"%b%b%b\r\n" % (status_line(status), headers, ending)
-    return b"%bContent-Type: application/json\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
-        _STATUS_LINES.get(status) or status_line(status), headers, ending, len(body), b"" if head_only else body,
+        return b"%b%b%b%b\r\n" % (status_line(status), date, headers, ending)
+    return b"%b%bContent-Type: application/json\r\n%b%bContent-Length: %d\r\n\r\n%b" % (
+        _STATUS_LINES.get(status) or status_line(status), date, headers, ending, len(body), b"" if head_only else body,
     )  # fmt: skip
 
 
-def stream_head(headers: bytes, close: bool, chunked: bool) -> bytes:
-    """The head of an event stream; proxies on the way are told not to buffer it."""
+def stream_head(date: bytes, headers: bytes, close: bool, chunked: bool) -> bytes:
+    """The head of an event stream. date: the header line. Proxies on the way are told not to buffer it."""
     ending = b"Connection: close\r\n" if close else b""
     framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
     return (
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
-        b"%b%b%b\r\n" % (headers, ending, framing)
+        b"HTTP/1.1 200 OK\r\n%bContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\nX-Accel-Buffering: no\r\n"
+        b"%b%b%b\r\n" % (date, headers, ending, framing)
     )
 
 

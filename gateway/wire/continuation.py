@@ -3,6 +3,7 @@
 Goes over a stream's decoded events, between the dialect and the caller. White space at the end of the text is held back
 until more text comes: an engine that goes on would lose it (tokenizers and chat templates trim it) or write it again. So is
 what may be the beginning of a stop string: engines look for these in what they write themselves, and the next would not see it whole.
+It is held back from the beginning of its event: a text that ended within a token is not one that a model would go on with as before.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +29,8 @@ class SoFar:
     """
 
     __slots__ = (
-        "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_reported", "_seam", "_stops", "_text", "able", "continued",
-        "exact", "limit", "own", "prompt", "spent", "tokens",
+        "_before", "_details", "_echo", "_frame", "_generated", "_held", "_normalise", "_reported", "_seam", "_starts", "_stops", "_text",
+        "able", "continued", "exact", "limit", "own", "prompt", "spent", "tokens",
     )  # fmt: skip
 
     def __init__(self, limit: int | None, stops: Sequence[str] = ()) -> None:
@@ -44,11 +45,12 @@ class SoFar:
         self._text = bytearray()  # UTF-8: the smallest form of a text that grows
         self._stops = tuple(stops)
         self._held = ""
+        self._starts: list[tuple[int, int]] = []  # where events begin in what is held back, and the tokens before each
         self._seam: str | None = None  # white space that the last engine had written, until the next one writes something
         self._echo = ""
         self._frame: Json = {}
         self._details: Any = None
-        self._generated = 0
+        self._generated = self._before = 0
         self._reported = False
         self._normalise: Normalise | None = None
 
@@ -80,6 +82,7 @@ class SoFar:
             self.prompt = self._details = None
             self.able = True
         self._held = ""
+        self._starts = []
         self._generated = 0
         self._reported = False
         self.own = None
@@ -89,6 +92,7 @@ class SoFar:
         """One event as the caller gets it; {} when there is nothing for it to get yet."""
         value = self._normalise(event, reasoning) if self._normalise is not None else event
         usage = value.get("usage")
+        self._before = self._generated
         if isinstance(usage, dict):
             self._note(usage)
         choices = value.get("choices")
@@ -143,7 +147,7 @@ class SoFar:
         if shown:
             where[name] = shown
             self._keep(shown)
-            self.tokens = self._generated
+            self.tokens = self._starts[0][1] if self._starts else self._generated
         return bool(shown) or ends
 
     def _keep(self, shown: str) -> None:
@@ -153,10 +157,15 @@ class SoFar:
             self.able = False
 
     def _without_end(self, text: str) -> str:
-        """The text but for white space and the beginning of a stop string at its end, which are held back."""
+        """The text but for what is held back: white space at its end, and all events since a stop string may have begun."""
+        self._starts.append((len(self._held), self._before))
         whole = self._held + self._new(text)
-        shown = whole[: len(whole) - self._begun(whole)].rstrip()
+        size = len(whole)
+        if begun := self._begun(whole):
+            size = max((start for start, _ in self._starts if start <= size - begun), default=0)
+        shown = whole[:size].rstrip()
         self._held = whole[len(shown) :]
+        self._starts = [(start - len(shown), before) for start, before in self._starts if start >= len(shown)]
         return self._joined(shown) if shown else ""
 
     def _begun(self, whole: str) -> int:
@@ -173,6 +182,7 @@ class SoFar:
         """All that there is: no more text will come."""
         whole = self._held + self._new(text)
         self._held = ""
+        self._starts = []
         return self._joined(whole)
 
     def _new(self, text: str) -> str:

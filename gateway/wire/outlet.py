@@ -3,6 +3,7 @@
 Beside the connection (accept.caller.Caller) instead of in it, because aiohttp's classes cannot be compiled and each event passes here.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.errors import Refusal
@@ -25,9 +26,13 @@ class Feeder(Protocol):
 class Outlet:
     """One connection's answers, one at a time."""
 
-    __slots__ = ("_chunked", "_opening", "close_after", "feeder", "head_only", "head_sent", "modern", "paused", "streaming", "transport")
+    __slots__ = (
+        "_chunked", "_date", "_opening", "close_after", "feeder", "head_only", "head_sent", "modern", "paused", "streaming", "transport",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, date: Callable[[], bytes]) -> None:
+        """date: gives the header line that each answer has."""
+        self._date = date
         self.transport: Transport | None = None
         """None = the caller is gone: what is written then goes nowhere."""
         self.feeder: Feeder | None = None
@@ -53,7 +58,7 @@ class Outlet:
     def ready(self, status: int, headers: bytes, body: bytes) -> bytes:
         """A whole answer's bytes. headers: complete lines, each with its CRLF."""
         self.head_sent = True
-        return whole_answer(status, headers, body, self.close_after, self.head_only)
+        return whole_answer(status, self._date(), headers, body, self.close_after, self.head_only)
 
     def refused(self, refusal: Refusal, headers: bytes = b"") -> bytes:
         """The bytes of a refusal in OpenAI's envelope."""
@@ -85,7 +90,7 @@ class Outlet:
         self._chunked = self.modern
         if not self.modern:
             self.close_after = True
-        self._opening = stream_head(headers, self.close_after, self.modern)
+        self._opening = stream_head(self._date(), headers, self.close_after, self.modern)
 
     def send(self, data: bytes) -> None:
         """Whole events of a begun stream."""

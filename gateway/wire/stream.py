@@ -177,6 +177,8 @@ class Stream:
                 return self._aside(event)
             if payload.strip() == b"[DONE]":
                 return self._end()
+            if not name and payload.strip() == b"null":  # llama.cpp begins with it where it has several prompts
+                return self._aside(event)
         value = decode(payload)
         if not isinstance(value, dict):
             if name in (b"", b"message", b"error"):
@@ -214,12 +216,14 @@ class Stream:
                 index = None
         usage = value.get("usage")
         if isinstance(usage, dict):
+            if not choices:
+                index = self.tally.whose()
             self.tally.note(encode(usage), index)
         self.tally.frame = value
         if self._raw:
             return event
         if not choices and ("choices" in value or usage):
-            if not self._wants_usage:
+            if not self._wants_usage or index is not None:  # one choice's own: the caller gets that of all at the end
                 return b""
             self.tally.passed = self.tally.passed or bool(usage)
         elif "usage" in value and not (self._continuous and usage):
@@ -230,6 +234,7 @@ class Stream:
         """Does it carry output? Notes its finish."""
         if choice.get("finish_reason"):
             self.finished = self.committed = True
+            self.tally.end(choice.get("index"))
         where = choice.get("delta")
         if not isinstance(where, dict):
             where = choice

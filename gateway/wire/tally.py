@@ -20,7 +20,9 @@ _SUMMED: Final = ("completion_tokens", "reasoning_tokens")
 class Tally:
     """Usage on an event with choices is that choice's own; usage on an event without is the whole answer's."""
 
-    __slots__ = ("_choices", "_index", "_last", "_prompt", "_prompts", "_whole", "each", "events", "frame", "passed", "usage")
+    __slots__ = (
+        "_choices", "_ended", "_index", "_last", "_prompt", "_prompts", "_whole", "apart", "each", "events", "frame", "passed", "usage",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._choices: dict[object, Json] = {}  # of an answer with more than one
@@ -29,6 +31,9 @@ class Tally:
         self._prompt = 0
         self._index: object = None
         self._last = b""
+        self._ended: list[object] = []
+        self.apart = False
+        """Each of several choices may tell its usage in an event without choices, right after its end."""
         self.each = 0
         """How many choices each prompt has, where one request has several prompts; 0 = all choices share one."""
         self.events = 0
@@ -43,6 +48,16 @@ class Tally:
     def of_last(self) -> bytes:
         """The usage of the last choice that told its own."""
         return self._last
+
+    def end(self, index: object) -> None:
+        """A choice has got its finish reason."""
+        if self.apart:
+            self._ended.append(index)
+
+    def whose(self) -> object:
+        """The choice whose usage an event without choices tells; None = the whole answer's."""
+        ended, self._ended = self._ended, []
+        return ended[0] if len(ended) == 1 else None
 
     def note(self, usage: bytes, index: object) -> None:
         """index: whose usage it is; None = the whole answer's."""
@@ -92,6 +107,17 @@ def choices_of_each(fields: Mapping[str, Raw]) -> int:
     except MalformedJson:
         n = 1
     return n if type(n) is int and n > 0 else 1
+
+
+def several_of_one(fields: Mapping[str, Raw]) -> bool:
+    """Whether a request asks for several choices of one prompt. fields: the request's."""
+    if "n" not in fields:
+        return False
+    try:
+        n = value_of(fields["n"])
+    except MalformedJson:
+        return False
+    return type(n) is int and n > 1
 
 
 def _changed(whole: Json, before: Json, after: Json) -> None:

@@ -35,10 +35,13 @@ FEW: Final = 4
 """Endpoints of a channel that a list for people names."""
 
 
-def _up(channel: Any) -> str:
+def _number_up(channel: Any) -> int:
     endpoints = channel.get("endpoints") or []
-    up = [one for one in endpoints if one.get("serves", True) and one.get("state") not in (*DOWN, "draining")]
-    return f"{len(up)}/{len(endpoints)}"
+    return sum(1 for one in endpoints if one.get("serves", True) and one.get("state") not in (*DOWN, "draining"))
+
+
+def _up(channel: Any) -> str:
+    return f"{_number_up(channel)}/{len(channel.get('endpoints') or [])}"
 
 
 def _in_flight(channel: Any) -> int:
@@ -63,7 +66,7 @@ COLUMNS = [
     Column("channel", lambda c: c.get("name")),
     Column("engine", _engine),
     Column("model", lambda c: c.get("model")),
-    Column("up", _up, "right"),
+    Column("up", _up, "right", csv=_number_up),
     Column("in flight", _in_flight, "right"),
     Column("endpoints", _few, csv=_endpoints),
 ]

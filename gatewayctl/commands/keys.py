@@ -144,8 +144,10 @@ def create(
         meta=pairs(meta),
     )
     client = client_of_these_files(session)
+    act = f"keys create {secret.id} --tenant {tenant} --project {project}"
+    named = f'there is no key "{secret.id}"'  # a rule may name a key before there is one
     try:
-        with changing(session.config, client, f"keys create {secret.id} --tenant {tenant} --project {project}") as change:
+        with changing(session.config, client, act, mends=lambda mistake: mistake == named) as change:
             file = edit.keys_file(session.config)
             change.undo.callback(edit.add_keys(file, [key]).undo)
     except Exception as error:

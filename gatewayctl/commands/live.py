@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,9 @@ from gatewayctl.trouble import USAGE, Trouble
 
 if TYPE_CHECKING:
     from gateway.config.load import Loaded
+
+Mends = Callable[[str], bool]
+"""Whether an edit mends a mistake, by its message."""
 
 TURN: Final = 30.0
 """Seconds that a command waits for others that change the same files."""
@@ -29,6 +32,19 @@ def client_of_these_files(session: Session) -> Client | None:
     if theirs and os.path.realpath(theirs) != os.path.realpath(session.config):
         raise Trouble(f"the gateway on {client.path} runs with {theirs}, not with {session.config}", f"Say: --config {theirs}", USAGE)
     return client
+
+
+def _without_mistakes(config: Path, client: Client | None, mends: Mends | None) -> None:
+    """Raises ConfigError when the files are wrong already, and not only in what is about to be mended."""
+    try:
+        if client is None:
+            load_for_keys(config)
+        else:
+            _known_mistakes(client)
+    except Exception as error:
+        mistakes = getattr(error, "mistakes", ())
+        if mends is None or not mistakes or not all(mends(mistake.message) for mistake in mistakes):
+            raise
 
 
 def _known_mistakes(client: Client) -> None:
@@ -53,27 +69,24 @@ def announce(client: Client, what: str, spare: Sequence[str] = ()) -> int:
 
 
 @contextlib.contextmanager
-def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[str] = ()) -> Iterator[Change]:
+def changing(config: Path, client: Client | None, what: str, *, spare: Sequence[str] = (), mends: Mends | None = None) -> Iterator[Change]:
     """Around an edit of the files: it is announced, so that the gateway's watcher does not come first, and live when the block is over.
 
     what: the command, for the audit log: `keys revoke k7f3`. spare: ids of keys whose open requests may end in peace. Whatever goes
     wrong, in the block or after it, does what the block has put into `undo.callback(…)`, and is raised. Files that are wrong already are
-    not touched. Without a gateway (None) they are only checked. Another command waits until the block is over: what it reads in its own
-    block is what this one has left, and neither takes back, or is refused for, what the other wrote.
+    not touched, unless the edit `mends` all that is wrong. Without a gateway (None) they are only checked. Another command waits until
+    the block is over: what it reads in its own block is what this one has left, and neither takes back, or is refused for, what the
+    other wrote.
     """
     from gateway.config.compose import no_collecting
 
     with in_turn(config), _keys_file_made(config), no_collecting():
+        _without_mistakes(config, client, mends)
         yield from _changed(config, client, what, spare)
 
 
 def _changed(config: Path, client: Client | None, what: str, spare: Sequence[str]) -> Iterator[Change]:
-    if client is None:
-        load_for_keys(config)
-        act = None
-    else:
-        _known_mistakes(client)
-        act = announce(client, what, spare)
+    act = announce(client, what, spare) if client is not None else None
     change = Change()
     try:
         yield change
