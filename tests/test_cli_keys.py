@@ -99,6 +99,7 @@ async def test_a_key_that_a_rule_names_already_is_made(config, inside, live):
     )
     other = await inside("keys", "create", *WHO, "--id", "carl")
     assert other[0] == 78 and 'there is no key "bob"' in other[2] and ids_as_written(config) == ["ann"]
+    assert "no key was made" in other[2]
     code, out, err = await inside("keys", "create", *WHO, "--id", "bob")
     if server is not None:
         await server.close()
@@ -140,6 +141,13 @@ async def test_list_shows_the_beginning_of_hashes_and_what_is_live(desk, config,
     assert [word for line in out.splitlines() if "eve" in line for word in line.split()][-2] == "no"
     found = json.loads((await inside("keys", "list", "-o", "json"))[1])
     assert found[0]["live"] is False and found[0]["hash"] == "sha256:0f0f0f0f"
+
+
+async def test_list_of_a_tenant_that_is_none(config, inside):
+    code, out, err = await inside("keys", "list", "--tenant", "retial")
+    assert (code, out) == (0, "") and "there is no tenant 'retial'" in err
+    assert json.loads((await inside("keys", "list", "--tenant", "retial", "-o", "json"))[1]) == []
+    assert (await inside("keys", "list", "--tenant", "retail"))[0] == 0
 
 
 async def test_list_without_a_gateway_or_without_keys(config, inside):

@@ -72,7 +72,13 @@ def list_keys(
         for key in loaded.config.keys
         if tenant in (None, key.tenant)
     ]
-    show.items(session, found, COLUMNS, "no keys; a new one: gatewayctl keys create --tenant … --project …")
+    known = tenant is None or tenant in loaded.config.tenants
+    none = (
+        "no keys; a new one: gatewayctl keys create --tenant … --project …"
+        if known
+        else f"there is no tenant {tenant!r}: gatewayctl tenants"
+    )
+    show.items(session, found, COLUMNS, none)
 
 
 def _live(session: Session) -> dict[str, str] | None:
@@ -151,13 +157,20 @@ def create(
             file = edit.keys_file(session.config)
             change.undo.callback(edit.add_keys(file, [key]).undo)
     except Exception as error:
-        mistakes = getattr(error, "mistakes", ())
-        if mistakes and all(mistake.path.startswith("keys[") for mistake in mistakes):  # its line is gone again
-            said = ", and ".join(mistake.message for mistake in mistakes)
-            raise Trouble(f"the key was not added: {said}", "\n".join(filter(None, (m.hint for m in mistakes))), BAD_CONFIG) from error
+        _say_why_not(session, error)
         raise
     _show_new(session, secret, key, {"file": str(file), "live": client is not None})
     well_done(change.answer)
+
+
+def _say_why_not(session: Session, error: Exception) -> None:
+    """Raises Trouble for mistakes of the new line, without the line, which is gone again; others are told as they are."""
+    mistakes = getattr(error, "mistakes", ())
+    if mistakes and all(mistake.path.startswith("keys[") for mistake in mistakes):
+        said = ", and ".join(mistake.message for mistake in mistakes)
+        raise Trouble(f"the key was not added: {said}", "\n".join(filter(None, (m.hint for m in mistakes))), BAD_CONFIG) from error
+    if mistakes:
+        session.say("gatewayctl: no key was made; the files would not do:")
 
 
 def _show_new(session: Session, secret: NewSecret, key: dict[str, Any], where: dict[str, Any]) -> None:
