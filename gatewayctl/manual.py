@@ -22,7 +22,8 @@ EXIT: Final = {
     "4": "You may not: the socket or a file is not for you.",
     "5": "The gateway is not running or cannot be reached.",
     "6": "Done or answered, but something is not well; it is said on stderr.",
-    "78": "The configuration has mistakes.",
+    "65": "A newer version has written `data_dir`, in a format that this one cannot read.",
+    "78": "The configuration has mistakes, or may not be read.",
     "130": "Ctrl-C, or no when asked.",
     "141": "The reader of stdout went away.",
 }

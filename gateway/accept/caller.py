@@ -166,8 +166,13 @@ class Caller(RequestHandler):
         count = self._request_count
         super().data_received(data)
         if data:
-            message = self._messages[-1][0] if self._request_count == count + 1 else None
-            self.familiar.fed(data, message if isinstance(message, RawRequestMessage) else None)
+            message: Any = self._messages[-1][0] if self._request_count == count + 1 else None
+            if isinstance(message, RawRequestMessage):
+                self.familiar.fed(data, message)
+                return
+            self.familiar.fed(data, None)
+            if message is not None:  # no request: the fault's traceback knows the list of messages, and so itself
+                message.exc.__traceback__ = None
 
     async def start(self) -> None:
         """Serves requests one after another until either side wants to close. Replaces aiohttp's own loop."""

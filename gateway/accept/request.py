@@ -167,8 +167,9 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
     pieces: list[bytes] = []
     seen = 0
     loop = asyncio.get_running_loop()
+    deadline = asyncio.timeout(patience)
     try:
-        async with asyncio.timeout(patience) as deadline:
+        async with deadline:
             while piece := await payload.readany():
                 pieces.append(piece)
                 x.body_bytes += len(piece)
@@ -191,6 +192,9 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
         raise
     except Exception as error:  # aiohttp's RequestPayloadError: a body that is no valid encoding
         raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from error
+    finally:
+        # It knows this task, which keeps how it was cancelled, and so the pieces of who left while sending, until a collector comes.
+        del deadline
     if x.body_bytes > LARGE:
         await memory.turn()
     x.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -217,6 +217,7 @@ class Connection:
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.closed = True
+        self._parser = None  # they know each other, and a worker's collector comes seldom
         self._cancel_late()
         self._owner.forget(self)
         sink = self._sink
