@@ -28,6 +28,8 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("alone", {"a": 1})
         rig.model("qwen", {"a": 1, "b": 0})
         rig.model("going-on", {"a": 1, "b": 0}, continuation="same-model")
+        rig.config["channels"]["dead"] = {"engine": "vllm", "endpoints": ["http://127.0.0.1:9"], "model": "qwen3"}
+        rig.model("unreached", {"dead": 1})
         rig.config["keys"][0]["limits"] = [{"count": "requests", "max": 100_000, "per": "minute"}]
         census = Path(__file__).parent / "fixtures" / "census"
         path = os.pathsep.join(filter(None, (str(census), os.environ.get("PYTHONPATH"))))
@@ -96,6 +98,14 @@ async def no_request(rig: Rig) -> None:
     await rig.raw(b"\x16\x03 nonsense\r\n\r\n", within=1)
 
 
+async def undecodable(rig: Rig) -> None:
+    assert (await rig.post("/v1/chat/completions", b"abcd", headers={"Content-Encoding": "gzip"})).status == 400
+
+
+async def unreached(rig: Rig) -> None:
+    assert (await rig.chat("unreached")).status >= 500
+
+
 async def refused(rig: Rig) -> None:
     await rig.chat("nope")
     await rig.post("/v1/chat/completions", b'{"model":')
@@ -105,7 +115,7 @@ async def refused(rig: Rig) -> None:
     "do",
     [
         broken_stream, broken_answer, failed_over, continued, left_before_the_answer, left_in_a_stream, left_while_sending, no_request,
-        refused,
+        refused, undecodable, unreached,
     ],
 )  # fmt: skip
 async def test_nothing_stays_behind(rig: Rig, do: Do) -> None:

@@ -187,11 +187,13 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
     except TimeoutError:
         raise Refusal(408, "request_timeout", f"The request body stalled for {patience:g} s.", close=True) from None
     except (ContentLengthError, TransferEncodingError) as error:
-        raise Refusal(400, "bad_request", "The request body is not framed as its headers say.", close=True) from error
+        _forget_where(error)
+        raise Refusal(400, "bad_request", "The request body is not framed as its headers say.", close=True) from None
     except (Refusal, ConnectionError):
         raise
     except Exception as error:  # aiohttp's RequestPayloadError: a body that is no valid encoding
-        raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from error
+        _forget_where(error)
+        raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from None
     finally:
         # It knows this task, which keeps how it was cancelled, and so the pieces of who left while sending, until a collector comes.
         del deadline
@@ -199,6 +201,14 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
         await memory.turn()
     x.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     x.read = time.monotonic()
+
+
+def _forget_where(error: BaseException) -> None:
+    """The body's reader keeps its error, whose frames know the reader: all of it would stay until the collector comes."""
+    at: BaseException | None = error
+    while at is not None:
+        at.__traceback__ = None
+        at = at.__cause__ or at.__context__
 
 
 def _no_room() -> Refusal:

@@ -92,7 +92,11 @@ class Pool:
                 sock.close()
                 raise
         else:
-            raise trouble or OSError("no address")
+            try:
+                raise trouble or OSError("no address")
+            finally:
+                trouble = None  # it knows this frame, and both would stay until the collector comes
+        trouble = None
         try:
             name = self._server_name or endpoint.host
             protocol: Connection
