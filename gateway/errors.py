@@ -53,10 +53,13 @@ class UpstreamFailure(Exception):
         return f"{self.reason}: {self.message}"
 
 
-def forget_frames(error: Refusal | UpstreamFailure) -> None:
-    """An exception that is kept as a value lets go of the frames it came through. They know it in turn, and the request with its whole
-    body: in such a circle that would wait for the garbage collector, which counts objects and no bytes."""
-    error.__traceback__ = None
+def forget_frames(error: BaseException) -> None:
+    """An exception that is kept as a value lets go of the frames it came through, and so do those it came from. They know it in turn, and
+    the request with its whole body: in such a circle that would wait for the garbage collector, which counts objects and no bytes."""
+    at: BaseException | None = error
+    while at is not None:
+        at.__traceback__ = None
+        at = at.__cause__ or at.__context__
 
 
 @dataclass(slots=True, frozen=True)

@@ -19,7 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.accept.familiar import Familiar, Whole
 from gateway.accept.objections import objection_to
 from gateway.auth.keyring import Visitor
-from gateway.errors import Refusal
+from gateway.errors import Refusal, forget_frames
 from gateway.exchange import Exchange
 from gateway.moment import date_line
 from gateway.wire.outlet import Outlet
@@ -172,7 +172,7 @@ class Caller(RequestHandler):
                 return
             self.familiar.fed(data, None)
             if message is not None:  # no request: the fault's traceback knows the list of messages, and so itself
-                message.exc.__traceback__ = None
+                forget_frames(message.exc)
 
     async def start(self) -> None:
         """Serves requests one after another until either side wants to close. Replaces aiohttp's own loop."""

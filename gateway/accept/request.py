@@ -15,7 +15,7 @@ from multidict import CIMultiDictProxy
 from gateway.accept.caller import Caller
 from gateway.accept.familiar import Whole
 from gateway.accept.objections import not_unpacked
-from gateway.errors import Refusal
+from gateway.errors import Refusal, forget_frames
 from gateway.exchange import Exchange
 from gateway.record import NOTHING_SPECIAL, Facts
 from gateway.wire.openai import LARGE, MalformedJson, number_of, parse_request, stream_options
@@ -187,12 +187,12 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
     except TimeoutError:
         raise Refusal(408, "request_timeout", f"The request body stalled for {patience:g} s.", close=True) from None
     except (ContentLengthError, TransferEncodingError) as error:
-        _forget_where(error)
+        forget_frames(error)  # the body's reader keeps it
         raise Refusal(400, "bad_request", "The request body is not framed as its headers say.", close=True) from None
     except (Refusal, ConnectionError):
         raise
     except Exception as error:  # aiohttp's RequestPayloadError: a body that is no valid encoding
-        _forget_where(error)
+        forget_frames(error)  # the body's reader keeps it
         raise Refusal(400, "bad_request", "The request body cannot be decoded.", close=True) from None
     finally:
         # It knows this task, which keeps how it was cancelled, and so the pieces of who left while sending, until a collector comes.
@@ -201,14 +201,6 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
         await memory.turn()
     x.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     x.read = time.monotonic()
-
-
-def _forget_where(error: BaseException) -> None:
-    """The body's reader keeps its error, whose frames know the reader: all of it would stay until the collector comes."""
-    at: BaseException | None = error
-    while at is not None:
-        at.__traceback__ = None
-        at = at.__cause__ or at.__context__
 
 
 def _no_room() -> Refusal:
