@@ -25,13 +25,13 @@ import aiohttp
 from reload import Prober, free_port, told
 
 from gateway.auth.keyring import Keyring, standing
-from gateway.builder import Builder
 from gateway.bus.frames import Parcel
 from gateway.config.compose import no_collecting
 from gateway.config.load import load
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key
-from gateway.shared import Shared
+from gateway.serve.builder import Builder
+from gateway.serve.shared import Shared
 from gateway.tokens.counter import Counter
 from gateway.worker import let_go
 

@@ -12,12 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.builder import Builder
 from gateway.config.load import load
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key
 from gateway.exchange import Exchange
-from gateway.shared import Shared
+from gateway.serve.builder import Builder
+from gateway.serve.shared import Shared
 from gateway.tokens.counter import Counter
 
 ENDPOINTS = ", ".join(f'"http://127.0.0.1:{port}"' for port in range(8001, 8005))

@@ -31,7 +31,7 @@ def main() -> int:
             if missing := _missing_extensions():
                 print(f"gateway: {missing}", file=sys.stderr)
                 return 1
-            from gateway.fitness import main as fit
+            from gateway.upgrade.fitness import main as fit
 
             return fit(arguments)
         case "simulate":

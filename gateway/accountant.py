@@ -15,20 +15,20 @@ from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, Misasked
 from gateway.admin.peer import Peer
 from gateway.admin.truth_routes import SENSITIVITIES
-from gateway.books import Books
 from gateway.config.absent import Environment
 from gateway.config.load import load
 from gateway.config.report import render
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key, Resolved
 from gateway.errors import ConfigError
-from gateway.formats import UNREADABLE, Newer, check
 from gateway.ledger.copying import copy_file
 from gateway.ledger.keeper import Ledger, path_of
 from gateway.ledger.store import StoreFailure
 from gateway.meter.orphans import close_orphans
-from gateway.reports import Reports, ledger_book
-from gateway.truth import Truth
+from gateway.report.books import Books
+from gateway.report.reports import Reports, ledger_book
+from gateway.report.truth import Truth
+from gateway.upgrade.formats import UNREADABLE, Newer, check
 
 BAD_CONFIG = 78
 ASKED = ("report", "file", "capacity", "budgets", "forecast", "reprice")

@@ -16,13 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gateway import formats
-from gateway.acts import Acts, note_reload
 from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
 from gateway.admin.server import AdminServer, serve_admin
-from gateway.agreement import Agreement
-from gateway.alerting import Alerting
 from gateway.bus.child import end_soon, obey_the_supervisor_alone
 from gateway.bus.frames import frame
 from gateway.bus.leash import BEAT_EVERY, Leash
@@ -36,7 +32,14 @@ from gateway.discover.drains import Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.files import changes
 from gateway.errors import ConfigError
-from gateway.freezing import Freezing
+from gateway.govern.acts import Acts, note_reload
+from gateway.govern.agreement import Agreement
+from gateway.govern.alerting import Alerting
+from gateway.govern.freezing import Freezing
+from gateway.govern.proving import Prover
+from gateway.govern.recount import adopt, killed, open_limits
+from gateway.govern.rollout import Outcome, Rollout
+from gateway.govern.sockets import SupervisorLine
 from gateway.ledger.keeper import Ledger
 from gateway.log.lines import start_logging
 from gateway.meter.exposition import Exposition, Facts
@@ -44,16 +47,13 @@ from gateway.meter.orphans import close_orphans
 from gateway.meter.records import Records
 from gateway.meter.reserve import keep_reserve
 from gateway.moment import comes, stroke, until_stroke
-from gateway.proving import Prover
-from gateway.recount import adopt, killed, open_limits
 from gateway.referee.desk import Desk
 from gateway.referee.line import limits_of
-from gateway.reports import ledger_book
-from gateway.rollout import Outcome, Rollout
+from gateway.report.reports import ledger_book
+from gateway.report.truth import Truth
 from gateway.route.build import figured
-from gateway.sockets import SupervisorLine
 from gateway.tokens.kept import kept_in
-from gateway.truth import Truth
+from gateway.upgrade import formats
 
 log = logging.getLogger("gateway.control")
 

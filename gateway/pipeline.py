@@ -12,13 +12,13 @@ from gateway.accept.caller import Caller
 from gateway.accept.familiar import Whole
 from gateway.accept.request import Head, Memory, accept, facts, read_body, read_call
 from gateway.auth.freezes import Frozen
-from gateway.dispatch import Dispatch
 from gateway.errors import Refusal, UpstreamFailure, forget_frames
 from gateway.exchange import Exchange
 from gateway.meter.account import Account
 from gateway.referee.limits import Limiter
 from gateway.route.parameters import APIS as SAMPLED
-from gateway.snapshot import Snapshot
+from gateway.serve.dispatch import Dispatch
+from gateway.serve.snapshot import Snapshot
 from gateway.wire.answers import identity, own_words, type_of
 from gateway.wire.openai import error_event
 from gateway.wire.outlet import Outlet

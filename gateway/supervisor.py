@@ -20,12 +20,12 @@ from typing import Any, Final
 
 from gateway.accept.listen import Address, Wish
 from gateway.bus.child import START_PATIENCE, Child
-from gateway.claim import Claimed, claim
-from gateway.handover import Estate, inherit, listen_to_signals
 from gateway.log.lines import start_logging
 from gateway.log.systemd import Systemd
 from gateway.moment import comes, stroke
-from gateway.succession import become, succeed, sweep_gauges, told
+from gateway.upgrade.claim import Claimed, claim
+from gateway.upgrade.handover import Estate, inherit, listen_to_signals
+from gateway.upgrade.succession import become, succeed, sweep_gauges, told
 
 log = logging.getLogger("gateway.supervisor")
 

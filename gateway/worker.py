@@ -21,30 +21,30 @@ import msgspec
 
 from gateway.accept.caller import Door
 from gateway.accept.gate import Gate, open_gate
-from gateway.aftercount import Aftercount
-from gateway.builder import Builder, let_go
 from gateway.bus.child import end_soon, obey_the_supervisor_alone
 from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.leash import BEAT_EVERY, Leash
 from gateway.config.resolved import Endpoint, Key
-from gateway.cutting import Cutting
-from gateway.dispatch import Dispatch
 from gateway.log.lines import start_logging
-from gateway.measure import Measure
 from gateway.meter.account import Account
 from gateway.meter.journal import Journal
 from gateway.meter.metrics import slot_metrics
 from gateway.moment import stroke
-from gateway.moves import learn, tell
 from gateway.pipeline import Live, Pipeline
 from gateway.referee.limits import Limiter
 from gateway.referee.line import limits_of
 from gateway.referee.seats import Seats
-from gateway.shared import Shared
-from gateway.snapshot import Snapshot
+from gateway.serve.aftercount import Aftercount
+from gateway.serve.builder import Builder, let_go
+from gateway.serve.cutting import Cutting
+from gateway.serve.dispatch import Dispatch
+from gateway.serve.measure import Measure
+from gateway.serve.moves import learn, tell
+from gateway.serve.shared import Shared
+from gateway.serve.snapshot import Snapshot
+from gateway.serve.watch import Watch
 from gateway.tokens.counter import Counter
-from gateway.watch import Watch
 
 log = logging.getLogger("gateway.worker")
 

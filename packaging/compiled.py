@@ -25,7 +25,7 @@ GROUP: Final = "gateway_hot"
 """Names the library that all compiled modules share: gateway_hot__mypyc."""
 
 HOT: Final = {
-    "": "dispatch exchange live pipeline snapshot",
+    "": "exchange pipeline",
     "accept": "familiar request",
     "auth": "keyring permit proxies",
     "engine": "mindie openai prepare rewrite sglang vllm",
@@ -33,6 +33,7 @@ HOT: Final = {
     "referee": "claims limits loans money recent rules talk terms",
     "relay": "chunks clock connection continuing delivery pool stream waiting whole",
     "route": "ask breaker budget decide fit least_busy load plan prefix_affinity primary_backup proportional sticky",
+    "serve": "dispatch live snapshot",
     "wire": "answers event heads openai outlet sse stream tally template usage",
 }
 """Modules by their folder in gateway/. Not among them: what inherits from aiohttp's classes, and every msgspec Struct."""

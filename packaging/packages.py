@@ -17,7 +17,7 @@ from binary import DIST, FOLDER_NAME, ROOT, epoch
 from glibc import needs
 
 from gateway import __version__
-from gateway.formats import FORMATS
+from gateway.upgrade.formats import FORMATS
 from gatewayctl.layout import looked_for
 
 STAGE = ROOT / "build" / "packages"

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.aftercount import PATIENCE, Aftercount
 from gateway.exchange import Exchange
 from gateway.record import Tokens
+from gateway.serve.aftercount import PATIENCE, Aftercount
 from gateway.simulate import tokens
 from gateway.tokens.counter import Counter
 from gateway.wire.heard import TEXT_MOST, Heard
@@ -140,7 +140,7 @@ def broken_off() -> Exchange:
 
 @pytest.mark.parametrize("error", [None, RuntimeError("a fault")])
 async def test_what_cannot_be_counted_in_time_has_its_events(monkeypatch, error, caplog):
-    monkeypatch.setattr("gateway.aftercount.PATIENCE", 0.05)
+    monkeypatch.setattr("gateway.serve.aftercount.PATIENCE", 0.05)
     counter = Slow()
     counter.error = error
     aftercount, x, written = Aftercount(counter, asyncio.get_running_loop()), broken_off(), []

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway import agreement as module
 from gateway.admin.desk import NoSuch
-from gateway.agreement import Agreement
 from gateway.bus import hearing
 from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel, frame
@@ -23,10 +21,12 @@ from gateway.discover.drains import Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.finding import ModelSeen, Probe
 from gateway.engine.base import Load as Figures
+from gateway.govern import agreement as module
+from gateway.govern.agreement import Agreement
+from gateway.govern.survey import survey
 from gateway.route.breaker import OTHERS_MOST, TURN, Breaker, BreakerSettings
 from gateway.route.load import Load
-from gateway.survey import survey
-from gateway.watch import Watch
+from gateway.serve.watch import Watch
 from tests.harness import eventually
 from tests.test_discover_endpoints import by_name, channel
 

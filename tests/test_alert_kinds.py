@@ -10,9 +10,9 @@ from gateway.alert.anomaly import WEEK
 from gateway.alert.facts import Budget, Certificate, Counted, Drift, Endpoint, Facts, KeyEnd, Ledger, Process
 from gateway.alert.kinds import KINDS, ttft
 from gateway.alert.windows import Windows
-from gateway.alerting import LABELS
 from gateway.config import alert_kinds
 from gateway.config.resolved_alerts import rule_of
+from gateway.govern.alerting import LABELS
 
 ROOT = Path(__file__).parents[1]
 NOW = 1_800_000_000.0

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.record import Record, Tokens
-from gateway.unusual import LATE
+from gateway.report.unusual import LATE
 from tests.harness import Rig, eventually
 from tests.test_alert_live import Ears, begin, ears, listed  # noqa: F401
 from tests.test_ledger_store import done, write

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.claim import Claimed, claim
+from gateway.upgrade.claim import Claimed, claim
 from gatewayctl.alone import owner_of, take_over
 from gatewayctl.session import Session
 from gatewayctl.trouble import FORBIDDEN, UNREACHABLE, Trouble

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway.acts import note_reload
 from gateway.admin.announced import HOLD, UNDO, Announced
 from gateway.admin.audit import CHANGES_MOST, Audit, sides
 from gateway.admin.peer import Peer, uid_of
 from gateway.config import audit_file
 from gateway.config.diff import Change
-from gateway.rollout import Outcome
+from gateway.govern.acts import note_reload
+from gateway.govern.rollout import Outcome
 from tests.harness import eventually
 
 ROOT = "root (uid 0, pid 4711)"

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from gateway.admin.server import serve_admin
-from gateway.claim import claim
 from gateway.config.access import instant
 from gateway.config.keys import checksum_ok, hash_of, new_secret
 from gateway.config.load import load
+from gateway.upgrade.claim import claim
 from gatewayctl import client
 from gatewayctl.commands import live
 from gatewayctl.trouble import UNREACHABLE

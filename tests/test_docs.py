@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from gateway.config.load import load
-from gateway.formats import UNREADABLE
+from gateway.upgrade.formats import UNREADABLE
 from gateway.wire.answers import type_of
 from tests.harness import Rig, eventually
 

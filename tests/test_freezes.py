@@ -11,9 +11,9 @@ from gateway.admin.freeze_file import FreezeFile
 from gateway.auth.freezes import Freeze, Frozen
 from gateway.auth.keyring import ANONYMOUS, Keyring
 from gateway.config.resolved import Key
-from gateway.cutting import Cutting
 from gateway.errors import Refusal
-from gateway.freezing import Freezing
+from gateway.govern.freezing import Freezing
+from gateway.serve.cutting import Cutting
 
 ANN = Key(id="ann", digest=b"a" * 32, tenant="retail", project="bot")
 BOB = Key(id="bob", digest=b"b" * 32, tenant="retail", project="web")

@@ -17,11 +17,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway import formats
 from gateway.config.resolved import Ledger as Settings
 from gateway.failpoint import PLACES
 from gateway.ledger.keeper import Ledger
 from gateway.meter.orphans import close_orphans
+from gateway.upgrade import formats
 from tests.harness import Rig, eventually
 from tests.test_ledger_store import NOW, OCTOBER, done, write
 

@@ -17,7 +17,6 @@ from unittest.mock import AsyncMock
 import pytest
 
 from gateway.admin.desk import Misasked
-from gateway.books import Books
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.ingest import Ingest
 from gateway.ledger.question import Question
@@ -27,6 +26,7 @@ from gateway.ledger.schema import COLUMNS
 from gateway.ledger.store import Format, Source, Store, StoreFailure
 from gateway.meter.records import Records
 from gateway.record import Attempt, Bytes, Facts, Millis, Record, Tokens, encode_record
+from gateway.report.books import Books
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp()
 OCTOBER = datetime(2026, 10, 5, tzinfo=UTC).timestamp()

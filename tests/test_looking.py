@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from gateway import looking
 from gateway.config.load import ConfigError, load
 from gateway.config.resolve import resolve
 from gateway.config.resolved_alerts import rule_of
 from gateway.errors import Mistake
-from gateway.looking import Looking
+from gateway.govern import looking
+from gateway.govern.looking import Looking
+from gateway.govern.rollout import Outcome
 from gateway.meter.counters import counters
-from gateway.rollout import Outcome
 
 CONFIG = """\
 version: 1

@@ -15,7 +15,7 @@ from gateway.config.resolved import Resolved
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.keeper import Ledger
 from gateway.record import Record, Tokens
-from gateway.reports import Reports, ledger_book
+from gateway.report.reports import Reports, ledger_book
 from tests.config_text import loaded
 from tests.fixtures.desk import FakeDesk
 from tests.test_ledger_store import done, write

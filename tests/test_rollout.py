@@ -11,7 +11,7 @@ from gateway.config.resolved import Resolved
 from gateway.config.revisions import Revisions
 from gateway.discover.endpoints import Endpoints
 from gateway.errors import ConfigError
-from gateway.rollout import Rollout
+from gateway.govern.rollout import Rollout
 
 HEAD = 'version: 1\nlisteners: {api: {bind: "127.0.0.1:8080", serves: api}}\n'
 ONE = HEAD + 'channels: {a: {engine: vllm, endpoints: ["http://127.0.0.1:1"]}}\nmodels: {qwen: {targets: [{channel: a}]}}\n'

@@ -18,7 +18,7 @@ from gateway.discover import endpoints as probing
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.registries import file as file_kind
 from gateway.discover.registries.registries import Registries
-from gateway.rollout import Rollout
+from gateway.govern.rollout import Rollout
 from gateway.simulate.simulator import Simulator, start
 from tests.harness import eventually
 

@@ -14,7 +14,7 @@ from gateway.config.resolved_limits import UNBOUNDED, Limit
 from gateway.config.resolved_prices import Currencies
 from gateway.ledger.question import BadQuestion, Question
 from gateway.record import Tokens
-from gateway.spending import RATE, WEEK, ahead, bounds, budgets, forecasts
+from gateway.report.spending import RATE, WEEK, ahead, bounds, budgets, forecasts
 from tests.test_ledger_store import done
 from tests.test_reports import RATES, asked, fill, store  # noqa: F401
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from gateway.handover import Estate
 from gateway.steady import Pace
+from gateway.upgrade.handover import Estate
 
 
 @pytest.mark.parametrize("jump", [86_400.0, -1.8e9, 5.0])

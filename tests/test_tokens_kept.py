@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config import tokenizers
 from gateway.config.tokenizers import Unusable, trouble
-from gateway.proving import Prover
+from gateway.govern.proving import Prover
 from gateway.tokens import kept, vocabulary
 from gateway.tokens.byte_level import SAMPLE
 from gateway.tokens.vocabulary import HuggingFace, Ranked, load
@@ -73,10 +73,10 @@ def test_the_oldest_go(folder, monkeypatch):
 
 def test_a_process_of_its_own_proves_it_and_keeps_it(folder, monkeypatch):
     monkeypatch.setattr(tokenizers, "prove", Prover(folder / "kept"))
-    monkeypatch.setattr("gateway.proving.prove_here", never)
+    monkeypatch.setattr("gateway.govern.proving.prove_here", never)
     assert trouble("t.json", folder) is None
     assert kept.find(folder / "kept", DATA) is not None
-    monkeypatch.setattr("gateway.proving.self_command", never)
+    monkeypatch.setattr("gateway.govern.proving.self_command", never)
     assert trouble("t.json", folder) is None, "it is remembered"
 
 
@@ -92,7 +92,7 @@ def test_what_it_cannot_use_it_says(folder, monkeypatch, data):
 
 @pytest.mark.parametrize("command", [["/nowhere/at/all"], [sys.executable, "-c", "import os; os.abort()"], [sys.executable, "-c", "1 / 0"]])
 def test_when_no_process_answers_it_is_proved_here(folder, monkeypatch, command):
-    monkeypatch.setattr("gateway.proving.self_command", lambda: command)
+    monkeypatch.setattr("gateway.govern.proving.self_command", lambda: command)
     prover = Prover(folder / "kept")
     prover(DATA, "t.json", folder)
     with pytest.raises(Unusable, match=r"t\.json: "):

@@ -14,8 +14,8 @@ from gateway.ledger.store import UNUSABLE, StoreFailure
 from gateway.meter.progress import Progress
 from gateway.meter.underway import underway
 from gateway.record import Attempt, Millis, Record, Tokens, encode_record
-from gateway.truth import KEEP_EVERY, Truth
-from gateway.unusual import LATE
+from gateway.report.truth import KEEP_EVERY, Truth
+from gateway.report.unusual import LATE
 from tests.test_ledger_store import done, write
 
 HOUR = 1_790_000_000.0 // 3600 * 3600

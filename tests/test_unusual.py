@@ -9,7 +9,7 @@ from gateway.config.resolved_alerts import rule_of
 from gateway.ledger.duck import DuckStore
 from gateway.ledger.series import hourly
 from gateway.ledger.store import Increase, StoreFailure
-from gateway.unusual import LATE, Hours, unusual
+from gateway.report.unusual import LATE, Hours, unusual
 from gatewayctl.commands.anomalies import FIELDS
 
 WEEKS = 4

@@ -15,8 +15,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway import __version__, formats
-from gateway.handover import CannotUpgrade, command_of
+from gateway import __version__
+from gateway.upgrade import formats
+from gateway.upgrade.handover import CannotUpgrade, command_of
 from tests.harness import Rig, eventually, free_port
 from tests.test_gate import certificate
 from tests.test_supervisor import serve
@@ -42,8 +43,8 @@ class Installed(Rig):
                 shutil.copy(library, self.tmp)
         place = self.tmp / "gateway"
         (place / "__init__.py").write_text(f'"""The gateway."""\n__version__ = "{version}"\n')
-        text = (ROOT / "gateway/formats.py").read_text()
-        (place / "formats.py").write_text(text.replace('"journal": 1', f'"journal": {journal}'))
+        text = (ROOT / "gateway/upgrade/formats.py").read_text()
+        (place / "upgrade/formats.py").write_text(text.replace('"journal": 1', f'"journal": {journal}'))
 
     async def gatewayctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", "-m", "gatewayctl", *arguments, "--config", str(self.path)]
@@ -201,7 +202,7 @@ async def test_a_version_that_cannot_read_the_data_is_not_begun(installed: Insta
 async def test_a_version_that_does_not_start_changes_nothing(installed: Installed) -> None:
     await busy(installed, workers=1)
     before = await installed.processes()
-    (installed.tmp / "gateway/fitness.py").write_text("raise RuntimeError('half copied')")
+    (installed.tmp / "gateway/upgrade/fitness.py").write_text("raise RuntimeError('half copied')")
     told = await installed.admin("POST", "/v1/upgrade", {})
     assert told["error"]["message"] == "RuntimeError: half copied"
     assert [one["pid"] for one in await installed.processes()] == [one["pid"] for one in before]
@@ -213,7 +214,7 @@ async def test_what_is_no_gateway_is_not_become(installed: Installed) -> None:
     """Whatever it is, it ends with 0 when it is asked."""
     await busy(installed, workers=1)
     before = await installed.processes()
-    (installed.tmp / "gateway/fitness.py").write_text("def main(arguments):\n    return 0\n")
+    (installed.tmp / "gateway/upgrade/fitness.py").write_text("def main(arguments):\n    return 0\n")
     told = await installed.admin("POST", "/v1/upgrade", {})
     assert "is no gateway" in told["error"]["message"]
     assert [one["pid"] for one in await installed.processes()] == [one["pid"] for one in before]
@@ -225,8 +226,8 @@ async def test_a_new_version_whose_workers_do_not_start_leaves_the_old_ones_serv
     await busy(installed, workers=1)
     installed.install("9.9.9")
     (installed.tmp / "gateway/worker.py").write_text("raise RuntimeError('no worker')")
-    text = (installed.tmp / "gateway/succession.py").read_text()
-    (installed.tmp / "gateway/succession.py").write_text(text.replace("WORKER_PATIENCE: Final = 60.0", "WORKER_PATIENCE: Final = 2.0"))
+    succession = installed.tmp / "gateway/upgrade/succession.py"
+    succession.write_text(succession.read_text().replace("WORKER_PATIENCE: Final = 60.0", "WORKER_PATIENCE: Final = 2.0"))
     await installed.admin("POST", "/v1/upgrade", {})
     await eventually(lambda: "the upgrade to version 9.9.9 stopped: worker-1 did not listen" in installed.log(), within=30)
     found = await installed.processes()

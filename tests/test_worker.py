@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from gateway.builder import Builder
 from gateway.config.resolve import resolve
 from gateway.config.resolved import Key
-from gateway.shared import Shared
+from gateway.serve.builder import Builder
+from gateway.serve.shared import Shared
 from gateway.tokens.counter import Counter
 from tests.config_text import loaded
 from tests.harness import Rig, eventually, script

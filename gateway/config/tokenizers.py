@@ -122,7 +122,7 @@ def prove_here(data: bytes, name: str, folder: Path) -> None:
 
 
 prove: Callable[[bytes, str, Path], None] = prove_here
-"""By which `trouble` finds out. A process that must not be held up by it has another one (see `gateway/proving.py`)."""
+"""By which `trouble` finds out. A process that must not be held up by it has another one (see `gateway/govern/proving.py`)."""
 
 
 def ranks(data: bytes, name: str) -> dict[bytes, int]:

@@ -12,8 +12,8 @@ from gateway.config.load import load
 from gateway.config.report import render
 from gateway.config.revisions import Revisions
 from gateway.errors import ConfigError
-from gateway.formats import Newer, check
-from gateway.handover import FITS, HANDOVER
+from gateway.upgrade.formats import Newer, check
+from gateway.upgrade.handover import FITS, HANDOVER
 
 
 def objection(config: Path, data_dir: Path, handover: int | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.snapshot import Snapshot
+from gateway.serve.snapshot import Snapshot
 
 
 def tell(snapshot: Snapshot | None, say: Callable[[dict[str, Any]], bool]) -> None:

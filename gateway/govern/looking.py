@@ -18,11 +18,11 @@ from gateway.config.resolved_alerts import Rule
 from gateway.config.x509 import read
 from gateway.discover.look import NOT_YET
 from gateway.errors import ConfigError
-from gateway.freezing import Freezing
+from gateway.govern.freezing import Freezing
+from gateway.govern.rollout import Rollout
 from gateway.meter.counters import counters
 from gateway.referee.referee import Referee
-from gateway.rollout import Rollout
-from gateway.truth import Truth
+from gateway.report.truth import Truth
 
 CERTIFICATES_EVERY: Final = 600.0
 BUDGETS_EVERY: Final = 10.0

@@ -18,8 +18,6 @@ from gateway.engine.continuing import continued, limit_of, may_continue, stops_o
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal, UpstreamFailure, forget_frames
 from gateway.exchange import Exchange
-from gateway.live import Hop, ModelLive
-from gateway.measure import Measure
 from gateway.meter.account import Account
 from gateway.record import Attempt
 from gateway.referee.seats import Seat, Seats
@@ -33,6 +31,8 @@ from gateway.relay.whole import WholeDelivery
 from gateway.route.ask import Ask
 from gateway.route.decide import Decision
 from gateway.route.fit import NOBODY, nobody, unserved
+from gateway.serve.live import Hop, ModelLive
+from gateway.serve.measure import Measure
 from gateway.wire.answers import header_block
 from gateway.wire.continuation import SoFar
 from gateway.wire.heard import Heard

@@ -20,7 +20,7 @@ from gateway.alert.kinds import KINDS
 from gateway.alert.state import FIRING, Alert, Board, Notice, Silence
 from gateway.config.resolved_alerts import Alerts, Rule, rule_of
 from gateway.config.wording import nearest
-from gateway.looking import Control, Looking
+from gateway.govern.looking import Control, Looking
 from gateway.moment import comes, until_stroke
 from gateway.steady import Pace
 

@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.agreement import Agreement
 from gateway.bus.server import Link
 from gateway.config.resolved import Channel
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import BUSY, DEGRADED, DRAINING, EJECTED, STATES, UP, Look
 from gateway.discover.registries.known import endpoint_at
+from gateway.govern.agreement import Agreement
 
 MET = (DEGRADED, BUSY, EJECTED)
 """States that workers find out themselves; the others they have from control."""

@@ -15,29 +15,29 @@ from gateway import __version__
 from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, NoSuch
-from gateway.agreement import Agreement
-from gateway.alerting import Alerting
 from gateway.auth.told import told as told_of_key
-from gateway.books import Books
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Channel, Key, Resolved
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import DOWN
-from gateway.explainer import Asked, Explainer
-from gateway.freezing import Freezing
+from gateway.govern.agreement import Agreement
+from gateway.govern.alerting import Alerting
+from gateway.govern.explainer import Asked, Explainer
+from gateway.govern.freezing import Freezing
+from gateway.govern.recount import names
+from gateway.govern.rollout import Outcome, Rollout
+from gateway.govern.survey import survey
 from gateway.ledger.keeper import Ledger
 from gateway.meter.exposition import process_facts
 from gateway.meter.records import Records
-from gateway.recount import names
 from gateway.referee.desk import Desk
 from gateway.referee.referee import Referee
 from gateway.referee.rules import Placed
 from gateway.referee.view import of_model, told
-from gateway.reports import Reports
-from gateway.rollout import Outcome, Rollout
+from gateway.report.books import Books
+from gateway.report.reports import Reports
+from gateway.report.truth import Truth
 from gateway.route.schedule import compile_schedule
-from gateway.survey import survey
-from gateway.truth import Truth
 
 
 class Control(Protocol):

@@ -5,8 +5,8 @@ from typing import Final
 import aiohttp
 
 from gateway.config.tokenizers import ENGINE
-from gateway.live import Hop, ModelLive
 from gateway.route.ask import Ask
+from gateway.serve.live import Hop, ModelLive
 from gateway.tokens.ask_engine import ask_engine
 from gateway.tokens.counter import Counter
 

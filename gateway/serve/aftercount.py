@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.exchange import Exchange
-from gateway.live import ModelLive
 from gateway.record import Tokens
+from gateway.serve.live import ModelLive
 from gateway.tokens.bounds import estimate
 from gateway.tokens.counter import ESTIMATED, Counter
 from gateway.wire.heard import Heard

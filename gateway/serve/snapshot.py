@@ -16,10 +16,10 @@ from gateway.auth.systems import told_system
 from gateway.config.resolved import Endpoint, Http, Journal, Resolved
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
-from gateway.live import ChannelLive, ModelLive, told
 from gateway.referee.terms import Table
 from gateway.route.prefix_affinity import PrefixAffinity
 from gateway.route.primary_backup import PrimaryBackup
+from gateway.serve.live import ChannelLive, ModelLive, told
 
 
 class Snapshot:

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from gateway.bus.client import BusClient
 from gateway.bus.frames import frame
-from gateway.live import ChannelLive, EndpointLive
 from gateway.moment import comes
+from gateway.serve.live import ChannelLive, EndpointLive
 
 Key = tuple[str, str]
 """Channel's name, endpoint's URL."""

@@ -11,9 +11,9 @@ from gateway import __version__
 from gateway.admin.audit import Audit, sides
 from gateway.admin.desk import Failed, NoSuch
 from gateway.auth.freezes import ALL, KEY, MODEL, PROJECT, TENANT, Freeze
-from gateway.office import Office
-from gateway.recount import names
-from gateway.rollout import Outcome
+from gateway.govern.office import Office
+from gateway.govern.recount import names
+from gateway.govern.rollout import Outcome
 
 Done = tuple[dict[str, Any], Any, str]
 """The answer, what is after, and what else is to be said."""

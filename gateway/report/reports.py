@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from gateway.admin.desk import Failed, Misasked
+from gateway.config.aliases import names
 from gateway.config.resolved import Key, Resolved
 from gateway.ledger.capacity import capacity
 from gateway.ledger.figures import text
@@ -20,9 +21,8 @@ from gateway.ledger.scratch import pieces_of
 from gateway.ledger.store import Ask, Format, Repriced, Store, StoreFailure
 from gateway.price.book import PriceBook
 from gateway.price.build import book_of
-from gateway.recount import names
+from gateway.report.spending import budgets, forecasts
 from gateway.route.schedule import compile_schedule
-from gateway.spending import budgets, forecasts
 
 T = TypeVar("T")
 Told = dict[str, Any]

@@ -12,19 +12,19 @@ from gateway.accept.request import facts, not_read, read_call
 from gateway.admin.desk import Misasked, NoSuch
 from gateway.auth.freezes import Freeze, Frozen
 from gateway.auth.keyring import standing
-from gateway.builder import Builder
 from gateway.config.resolved import Key, Model, Resolved
 from gateway.config.tokenizers import ENGINE
 from gateway.config.written import plain, tree, written
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
-from gateway.live import ModelLive
 from gateway.route.ask import Ask
 from gateway.route.explain import explain, refused
 from gateway.route.fit import TOO_LONG
 from gateway.route.parameters import APIS as SAMPLED
-from gateway.shared import Shared
-from gateway.snapshot import Snapshot
+from gateway.serve.builder import Builder
+from gateway.serve.live import ModelLive
+from gateway.serve.shared import Shared
+from gateway.serve.snapshot import Snapshot
 from gateway.tokens.counter import Counter
 from gateway.wire.openai import MalformedJson, encode, json_string, parse_object
 from gateway.wire.outermost import misshapen

@@ -24,7 +24,7 @@ from gateway.ledger.reconcile import BYPASSED, ENOUGH, HOUR, INCOMPLETE, MISSING
 from gateway.ledger.store import StoreFailure
 from gateway.meter.underway import underway
 from gateway.moment import stroke
-from gateway.unusual import LATE, Hours, unusual
+from gateway.report.unusual import LATE, Hours, unusual
 
 log = logging.getLogger("gateway.truth")
 

@@ -10,7 +10,6 @@ from typing import Any
 from gateway.config.resolved import Channel, Endpoint, Key, Model, Resolved, Target, Tls
 from gateway.config.tls import client_context, server_context
 from gateway.engine.family import DIALECTS
-from gateway.live import ChannelLive, EndpointLive, ModelLive
 from gateway.referee.money import currencies_of, till_of
 from gateway.referee.terms import Table
 from gateway.relay.pool import Pool
@@ -25,8 +24,9 @@ from gateway.route.prefix_affinity import PrefixAffinity
 from gateway.route.primary_backup import PrimaryBackup
 from gateway.route.schedule import Schedule, compile_schedule
 from gateway.route.ward import Ward
-from gateway.shared import Shared
-from gateway.snapshot import Snapshot
+from gateway.serve.live import ChannelLive, EndpointLive, ModelLive
+from gateway.serve.shared import Shared
+from gateway.serve.snapshot import Snapshot
 
 log = logging.getLogger("gateway.snapshot")
 

@@ -13,8 +13,8 @@ from typing import Any, Final, Protocol
 
 from gateway import __version__
 from gateway.bus.child import Child
-from gateway.handover import CannotUpgrade, Estate, bequeath, command_of, must_fit
 from gateway.log.systemd import Systemd
+from gateway.upgrade.handover import CannotUpgrade, Estate, bequeath, command_of, must_fit
 
 log = logging.getLogger("gateway.succession")
 

@@ -1,0 +1,1 @@
+"""A worker: what it decides by (one revision, built whole), and how a request is tried, measured, ended and told of."""
