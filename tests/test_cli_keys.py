@@ -137,7 +137,7 @@ def test_an_existing_secret_is_imported_and_not_repeated(config):
 async def test_list_shows_the_beginning_of_hashes_and_what_is_live(desk, config, inside):
     (config.parent / "keys.yaml").write_text((config.parent / "keys.yaml").read_text().replace("id: ann", "id: eve"))
     code, out, _ = await inside("keys")
-    assert code == 0 and "sha256:0f0f0f0f " in out and "0f" * 5 not in out
+    assert code == 0 and " 0f0f0f0f " in out and "0f" * 5 not in out
     assert [word for line in out.splitlines() if "eve" in line for word in line.split()][-2] == "no"
     found = json.loads((await inside("keys", "list", "-o", "json"))[1])
     assert found[0]["live"] is False and found[0]["hash"] == "sha256:0f0f0f0f"

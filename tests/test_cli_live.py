@@ -105,6 +105,18 @@ async def test_an_empty_list_is_a_list(desk, inside):
     assert (await inside("requests", "-q"))[2] == ""
 
 
+async def test_a_reload_of_hundreds_of_changes_shows_the_first_of_them(desk, inside, monkeypatch):
+    changes = [f"keys.k{place}: added" for place in range(120)]
+
+    async def reloaded(*_: object, **__: object) -> dict[str, Any]:
+        return {"ok": True, "changed": True, "rev": 7, "changes": changes}
+
+    monkeypatch.setattr(desk, "reload", reloaded)
+    code, out, err = await inside("reload")
+    assert (code, out.splitlines()) == (0, changes[:50]) and "and 70 more changes" in err and "revision 7" in err
+    assert json.loads((await inside("reload", "-o", "json"))[1])["changes"] == changes
+
+
 async def test_lists_for_people(desk, inside, monkeypatch):
     _, out, _ = await inside("channels")
     assert "gpu" in out and "1/1" in out and "http://127.0.0.1:8000" in out

@@ -114,3 +114,12 @@ def test_a_line_that_breaks_is_told_once_and_what_was_noted_is_forgotten(mouth):
     mouth.met()
     mouth.loop.advance(LINGER)
     assert [frame["ops"] for frame in mouth.taken()] == [[]]
+
+
+def test_who_ends_is_not_lost_to_control(mouth):
+    mouth.talk.note([1], asks=False)
+    mouth.talk.hurry()
+    mouth.talk.close()
+    mouth.connected = False
+    mouth.talk.lost()
+    assert mouth.taken()[-1] == {"ops": [[1]], "n": 2} and not mouth.lost

@@ -81,6 +81,8 @@ class Talk:
             self._flush()
 
     def close(self) -> None:
+        """The worker ends: it is not lost to control, and nothing is left to decide."""
+        self.alone = True
         if self._timer is not None:
             self._timer.cancel()
 

@@ -35,7 +35,7 @@ COLUMNS = [
     Column("tenant", lambda k: k["tenant"]),
     Column("project", lambda k: k["project"]),
     Column("models", lambda k: k["models"]),
-    Column("hash", lambda k: k["hash"]),
+    Column("hash", lambda k: k["hash"].removeprefix("sha256:"), csv=lambda k: k["hash"]),
     Column("state", lambda k: k["state"], colored=True),
     Column("live", lambda k: k["live"], colored=True),
     Column("label", lambda k: k["label"]),

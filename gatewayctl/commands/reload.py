@@ -17,6 +17,8 @@ PATIENCE = 120.0
 """Seconds. Building a large configuration in all workers takes seconds, replacing a worker that hangs a few more."""
 STARTING = 15.0
 """Seconds that a new worker may take to start."""
+SHOWN = 50
+"""Changes that people are shown; programs get all."""
 
 
 @command(
@@ -50,8 +52,11 @@ def told(session: Session, client: Client, answer: dict[str, Any]) -> None:
     if late:
         session.warn(f"gatewayctl: revision {answer.get('rev')} is live, but after {STARTING:.0f} s {late}")
     if not session.machine:
-        for change in answer.get("changes") or []:
+        changes = answer.get("changes") or []
+        for change in changes[:SHOWN]:
             print(show.text_of(change))
+        if len(changes) > SHOWN:
+            session.say(f"and {len(changes) - SHOWN} more changes (`-o json` has all of them)")
         if answer.get("changed"):
             session.say(f"revision {answer.get('rev')} is live in every worker")
         else:
