@@ -54,12 +54,15 @@ class UpstreamFailure(Exception):
 
 
 def forget_frames(error: BaseException) -> None:
-    """An exception that is kept as a value lets go of the frames it came through, and so do those it came from. They know it in turn, and
-    the request with its whole body: in such a circle that would wait for the garbage collector, which counts objects and no bytes."""
+    """An exception that is kept as a value lets go of the frames it came through and of what it came from, and so do those. They know it
+    in turn, and the request with its whole body: in such a circle that would wait for the garbage collector, which counts objects and no
+    bytes. Compiled coroutines that wait within an `except` may leave what they handle as the context of whatever fails next, of any
+    request: kept, each failure would hold the one before it, without end."""
     at: BaseException | None = error
     while at is not None:
-        at.__traceback__ = None
-        at = at.__cause__ or at.__context__
+        came_from = at.__cause__ or at.__context__
+        at.__traceback__ = at.__cause__ = at.__context__ = None
+        at = came_from
 
 
 @dataclass(slots=True, frozen=True)

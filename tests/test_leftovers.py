@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.harness import KEY, Rig, eventually, script
+from tests.harness import KEY, Rig, eventually, free_port, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -28,6 +28,8 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("alone", {"a": 1})
         rig.model("qwen", {"a": 1, "b": 0})
         rig.model("going-on", {"a": 1, "b": 0}, continuation="same-model")
+        rig.config["channels"]["dead"] = {**rig.config["channels"]["b"], "endpoints": [f"http://127.0.0.1:{free_port()}"]}
+        rig.model("nobody", {"dead": 1})
         rig.config["keys"][0]["limits"] = [{"count": "requests", "max": 100_000, "per": "minute"}]
         census = Path(__file__).parent / "fixtures" / "census"
         path = os.pathsep.join(filter(None, (str(census), os.environ.get("PYTHONPATH"))))
@@ -105,11 +107,16 @@ async def refused(rig: Rig) -> None:
     await rig.post("/v1/chat/completions", b'{"model":')
 
 
+async def unreachable(rig: Rig) -> None:
+    await rig.chat("nobody")
+    await rig.chat("nobody", stream=True)
+
+
 @pytest.mark.parametrize(
     "do",
     [
         broken_stream, broken_answer, failed_over, continued, left_before_the_answer, left_in_a_stream, left_while_sending, no_request,
-        refused, undecodable,
+        refused, undecodable, unreachable,
     ],
 )  # fmt: skip
 async def test_nothing_stays_behind(rig: Rig, do: Do) -> None:
