@@ -252,6 +252,17 @@ def test_what_is_compiled_is_there_and_has_no_struct(modules: Any) -> None:
                 assert "Struct" not in {ast.unparse(base).rpartition(".")[2] for base in node.bases}, f"{path}: {node.name}"
 
 
+def test_no_compiled_coroutine_raises_again_what_it_waited_with(modules: Any) -> None:
+    """Others may have failed meanwhile: mypyc then raises nothing that is valid, and whoever waits for the coroutine waits for ever."""
+    for path in modules("compiled").hot():
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ExceptHandler):
+                inside = [one for line in node.body for one in ast.walk(line)]
+                waits = [one.lineno for one in inside if isinstance(one, ast.Await | ast.AsyncWith | ast.AsyncFor)]
+                again = [one.lineno for one in inside if isinstance(one, ast.Raise) and one.exc is None]
+                assert not waits or not again or max(again) < min(waits), f"{path}:{max(again)}"
+
+
 def test_what_lacks_for_compiling_is_said(modules: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     compiled = modules("compiled")
     monkeypatch.setattr(sys, "argv", ["compiled.py"])
