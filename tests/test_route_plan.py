@@ -19,7 +19,7 @@ from gateway.route.decide import Route, RuleLive, fallbacks
 from gateway.route.explain import explain
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters
-from gateway.route.plan import Leaf, rest, sorted_by_health
+from gateway.route.plan import PLANS, Leaf, rest, sorted_by_health
 from gateway.route.prefix_affinity import PrefixAffinity
 
 SETTINGS = BreakerSettings(failures=1, cooldown=10.0, slow_start=0.0)
@@ -109,6 +109,15 @@ def test_a_groups_members_come_first_one_way_each_then_their_further_ones():
     assert sorted(plan(node)) == list("12345")
     seen = plan(node)
     assert {seen[0], seen[1]} & set("12") and {seen[0], seen[1]} & set("345")
+
+
+def test_the_plans_of_sticky_values_that_are_remembered_are_bounded():
+    node, _ = built(group("proportional", *map(target, "abcdefghijkl"), sticky="x-user"))
+    first = plan(node, headers={"x-user": "0"})
+    for number in range(PLANS + 100):
+        plan(node, headers={"x-user": str(number)})
+    assert len(node._plans) <= PLANS
+    assert plan(node, headers={"x-user": "0"}) == first
 
 
 def test_tiers_of_shares():

@@ -45,6 +45,8 @@ class Way(Protocol):
 
 FURTHER: Final = 997.0
 """Makes another number out of a request's luck, so that two decisions do not fall together."""
+PLANS: Final = 1024
+"""Orders of one group's members that are remembered: sticky values may ask for any of a dozen targets' millions."""
 Ways = Sequence[Any]
 """Ways in the order they are to be tried."""
 
@@ -224,7 +226,8 @@ class Shares(Group):
             columns = [self.members[n].order(ask, peek=peek, aside=picked if n == order[0] else aside + 1) for n in order]
             depth = max(map(len, columns), default=0)
             ways = self._once([column[row] for row in range(depth) for column in columns if row < len(column)])
-            if all(isinstance(member, Leaf) and len(column) < 2 for member, column in zip(self.members, columns, strict=True)):
+            lone = all(isinstance(member, Leaf) and len(column) < 2 for member, column in zip(self.members, columns, strict=True))
+            if lone and len(self._plans) < PLANS:
                 self._plans[order] = ways
         return ways
 
