@@ -222,7 +222,9 @@ class Explainer:
 def _bring_to(breaker: Any, known: dict[str, Any], now: float) -> None:
     """A breaker that has met nothing, to a state that is known of its endpoint."""
     state, why = known["state"], known.get("why") or ""
-    if state in ("down", "wedged", "draining"):
+    if known.get("drained"):
+        breaker.adopt("draining", why, now)
+    elif state in ("down", "wedged", "draining"):
         breaker.adopt(state, why, now)
     elif state == "ejected":
         breaker.adopt_ejected(now, 1.0, why)
