@@ -115,6 +115,10 @@ class Dispatch:
                 continue
             if hop.limited:
                 hop, seat = await self._sit(x, outlet, hops)
+                if hop.at.breaker.barred:  # drained while it waited
+                    self._rise(seat)
+                    hops = [other for other in hops if not other.at.breaker.barred]
+                    continue
             hops = [other for other in hops if other is not hop]
             try:
                 error = await self._try(x, outlet, hop, seat, kind if len(x.attempts) == begun else "failover")
@@ -149,6 +153,10 @@ class Dispatch:
             try:
                 if hop.limited:
                     hop, seat = await self._sit(x, outlet, ways)
+                    if hop.at.breaker.barred:
+                        self._rise(seat)
+                        ways = [other for other in ways if not other.at.breaker.barred]
+                        continue
                 ways.remove(hop)
                 if await self._try(x, outlet, hop, seat, "continue", rest) is None:
                     return
@@ -168,8 +176,7 @@ class Dispatch:
             log.info("request %s: attempt (%s) at channel %s failed: %s", x.id, kind, hop.name, error.reason)
             return error
         finally:
-            if seat is not None:
-                self._seats.give_back(seat)
+            self._rise(seat)
 
     async def _decide(self, x: Exchange, model: ModelLive, ask: Ask) -> Decision:
         """The decision of a request whose tokens must be counted for it. Errors: Refusal."""
@@ -194,6 +201,10 @@ class Dispatch:
             assert unlimited is not None
             return unlimited, None
         return wished[seat.number], seat
+
+    def _rise(self, seat: Seat | None) -> None:
+        if seat is not None:
+            self._seats.give_back(seat)
 
     # -- one attempt ------------------------------------------------------------------------------------------------
 
