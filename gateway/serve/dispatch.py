@@ -180,10 +180,13 @@ class Dispatch:
 
     async def _decide(self, x: Exchange, model: ModelLive, ask: Ask) -> Decision:
         """The decision of a request whose tokens must be counted for it. Errors: Refusal."""
-        await self._measure.measure(model, ask)
-        x.facts = msgspec.structs.replace(x.facts, prompt_est=ask.tokens)
-        decision = model.route.decide(ask)
-        assert decision is not None
+        decision: Decision | None = None
+        while decision is None:  # once for each tokenizer on the way that has to count
+            await self._measure.measure(x.snapshot.models.get(ask.by, model), ask)
+            x.facts = msgspec.structs.replace(x.facts, prompt_est=ask.tokens)
+            ask.by = ""
+            ask.count_by(model.route.tokenizer)
+            decision = model.route.decide(ask)
         return decision
 
     # -- seats ------------------------------------------------------------------------------------------------------

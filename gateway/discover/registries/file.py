@@ -74,8 +74,8 @@ def listed(path: Path) -> list[Found]:
 
 
 def _as_yaml(text: str) -> str:
-    """JSON is YAML, but for tabs between values and for characters that it writes as two escapes (emoji). Those can stand in labels alone that
-    nobody looks at. Everything stays at its place, for what is said of lines."""
+    """JSON is YAML, but for tabs between values and for characters that it writes as two escapes (emoji). Those can stand in labels alone
+    that nobody looks at. Everything stays at its place, for what is said of lines."""
     return _ESCAPE.sub(lambda found: "\\ufffd" if len(found[0]) == 6 else found[0], text.replace("\t", " "))
 
 
