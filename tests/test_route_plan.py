@@ -214,6 +214,16 @@ def test_the_turns_of_who_is_out_go_to_all_others_alike(channels):
     assert 20 < seen["2"] < 90 and max(seen.values()) - min(seen[url] for url in "134") < 40, seen
 
 
+@pytest.mark.parametrize("weights", [(1, 1, 1), (4, 1, 1), (2, 3, 1)])
+def test_the_turns_of_a_channel_without_endpoints_go_to_all_others_alike(weights):
+    leaves = {"a": leaf("a"), "b": leaf("b"), "c": leaf("c")}
+    node, _ = built(group("proportional", *map(target, "abc", weights)), leaves)
+    assert plan(node)[0] in "abc"
+    leaves["a"].refill([])
+    firsts = Counter(plan(node, luck=number / 400)[0] for number in range(400))
+    assert firsts["b"] == 400 * weights[1] // (weights[1] + weights[2]) and firsts["c"] == 400 - firsts["b"]
+
+
 def test_who_drains_or_rests_is_not_asked_at_all_and_all_down_means_all_are_tried():
     node, leaves = built(group("proportional", target("a"), target("b"), target("c")))
     way(leaves, "a").breaker.adopt("draining", "by root", 1.0)

@@ -202,18 +202,21 @@ class Group:
 class Shares(Group):
     """proportional: the picked member's first way, then the other members' first ones, then the second ways of each."""
 
-    __slots__ = ("_partial", "_plans", "policy", "weights")
+    __slots__ = ("_full", "_partial", "_plans", "policy", "weights")
 
     def __init__(self, members: Sequence[Node], policy: Proportional, weights: Sequence[int]) -> None:
         super().__init__(members)
         self.policy = policy
         self.weights = tuple(weights)
+        self._full: bool | None = None
+        """Whether there is a way below each member; None = not looked yet. A registry may list nothing."""
         self._plans: dict[tuple[int, ...], list[Any]] = {}
         self._partial: dict[tuple[int, ...], Proportional] = {}
         """Shares of those that serve while others do not, so that their part goes to all the rest alike."""
 
     def forget(self) -> None:
         super().forget()
+        self._full = None
         self._plans.clear()
 
     def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
@@ -232,7 +235,9 @@ class Shares(Group):
         return ways
 
     def _order(self, ask: Ask, peek: bool, aside: int) -> tuple[int, ...]:
-        if not self.policy.is_sticky and not all(way.at.breaker.well for way in self.ways()):
+        if self._full is None:
+            self._full = all(member.ways() for member in self.members)
+        if not self.policy.is_sticky and not (self._full and all(way.at.breaker.well for way in self.ways())):
             luck = ask.luck * FURTHER % 1.0
             serve = tuple(n for n, member in enumerate(self.members) if luck < member.share(ask.now))
             if len(serve) < len(self.members) and any(self.weights[n] for n in serve):
