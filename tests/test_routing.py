@@ -74,6 +74,10 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             tokenizer="engine",
             rules=[{"name": "huge", "when": {"prompt_tokens": {"over": 100}}, "to": {"model": "leads"}}],
         )
+        rig.model(
+            "leads-shortly", {"long": 1}, tokenizer="qwen", rules=[{"name": "short", "when": {"api": "chat"}, "to": {"channel": "short"}}]
+        )
+        rig.model("leads-short", {"long": 1}, rules=[{"name": "any", "when": {"api": "chat"}, "to": {"model": "leads-shortly"}}])
         rig.model("asks-first", {"short": 1}, tokenizer="engine", fallback=["counts"])
         rig.config["models"]["tiers"] = {
             "policy": "primary-backup",
@@ -273,6 +277,13 @@ async def test_the_engine_itself_says_how_long_a_prompt_is(rig):
     assert seen == {"long": 4}
     record = await rig.record(model="asks-engine")
     assert record["facts"]["prompt_est"] == record["tokens"]["in"], "counted as the engine counts"
+
+
+async def test_the_rule_that_led_to_a_refusal_is_in_the_record(rig):
+    answer = await rig.chat("leads-short", "~!@#" * 600, max_tokens=5)
+    assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+    record = await rig.record(id=answer.headers["x-request-id"])
+    assert (record["rule"], record["via"], record["end"]) == ("any > short", "leads-shortly", "GR")
 
 
 async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_asked(rig):

@@ -6,6 +6,7 @@ No I/O: when a prompt's exact length is needed, the answer is `None`, and the ca
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.errors import Refusal
 from gateway.route import fit
 from gateway.route.ask import Ask
 from gateway.route.conditions import Condition
@@ -103,6 +104,15 @@ class Route:
         return self._from(self.node, self.policy, "", ask)
 
     def _follow(self, rule: RuleLive, ask: Ask) -> Decision | None:
+        """Where a rule leads that matched. Errors: Refusal, with the rule's name."""
+        try:
+            return self._followed(rule, ask)
+        except Refusal as no:
+            no.rule = f"{rule.name} > {no.rule}" if no.rule else rule.name
+            no.via = no.via or (rule.route.name if rule.route is not None else "")
+            raise
+
+    def _followed(self, rule: RuleLive, ask: Ask) -> Decision | None:
         if rule.route is None:
             assert rule.node is not None
             return self._from(rule.node, rule.policy, rule.name, ask)

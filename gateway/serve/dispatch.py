@@ -138,9 +138,14 @@ class Dispatch:
 
     async def _plan(self, x: Exchange, model: ModelLive, kind: str, now: float) -> Decision:
         """Where it goes, noted in the record. Errors: Refusal."""
-        decision = model.plan(x, now)
-        if isinstance(decision, Ask):
-            decision = await self._decide(x, model, decision)
+        try:
+            decision = model.plan(x, now)
+            if isinstance(decision, Ask):
+                decision = await self._decide(x, model, decision)
+        except Refusal as no:
+            if kind == "first":
+                x.rule, x.via = no.rule, no.via
+            raise
         if (kind == "fallback" or decision.through) and (frozen := self._frozen()) is not None:
             frozen.allow(model.name, *decision.through)
         x.rule, x.policy = decision.rule, decision.policy
