@@ -333,6 +333,13 @@ def test_a_rule_that_needs_the_count_stops_there_until_it_is_known():
         assert found is not None and found.ways[0].url == url
 
 
+def test_how_many_tokens_are_enough_is_for_rules_further_on_to_say_as_well():
+    inner, outer = route("inner", leaf("a", context=100)), route("outer", leaf("b", context=50))
+    inner.limits, outer.limits = [300], [200]
+    outer.rules = [rule("on", True, route=inner)]
+    assert (inner.enough(), outer.enough()) == (301, 301)
+
+
 def mixed(*lengths: int) -> Leaf:
     return Leaf("a", [Way("a", str(length), context=length) for length in lengths], [-1])
 

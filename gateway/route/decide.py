@@ -89,7 +89,12 @@ class Route:
 
     def enough(self) -> int:
         """Tokens from which on it does not matter how many more a prompt has; 0 = it always may."""
-        return max([self.most_length(), *self.limits]) + 1 if self.most_length() else 0
+        most = self.most_length()
+        return max([most, *self.turning()]) + 1 if most else 0
+
+    def turning(self) -> list[int]:
+        """Lengths of prompts that rules turn on, also those of models that rules lead to."""
+        return [*self.limits, *(limit for rule in self.rules if rule.route is not None for limit in rule.route.turning())]
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
