@@ -19,7 +19,7 @@ from gateway.route.decide import Route, RuleLive, fallbacks
 from gateway.route.explain import explain
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters
-from gateway.route.plan import PLANS, Leaf, rest, sorted_by_health
+from gateway.route.plan import PLANS, SUBSETS, Leaf, rest, sorted_by_health
 from gateway.route.prefix_affinity import PrefixAffinity
 
 SETTINGS = BreakerSettings(failures=1, cooldown=10.0, slow_start=0.0)
@@ -212,6 +212,15 @@ def test_the_turns_of_who_is_out_go_to_all_others_alike(channels):
     way(leaves, "2").breaker.adopt("", "", 10.0)
     seen = Counter(plan(node, 20.0, luck=n / 1200)[0] for n in range(1200))
     assert 20 < seen["2"] < 90 and max(seen.values()) - min(seen[url] for url in "134") < 40, seen
+
+
+def test_the_turns_of_who_is_left_are_remembered_for_a_bounded_number_of_sets():
+    node, leaves = built(group("proportional", *map(target, "abcdefgh")))
+    for number in range(1, 255):
+        for bit, url in enumerate("abcdefgh"):
+            way(leaves, url).breaker.adopt("down" if number >> bit & 1 else "", "it does not answer", float(number))
+        assert way(leaves, plan(node, float(number))[0]).breaker.state(float(number)) == "up"
+    assert 0 < len(node._partial) <= SUBSETS
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1), (4, 1, 1), (2, 3, 1)])

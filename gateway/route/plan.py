@@ -47,6 +47,8 @@ FURTHER: Final = 997.0
 """Makes another number out of a request's luck, so that two decisions do not fall together."""
 PLANS: Final = 1024
 """Orders of one group's members that are remembered: sticky values may ask for any of a dozen targets' millions."""
+SUBSETS: Final = 64
+"""Sets of members that serve while others do not, of which the turns are remembered. Endpoints that flap make ever more of them."""
 Ways = Sequence[Any]
 """Ways in the order they are to be tried."""
 
@@ -243,6 +245,8 @@ class Shares(Group):
             if len(serve) < len(self.members) and any(self.weights[n] for n in serve):
                 shares = self._partial.get(serve)
                 if shares is None:
+                    if len(self._partial) >= SUBSETS:
+                        self._partial.clear()
                     shares = self._partial[serve] = Proportional([self.weights[n] for n in serve])
                 picked = tuple(serve[n] for n in _turn(shares, ask, peek, aside))
                 return picked + tuple(n for n in range(len(self.members)) if n not in serve)
