@@ -220,7 +220,16 @@ def test_the_turns_of_who_is_left_are_remembered_for_a_bounded_number_of_sets():
         for bit, url in enumerate("abcdefgh"):
             way(leaves, url).breaker.adopt("down" if number >> bit & 1 else "", "it does not answer", float(number))
         assert way(leaves, plan(node, float(number))[0]).breaker.state(float(number)) == "up"
-    assert 0 < len(node._partial) <= SUBSETS
+    assert 0 < len(node._left._kept) <= SUBSETS
+
+
+@pytest.mark.parametrize("weights", [(2, 1, 1), (5, 3, 1), (1, 3, 3)])
+def test_the_turns_of_a_weighted_endpoint_that_is_out_go_to_all_others_alike(weights):
+    ways = [Way("a", url, weight=weight) for url, weight in zip("abc", weights, strict=True)]
+    one = Leaf("a", ways, [-1])
+    ways[0].breaker.adopt("down", "it does not answer", 0.0)
+    firsts = Counter(one.order(ask(1.0, luck=number / 400))[0].url for number in range(400))
+    assert abs(firsts["b"] - 400 * weights[1] / (weights[1] + weights[2])) <= 1 and firsts["b"] + firsts["c"] == 400
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1), (4, 1, 1), (2, 3, 1)])

@@ -105,8 +105,8 @@ class Leaf:
 
     def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
         if self._tiers:
-            ways = [way for tier, shares in self._tiers for way in _by(tier, _turn(shares, ask, peek, aside))]
             luck = ask.luck * FURTHER % 1.0
+            ways = [way for tier in self._tiers for way in tier.order(ask, luck, peek, aside)]
             return sorted(ways, key=lambda way: luck >= _share(way, ask.now))
         if len(self._rotations) < 2:
             return self._ways
@@ -144,14 +144,53 @@ def _share(way: Any, now: float) -> float:
     return breaker.share_now(now) if breaker.allows(now) and not breaker.due(now) else 0.0
 
 
-def _tiers(ways: Sequence[Any]) -> list[tuple[list[Any], Proportional]]:
+class Left:
+    """The turns of those of a list that serve while others do not, so that the part of these goes to all the rest alike."""
+
+    __slots__ = ("_kept", "weights")
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        self.weights = tuple(weights)
+        self._kept: dict[tuple[int, ...], Proportional] = {}
+
+    def order(self, serve: tuple[int, ...], ask: Ask, peek: bool, aside: int) -> tuple[int, ...]:
+        """All numbers of the list, one that serves first. serve: their numbers."""
+        shares = self._kept.get(serve)
+        if shares is None:
+            if len(self._kept) >= SUBSETS:
+                self._kept.clear()
+            shares = self._kept[serve] = Proportional([self.weights[n] for n in serve])
+        picked = tuple([serve[n] for n in _turn(shares, ask, peek, aside)])
+        return picked + tuple([n for n in range(len(self.weights)) if n not in serve])
+
+
+class Priority:
+    """A channel's endpoints of one priority, with the weights that a registry gave them."""
+
+    __slots__ = ("_left", "_shares", "_ways")
+
+    def __init__(self, ways: list[Any]) -> None:
+        self._ways = ways
+        weights = [way.at.weight for way in ways]
+        self._shares, self._left = Proportional(weights), Left(weights)
+
+    def order(self, ask: Ask, luck: float, peek: bool, aside: int) -> list[Any]:
+        """luck: what a way's share is compared with."""
+        if not all(way.at.breaker.well for way in self._ways):
+            serve = tuple([n for n, way in enumerate(self._ways) if luck < _share(way, ask.now)])
+            if 0 < len(serve) < len(self._ways):
+                return _by(self._ways, self._left.order(serve, ask, peek, aside))
+        return _by(self._ways, _turn(self._shares, ask, peek, aside))
+
+
+def _tiers(ways: Sequence[Any]) -> list[Priority]:
     """Ways by priority, with the shares of each; empty when all are alike, so that they simply rotate."""
     if len({(way.at.priority, way.at.weight) for way in ways}) < 2:
         return []
     found = []
     for priority in sorted({way.at.priority for way in ways}):
         tier = [way for way in ways if way.at.priority == priority]
-        found.append((tier, Proportional([way.at.weight for way in tier])))
+        found.append(Priority(tier))
     return found
 
 
@@ -204,7 +243,7 @@ class Group:
 class Shares(Group):
     """proportional: the picked member's first way, then the other members' first ones, then the second ways of each."""
 
-    __slots__ = ("_full", "_partial", "_plans", "policy", "weights")
+    __slots__ = ("_full", "_left", "_plans", "policy", "weights")
 
     def __init__(self, members: Sequence[Node], policy: Proportional, weights: Sequence[int]) -> None:
         super().__init__(members)
@@ -213,8 +252,7 @@ class Shares(Group):
         self._full: bool | None = None
         """Whether there is a way below each member; None = not looked yet. A registry may list nothing."""
         self._plans: dict[tuple[int, ...], list[Any]] = {}
-        self._partial: dict[tuple[int, ...], Proportional] = {}
-        """Shares of those that serve while others do not, so that their part goes to all the rest alike."""
+        self._left = Left(weights)
 
     def forget(self) -> None:
         super().forget()
@@ -243,13 +281,7 @@ class Shares(Group):
             luck = ask.luck * FURTHER % 1.0
             serve = tuple(n for n, member in enumerate(self.members) if luck < member.share(ask.now))
             if len(serve) < len(self.members) and any(self.weights[n] for n in serve):
-                shares = self._partial.get(serve)
-                if shares is None:
-                    if len(self._partial) >= SUBSETS:
-                        self._partial.clear()
-                    shares = self._partial[serve] = Proportional([self.weights[n] for n in serve])
-                picked = tuple(serve[n] for n in _turn(shares, ask, peek, aside))
-                return picked + tuple(n for n in range(len(self.members)) if n not in serve)
+                return self._left.order(serve, ask, peek, aside)
         return _turn(self.policy, ask, peek, aside)
 
     def told(self, ask: Ask) -> str:
