@@ -9,7 +9,8 @@ class Refusal(Exception):
 
     status: HTTP status. code: OpenAI's `code` (`model_not_found`, `context_length_exceeded`, …). type: OpenAI's
     `type`; None derives it from the status. param: the offending field, if one. retry_after: seconds, for
-    `Retry-After` and `retry-after-ms`. phase, who: the letters of `words.End`. log: what only our log may know.
+    `Retry-After` and `retry-after-ms`. phase, who: the letters of `words.End`. log: what only our log may know. rule, via: of a
+    decision, the rule that matched and the model that it led to.
     """
 
     status: int
@@ -23,6 +24,8 @@ class Refusal(Exception):
     close: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     who: str = "G"
+    rule: str = ""
+    via: str = ""
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}"

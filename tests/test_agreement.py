@@ -487,15 +487,20 @@ async def test_a_drain_ends_by_itself(house):
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_worse_of_two_is_told_and_both_are_shown(house):
+async def test_who_is_drained_and_down_is_not_asked_even_when_nobody_else_is_left(house):
     (one,) = await house.open(1)
     control = house.control
+    one.fails(A, 5)
+    await eventually(lambda: control.agreement.ejection("gpu", A))
     await control.agreement.drain(control.channel, A, by="ann", seconds=None)
     control.finds(A, GONE)
-    await everywhere([one], "down")
     assert (control.seen()["state"], control.seen()["why"]) == ("down", "connection refused; drained by ann")
+    await control.agreement.undrain(control.channel, B, by="ann")  # the worker has heard of all that was before
+    assert one.state() == "draining" and one.at(A).breaker.barred
     control.finds(A, WELL)
-    await everywhere([one], "draining")
+    assert control.agreement.ejection("gpu", A) is None, "it begins anew"
+    await control.agreement.undrain(control.channel, A, by="ann")
+    await everywhere([one], "up")
 
 
 async def test_what_a_registry_lists_no_longer_or_not_yet_for_workers_is_drained_and_undrained(house):

@@ -132,6 +132,18 @@ async def test_a_caller_who_leaves_while_waiting_takes_no_place(rig):
     assert record["status"] == 499
 
 
+async def test_who_waits_when_its_engine_is_drained_does_not_go_there(rig):
+    first = asyncio.create_task(rig.chat("tight", max_tokens=2))
+    await eventually(lambda: rig.engines["tight"].engine.running == 1)
+    second = asyncio.create_task(rig.chat("tight", max_tokens=2))
+    await eventually(lambda: queued(rig, "tight", 1))
+    assert not (await rig.admin("POST", "/v1/channels/tight/drain", {}))["channel"]["deaf"]
+    answers = [await first, await second]
+    assert (await rig.admin("POST", "/v1/channels/tight/undrain", {}))["channel"]["changed"]
+    assert [answer.status for answer in answers] == [200, 503] and answers[1].error["code"] == "upstream_unavailable"
+    assert len([request for request in rig.engines["tight"].requests if request.number]) == 1
+
+
 async def test_rules_that_look_at_a_queue_are_explained_as_they_decide(rig):
     """`not known` holds in no case: so it has to be known of a queue in which nobody waits, too."""
 

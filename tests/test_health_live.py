@@ -251,6 +251,22 @@ async def test_draining_waits_for_what_is_in_flight_and_says_what_is_left(rig: R
 
 
 @pytest.mark.hard
+async def test_draining_waits_on_when_control_is_started_again(rig: Rig) -> None:
+    await rig.engine("a", tps=15)
+    rig.model("qwen")
+    await rig.start()
+    await both_serve(rig)
+    async with rig.open_stream("qwen", max_tokens=90, ignore_eos=True) as stream:
+        await stream.content.readany()
+        reading = asyncio.create_task(stream.content.read())
+        waiting = asyncio.create_task(actl("channels", "drain", "a", "--wait", "-o", "json", "--config", rig.path))
+        await asyncio.sleep(2.0)
+        os.kill(rig.pid_of("control"), signal.SIGKILL)
+        ran = await waiting
+        assert ran.code == 0 and reading.done(), ran
+
+
+@pytest.mark.hard
 async def test_an_engine_that_hangs_is_found_wedged_without_spending_a_token(rig: Rig) -> None:
     await rig.engine("a", channel={"health": {"wedged_after": "5s"}})
     await rig.engine("b")

@@ -357,6 +357,13 @@ async def test_labels_say_scheme_weight_and_priority(tmp_path, name, text):
         assert found == [("http://h/x", "/x", 1, 0), ("https://10.0.0.1:8000", "", 3, 2)], running.state()
 
 
+@pytest.mark.parametrize("label", [r"\ud83d\ude80", r"\ud83d", r"\\ud83d\ude80"])
+async def test_a_label_may_hold_what_json_escapes_in_two_halves(tmp_path, label):
+    (tmp_path / "e.json").write_text(f'[{{"targets": ["10.0.0.1:8000"], "labels": {{"team": "{label}", "weight": "3"}}}}]')
+    async with watching(listing(tmp_path / "e.json")) as running:
+        assert [one.weight for one in running.registries.endpoints("lab")] == [3], running.state()
+
+
 async def test_an_address_counts_once_however_it_is_written(tmp_path):
     (tmp_path / "e.json").write_text('[{"targets": ["10.0.0.1:8000", "10.0.0.1:8000/", "HTTP://10.0.0.1:8000/v1"], "labels": null}]')
     async with watching(listing(tmp_path / "e.json")) as running:
@@ -368,6 +375,7 @@ async def test_an_address_counts_once_however_it_is_written(tmp_path):
     [
         ("e.json", '[\n{"targets": ["10.0.0.2:8000"', 2, "it is not JSON"),
         ("e.json", "", 0, "the file is empty"),
+        ("e.json", "[" * 5000 + "]" * 5000, 0, "it is nested too deep"),
         ("e.json", '[\n{"targets":\n[7, {}]}]', 3, "this is not text"),
         ("e.json", '{"targets": []}', 1, "the file is not a list of groups"),
         ("e.json", '[{"target": ["10.0.0.2:8000"]}]', 1, "`targets` is missing"),

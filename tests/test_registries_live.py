@@ -139,6 +139,22 @@ async def test_a_channel_whose_registry_lists_nothing_is_told_of_in_health(rig: 
 
 
 @pytest.mark.hard
+async def test_who_waits_for_one_that_is_listed_no_longer_goes_to_those_that_are(rig: Rig, tmp_path: Path) -> None:
+    (one,) = await engines(rig, 1)
+    rig.engines["b"] = await start("vllm", model="qwen3", ttft=6.0)
+    path = tmp_path / "list.json"
+    registry(rig, type="file", path=str(path))
+    rig.config["channels"]["gpu"] |= {"max_in_flight": 1}
+    lists(path, rig.engines["b"].url)
+    await rig.start()
+    callers = [asyncio.create_task(rig.chat("qwen")) for _ in range(3)]
+    await eventually(lambda: served(rig, "b") == 1)
+    lists(path, one)
+    assert [(await caller).status for caller in callers] == [200] * 3
+    assert (served(rig, "a"), served(rig, "b")) == (2, 1)
+
+
+@pytest.mark.hard
 async def test_one_that_is_listed_no_longer_drains_and_is_shown_until_it_has_finished(rig: Rig, tmp_path: Path) -> None:
     (one,) = await engines(rig, 1)
     rig.engines["b"] = await start("vllm", model="qwen3", tps=20)

@@ -19,7 +19,7 @@ from gateway.route.decide import Route, RuleLive, fallbacks
 from gateway.route.explain import explain
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters
-from gateway.route.plan import Leaf, rest, sorted_by_health
+from gateway.route.plan import PLANS, SUBSETS, Leaf, rest, sorted_by_health
 from gateway.route.prefix_affinity import PrefixAffinity
 
 SETTINGS = BreakerSettings(failures=1, cooldown=10.0, slow_start=0.0)
@@ -109,6 +109,15 @@ def test_a_groups_members_come_first_one_way_each_then_their_further_ones():
     assert sorted(plan(node)) == list("12345")
     seen = plan(node)
     assert {seen[0], seen[1]} & set("12") and {seen[0], seen[1]} & set("345")
+
+
+def test_the_plans_of_sticky_values_that_are_remembered_are_bounded():
+    node, _ = built(group("proportional", *map(target, "abcdefghijkl"), sticky="x-user"))
+    first = plan(node, headers={"x-user": "0"})
+    for number in range(PLANS + 100):
+        plan(node, headers={"x-user": str(number)})
+    assert len(node._plans) <= PLANS
+    assert plan(node, headers={"x-user": "0"}) == first
 
 
 def test_tiers_of_shares():
@@ -203,6 +212,34 @@ def test_the_turns_of_who_is_out_go_to_all_others_alike(channels):
     way(leaves, "2").breaker.adopt("", "", 10.0)
     seen = Counter(plan(node, 20.0, luck=n / 1200)[0] for n in range(1200))
     assert 20 < seen["2"] < 90 and max(seen.values()) - min(seen[url] for url in "134") < 40, seen
+
+
+def test_the_turns_of_who_is_left_are_remembered_for_a_bounded_number_of_sets():
+    node, leaves = built(group("proportional", *map(target, "abcdefgh")))
+    for number in range(1, 255):
+        for bit, url in enumerate("abcdefgh"):
+            way(leaves, url).breaker.adopt("down" if number >> bit & 1 else "", "it does not answer", float(number))
+        assert way(leaves, plan(node, float(number))[0]).breaker.state(float(number)) == "up"
+    assert 0 < len(node._left._kept) <= SUBSETS
+
+
+@pytest.mark.parametrize("weights", [(2, 1, 1), (5, 3, 1), (1, 3, 3)])
+def test_the_turns_of_a_weighted_endpoint_that_is_out_go_to_all_others_alike(weights):
+    ways = [Way("a", url, weight=weight) for url, weight in zip("abc", weights, strict=True)]
+    one = Leaf("a", ways, [-1])
+    ways[0].breaker.adopt("down", "it does not answer", 0.0)
+    firsts = Counter(one.order(ask(1.0, luck=number / 400))[0].url for number in range(400))
+    assert abs(firsts["b"] - 400 * weights[1] / (weights[1] + weights[2])) <= 1 and firsts["b"] + firsts["c"] == 400
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (4, 1, 1), (2, 3, 1)])
+def test_the_turns_of_a_channel_without_endpoints_go_to_all_others_alike(weights):
+    leaves = {"a": leaf("a"), "b": leaf("b"), "c": leaf("c")}
+    node, _ = built(group("proportional", *map(target, "abc", weights)), leaves)
+    assert plan(node)[0] in "abc"
+    leaves["a"].refill([])
+    firsts = Counter(plan(node, luck=number / 400)[0] for number in range(400))
+    assert firsts["b"] == 400 * weights[1] // (weights[1] + weights[2]) and firsts["c"] == 400 - firsts["b"]
 
 
 def test_who_drains_or_rests_is_not_asked_at_all_and_all_down_means_all_are_tried():
@@ -312,6 +349,13 @@ def test_a_rule_that_needs_the_count_stops_there_until_it_is_known():
     for tokens, url in ((50, "a"), (101, "b")):
         found = one.decide(ask(tokens=tokens))
         assert found is not None and found.ways[0].url == url
+
+
+def test_how_many_tokens_are_enough_is_for_rules_further_on_to_say_as_well():
+    inner, outer = route("inner", leaf("a", context=100)), route("outer", leaf("b", context=50))
+    inner.limits, outer.limits = [300], [200]
+    outer.rules = [rule("on", True, route=inner)]
+    assert (inner.enough(), outer.enough()) == (301, 301)
 
 
 def mixed(*lengths: int) -> Leaf:

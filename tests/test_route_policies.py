@@ -75,6 +75,14 @@ def test_a_peek_takes_nothing():
         assert shares.peek(ask()) == shares.peek(ask()) == shares.order(ask())
 
 
+def test_picks_that_repeat_only_after_millions_are_not_kept():
+    weights = [2 * number + 60_001 for number in range(100)]
+    shares, alike = Proportional(weights), Proportional(weights)
+    for _ in range(300):
+        assert shares.peek(ask()) == alike.order(ask()) == shares.order(ask())
+    assert len(shares._cycle) <= 1
+
+
 def test_large_weights_are_worked_out_as_they_are_needed():
     shares = Proportional((10_000, 9_999, 1))
     picks = [shares.order()[0] for _ in range(20_000)]

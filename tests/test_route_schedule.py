@@ -176,6 +176,11 @@ def test_told():
     assert schedule("2026-11-23 09:00-10:00").told(at("2026-11-24 00:00")) == "closed for good (UTC)"
 
 
+def test_what_ends_tomorrow_ends_with_the_clocks_when_these_skip_its_end():
+    found = schedule("Sat 22:00-02:30", zone="Europe/Berlin")
+    assert found.told(at("2027-03-27 23:00", "Europe/Berlin")) == "open until Sun 2027-03-28 03:00 (Europe/Berlin)"
+
+
 def test_changes_far_away_are_found():
     assert schedule("Mon-Sun", "2099-12-31").next_change(at("2026-01-01 00:00")) == at("2099-12-31 00:00")
     assert schedule("2099-12-31").next_change(at("2026-01-01 00:00")) == at("2099-12-31 00:00")

@@ -66,6 +66,18 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
             "targets": [{"channel": "a"}, {"targets": [{"channel": "a"}, {"channel": "b", "weight": 0}]}, {"channel": "c"}],
         }
         rig.model("counts", {"short": 1, "long": 0}, tokenizer="qwen")
+        leads = {"when": {"headers": {"x-env": "prod"}}, "to": {"model": "counts"}}
+        rig.model("leads", {"long": 1}, rules=[{"name": "prod", **leads}])
+        rig.model(
+            "leads-on",
+            {"long": 1},
+            tokenizer="engine",
+            rules=[{"name": "huge", "when": {"prompt_tokens": {"over": 100}}, "to": {"model": "leads"}}],
+        )
+        rig.model(
+            "leads-shortly", {"long": 1}, tokenizer="qwen", rules=[{"name": "short", "when": {"api": "chat"}, "to": {"channel": "short"}}]
+        )
+        rig.model("leads-short", {"long": 1}, rules=[{"name": "any", "when": {"api": "chat"}, "to": {"model": "leads-shortly"}}])
         rig.model("asks-first", {"short": 1}, tokenizer="engine", fallback=["counts"])
         rig.config["models"]["tiers"] = {
             "policy": "primary-backup",
@@ -243,12 +255,35 @@ async def test_a_request_goes_where_it_fits(rig):
     assert both == {"long": 4}, "the answer needs room as well"
 
 
+@pytest.mark.parametrize(("model", "rule"), [("leads", "prod"), ("leads-on", "huge > prod")])
+async def test_a_model_that_a_rule_leads_to_counts_by_its_own_tokenizer(rig, model, rule):
+    await lengths_known(rig, "counts", 2)
+    text = "~!@#" * 300  # a quarter of its bytes would fit into `short`
+    direct, led = await rig.chat("counts", text, max_tokens=5), await rig.chat(model, text, max_tokens=5, headers={"x-env": "prod"})
+    assert (direct.status, led.status, led.headers["x-gateway-channel"]) == (200, 200, "long")
+    record, alone = await rig.record(id=led.headers["x-request-id"]), await rig.record(id=direct.headers["x-request-id"])
+    assert (record["rule"], record["via"], record["facts"]["prompt_est"]) == (rule, "counts", alone["facts"]["prompt_est"])
+    body = json.dumps({"max_tokens": 5, "messages": [{"role": "user", "content": text}]})
+    told = await explained(rig, model=model, headers={"x-env": "prod"}, body=body)
+    assert told["prompt"]["tokens"] == alone["facts"]["prompt_est"] and told["prompt"]["counted"] == "by qwen"
+    while "leads_to" in told:
+        told = told["leads_to"]
+    assert [way["channel"] for way in told["plan"]] == ["long"]
+
+
 async def test_the_engine_itself_says_how_long_a_prompt_is(rig):
     await lengths_known(rig, "asks-engine", 2)
     seen = Counter([channel(await rig.chat("asks-engine", "word " * 700, max_tokens=2)) for _ in range(4)])
     assert seen == {"long": 4}
     record = await rig.record(model="asks-engine")
     assert record["facts"]["prompt_est"] == record["tokens"]["in"], "counted as the engine counts"
+
+
+async def test_the_rule_that_led_to_a_refusal_is_in_the_record(rig):
+    answer = await rig.chat("leads-short", "~!@#" * 600, max_tokens=5)
+    assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+    record = await rig.record(id=answer.headers["x-request-id"])
+    assert (record["rule"], record["via"], record["end"]) == ("any > short", "leads-shortly", "GR")
 
 
 async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_asked(rig):

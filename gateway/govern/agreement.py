@@ -35,8 +35,8 @@ TOGETHER: Final = 0.05
 """Seconds that figures wait for others, to go in one frame."""
 UNREACHED: Final = frozenset({"connect", "tls", "timeout_connect"})
 """Reasons of an ejection that a look disproves as well as a request."""
-VERDICTS: Final = ("", NEW, WEDGED, DRAINING, DOWN)
-"""From best to worst; the worst counts."""
+VERDICTS: Final = ("", NEW, WEDGED, DOWN, DRAINING)
+"""The last one counts. Who is down is still tried when nobody else is left, who is drained is not, down or not."""
 
 
 @dataclass(slots=True)
@@ -51,11 +51,12 @@ class Ejection:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What workers are told of an endpoint. since: monotonic."""
+    """What workers are told of an endpoint. since: monotonic. down: its looks say so, whatever workers are told."""
 
     verdict: str
     why: str
     since: float
+    down: bool = False
 
 
 class Agreement:
@@ -110,7 +111,7 @@ class Agreement:
             since = before.since
         else:
             since = now
-        return Word(verdict, why if verdict else "", since)
+        return Word(verdict, why if verdict else "", since, look.verdict == DOWN)
 
     # -- from looks and operators -----------------------------------------------------------------------------------------
 
@@ -156,9 +157,9 @@ class Agreement:
         word, before = self._word(key, look, now), self._words.get(key)
         if word is None and before is not None:
             word = Word("", "", now)  # its drain is over, and no look was there yet
-        if word is None or (before is not None and (word.verdict, word.why) == (before.verdict, before.why)):
+        if word is None or (before is not None and (word.verdict, word.why, word.down) == (before.verdict, before.why, before.down)):
             return False
-        if before is not None and before.verdict == DOWN != word.verdict and self._ejections.pop(key, None) is not None:
+        if before is not None and before.down and not word.down and self._ejections.pop(key, None) is not None:
             log.info("channel %s: %s begins anew: it was down since it was ejected", *key)
         self._words[key] = word
         return True

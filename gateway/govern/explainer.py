@@ -18,6 +18,7 @@ from gateway.config.written import plain, tree, written
 from gateway.errors import Refusal
 from gateway.exchange import Exchange
 from gateway.route.ask import Ask
+from gateway.route.decide import Route
 from gateway.route.explain import explain, refused
 from gateway.route.fit import TOO_LONG
 from gateway.route.parameters import APIS as SAMPLED
@@ -150,34 +151,42 @@ class Explainer:
             at=at,
             luck=MIDDLE,
         )
-        prompt = await self._count(ask, model, asked.tokens)
+        prompts = await self._count(ask, model, snapshot, asked.tokens)
         decided = _but(frozen, explain(model.route, ask))
         return {
             "asked": {"model": name, "api": api, "key": key.id, "tenant": key.tenant, "project": key.project, "at": ask.at},
-            "prompt": prompt,
+            "prompt": _prompt(decided, prompts),
             "remarks": [f"{said}: {SENT}" for said in misshapen(api, fields)] if asked.body.strip() else [],
             "parameters": shaped,
             **decided,
             "retry": plain(model.config.retry),
-            "fallback": [await self._fallback(other, ask, asked.tokens, frozen) for other in model.fallbacks if _goes_on(decided)],
+            "fallback": [
+                await self._fallback(other, ask, snapshot, asked.tokens, frozen) for other in model.fallbacks if _goes_on(decided)
+            ],
         }
 
-    async def _fallback(self, other: ModelLive, ask: Ask, tokens: int | None, frozen: Frozen) -> dict[str, Any]:
+    async def _fallback(self, other: ModelLive, ask: Ask, snapshot: Snapshot, tokens: int | None, frozen: Frozen) -> dict[str, Any]:
         """As workers do, counted by its own tokenizer."""
-        await self._count(ask, other, tokens)
+        await self._count(ask, other, snapshot, tokens)
         return {"model": other.name, **_but(frozen, explain(other.route, ask)), "retry": plain(other.config.retry)}
 
-    async def _count(self, ask: Ask, model: ModelLive, tokens: int | None) -> dict[str, Any]:
-        """What is known of the prompt's length, and how."""
-        tokenizer = model.config.tokenizer
-        if tokens is not None:
-            ask.tokens = ask.sure = tokens
-            return {"tokens": tokens, "counted": "as you say", "max_tokens": ask.max_tokens}
-        before = self._counter.counted
-        ask.tokens, ask.sure = await self._counter.measure(ask, tokenizer, enough=model.route.enough())
-        counted = self._counter.counted > before
-        how = f"by {tokenizer}" if counted else ASKED_ENGINE if tokenizer == ENGINE else "estimated"
-        return {"tokens": ask.tokens, "counted": how, "max_tokens": ask.max_tokens}
+    async def _count(self, ask: Ask, model: ModelLive, snapshot: Snapshot, tokens: int | None) -> dict[str, dict[str, Any]]:
+        """What is known of the prompt's length, and how, by the name of the model that counts: this one, or one that its rules lead to."""
+        found = {}
+        for name in _led(model.route):
+            found[name] = await self._counted(ask, snapshot.models[name], tokens)
+        ask.count_by(model.route.tokenizer)
+        return found
+
+    async def _counted(self, ask: Ask, model: ModelLive, tokens: int | None) -> dict[str, Any]:
+        tokenizer, how, sure = model.config.tokenizer, "as you say", tokens or 0
+        if tokens is None:
+            before = self._counter.counted
+            tokens, sure = await self._counter.measure(ask, tokenizer, enough=model.route.enough())
+            counted = self._counter.counted > before
+            how = f"by {tokenizer}" if counted else ASKED_ENGINE if tokenizer == ENGINE else "estimated"
+        ask.note(model.route.tokenizer, tokens, sure)
+        return {"tokens": tokens, "counted": how, "max_tokens": ask.max_tokens}
 
     async def _snapshot(self) -> Snapshot:
         """Built anew each time: asking is rare, and every endpoint begins as if nobody had met it."""
@@ -219,10 +228,32 @@ class Explainer:
         return found
 
 
+def _led(route: Route) -> list[str]:
+    """Its name, and those of the models that rules lead to from there and that count for themselves."""
+    found, rest = [route.name], [route]
+    for one in rest:
+        for rule in one.rules:
+            if rule.route is not None and rule.route not in rest:
+                rest.append(rule.route)
+                found += [rule.route.name] if rule.route.tokenizer else []
+    return found
+
+
+def _prompt(told: dict[str, Any], counted: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The count that decided where it goes: of the last model on the way that has its own."""
+    found = counted[told["model"]]
+    while "leads_to" in told:
+        told = told["leads_to"]
+        found = counted.get(told["model"], found)
+    return found
+
+
 def _bring_to(breaker: Any, known: dict[str, Any], now: float) -> None:
     """A breaker that has met nothing, to a state that is known of its endpoint."""
     state, why = known["state"], known.get("why") or ""
-    if state in ("down", "wedged", "draining"):
+    if known.get("drained"):
+        breaker.adopt("draining", why, now)
+    elif state in ("down", "wedged", "draining"):
         breaker.adopt(state, why, now)
     elif state == "ejected":
         breaker.adopt_ejected(now, 1.0, why)

@@ -210,6 +210,7 @@ class Office:
             "wedged_after": channel.wedged_after,
             "registry_state": next((one for one in self._control.rollout.registries.states() if one["name"] == channel.registry), None),
             "capacity": capacity.get(name),
+            "silent": max(0, self._config().workers - sum(bool(link.health) for link in self._control.bus.links.values())),
         }
 
     def _known(self, name: str) -> Channel:

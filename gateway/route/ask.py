@@ -21,8 +21,8 @@ class Ask:
     """One request, before it is decided. now: monotonic seconds; at: Unix seconds; luck: 0 ≤ luck < 1, drawn for this request."""
 
     __slots__ = (
-        "_all", "_last_user", "_messages", "_system", "_tools", "api", "at", "fields", "headers", "key", "luck", "max_tokens", "model",
-        "now", "once", "project", "size", "stream", "sure", "tenant", "tokens",
+        "_all", "_last_user", "_messages", "_system", "_tools", "api", "at", "by", "fields", "headers", "key", "luck", "max_tokens",
+        "model", "now", "once", "project", "size", "stream", "sure", "tenant", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +55,8 @@ class Ask:
         self.size = self.prompt_bytes if size is None else size
         self.now, self.at, self.luck, self.tokens = now, at, luck, tokens
         self.sure = 0
+        self.by = ""
+        """The model whose tokenizer is to count them, where a rule has led to another model; "" = the one that is asked."""
         self.once: dict[Any, Any] = {}
         """What conditions found out of this request, by what found it: kept for the next rule that asks the same."""
         self._messages: list[Message] | None = None
@@ -62,6 +64,14 @@ class Ask:
         self._system: str | None = None
         self._last_user: str | None = None
         self._tools: list[str] | None = None
+
+    def note(self, tokenizer: str, tokens: int, sure: int) -> None:
+        """They were counted. tokenizer: by which, as `Route.tokenizer` names it."""
+        self.once["counted", tokenizer] = tokens, sure
+
+    def count_by(self, tokenizer: str) -> None:
+        """From now on that one's count is the prompt's length; not counted, if it was not asked yet."""
+        self.tokens, self.sure = self.once.get(("counted", tokenizer), (None, 0))
 
     # -- the prompt -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ No I/O: when a prompt's exact length is needed, the answer is `None`, and the ca
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.errors import Refusal
 from gateway.route import fit
 from gateway.route.ask import Ask
 from gateway.route.conditions import Condition
@@ -45,16 +46,18 @@ class RuleLive:
 class Route:
     """A virtual model's way of deciding. `fallback` is filled in when all models are built."""
 
-    __slots__ = ("_shortest", "asks", "bounds", "counts", "fallback", "limits", "name", "node", "policy", "rules")
+    __slots__ = ("_shortest", "asks", "bounds", "counts", "fallback", "limits", "name", "node", "policy", "rules", "tokenizer")
 
-    def __init__(self, name: str, policy: str, node: Node, bounds: Bounds, *, asks: bool, counts: bool = True) -> None:
+    def __init__(self, name: str, policy: str, node: Node, bounds: Bounds, *, asks: bool, counts: bool = True, tokenizer: str = "") -> None:
         """asks: whether its policies or rules look at the request at all. counts: whether it has a tokenizer; without one a token is
-        taken to be four bytes, so that nothing is looked at closer before that says so."""
+        taken to be four bytes, so that nothing is looked at closer before that says so. tokenizer: its name, "" = another model's
+        count will do, when a rule leads here."""
         self.name, self.policy, self.node = name, policy, node
         self.rules: list[RuleLive] = []
         self.fallback: list[Route] = []
         self.asks = asks
         self.counts = counts
+        self.tokenizer = tokenizer
         self.bounds = bounds
         self.limits: list[int] = []
         """Lengths of prompts that rules turn on."""
@@ -86,7 +89,12 @@ class Route:
 
     def enough(self) -> int:
         """Tokens from which on it does not matter how many more a prompt has; 0 = it always may."""
-        return max([self.most_length(), *self.limits]) + 1 if self.most_length() else 0
+        most = self.most_length()
+        return max([most, *self.turning()]) + 1 if most else 0
+
+    def turning(self) -> list[int]:
+        """Lengths of prompts that rules turn on, also those of models that rules lead to."""
+        return [*self.limits, *(limit for rule in self.rules if rule.route is not None for limit in rule.route.turning())]
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -101,15 +109,36 @@ class Route:
         return self._from(self.node, self.policy, "", ask)
 
     def _follow(self, rule: RuleLive, ask: Ask) -> Decision | None:
+        """Where a rule leads that matched. Errors: Refusal, with the rule's name."""
+        try:
+            return self._followed(rule, ask)
+        except Refusal as no:
+            no.rule = f"{rule.name} > {no.rule}" if no.rule else rule.name
+            no.via = no.via or (rule.route.name if rule.route is not None else "")
+            raise
+
+    def _followed(self, rule: RuleLive, ask: Ask) -> Decision | None:
         if rule.route is None:
             assert rule.node is not None
             return self._from(rule.node, rule.policy, rule.name, ask)
+        before = ask.tokens, ask.sure
+        anew = self.leads(ask, rule.route)
         further = rule.route.decide(ask)
+        if further is None and anew:
+            ask.tokens, ask.sure = before
+            ask.by = ask.by or rule.route.name
         if further is not None:
             further.rule = f"{rule.name} > {further.rule}" if further.rule else rule.name
             further.via = further.via or rule.route.name
             further.through = (rule.route.name, *further.through)
         return further
+
+    def leads(self, ask: Ask, other: "Route") -> bool:
+        """A rule leads to another model: whether that one counts by a tokenizer of its own. Then that one's count is the length."""
+        anew = bool(other.tokenizer) and other.tokenizer != self.tokenizer
+        if anew:
+            ask.count_by(other.tokenizer)
+        return anew
 
     def _from(self, node: Node, policy: str, rule: str, ask: Ask) -> Decision | None:
         long = not self.is_short(node, ask.api, ask.size, ask.max_tokens)

@@ -27,6 +27,7 @@ def explain(route: Route, ask: Ask, asked: str = "") -> Told:
             chosen = rule
     told: Told = {"model": route.name, "rules": rules, "rule": chosen.name if chosen else ""}
     if chosen is not None and chosen.route is not None:
+        route.leads(ask, chosen.route)
         return told | {"leads_to": explain(chosen.route, ask, asked)}
     if chosen is not None and chosen.node is not None:
         return told | _plan(chosen.node, chosen.policy, ask, route, asked)

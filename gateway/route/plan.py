@@ -45,6 +45,10 @@ class Way(Protocol):
 
 FURTHER: Final = 997.0
 """Makes another number out of a request's luck, so that two decisions do not fall together."""
+PLANS: Final = 1024
+"""Orders of one group's members that are remembered: sticky values may ask for any of a dozen targets' millions."""
+SUBSETS: Final = 64
+"""Sets of members that serve while others do not, of which the turns are remembered. Endpoints that flap make ever more of them."""
 Ways = Sequence[Any]
 """Ways in the order they are to be tried."""
 
@@ -101,8 +105,8 @@ class Leaf:
 
     def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
         if self._tiers:
-            ways = [way for tier, shares in self._tiers for way in _by(tier, _turn(shares, ask, peek, aside))]
             luck = ask.luck * FURTHER % 1.0
+            ways = [way for tier in self._tiers for way in tier.order(ask, luck, peek, aside)]
             return sorted(ways, key=lambda way: luck >= _share(way, ask.now))
         if len(self._rotations) < 2:
             return self._ways
@@ -140,14 +144,53 @@ def _share(way: Any, now: float) -> float:
     return breaker.share_now(now) if breaker.allows(now) and not breaker.due(now) else 0.0
 
 
-def _tiers(ways: Sequence[Any]) -> list[tuple[list[Any], Proportional]]:
+class Left:
+    """The turns of those of a list that serve while others do not, so that the part of these goes to all the rest alike."""
+
+    __slots__ = ("_kept", "weights")
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        self.weights = tuple(weights)
+        self._kept: dict[tuple[int, ...], Proportional] = {}
+
+    def order(self, serve: tuple[int, ...], ask: Ask, peek: bool, aside: int) -> tuple[int, ...]:
+        """All numbers of the list, one that serves first. serve: their numbers."""
+        shares = self._kept.get(serve)
+        if shares is None:
+            if len(self._kept) >= SUBSETS:
+                self._kept.clear()
+            shares = self._kept[serve] = Proportional([self.weights[n] for n in serve])
+        picked = tuple([serve[n] for n in _turn(shares, ask, peek, aside)])
+        return picked + tuple([n for n in range(len(self.weights)) if n not in serve])
+
+
+class Priority:
+    """A channel's endpoints of one priority, with the weights that a registry gave them."""
+
+    __slots__ = ("_left", "_shares", "_ways")
+
+    def __init__(self, ways: list[Any]) -> None:
+        self._ways = ways
+        weights = [way.at.weight for way in ways]
+        self._shares, self._left = Proportional(weights), Left(weights)
+
+    def order(self, ask: Ask, luck: float, peek: bool, aside: int) -> list[Any]:
+        """luck: what a way's share is compared with."""
+        if not all(way.at.breaker.well for way in self._ways):
+            serve = tuple([n for n, way in enumerate(self._ways) if luck < _share(way, ask.now)])
+            if 0 < len(serve) < len(self._ways):
+                return _by(self._ways, self._left.order(serve, ask, peek, aside))
+        return _by(self._ways, _turn(self._shares, ask, peek, aside))
+
+
+def _tiers(ways: Sequence[Any]) -> list[Priority]:
     """Ways by priority, with the shares of each; empty when all are alike, so that they simply rotate."""
     if len({(way.at.priority, way.at.weight) for way in ways}) < 2:
         return []
     found = []
     for priority in sorted({way.at.priority for way in ways}):
         tier = [way for way in ways if way.at.priority == priority]
-        found.append((tier, Proportional([way.at.weight for way in tier])))
+        found.append(Priority(tier))
     return found
 
 
@@ -200,18 +243,20 @@ class Group:
 class Shares(Group):
     """proportional: the picked member's first way, then the other members' first ones, then the second ways of each."""
 
-    __slots__ = ("_partial", "_plans", "policy", "weights")
+    __slots__ = ("_full", "_left", "_plans", "policy", "weights")
 
     def __init__(self, members: Sequence[Node], policy: Proportional, weights: Sequence[int]) -> None:
         super().__init__(members)
         self.policy = policy
         self.weights = tuple(weights)
+        self._full: bool | None = None
+        """Whether there is a way below each member; None = not looked yet. A registry may list nothing."""
         self._plans: dict[tuple[int, ...], list[Any]] = {}
-        self._partial: dict[tuple[int, ...], Proportional] = {}
-        """Shares of those that serve while others do not, so that their part goes to all the rest alike."""
+        self._left = Left(weights)
 
     def forget(self) -> None:
         super().forget()
+        self._full = None
         self._plans.clear()
 
     def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
@@ -224,20 +269,19 @@ class Shares(Group):
             columns = [self.members[n].order(ask, peek=peek, aside=picked if n == order[0] else aside + 1) for n in order]
             depth = max(map(len, columns), default=0)
             ways = self._once([column[row] for row in range(depth) for column in columns if row < len(column)])
-            if all(isinstance(member, Leaf) and len(column) < 2 for member, column in zip(self.members, columns, strict=True)):
+            lone = all(isinstance(member, Leaf) and len(column) < 2 for member, column in zip(self.members, columns, strict=True))
+            if lone and len(self._plans) < PLANS:
                 self._plans[order] = ways
         return ways
 
     def _order(self, ask: Ask, peek: bool, aside: int) -> tuple[int, ...]:
-        if not self.policy.is_sticky and not all(way.at.breaker.well for way in self.ways()):
+        if self._full is None:
+            self._full = all(member.ways() for member in self.members)
+        if not self.policy.is_sticky and not (self._full and all(way.at.breaker.well for way in self.ways())):
             luck = ask.luck * FURTHER % 1.0
             serve = tuple(n for n, member in enumerate(self.members) if luck < member.share(ask.now))
             if len(serve) < len(self.members) and any(self.weights[n] for n in serve):
-                shares = self._partial.get(serve)
-                if shares is None:
-                    shares = self._partial[serve] = Proportional([self.weights[n] for n in serve])
-                picked = tuple(serve[n] for n in _turn(shares, ask, peek, aside))
-                return picked + tuple(n for n in range(len(self.members)) if n not in serve)
+                return self._left.order(serve, ask, peek, aside)
         return _turn(self.policy, ask, peek, aside)
 
     def told(self, ask: Ask) -> str:

@@ -11,6 +11,8 @@ from typing import Final
 from gateway.route.ask import Ask
 from gateway.route.sticky import Ranking, Sticky
 
+REMEMBERED: Final = 1 << 16
+"""Numbers that the picks of one target list may keep. SRV records of uneven weights repeat after millions of picks only."""
 SHOWN: Final = 32
 """Characters of a caller's own value that an explanation shows."""
 
@@ -18,7 +20,8 @@ SHOWN: Final = 32
 class Proportional:
     """One target list. Kept across reloads as long as the weights are the same.
 
-    The picks repeat after as many as the weights sum up to (divided by what they share), so they are worked out once.
+    The picks repeat after as many as the weights sum up to (divided by what they share), so they are worked out once, unless that is
+    too much to remember.
     """
 
     __slots__ = ("_at", "_credit", "_cycle", "_period", "_ranking", "_sticky", "_weights")
@@ -43,7 +46,10 @@ class Proportional:
         if self._sticky is not None and ask is not None and (value := self._sticky.value(ask)):
             return self._ranking.order(value)
         order = self._turn()
-        self._at = (self._at + 1) % self._period
+        if self._period * len(self._weights) > REMEMBERED:
+            self._cycle.clear()
+        else:
+            self._at = (self._at + 1) % self._period
         return order
 
     def peek(self, ask: Ask | None = None) -> tuple[int, ...]:

@@ -79,9 +79,11 @@ class Schedule:
         return self._weekly[(day - 1) % 7]
 
     def _moments(self, day: int) -> Iterator[float]:
-        """Every moment of a day at which something may change: its hours' ends, its midnight, and changes of the clocks."""
+        """Every moment of a day at which something may change: its hours' ends, its midnight, and changes of the clocks. Ends in the next
+        day are that day's: it may have a change of the clocks before them."""
         midnight = datetime.fromordinal(day)
-        walls = {0, *(minute for span in self._spans(day) for minute in span), *(end - DAY for _, end in self._spans(day - 1))}
+        ours = (minute for span in self._spans(day) for minute in span if minute <= DAY)
+        walls = {0, *ours, *(end - DAY for _, end in self._spans(day - 1))}
         for minute in walls:
             wall = (midnight + timedelta(minutes=minute)).replace(tzinfo=self._zone)
             yield wall.timestamp()

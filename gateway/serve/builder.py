@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.config.resolved import Channel, Endpoint, Key, Model, Resolved, Target, Tls
 from gateway.config.tls import client_context, server_context
+from gateway.config.tokenizers import ENGINE
 from gateway.engine.family import DIALECTS
 from gateway.referee.money import currencies_of, till_of
 from gateway.referee.terms import Table
@@ -152,9 +153,9 @@ class Builder:
     def _model(self, model: Model) -> ModelLive:
         top = model.top()
         node = tree(top, self._leaf, self._policy, f"models.{model.name}")
-        route = Route(
-            model.name, model.policy, node, self._bounds(model), asks=bool(model.rules) or looks(top), counts=bool(model.tokenizer)
-        )
+        counts = f"{ENGINE} {model.name}" if model.tokenizer == ENGINE else model.tokenizer
+        asks = bool(model.rules) or looks(top)
+        route = Route(model.name, model.policy, node, self._bounds(model), asks=asks, counts=bool(counts), tokenizer=counts)
         return ModelLive(model, route, self._kept("budgets", model.name, RetryBudget))
 
     def _leaf(self, target: Target) -> Any:

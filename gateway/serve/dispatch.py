@@ -94,13 +94,7 @@ class Dispatch:
     async def _serve(self, x: Exchange, outlet: Outlet, model: ModelLive, kind: str) -> None:
         """One model's plan. kind: of its first attempt."""
         started = monotonic()
-        decision = model.plan(x, started)
-        if isinstance(decision, Ask):
-            decision = await self._decide(x, model, decision)
-        if (kind == "fallback" or decision.through) and (frozen := self._frozen()) is not None:
-            frozen.allow(model.name, *decision.through)
-        x.rule, x.policy = decision.rule, decision.policy
-        x.via = decision.via or (model.name if model is not x.virtual else "")
+        decision = await self._plan(x, model, kind, started)
         model.budget.first_try()
         failure: UpstreamFailure | None = None
         unable: Refusal | None = None
@@ -110,11 +104,18 @@ class Dispatch:
             if failure is not None and not _may_go_on(x, model, failure, started, begun):
                 break
             hop, seat = hops[0], None
-            if failure is not None and hop.at.breaker.barred:  # drained since the plan was made
+            if failure is not None and hop.at.shut:  # since the plan was made
                 hops = hops[1:]
                 continue
             if hop.limited:
                 hop, seat = await self._sit(x, outlet, hops)
+                if hop.at.shut:  # since it waits
+                    self._rise(seat)
+                    hops = [other for other in hops if not other.at.shut]
+                    if not hops and failure is None:  # a registry may list others instead
+                        decision = await self._plan(x, model, kind, monotonic())
+                        hops = _offering(x.api, decision.ways, model)
+                    continue
             hops = [other for other in hops if other is not hop]
             try:
                 error = await self._try(x, outlet, hop, seat, kind if len(x.attempts) == begun else "failover")
@@ -135,12 +136,28 @@ class Dispatch:
             return
         raise failure or unable or nobody(decision.resting)
 
+    async def _plan(self, x: Exchange, model: ModelLive, kind: str, now: float) -> Decision:
+        """Where it goes, noted in the record. Errors: Refusal."""
+        try:
+            decision = model.plan(x, now)
+            if isinstance(decision, Ask):
+                decision = await self._decide(x, model, decision)
+        except Refusal as no:
+            if kind == "first":
+                x.rule, x.via = no.rule, no.via
+            raise
+        if (kind == "fallback" or decision.through) and (frozen := self._frozen()) is not None:
+            frozen.allow(model.name, *decision.through)
+        x.rule, x.policy = decision.rule, decision.policy
+        x.via = decision.via or (model.name if model is not x.virtual else "")
+        return decision
+
     async def _go_on(self, x: Exchange, outlet: Outlet, model: ModelLive, hops: Sequence[Hop], died: UpstreamFailure, begun: int) -> None:
         """An engine died in the middle of its answer: others of the same upstream model go on where it stopped. Errors: `died`, when
         none can."""
         so_far: SoFar = x.so_far
         since = monotonic()
-        ways = [hop for hop in hops if hop.model == x.upstream_model and hop.dialect.continues and not hop.at.breaker.barred]
+        ways = [hop for hop in hops if hop.model == x.upstream_model and hop.dialect.continues and not hop.at.shut]
         while ways and so_far.able and _may_go_on(x, model, died, since, begun):
             rest = continued(x.api, x.fields, so_far.text, so_far.given)
             if rest is None:
@@ -149,6 +166,10 @@ class Dispatch:
             try:
                 if hop.limited:
                     hop, seat = await self._sit(x, outlet, ways)
+                    if hop.at.shut:
+                        self._rise(seat)
+                        ways = [other for other in ways if not other.at.shut]
+                        continue
                 ways.remove(hop)
                 if await self._try(x, outlet, hop, seat, "continue", rest) is None:
                     return
@@ -168,15 +189,17 @@ class Dispatch:
             log.info("request %s: attempt (%s) at channel %s failed: %s", x.id, kind, hop.name, error.reason)
             return error
         finally:
-            if seat is not None:
-                self._seats.give_back(seat)
+            self._rise(seat)
 
     async def _decide(self, x: Exchange, model: ModelLive, ask: Ask) -> Decision:
         """The decision of a request whose tokens must be counted for it. Errors: Refusal."""
-        await self._measure.measure(model, ask)
-        x.facts = msgspec.structs.replace(x.facts, prompt_est=ask.tokens)
-        decision = model.route.decide(ask)
-        assert decision is not None
+        decision: Decision | None = None
+        while decision is None:  # once for each tokenizer on the way that has to count
+            await self._measure.measure(x.snapshot.models.get(ask.by, model), ask)
+            x.facts = msgspec.structs.replace(x.facts, prompt_est=ask.tokens)
+            ask.by = ""
+            ask.count_by(model.route.tokenizer)
+            decision = model.route.decide(ask)
         return decision
 
     # -- seats ------------------------------------------------------------------------------------------------------
@@ -194,6 +217,10 @@ class Dispatch:
             assert unlimited is not None
             return unlimited, None
         return wished[seat.number], seat
+
+    def _rise(self, seat: Seat | None) -> None:
+        if seat is not None:
+            self._seats.give_back(seat)
 
     # -- one attempt ------------------------------------------------------------------------------------------------
 

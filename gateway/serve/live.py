@@ -37,7 +37,7 @@ NOBODY: Final = Ask(api="", model="")
 class EndpointLive:
     """One address of a channel, with its connections and its luck."""
 
-    __slots__ = ("_heads", "_lines", "breaker", "endpoint", "lengths", "load", "pool", "priority", "url", "weight")
+    __slots__ = ("_heads", "_lines", "breaker", "endpoint", "gone", "lengths", "load", "pool", "priority", "url", "weight")
 
     def __init__(self, endpoint: Endpoint, pool: Pool, breaker: Breaker, load: Load, lengths: dict[str, int], lines: bytes) -> None:
         """lengths: context length by the engine's model name, as control found it."""
@@ -47,8 +47,15 @@ class EndpointLive:
         self.breaker = breaker
         self.load = load
         self.lengths = lengths
+        self.gone = False
+        """Its registry lists it no longer."""
         self._lines = lines
         self._heads: dict[str, bytes] = {}
+
+    @property
+    def shut(self) -> bool:
+        """Nothing new is to be sent there: it is gone, or drained."""
+        return self.gone or self.breaker.barred
 
     def head(self, path: str) -> bytes:
         """The constant part of a request's head: request line, Host, the channel's credential and headers."""
@@ -89,11 +96,13 @@ class ChannelLive:
         return made
 
     def refill(self, endpoints: Sequence[Endpoint]) -> None:
-        """Other endpoints from now on. Requests at those that are gone end there."""
+        """Other endpoints from now on. Requests at those that are gone end there; those that wait do not go there."""
         before, now = self.endpoints, time.monotonic()
         self.endpoints = self._make(endpoints)
         kept = {id(at.load) for at in self.endpoints}
-        gone = [*self.leaving, *((at, now) for at in before if id(at.load) not in kept)]
+        for at in before:
+            at.gone = id(at.load) not in kept
+        gone = [*self.leaving, *((at, now) for at in before if at.gone)]
         self.leaving = [(at, since) for at, since in gone if at.load.in_flight]
         self._made.clear()
         for leaf, model in self._leaves:

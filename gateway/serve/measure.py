@@ -22,12 +22,13 @@ class Measure:
         self._session: aiohttp.ClientSession | None = None
 
     async def measure(self, model: ModelLive, ask: Ask) -> None:
-        """Fills in `ask.tokens` and `ask.sure`."""
+        """Fills in `ask.tokens` and `ask.sure`, and notes them as this model's count."""
         tokenizer = model.config.tokenizer
         if tokenizer == ENGINE and (tokens := await self._by_engine(model, ask)) is not None:
             ask.tokens = ask.sure = tokens
         else:
             ask.tokens, ask.sure = await self._counter.measure(ask, tokenizer, enough=model.route.enough())
+        ask.note(model.route.tokenizer, ask.tokens, ask.sure)
 
     async def _by_engine(self, model: ModelLive, ask: Ask) -> int | None:
         ways: list[Hop] = [way for way in model.route.node.ways() if way.at.breaker.well]

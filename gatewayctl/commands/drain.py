@@ -22,6 +22,8 @@ EVERY = 0.5
 """Seconds between two looks of --wait."""
 SETTLED = 1.0
 """Seconds until what is shown is what came after the drain: workers report twice a second."""
+SILENT_MOST = 10.0
+"""Seconds that workers have to say what is in flight, when control has been started again; one that is dead has nothing."""
 Endpoint = Annotated[str | None, typer.Option("--endpoint", metavar="URL", help="Only this one, by its URL or host:port.")]
 Name = Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel's name.")]
 
@@ -103,22 +105,25 @@ def _seconds(text: str) -> float:
 
 
 def _wait(session: Session, client: Client, channel: str, url: str | None, told: float) -> None:
-    """Until nothing is in flight. url: of the endpoint, None = all that are drained. The first looks may be of before."""
+    """Until nothing is in flight. url: of the endpoint, None = all that are drained. The first looks may be of before, and a control that
+    was just started knows nothing yet."""
     on_terminal = sys.stdout.isatty() and not session.machine
-    screen, rows, shown = Redraw(), show.Rows(session, PROGRESS), -1
+    screen, rows, shown, heard = Redraw(), show.Rows(session, PROGRESS), -1, told
     while True:
-        late = time.monotonic() - told >= SETTLED
+        asked = time.monotonic()
         found = client.get(f"/v1/channels/{segment(channel)}")["channel"]
+        heard = heard if found.get("silent") else asked
+        sure = asked - told >= SETTLED and (heard == asked or asked - heard >= SILENT_MOST)
         drained = [one for one in found.get("endpoints", []) if one.get("drained") and url in (None, url_of(one))]
         busy = [one for one in drained if one.get("in_flight")]
         in_flight = sum(one["in_flight"] for one in busy)
         if on_terminal:
             head = f"{channel}: {plural(in_flight, 'request')} in flight at {plural(len(busy), 'endpoint')}"
             screen.draw(f"{head}\n{show.table(session, drained, COLUMNS)}" if drained else head)
-        elif in_flight != shown and (in_flight or late):
+        elif in_flight != shown and (in_flight or sure):
             rows.add({"ts": round(time.time(), 3), "channel": channel, "in_flight": in_flight, "endpoints": [url_of(one) for one in busy]})
             shown = in_flight
-        if not in_flight and late:
+        if not in_flight and sure:
             unlisted = any(one["endpoint"] == url for one in found.get("drained_unlisted") or [])
             session.say("nothing is in flight there any more" if drained or unlisted else "it is drained no longer")
             return

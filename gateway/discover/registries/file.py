@@ -4,6 +4,7 @@ a thread when it is another one and has come to rest; a list that cannot be used
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ RESTLESS: Final = 10
 LARGEST: Final = 65_535
 """Of weights and priorities: what SRV records can hold."""
 EMPTY: Final = "the file is empty"
+_ESCAPE: Final = re.compile(r"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
+"""JSON's escapes, those of a surrogate apart. One after the other, since a backslash may stand for itself."""
 
 
 async def watch(known: Known) -> None:
@@ -58,14 +61,22 @@ def listed(path: Path) -> list[Found]:
     if path.suffix == ".json":
         try:
             json.loads(text)
+        except RecursionError:
+            raise BadFile("it is nested too deep") from None
         except ValueError as error:
             line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
             raise BadFile(f"it is not JSON: {getattr(error, 'msg', error)}", line, column) from None
-        text = text.replace("\t", " ")  # JSON is YAML, but for tabs between values
+        text = _as_yaml(text)
     root = compose(path, text)
     if root is None:
         raise BadFile(EMPTY, hint="a list without endpoints is []")
     return [found for group in _items(root, "the file is not a list of groups") for found in _group(group)]
+
+
+def _as_yaml(text: str) -> str:
+    """JSON is YAML, but for tabs between values and for characters that it writes as two escapes (emoji). Those can stand in labels alone
+    that nobody looks at. Everything stays at its place, for what is said of lines."""
+    return _ESCAPE.sub(lambda found: "\\ufffd" if len(found[0]) == 6 else found[0], text.replace("\t", " "))
 
 
 def _items(node: yaml.Node, message: str) -> list[yaml.Node]:
