@@ -45,6 +45,9 @@ class Exchange:
     end: str = ""
     error: str = ""
     trace: str = ""
+    """What the caller finds its record by: its own id of the request, else that of its trace."""
+    traceparent: str = ""
+    """The caller's trace context (W3C), well formed; "" = none."""
     facts: Facts = NOTHING_SPECIAL
     read: float = 0.0
     queued: float = 0.0
