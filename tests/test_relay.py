@@ -118,6 +118,9 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("final", {"fin": 1})
         rig.config["channels"]["long"] = json.loads(json.dumps(rig.config["channels"]["odd"]))
         rig.config["channels"]["long"]["timeouts"]["total"] = "1m"
+        rig.config["channels"]["patient"] = json.loads(json.dumps(rig.config["channels"]["long"]))
+        rig.config["channels"]["patient"]["timeouts"]["first_event"] = "30s"
+        rig.model("patient", {"patient": 1})
         for name, one in (("dies", actor), ("heir", heir)):
             rig.config["channels"][name] = json.loads(json.dumps(rig.config["channels"]["long"]))
             rig.config["channels"][name].update(engine="vllm", endpoints=[f"http://127.0.0.1:{one.port}"])
@@ -410,6 +413,17 @@ async def test_an_endless_head_and_an_endless_error_are_cut_short(rig):
     actor.play = says(b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n", *[chunk(b"z" * 30_000)] * 20, None)
     answer = await rig.chat("odd")
     assert answer.status == 400
+    await asyncio.wait_for(actor.left.wait(), 5)
+
+
+async def test_a_stream_that_goes_on_without_a_word_is_cut_short(rig):
+    """What comes before the first word is held back, and must not fill the memory."""
+    actor.left.clear()
+    actor.play = says(SSE, *[chunk(event("", more="y" * 4_000_000))] * 9, None)
+    answer = await rig.chat("patient", stream=True)
+    assert answer.error["code"] == "upstream_error" and not answer.done
+    record = await rig.record(model="patient")
+    assert (record["error"], record["end"]) == ("garbage", "UW")
     await asyncio.wait_for(actor.left.wait(), 5)
 
 
