@@ -405,10 +405,16 @@ async def test_an_answer_that_is_none_is_an_honest_error(rig, form, stream):
     assert record["end"] == "UW" and record["attempts"][-1]["reason"] == record["error"]
 
 
-async def test_an_endless_head_and_an_endless_error_are_cut_short(rig):
-    actor.play = says(OK, *[b"X-A: " + b"y" * 8000 + b"\r\n"] * 60, None)
+async def test_an_endless_head_endless_trailers_and_an_endless_error_are_cut_short(rig):
+    endless = [b"X-A: " + b"y" * 8000 + b"\r\n"] * 60
+    actor.play = says(OK, *endless, None)
     answer = await rig.chat("odd")
     assert answer.status == 502 and (await rig.record(model="odd"))["error"] == "protocol"
+    for stream, begun in ((False, OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(WHOLE)), (True, SSE + chunk(event()))):
+        actor.play = says(begun + b"0\r\n", *endless, None)
+        answer = await rig.chat("odd", stream=stream)
+        assert answer.error["code"] == "upstream_error" and not answer.done
+        assert (await rig.record(model="odd"))["error"] == "protocol"
     actor.left.clear()
     actor.play = says(b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n", *[chunk(b"z" * 30_000)] * 20, None)
     answer = await rig.chat("odd")
