@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from gateway.exchange import Exchange
+from gateway.relay.clock import Clock
+from gateway.relay.whole import WholeDelivery
 from gateway.simulate import tokens
 from gateway.wire.heard import TEXT_MOST
+from gateway.wire.outlet import Outlet
 from tests.harness import KEY, Rig, eventually, free_port, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -364,6 +368,15 @@ async def test_a_whole_answer_in_every_good_form(rig, form):
         actor.play = says(*pieces)
         answer = await rig.chat("odd")
         assert answer.status == 200 and answer.text == "hi" and answer.json["model"] == "odd"
+
+
+async def test_tiny_chunks_of_a_whole_answer_are_kept_together():
+    x = Exchange("1", "1", None, "POST", "/v1/chat/completions", {}, "127.0.0.1", 0.0, 0.0)
+    one = WholeDelivery(x, Outlet(lambda: b""), None, None, Clock(asyncio.get_running_loop()))  # type: ignore[arg-type]
+    one.status = 200
+    one.data([b"ab"] * 10_000)
+    one.data([b"c"])
+    assert [len(piece) for piece in one.pieces] == [20_000, 1]
 
 
 async def test_an_answer_that_ends_with_its_connection(rig):
