@@ -3,11 +3,14 @@
 Holds facts and arithmetic; never does I/O and never reads a clock: every moment is handed in (monotonic seconds).
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gateway.record import NO_TOKENS, NOTHING_SPECIAL, VERSION, Attempt, Bytes, Facts, Millis, Record, Tokens
+
+MODEL_MOST: Final = 128
+"""Characters that a model's name may have. Records hold no more of what a caller asks for instead, who may send megabytes."""
 
 
 class Exchange:
@@ -42,6 +45,9 @@ class Exchange:
     end: str = ""
     error: str = ""
     trace: str = ""
+    """What the caller finds its record by: its own id of the request, else that of its trace."""
+    traceparent: str = ""
+    """The caller's trace context (W3C), well formed; "" = none."""
     facts: Facts = NOTHING_SPECIAL
     read: float = 0.0
     queued: float = 0.0
@@ -83,7 +89,7 @@ class Exchange:
         tenant, project, key = self._consumer()
         return Record(
             VERSION, "open", self.id, node, slot, rev, self.ts, tenant, project, key, self.ip, self.trace,
-            self.api, self.model, self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
+            self.api, self._asked(), self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
             facts=self.facts, reserved=self.reserved, system=self.system,
         )  # fmt: skip
 
@@ -100,7 +106,7 @@ class Exchange:
         )
         return Record(
             VERSION, "done", self.id, node, slot, rev, self.ts, tenant, project, key, self.ip, self.trace,
-            self.api, self.model, self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
+            self.api, self._asked(), self.rule, self.policy, self.stream, self.channel, self.endpoint, self.upstream_model,
             self.status, self.end, self.error, self.attempts, self.tokens, self.source, ms, self.tpot(now),
             Bytes(self.body_bytes, self.out_bytes), self.rewrites, self.facts, self.via, self.reserved, self.system,
         )  # fmt: skip
@@ -114,6 +120,10 @@ class Exchange:
         """Milliseconds per output token after the first; 0.0 when there is no such token."""
         rest = self.tokens.output - 1
         return _millis((now - self.first) / rest) if self.first and rest > 0 and self.stream else 0.0
+
+    def _asked(self) -> str:
+        model = self.model
+        return model if len(model) <= MODEL_MOST else model[:MODEL_MOST] + "…"
 
     def _consumer(self) -> tuple[str, str, str]:
         """Tenant, project and key; "" = nobody was recognised."""

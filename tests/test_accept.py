@@ -340,7 +340,23 @@ async def test_what_goes_upstream_is_ours_alone(rig):
     assert sent["x-request-id"] == "mine-1" and sent["traceparent"] == trace and sent["tracestate"] == "a=b"
     assert sorted(sent) == ["accept", "content-length", "content-type", "host", "traceparent", "tracestate", "user-agent", "x-request-id"]
     assert KEY not in str(sent) and sent["user-agent"] == "gateway"
-    assert (await rig.record(trace="0123456789abcdef0123456789abcdef"))["ip"] == "1.2.3.4"
+    assert (await rig.record(trace="mine-1"))["ip"] == "1.2.3.4"
+
+
+async def test_a_record_is_found_by_the_callers_id_else_by_its_trace(rig):
+    number, zeros = "4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32
+    context = f"traceparent: 00-{number}-00f067aa0ba902b7-01"
+    states = ("tracestate: a=1", "tracestate: b=2")
+    [(_, headers, _)] = answers(await ask(rig, post(BODY, "x-request-id: both-1", context, *states)))
+    sent = rig.engines["a"].last.headers
+    assert headers["x-request-id"] == "both-1" and (await rig.record(trace="both-1"))["status"] == 200, "it was told this id"
+    assert sent["traceparent"] == context[13:] and sent["tracestate"] == "a=1,b=2"
+    await ask(rig, post(BODY, context))
+    assert (await rig.record(trace=number))["status"] == 200
+    for odd in (f"00-{zeros}-00f067aa0ba902b7-01", f"00-{number}-{zeros[:16]}-01", f"ff-{number}-00f067aa0ba902b7-01"):
+        [(_, headers, _)] = answers(await ask(rig, post(BODY, f"traceparent: {odd}")))
+        assert "traceparent" not in rig.engines["a"].last.headers, "it is none"
+        assert not (await rig.record(id=headers["x-request-id"])).get("trace")
 
 
 @pytest.mark.parametrize("value", ["x" * 129, "a b", "ü", "a/b", "", '"'])

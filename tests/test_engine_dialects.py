@@ -87,6 +87,12 @@ def test_stream_options_without_a_stream_are_dropped(engine):
         ("vllm", {"guided_decoding_backend": "xgrammar"}, {}, ["-guided_decoding_backend"]),
         (
             "vllm",
+            {"guided_regex": "a+", "guided_" + "x" * 1000: 1, "guided_y": 2},
+            {"structured_outputs": {"regex": "a+"}},
+            ["guided_regex>structured_outputs", "-guided_*"],
+        ),
+        (
+            "vllm",
             {"guided_json": SCHEMA, "response_format": {"type": "text"}},
             {"response_format": {"type": "text"}, "structured_outputs": {"json": SCHEMA}},
             ["guided_json>structured_outputs"],
@@ -123,6 +129,7 @@ def test_stream_options_without_a_stream_are_dropped(engine):
         ),
         ("mindie", {"structured_outputs": {"json": SCHEMA}}, {"response_format": FORMAT}, ["structured_outputs>response_format"]),
         ("mindie", {"guided_regex": "a"}, {}, ["-guided_regex"]),
+        ("mindie", {"guided_" + "x" * 1000: 1, "guided_y": 2}, {}, ["-guided_*"]),
         (
             "openai",
             {"tools": [], "guided_json": {}, "max_completion_tokens": 1},

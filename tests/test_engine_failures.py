@@ -393,6 +393,14 @@ def test_long_messages_are_cut():
     assert clean("x " * 5000) == ("x " * 5000)[:LONGEST] + "…"
 
 
+@pytest.mark.parametrize("size", range(1, 20))
+def test_a_long_message_is_not_cut_in_the_middle_of_a_name(size):
+    """Half of the model's own name at the engine would be replaced by nobody."""
+    before = "." * (LONGEST - size - 1) + " "
+    assert clean(before + "secret-org/model_a:v1" + " " * LONGEST + "x") == before + "…"
+    assert len(clean("x" * 2 * LONGEST)) > LONGEST / 2, "what is longer than any name is cut somewhere"
+
+
 @given(st.binary(max_size=200), st.integers(300, 599))
 @settings(max_examples=100, deadline=None)
 def test_any_answer_is_some_failure(body, status):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.exchange import Exchange
+from gateway.exchange import MODEL_MOST, Exchange
 from gateway.record import Attempt, Tokens, decode_record, encode_record
 
 
@@ -34,6 +34,15 @@ def test_the_done_line_accounts_for_all_of_it() -> None:
     assert (round(found.ms.read), round(found.ms.connect), round(found.ms.first), round(found.ms.total)) == (1, 1, 500, 1500)
     assert round(found.tpot) == 100, "ten tokens after the first in one second"
     assert found.attempts == x.attempts
+
+
+def test_records_hold_no_more_of_a_model_than_a_name_may_have() -> None:
+    whole, long = exchange(model="q" * MODEL_MOST), exchange(model="q" * 1_000_000)
+    for record in (long.opening("n", 0, 1), long.closing("n", 0, 1, 101.0)):
+        assert record.model == "q" * MODEL_MOST + "…"
+        assert len(encode_record(record)) < 500
+    assert whole.opening("n", 0, 1).model == whole.closing("n", 0, 1, 101.0).model == whole.model
+    assert len(long.model) == 1_000_000, "what it asks for is looked up as it is"
 
 
 def test_exchanges_are_told_apart_by_identity_not_by_what_they_say() -> None:

@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from gateway.exchange import Exchange
+from gateway.relay.clock import Clock
+from gateway.relay.whole import WholeDelivery
 from gateway.simulate import tokens
 from gateway.wire.heard import TEXT_MOST
+from gateway.wire.outlet import Outlet
 from tests.harness import KEY, Rig, eventually, free_port, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -118,6 +122,9 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("final", {"fin": 1})
         rig.config["channels"]["long"] = json.loads(json.dumps(rig.config["channels"]["odd"]))
         rig.config["channels"]["long"]["timeouts"]["total"] = "1m"
+        rig.config["channels"]["patient"] = json.loads(json.dumps(rig.config["channels"]["long"]))
+        rig.config["channels"]["patient"]["timeouts"]["first_event"] = "30s"
+        rig.model("patient", {"patient": 1})
         for name, one in (("dies", actor), ("heir", heir)):
             rig.config["channels"][name] = json.loads(json.dumps(rig.config["channels"]["long"]))
             rig.config["channels"][name].update(engine="vllm", endpoints=[f"http://127.0.0.1:{one.port}"])
@@ -363,6 +370,15 @@ async def test_a_whole_answer_in_every_good_form(rig, form):
         assert answer.status == 200 and answer.text == "hi" and answer.json["model"] == "odd"
 
 
+async def test_tiny_chunks_of_a_whole_answer_are_kept_together():
+    x = Exchange("1", "1", None, "POST", "/v1/chat/completions", {}, "127.0.0.1", 0.0, 0.0)
+    one = WholeDelivery(x, Outlet(lambda: b""), None, None, Clock(asyncio.get_running_loop()))  # type: ignore[arg-type]
+    one.status = 200
+    one.data([b"ab"] * 10_000)
+    one.data([b"c"])
+    assert [len(piece) for piece in one.pieces] == [20_000, 1]
+
+
 async def test_an_answer_that_ends_with_its_connection(rig):
     actor.play = then_closes(OK + b"\r\n" + WHOLE)
     assert (await rig.chat("odd")).text == "hi"
@@ -402,14 +418,31 @@ async def test_an_answer_that_is_none_is_an_honest_error(rig, form, stream):
     assert record["end"] == "UW" and record["attempts"][-1]["reason"] == record["error"]
 
 
-async def test_an_endless_head_and_an_endless_error_are_cut_short(rig):
-    actor.play = says(OK, *[b"X-A: " + b"y" * 8000 + b"\r\n"] * 60, None)
+async def test_an_endless_head_endless_trailers_and_an_endless_error_are_cut_short(rig):
+    endless = [b"X-A: " + b"y" * 8000 + b"\r\n"] * 60
+    actor.play = says(OK, *endless, None)
     answer = await rig.chat("odd")
     assert answer.status == 502 and (await rig.record(model="odd"))["error"] == "protocol"
+    for stream, begun in ((False, OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(WHOLE)), (True, SSE + chunk(event()))):
+        actor.play = says(begun + b"0\r\n", *endless, None)
+        answer = await rig.chat("odd", stream=stream)
+        assert answer.error["code"] == "upstream_error" and not answer.done
+        assert (await rig.record(model="odd"))["error"] == "protocol"
     actor.left.clear()
     actor.play = says(b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n", *[chunk(b"z" * 30_000)] * 20, None)
     answer = await rig.chat("odd")
     assert answer.status == 400
+    await asyncio.wait_for(actor.left.wait(), 5)
+
+
+async def test_a_stream_that_goes_on_without_a_word_is_cut_short(rig):
+    """What comes before the first word is held back, and must not fill the memory."""
+    actor.left.clear()
+    actor.play = says(SSE, *[chunk(event("", more="y" * 4_000_000))] * 9, None)
+    answer = await rig.chat("patient", stream=True)
+    assert answer.error["code"] == "upstream_error" and not answer.done
+    record = await rig.record(model="patient")
+    assert (record["error"], record["end"]) == ("garbage", "UW")
     await asyncio.wait_for(actor.left.wait(), 5)
 
 

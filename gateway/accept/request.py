@@ -22,7 +22,8 @@ from gateway.wire.openai import LARGE, MalformedJson, number_of, parse_request, 
 from gateway.words import STREAMING_APIS
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""A `traceparent` (W3C); one of zeros only is none."""
 _random: Final = random.Random()  # ids must be unique, not secret
 
 
@@ -108,8 +109,9 @@ def accept(caller: Caller, message: Head, snapshot: Any) -> Exchange:
     x = Exchange(id, request_id, snapshot, message.method, message.path, headers, ip, time.monotonic(), ts)
     trace = headers.get("traceparent")
     if trace and (found := _TRACE.fullmatch(trace)):
+        x.traceparent = trace
         x.trace = found[1]
-    elif wished and request_id is wished:
+    if wished and request_id is wished:  # this one comes back to the caller, who says it when asking for the record
         x.trace = wished
     return x
 

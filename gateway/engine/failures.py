@@ -204,6 +204,7 @@ _SECRETS: Final = (
 )
 
 
+_CUT: Final = re.compile(r"[\w./:@-]{1,256}\Z")  # a name of which half is left is known by nobody any more
 _PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|\?xml)\b", re.I)
 
 
@@ -216,7 +217,7 @@ def clean(message: str) -> str:
     for pattern, instead in _SECRETS:
         message = pattern.sub(instead, message)
     message = "".join(letter for letter in message if letter.isprintable() or letter == "\n").strip()
-    return message if len(message) <= LONGEST else message[:LONGEST] + "…"
+    return message if len(message) <= LONGEST else _CUT.sub("", message[:LONGEST]) + "…"
 
 
 def failure(status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamFailure:

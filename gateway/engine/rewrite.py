@@ -15,6 +15,10 @@ KINDS: Final = frozenset((*GUIDED, "whitespace_pattern"))
 """The same, and what goes beside one of them."""
 
 
+BACKEND: Final = "decoding_backend"
+"""What `guided_*` could say besides: by what means, which no engine asks any more."""
+
+
 def value(fields: Fields, name: str) -> Any:
     """A field's value; None when it is missing or cannot be read."""
     raw = fields.get(name)
@@ -61,19 +65,22 @@ def one_prompt(fields: Fields) -> list[str]:
 
 
 def take_guided(fields: Fields) -> tuple[dict[str, Any], list[str]]:
-    """Takes vLLM's former `guided_*` out of a request: (what they ask, by the words of GUIDED; the names of the fields taken)."""
+    """Takes vLLM's former `guided_*` out of a request: (what they ask, by the words of GUIDED; the names of the fields taken).
+
+    The names go into the record, so those that callers make up are one.
+    """
     wants: dict[str, Any] = {}
-    taken = []
+    taken: dict[str, None] = {}
     for name in [name for name in fields if name.startswith("guided_")]:
-        asked = value(fields, name)
-        del fields[name]
-        taken.append(name)
         kind = name.removeprefix("guided_")
-        if asked is not None and kind in KINDS:
+        asked = value(fields, name) if kind in KINDS else None
+        del fields[name]
+        taken[name if kind in KINDS or kind == BACKEND else "guided_*"] = None
+        if asked is not None:
             wants[kind] = asked
     if isinstance(wants.get("json"), str):
         wants["json"] = _schema(wants["json"])
-    return wants, taken
+    return wants, list(taken)
 
 
 def take_outputs(fields: Fields) -> tuple[dict[str, Any], list[str]]:

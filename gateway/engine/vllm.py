@@ -7,7 +7,7 @@ from gateway.engine import rewrite
 from gateway.engine.base import Fields, Planes
 from gateway.engine.openai import PATHS, OpenAI, chat, listing
 
-_GUIDED: Final = frozenset(f"guided_{kind}" for kind in (*rewrite.KINDS, "decoding_backend"))
+_GUIDED: Final = frozenset(f"guided_{kind}" for kind in (*rewrite.KINDS, rewrite.BACKEND))
 
 _INTERNAL: Final = ("kv_transfer_params", "ec_transfer_params", "system_fingerprint")
 """Fields of answers that name hosts of a disaggregated deployment, or the engine and its version."""

@@ -14,7 +14,7 @@ LATE: Final = 5.0
 """Seconds an engine may take to end a message whose `[DONE]` was seen already, before its connection is dropped."""
 
 HEAD_MOST: Final = 256 * 1024
-"""Bytes of an answer's head; an engine that sends more is out of its mind."""
+"""Bytes of an answer's head, or in a row of what frames its body, trailers above all; an engine that sends more is out of its mind."""
 
 
 class Sink(Protocol):
@@ -190,9 +190,10 @@ class Connection:
             valid = True
         if self._chunked and (self._between or not begun):
             self._between = ends_whole(data, 0 if begun else len(data.partition(b"\r\n\r\n")[0]) + 4, self._pieces)
-        if self._pieces:
-            pieces = self._pieces[:]
+        pieces = self._pieces[:] if self._pieces else []
+        if pieces:
             self._pieces.clear()
+            self._head_size = 0
             if self._sink is not None:
                 self._sink.data(pieces)
         if self._complete:
@@ -202,10 +203,10 @@ class Connection:
             self._finished()
         elif not valid:
             self._fail("protocol", "the engine's answer is not valid HTTP")
-        elif not self._headed:
+        elif not pieces:
             self._head_size += len(data)
             if self._head_size > HEAD_MOST:
-                self._fail("protocol", "the head of the engine's answer never ends")
+                self._fail("protocol", "the head of the engine's answer never ends" if not self._headed else "its trailers never end")
 
     def eof_received(self) -> bool:
         return False

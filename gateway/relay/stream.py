@@ -25,11 +25,14 @@ from gateway.words import End
 NO_STREAM: Final = -200
 """Stands for the status of a whole answer where a stream was asked for: its body is read as an error."""
 
+HELD_MOST: Final = 32 * 1024 * 1024
+"""Bytes of events without content that are held back until commit: room for the largest event, and the events of all choices' roles."""
+
 
 class StreamDelivery(Delivery):
     """One attempt at a stream."""
 
-    __slots__ = ("committed", "held", "keepalive", "out_bytes", "place", "sent", "table", "transform")
+    __slots__ = ("committed", "held", "held_bytes", "keepalive", "out_bytes", "place", "sent", "table", "transform")
 
     def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock, transform: Stream, keepalive: float) -> None:
         super().__init__(x, outlet, hop, account, clock)
@@ -39,6 +42,7 @@ class StreamDelivery(Delivery):
         self.out_bytes = x.out_bytes
         self.keepalive = keepalive
         self.held: list[bytes] = []
+        self.held_bytes = 0
         self.committed = False
         self.sent = monotonic()
 
@@ -70,8 +74,11 @@ class StreamDelivery(Delivery):
             if not transform.committed and not transform.done:
                 if out:
                     self.held.append(out)
+                    self.held_bytes += len(out)
                 if transform.over:
                     self._engine_failed()
+                elif self.held_bytes > HELD_MOST:
+                    self._says_nothing()
                 return
             out = self._commit(out, now)
         if transform.done:
@@ -156,6 +163,12 @@ class StreamDelivery(Delivery):
         else:
             said = self.hop.dialect.text_failure(transform.broken_text)
             self._break(said or UpstreamFailure("garbage", f"the engine broke its stream: {transform.broken}"))
+
+    def _says_nothing(self) -> None:
+        """It goes on and on without a word: that must not become a memory full of it."""
+        assert self.connection is not None
+        self.connection.leave(self)
+        self._break(UpstreamFailure("garbage", "the engine sent much and said nothing"))
 
     def _break(self, failure: UpstreamFailure) -> None:
         if not self.committed:

@@ -40,9 +40,9 @@ class WholeDelivery(Delivery):
             self.error_data(pieces)
             return
         self.last = monotonic()
-        for piece in pieces:
-            self.pieces.append(piece)
-            self._size += len(piece)
+        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)  # thousands of tiny ones would cost many times their bytes
+        self.pieces.append(piece)
+        self._size += len(piece)
         if self._size > BODY_MOST:
             assert self.connection is not None
             self.connection.leave(self)

@@ -323,10 +323,9 @@ def _heard(x: Exchange, hop: Hop, event: Normalise) -> Heard | None:
 def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:
     """The bytes for the engine. Of the caller's headers only its trace goes on; its key, cookies and identity never do."""
     own = b"x-request-id: %b\r\n" % x.request_id.encode()
-    trace = x.headers.get("traceparent") if x.trace else None
-    if trace and len(trace) == 55 and trace[3:35] == x.trace:  # `accept` read it there, so it is well formed
-        own += header_block({"traceparent": trace})
-        state = x.headers.get("tracestate")
+    if x.traceparent:
+        own += header_block({"traceparent": x.traceparent})
+        state = ",".join(x.headers.getall("tracestate", ()))
         if state and state.isascii() and state.isprintable() and len(state) <= 512:
             own += header_block({"tracestate": state})
     return b"%b%bContent-Length: %d\r\n\r\n%b" % (hop.at.head(hop.dialect.paths[x.api]), own, len(body), body)
