@@ -35,9 +35,11 @@ def write(path: Path, data: bytes, mode: int | None = None) -> None:
             os.fchmod(handle, stat.S_IMODE(before.st_mode) if before is not None else 0o600 if mode is None else mode)
             os.fsync(handle)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a disk that is full names none
         raise
     sync_folder(target.parent)
 
