@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from gatewayctl import app, trouble
+from gatewayctl.client import _wordless
 from tests.fixtures.cli import GATEWAYCTL, ROOT, ctl, environment
 
 DOCS = (ROOT / "docs/cli.md").read_text()
@@ -170,13 +171,29 @@ def test_without_a_gateway_each_says_so_and_exits_with_5(command, tmp_path):
     assert "systemctl start gateway" in ran.err and f"gatewayctl serve --config {tmp_path}/g.yaml" in ran.err
 
 
-@pytest.mark.parametrize("text", [None, ""])
-def test_without_a_configuration_nobody_knows_whether_a_gateway_runs(text, tmp_path):
+@pytest.mark.parametrize(("text", "said"), [(None, "does not exist"), ("", "is empty"), ("/", "is a folder, not a file")])
+def test_without_a_configuration_nobody_knows_whether_a_gateway_runs(text, said, tmp_path):
     file = tmp_path / "g.yaml"
-    if text is not None:
+    if text == "/":
+        file.mkdir()
+    elif text is not None:
         file.write_text(text)
     ran = ctl("reload", "--config", file)
-    assert ran.code == 5 and "not running" not in ran.err and f"{file} is missing or empty" in ran.err and "--socket" in ran.err
+    assert ran.code == 5 and "not running" not in ran.err and f"{file} {said}, and nobody" in ran.err and "--socket" in ran.err
+
+
+def test_a_configuration_that_may_not_be_read_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    file = tmp_path / "g.yaml"
+    file.write_text("data_dir: data\n")
+    for name, does in (("os.access", lambda *_: False), ("pathlib.Path.stat", _refuse)):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, does)
+            assert _wordless(file) == ("may not be read by you", 4)
+    assert _wordless(file) == ("", 5)
+
+
+def _refuse(*_, **__):
+    raise PermissionError(13, "Permission denied")
 
 
 def test_the_socket_is_found_through_the_configuration_even_when_it_is_broken(tmp_path):

@@ -122,7 +122,8 @@ def _remedy(path: Path, error: OSError) -> str | None:
             owner, mode = path.owner(), stat.S_IMODE(path.stat().st_mode)
         except (OSError, KeyError):
             return "read it as root, or change whose it or a folder above it is"
-        return f"it belongs to {owner}, mode {mode:04o}: read it as {owner} or as root, or change that"
+        readers = "as root" if owner == "root" else f"as {owner} or as root"
+        return f"it belongs to {owner}, mode {mode:04o}: read it {readers}, or change that"
     return "make several files of it, and name them in `include`" if "larger" in str(error) else None
 
 
