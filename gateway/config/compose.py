@@ -217,8 +217,28 @@ _PROBLEMS: Final = (
 )
 
 
+_WIDE: Final = {"\uff1a": ":", "\uff0c": ",", "\uff5b": "{", "\uff5d": "}", "\uff3b": "[", "\uff3d": "]", "\u3000": " ", "\xa0": " "}
+"""Signs of an input method, or of a page that was copied from, and what YAML takes in their place."""
+_no_sign = re.compile(r"""(?:"[^"]*"|'[^']*'|(?:^|[ \t])\#.*)""")
+
+
 def _translated(error: yaml.MarkedYAMLError, text: str) -> BadFile:
-    """The parser's words as an operator's. Of an unclosed bracket or quote, the place where it was opened."""
+    """The parser's words as an operator's."""
+    mark = error.problem_mark or error.context_mark
+    if mark is not None:
+        begun = error.context_mark if error.context == "while scanning a simple key" else None
+        number = (begun or mark).line
+        line = re.split("\r\n|\n|\r", text)[number] if number <= text.count("\n") else ""
+        bare = _no_sign.sub(lambda found: "." * len(found[0]), line)
+        if (column := next((at for at, sign in enumerate(bare) if sign in _WIDE), None)) is not None:
+            sign, instead = bare[column], _WIDE[bare[column]]
+            named = "a space that is none for YAML" if instead == " " else f"a full-width {sign}"
+            return BadFile(named, number + 1, column + 1, "write a plain space" if instead == " " else f"write {instead}")
+    return _in_our_words(error, text)
+
+
+def _in_our_words(error: yaml.MarkedYAMLError, text: str) -> BadFile:
+    """Of an unclosed bracket or quote, the place where it was opened."""
     problem, mark, opened = error.problem or "", error.problem_mark or error.context_mark, error.context_mark
     if mark is None:
         return BadFile(problem or "the file is not YAML")
