@@ -290,6 +290,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "colon": ("version: 1\nnode: a▸: b\n", 'a ": " that does not belong here', "quote"),
     "full-width colon": ("version: 1\nnode▸\uff1a gw-a\n", "a full-width \uff1a", "write :"),
     "full-width comma": ("version: 1\nlisteners: {a: {bind: ':1'▸\uff0c serves: api}}\n", "a full-width \uff0c", "write ,"),
+    "full-width colon above": ("version: 1\nlisteners:\n  a:\n    bind▸\uff1a ':1'\n    serves: api\n", "a full-width \uff1a", "write :"),
     "hard space": ("version: 1\nnode:▸\xa0gw-a  # \uff1a\n", "a space that is none", "plain space"),
     "quoted full-width sign": ("version: 1\nlisteners: {a: {bind: '\uff1a' ▸serves: api}}\n", "a comma is missing", "it began at line 2"),
     "no colon": ("version: 1\n▸node\n", "a key without its colon", "key: value"),

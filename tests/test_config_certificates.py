@@ -17,10 +17,10 @@ from gateway.config.resolve import resolve
 
 
 def pair(
-    folder: Path, name: str, passphrase: bytes | None = None, days: tuple[float, float] = (0, 1), key: rsa.RSAPrivateKey | None = None
+    folder: Path, name: str, passphrase: bytes | None = None, days: tuple[float, float] = (0, 1), given: rsa.RSAPrivateKey | None = None
 ) -> None:
     """A self-signed certificate <name>.crt and its key <name>.pem. days: from now on, in which it is good."""
-    key = key or ec.generate_private_key(ec.SECP256R1())
+    key = given or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     made = (
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
     whole = (made / "c.crt").read_bytes()
     (made / "half.crt").write_bytes(whole[: len(whole) // 2])
     (made / "torn.crt").write_bytes(whole + whole[: len(whole) // 2])
-    pair(made, "weak", key=rsa.generate_private_key(65537, 1024))
+    pair(made, "weak", given=rsa.generate_private_key(65537, 1024))
     (made / "text.pem").write_text("hello\n")
     (made / "broken.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     (made / "folder").mkdir()

@@ -227,13 +227,15 @@ def _translated(error: yaml.MarkedYAMLError, text: str) -> BadFile:
     mark = error.problem_mark or error.context_mark
     if mark is not None:
         begun = error.context_mark if error.context == "while scanning a simple key" else None
-        number = (begun or mark).line
-        line = re.split("\r\n|\n|\r", text)[number] if number <= text.count("\n") else ""
-        bare = _no_sign.sub(lambda found: "." * len(found[0]), line)
-        if (column := next((at for at, sign in enumerate(bare) if sign in _WIDE), None)) is not None:
-            sign, instead = bare[column], _WIDE[bare[column]]
-            named = "a space that is none for YAML" if instead == " " else f"a full-width {sign}"
-            return BadFile(named, number + 1, column + 1, "write a plain space" if instead == " " else f"write {instead}")
+        last = (begun or mark).line
+        first = last - 1 if "mapping values" in (error.problem or "") else last  # a line without its colon goes on in the next one
+        for number, line in list(enumerate(re.split("\r\n|\n|\r", text)))[max(0, first) : last + 1]:
+            bare = _no_sign.sub(lambda found: "." * len(found[0]), line)
+            column = next((at for at, sign in enumerate(bare) if sign in _WIDE), None)
+            if column is not None:
+                sign, instead = bare[column], _WIDE[bare[column]]
+                named = "a space that is none for YAML" if instead == " " else f"a full-width {sign}"
+                return BadFile(named, number + 1, column + 1, "write a plain space" if instead == " " else f"write {instead}")
     return _in_our_words(error, text)
 
 
