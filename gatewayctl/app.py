@@ -4,6 +4,7 @@ A command's module is imported when it is called, so that `--help` and completio
 """
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -130,14 +131,30 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return READER_GONE
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _tell(f"{where}{error.strerror or error}", "", FORBIDDEN if isinstance(error, PermissionError) else FAILED)
+        where = f"{error.filename}: " if error.filename else "" if _somewhere() else "the folder that this shell is in is gone: "
+        code = FORBIDDEN if isinstance(error, PermissionError) else FAILED
+        return _tell(f"{where}{error.strerror or error}", _REMEDIES.get(error.errno or 0, ""), code)
     except Exception as error:
         if _is_config_error(error):
             return _tell_mistakes(error, _color(arguments))
         if os.environ.get("GATEWAY_DEBUG"):
             raise
         return _tell(f"{type(error).__name__}: {error}", "This is a bug of gatewayctl. GATEWAY_DEBUG=1 shows where.", FAILED)
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "`df -h` and `df -i` show what is full.",
+    errno.EDQUOT: "The quota of whoever runs this is used up: `quota` shows it.",
+    errno.EROFS: "Nobody may write there: change the file where it comes from.",
+}
+
+
+def _somewhere() -> bool:
+    """Whether there is a folder from which relative paths lead anywhere."""
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 def _invoke(arguments: list[str]) -> int:

@@ -182,6 +182,25 @@ def test_without_a_configuration_nobody_knows_whether_a_gateway_runs(text, said,
     assert ran.code == 5 and "not running" not in ran.err and f"{file} {said}, and nobody" in ran.err and "--socket" in ran.err
 
 
+@pytest.mark.parametrize(("number", "hint"), [(28, "`df -h`"), (30, "where it comes from"), (122, "quota")])
+def test_what_a_disk_refuses_is_said_with_what_to_do(number, hint, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number), "/etc/gateway/keys.yaml")
+
+    monkeypatch.setattr(app, "_invoke", refuse)
+    assert app.run([]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"gatewayctl: /etc/gateway/keys.yaml: {os.strerror(number)}\n  ") and hint in err
+
+
+def test_a_shell_in_a_folder_that_is_gone_is_told_so(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert app.run(["status", "--config", "gateway.yaml"]) == 1
+    assert "the folder that this shell is in is gone" in capsys.readouterr().err
+
+
 def test_a_configuration_that_may_not_be_read_is_not_said_to_be_missing(tmp_path, monkeypatch):
     file = tmp_path / "g.yaml"
     file.write_text("data_dir: data\n")
