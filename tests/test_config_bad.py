@@ -215,6 +215,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         "this address is taken",
         "it covers 127.0.0.1:80",
     ),
+    "both wildcards": (
+        'version: 1\nlisteners:\n  a: {bind: "0.0.0.0:80"}\n  b: {bind: ▸"[::]:80"}\n',
+        "this address is taken",
+        "[::] answers IPv4 too, so one of them does for both",
+    ),
     "covered by v6": ('version: 1\nlisteners:\n  a: {bind: "[::]:80"}\n  b: {bind: ▸":80"}\n', "this address is taken", "listener a"),
     "metrics on api": (
         'version: 1\nlisteners:\n  a: {bind: ":80"}\n  m: {bind: ▸"10.0.0.1:80", serves: metrics}\n',

@@ -320,6 +320,12 @@ def test_scalars_are_those_of_yaml_1_2(folder):
     assert config.workers == 10 and list(config.listeners) == ["off", "0123", "yes"] and list(config.tenants) == ["null", "1.50"]
 
 
+def test_the_wildcard_of_ipv4_leaves_addresses_of_ipv6_alone(tmp_path):
+    """Both listen: `0.0.0.0` answers no IPv6."""
+    (tmp_path / "gateway.yaml").write_text('version: 1\nlisteners: {a: {bind: "0.0.0.0:80"}, m: {bind: "[::1]:80", serves: metrics}}\n')
+    assert set(load(tmp_path / "gateway.yaml", {}).config.listeners) == {"a", "m"}
+
+
 def test_windows_line_ends_and_a_missing_last_newline_are_fine(folder):
     (folder / "gateway.yaml").write_bytes(MAIN.rstrip().replace("\n", "\r\n").encode())
     good(folder)
