@@ -193,7 +193,10 @@ def test_a_lock_that_cannot_be_made_is_told_with_the_file_that_it_is_for(tmp_pat
     (tmp_path / "keys.yaml.lock").symlink_to("elsewhere")
     with pytest.raises(OSError) as caught:
         edit.add_keys(path, [NEW])
-    assert caught.value.filename == str(path)
+    assert caught.value.filename == str(tmp_path / "keys.yaml.lock"), "what is in the way is named"
+    with pytest.raises(OSError) as caught, files.locked(tmp_path / "gone" / "keys.yaml"):
+        pass
+    assert caught.value.filename == str(tmp_path / "gone" / "keys.yaml")
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

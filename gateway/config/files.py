@@ -57,10 +57,12 @@ def sync_folder(folder: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Holds the advisory lock `<path>.lock`, so that two commands that edit one file wait for each other."""
     target = Path(os.path.realpath(path))
+    lock = target.with_name(target.name + ".lock")
     try:
-        handle = os.open(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        error.filename = str(path)  # the name that people know
+        if not os.path.lexists(lock):
+            error.filename = str(path)  # the name that people know
         raise
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
