@@ -8,6 +8,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -176,10 +177,26 @@ def _invoke(arguments: list[str]) -> int:
         show = getattr(error, "show", None)  # a wrong option or argument, as typer reports it
         if show is None or not hasattr(error, "exit_code"):
             raise
-        error.message = str(getattr(error, "message", "")).replace("Value error, ", "")  # type: ignore[attr-defined]
+        error.message = _plainly(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
         show()
         return int(error.exit_code)
     return found if isinstance(found, int) else 0
+
+
+_TYPED: Final = (
+    (r"Value error, ", ""),
+    (r"Input should be a valid integer\b.*", "write a whole number"),
+    (r"Input should be a valid number\b.*", "write a number"),
+    (r"Input should be greater than or equal to (\S+)", r"write \1 or more"),
+    (r"Input should be less than or equal to (\S+)", r"write \1 at most"),
+)
+
+
+def _plainly(message: str) -> str:
+    """What whoever checks options says to programmers, as an operator's words."""
+    for words, ours in _TYPED:
+        message = re.sub(words, ours, message)
+    return message
 
 
 def _tell(message: str, hint: str, code: int) -> int:

@@ -193,6 +193,22 @@ def test_what_a_disk_refuses_is_said_with_what_to_do(number, hint, monkeypatch, 
     assert err.startswith(f"gatewayctl: /etc/gateway/keys.yaml: {os.strerror(number)}\n  ") and hint in err
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("config rollback abc", "'[REV]': write a whole number"),
+        ("requests tail -n 1.5", "'--number': write a whole number"),
+        ("audit -n 99999999", "'-n': write 10000 at most"),
+        ("usage top -n -1", "'-n': write 0 or more"),
+        ("keys create --tenant t --project p --expires 31.12.2027", "'31.12.2027' is not a date Write 2027-01-01"),
+        ("keys create --tenant t --project p --expires 2001-01-01", "is no time to expire: that is over"),
+    ],
+)
+def test_a_number_that_is_none_is_told_in_plain_words(line, said, capsys):
+    assert app.run(line.split()) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_shell_in_a_folder_that_is_gone_is_told_so(tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
