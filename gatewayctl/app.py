@@ -4,9 +4,11 @@ A command's module is imported when it is called, so that `--help` and completio
 """
 
 import contextlib
+import errno
 import importlib
 import io
 import os
+import re
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -130,14 +132,30 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return READER_GONE
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _tell(f"{where}{error.strerror or error}", "", FORBIDDEN if isinstance(error, PermissionError) else FAILED)
+        where = f"{error.filename}: " if error.filename else "" if _somewhere() else "the folder that this shell is in is gone: "
+        code = FORBIDDEN if isinstance(error, PermissionError) else FAILED
+        return _tell(f"{where}{error.strerror or error}", _REMEDIES.get(error.errno or 0, ""), code)
     except Exception as error:
         if _is_config_error(error):
             return _tell_mistakes(error, _color(arguments))
         if os.environ.get("GATEWAY_DEBUG"):
             raise
         return _tell(f"{type(error).__name__}: {error}", "This is a bug of gatewayctl. GATEWAY_DEBUG=1 shows where.", FAILED)
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "`df -h` and `df -i` show what is full.",
+    errno.EDQUOT: "The quota of whoever runs this is used up: `quota` shows it.",
+    errno.EROFS: "Nobody may write there: change the file where it comes from.",
+}
+
+
+def _somewhere() -> bool:
+    """Whether there is a folder from which relative paths lead anywhere."""
+    try:
+        return bool(os.getcwd())
+    except FileNotFoundError:
+        return False
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -159,10 +177,26 @@ def _invoke(arguments: list[str]) -> int:
         show = getattr(error, "show", None)  # a wrong option or argument, as typer reports it
         if show is None or not hasattr(error, "exit_code"):
             raise
-        error.message = str(getattr(error, "message", "")).replace("Value error, ", "")  # type: ignore[attr-defined]
+        error.message = _plainly(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
         show()
         return int(error.exit_code)
     return found if isinstance(found, int) else 0
+
+
+_TYPED: Final = (
+    (r"Value error, ", ""),
+    (r"Input should be a valid integer\b.*", "write a whole number"),
+    (r"Input should be a valid number\b.*", "write a number"),
+    (r"Input should be greater than or equal to (\S+)", r"write \1 or more"),
+    (r"Input should be less than or equal to (\S+)", r"write \1 at most"),
+)
+
+
+def _plainly(message: str) -> str:
+    """What whoever checks options says to programmers, as an operator's words."""
+    for words, ours in _TYPED:
+        message = re.sub(words, ours, message)
+    return message
 
 
 def _tell(message: str, hint: str, code: int) -> int:

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ class Client:
     def _knows(self) -> bool:
         """Whether the place of the socket is known: it was told, or there is a configuration that can say it."""
         try:
-            return self._told or self._config.stat().st_size > 0
+            return self._told or (self._config.is_file() and self._config.stat().st_size > 0)
         except OSError:
             return False
 
@@ -185,10 +186,11 @@ class Client:
         owner = self._owner()
         if owner is not None:
             return unheard(self.path.parent, owner)
-        if self._knows:
+        said, code = ("", UNREACHABLE) if self._told else _wordless(self._config)
+        if not said:
             return Trouble(f"the gateway is not running: nobody listens on {self.path}", start, UNREACHABLE)
-        said = f"the gateway cannot be found: {self._config} is missing or empty, and nobody who listens runs with it"
-        return Trouble(said, "If one runs: --socket <data_dir>/admin.sock", UNREACHABLE)
+        said = f"the gateway cannot be found: {self._config} {said}, and nobody who listens runs with it"
+        return Trouble(said, "Use sudo." if code == FORBIDDEN else "If one runs: --socket <data_dir>/admin.sock", code)
 
     def _forbidden(self) -> Trouble:
         hint = "Use sudo, or become a member of the socket's group."
@@ -199,6 +201,21 @@ class Client:
         except (OSError, KeyError):
             pass
         return Trouble(f"you may not use the admin socket {self.path}", hint, FORBIDDEN)
+
+
+def _wordless(config: Path) -> tuple[str, int]:
+    """Why a configuration does not say where its gateway listens, with a command's exit code; "" when it may say so."""
+    try:
+        about = config.stat()
+    except PermissionError:
+        return "may not be read by you", FORBIDDEN
+    except OSError:
+        return "does not exist", UNREACHABLE
+    if stat.S_ISDIR(about.st_mode):
+        return "is a folder, not a file", UNREACHABLE
+    if not about.st_size:
+        return "is empty", UNREACHABLE
+    return ("", UNREACHABLE) if os.access(config, os.R_OK) else ("may not be read by you", FORBIDDEN)
 
 
 class Connection(http.client.HTTPConnection):

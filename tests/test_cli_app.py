@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from gatewayctl import app, trouble
+from gatewayctl.client import _wordless
 from tests.fixtures.cli import GATEWAYCTL, ROOT, ctl, environment
 
 DOCS = (ROOT / "docs/cli.md").read_text()
@@ -170,13 +171,64 @@ def test_without_a_gateway_each_says_so_and_exits_with_5(command, tmp_path):
     assert "systemctl start gateway" in ran.err and f"gatewayctl serve --config {tmp_path}/g.yaml" in ran.err
 
 
-@pytest.mark.parametrize("text", [None, ""])
-def test_without_a_configuration_nobody_knows_whether_a_gateway_runs(text, tmp_path):
+@pytest.mark.parametrize(("text", "said"), [(None, "does not exist"), ("", "is empty"), ("/", "is a folder, not a file")])
+def test_without_a_configuration_nobody_knows_whether_a_gateway_runs(text, said, tmp_path):
     file = tmp_path / "g.yaml"
-    if text is not None:
+    if text == "/":
+        file.mkdir()
+    elif text is not None:
         file.write_text(text)
     ran = ctl("reload", "--config", file)
-    assert ran.code == 5 and "not running" not in ran.err and f"{file} is missing or empty" in ran.err and "--socket" in ran.err
+    assert ran.code == 5 and "not running" not in ran.err and f"{file} {said}, and nobody" in ran.err and "--socket" in ran.err
+
+
+@pytest.mark.parametrize(("number", "hint"), [(28, "`df -h`"), (30, "where it comes from"), (122, "quota")])
+def test_what_a_disk_refuses_is_said_with_what_to_do(number, hint, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number), "/etc/gateway/keys.yaml")
+
+    monkeypatch.setattr(app, "_invoke", refuse)
+    assert app.run([]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"gatewayctl: /etc/gateway/keys.yaml: {os.strerror(number)}\n  ") and hint in err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("config rollback abc", "'[REV]': write a whole number"),
+        ("requests tail -n 1.5", "'--number': write a whole number"),
+        ("audit -n 99999999", "'-n': write 10000 at most"),
+        ("usage top -n -1", "'-n': write 0 or more"),
+        ("keys create --tenant t --project p --expires 31.12.2027", "'31.12.2027' is not a date Write 2027-01-01"),
+        ("keys create --tenant t --project p --expires 2001-01-01", "is no time to expire: that is over"),
+    ],
+)
+def test_a_number_that_is_none_is_told_in_plain_words(line, said, capsys):
+    assert app.run(line.split()) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_shell_in_a_folder_that_is_gone_is_told_so(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert app.run(["status", "--config", "gateway.yaml"]) == 1
+    assert "the folder that this shell is in is gone" in capsys.readouterr().err
+
+
+def test_a_configuration_that_may_not_be_read_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    file = tmp_path / "g.yaml"
+    file.write_text("data_dir: data\n")
+    for name, does in (("os.access", lambda *_: False), ("pathlib.Path.stat", _refuse)):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, does)
+            assert _wordless(file) == ("may not be read by you", 4)
+    assert _wordless(file) == ("", 5)
+
+
+def _refuse(*_, **__):
+    raise PermissionError(13, "Permission denied")
 
 
 def test_the_socket_is_found_through_the_configuration_even_when_it_is_broken(tmp_path):

@@ -1,11 +1,13 @@
 """`gatewayctl init` and probing without a gateway: what is written, with which rights, and that it works as it is."""
 
+import errno
 import json
 import stat
 import sys
 
 import pytest
 
+from gateway.config import files
 from gateway.config.keys import checksum_ok, hash_of
 from gateway.config.load import load
 from gatewayctl import app, programs
@@ -82,6 +84,56 @@ def test_it_overwrites_nothing_unless_told_to(tmp_path, inside):
     assert not (tmp_path / "gateway.yaml").exists()
     assert inside("init", "--dir", tmp_path, "--force", "-q")[0] == 0
     assert (tmp_path / "keys.yaml.bak").read_text() == "mine"
+
+
+def test_a_disk_that_is_full_leaves_everything_as_it_was(tmp_path, inside, monkeypatch):
+    assert inside("init", "--dir", tmp_path)[0] == 0
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.suffix != ".lock"}
+    there_meanwhile: list[bool] = []
+    full: list[str] = []
+    write = files.write
+
+    def refuse(path, *rest):
+        there_meanwhile.append((tmp_path / "gateway.yaml").exists())
+        if path.name == full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, *rest)
+
+    monkeypatch.setattr(files, "write", refuse)
+    for name in ("gateway.yaml", "keys.yaml"):
+        full[:] = [name]
+        code, out, err = inside("init", "--dir", tmp_path, "--force", "--bind", "127.0.0.1:1")
+        assert (code, out) == (1, "") and f"{tmp_path / name}: No space left" in err
+        after = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.suffix != ".lock"}
+        assert {**after, "gateway.schema.json": b""} == {**before, "gateway.schema.json": b""}
+    assert all(there_meanwhile), "a gateway that runs would have found no configuration"
+    full[:] = ["keys.yaml"]
+    assert inside("init", "--dir", tmp_path / "new")[0] == 1 and not (tmp_path / "new/gateway.yaml").exists()
+
+
+def test_a_link_is_kept_and_not_what_it_leads_to_written(tmp_path, inside):
+    (tmp_path / "theirs.yaml").write_text("version: 1\n")
+    (tmp_path / "gateway.yaml").symlink_to("theirs.yaml")
+    assert inside("init", "--dir", tmp_path, "--force")[0] == 0
+    assert (tmp_path / "theirs.yaml").read_text() == "version: 1\n" and (tmp_path / "gateway.yaml.bak").is_symlink()
+    assert not (tmp_path / "gateway.yaml").is_symlink() and load(tmp_path / "gateway.yaml").config.keys
+
+
+@pytest.mark.parametrize(
+    ("bind", "reached"),
+    [
+        ("0.0.0.0:9090", "http://127.0.0.1:9090/"),
+        (":8080", "http://127.0.0.1:8080/"),
+        ("[::]:8080", "http://[::1]:8080/"),
+        ("[::1]:9090", "http://[::1]:9090/"),
+        ("10.0.0.1:8080", "http://10.0.0.1:8080/"),
+    ],
+)
+def test_what_is_written_is_right_wherever_callers_reach_it_and_says_where(tmp_path, inside, bind, reached):
+    folder = tmp_path / "a folder"
+    code, _, err = inside("init", "--dir", folder, "--bind", bind)
+    assert code == 0 and reached in err and f"--config '{folder}/gateway.yaml'" in err
+    assert load(folder / "gateway.yaml").config.listeners["api"].bind
 
 
 def test_an_engine_that_answers_is_filled_in(tmp_path, inside, answers):

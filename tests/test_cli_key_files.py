@@ -151,7 +151,16 @@ def test_from_stdin_with_what_the_rows_do_not_say(config):
         (json.dumps([{"id": "a", "secret": SECRETS[0], "tenant": "retail", "project": "chatbot", "ip": {"allow": None}}]), 78, "keys"),
         (json.dumps([{"id": "a", "secret": SECRETS[0], "tenant": "retail", "project": "chatbot", "priority": float("inf")}]), 78, "number"),
         (json.dumps([{"id": "a", "secret": SECRETS[0], "tenant": "retail", "project": "chatbot", "label": "\ud800"}]), 78, "U+D800"),
-        (f"id,secret,tenant,project\na,{SECRETS[0]},retail,chatbot,x\n", 78, "more columns"),
+        ("[" * 100_000, 78, "nested too deep"),
+        (
+            f"- {{id: a, secret: {SECRETS[0]}, hash: 'sha256:{'0e' * 32}', {WHO}}}\n",
+            78,
+            "the hash of key number 1 is that of another secret",
+        ),
+        (f"id,secret,tenant,project\na,{SECRETS[0]},retail,chatbot,x\n", 78, "line 2 has more columns"),
+        (f"id,secret,tenant,project,label\na,{SECRETS[0]},retail,chatbot,{'x' * 200_000}\n", 78, "line 2 is no line of a table"),
+        (f"id,secret,tenant,project,priority\na,{SECRETS[0]},retail,chatbot,\u00b2\n", 78, "number"),
+        (f"id,secret,tenant,project,priority\na,{SECRETS[0]},retail,chatbot,{'9' * 5000}\n", 78, "number"),
         (f"id,secret,tenant,project,ip\na,{SECRETS[0]},retail,chatbot,10.0.0.0/8\n", 78, "column ip holds JSON"),
         (f"id,secret,tenant,project,priority\na,{SECRETS[0]},retail,chatbot,high\n", 78, "number"),
         (f"id,secret,tenant,project,enabled\na,{SECRETS[0]},retail,chatbot,maybe\n", 78, "true"),
@@ -162,6 +171,23 @@ async def test_bad_rows_and_nothing_is_imported(desk, config, inside, text, code
     got, out, err = await inside("keys", "import", str(tmp_path / "old"))
     assert (got, out) == (code, "") and said in err, err
     assert (config.parent / "keys.yaml").read_text() == KEYS and desk.live[1][0].id == "ann" and not any(one in err for one in SECRETS)
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+async def test_tables_are_read_as_spreadsheets_of_all_countries_write_them(desk, config, inside, between, tmp_path):
+    rows = [["id", "secret", "tenant", "project", "models"], ["a", SECRETS[0], "retail", "chatbot", "qwen qwen-x"]]
+    rows.append(["b", SECRETS[1], "retail", "chatbot", '"qwen;qwen-x"'])  # as `keys list -o csv` joins a list
+    (tmp_path / "old.csv").write_text("\ufeff" + "".join(f"{between.join(row)}\r\n" for row in rows))
+    assert (await inside("keys", "import", str(tmp_path / "old.csv")))[0] == 0
+    keys = {key.id: key.models.allow for key in load(config).config.keys}
+    assert keys["a"] == keys["b"] == ["qwen", "qwen-x"]
+
+
+def test_what_comes_from_stdin_is_called_so(config):
+    ran = ctl("keys", "import", "-", stdin="a: 1\n", GATEWAY_CONFIG=str(config))
+    assert ran.code == 78 and "stdin is no list of keys" in ran.err
+    ran = ctl("keys", "import", "-", stdin="[]", GATEWAY_CONFIG=str(config))
+    assert ran.code == 2 and "there are no keys in stdin" in ran.err
 
 
 def test_a_file_that_is_not_there(config):

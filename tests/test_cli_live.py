@@ -198,6 +198,7 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
     _, out, _ = await inside("config", "history")
     assert "root (uid 0, pid 1)" in out
     assert (await inside("config", "rollback", "2", "--yes"))[:2] == (0, "models.qwen is gone\n")
+    assert "the files are those of revision 2 again" in (await inside("config", "rollback", "2", "--yes"))[2]
     code, _, err = await inside("config", "rollback", "7", "--yes")
     assert code == 1 and "no revision 7" in err
     for args in (["rollback"], ["rollback", "2"]):

@@ -215,6 +215,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         "this address is taken",
         "it covers 127.0.0.1:80",
     ),
+    "both wildcards": (
+        'version: 1\nlisteners:\n  a: {bind: "0.0.0.0:80"}\n  b: {bind: ▸"[::]:80"}\n',
+        "this address is taken",
+        "[::] answers IPv4 too, so one of them does for both",
+    ),
     "covered by v6": ('version: 1\nlisteners:\n  a: {bind: "[::]:80"}\n  b: {bind: ▸":80"}\n', "this address is taken", "listener a"),
     "metrics on api": (
         'version: 1\nlisteners:\n  a: {bind: ":80"}\n  m: {bind: ▸"10.0.0.1:80", serves: metrics}\n',
@@ -288,6 +293,11 @@ BAD: dict[str, tuple[str, str, str]] = {
     "unclosed list, more": ("version: 1\ninclude: [a.yaml\nnode▸: b\n", "is not closed before this", "line 2"),
     "unclosed quote": ('version: 1\nnode: ▸"abc\n', "this quote is never closed", "half-written"),
     "colon": ("version: 1\nnode: a▸: b\n", 'a ": " that does not belong here', "quote"),
+    "full-width colon": ("version: 1\nnode▸\uff1a gw-a\n", "a full-width \uff1a", "write :"),
+    "full-width comma": ("version: 1\nlisteners: {a: {bind: ':1'▸\uff0c serves: api}}\n", "a full-width \uff0c", "write ,"),
+    "full-width colon above": ("version: 1\nlisteners:\n  a:\n    bind▸\uff1a ':1'\n    serves: api\n", "a full-width \uff1a", "write :"),
+    "hard space": ("version: 1\nnode:▸\xa0gw-a  # \uff1a\n", "a space that is none", "plain space"),
+    "quoted full-width sign": ("version: 1\nlisteners: {a: {bind: '\uff1a' ▸serves: api}}\n", "a comma is missing", "it began at line 2"),
     "no colon": ("version: 1\n▸node\n", "a key without its colon", "key: value"),
     "indentation": ("version: 1\nhttp:\n    body: 1MiB\n  ▸header: 1KiB\n", "does not fit the lines above", "indentation"),
     "unquoted reference": ("version: 1\nlisteners: {api: {bind: $▸{env:X}}}\n", "", ""),

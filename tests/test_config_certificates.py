@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from gateway.config.certificates import lapsed
@@ -16,9 +16,11 @@ from gateway.config.report import render
 from gateway.config.resolve import resolve
 
 
-def pair(folder: Path, name: str, passphrase: bytes | None = None, days: tuple[float, float] = (0, 1)) -> None:
+def pair(
+    folder: Path, name: str, passphrase: bytes | None = None, days: tuple[float, float] = (0, 1), given: rsa.RSAPrivateKey | None = None
+) -> None:
     """A self-signed certificate <name>.crt and its key <name>.pem. days: from now on, in which it is good."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = given or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     made = (
@@ -42,6 +44,11 @@ def folder(tmp_path_factory):
     for name in ("a", "b"):
         pair(made, name)
     pair(made, "covered", b"canary")
+    pair(made, "c")
+    whole = (made / "c.crt").read_bytes()
+    (made / "half.crt").write_bytes(whole[: len(whole) // 2])
+    (made / "torn.crt").write_bytes(whole + whole[: len(whole) // 2])
+    pair(made, "weak", given=rsa.generate_private_key(65537, 1024))
     (made / "text.pem").write_text("hello\n")
     (made / "broken.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     (made / "folder").mkdir()
@@ -126,6 +133,9 @@ def test_a_renewed_certificate_is_another_digest(tmp_path):
         (listener, "cert: folder, key: a.pem", 17, "folder: it is a directory, not a file"),
         (listener, "cert: text.pem, key: a.pem", 17, "text.pem is not a PEM file"),
         (listener, "cert: broken.crt, key: a.pem", 17, "certificate and key cannot be used"),
+        (listener, "cert: half.crt, key: c.pem", 17, "damaged, or written by halves"),
+        (listener, "cert: torn.crt, key: c.pem", 17, "damaged, or written by halves"),
+        (listener, "cert: weak.crt, key: weak.pem", 17, "too weak for TLS"),
         (listener, "cert: a.crt, key: a.crt", 29, "this file holds no private key"),
         (listener, "cert: a.crt, key: covered.pem", 29, "this key has a passphrase"),
         (listener, "cert: a.crt", 5, "`key` is missing"),

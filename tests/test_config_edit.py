@@ -187,6 +187,18 @@ def test_a_folder_that_takes_no_file_is_told_with_the_name_that_people_know(tmp_
     assert caught.value.filename == str(tmp_path / "gone" / "keys.yaml")
 
 
+def test_a_lock_that_cannot_be_made_is_told_with_the_file_that_it_is_for(tmp_path):
+    path = tmp_path / "keys.yaml"
+    path.write_text("keys: []\n")
+    (tmp_path / "keys.yaml.lock").symlink_to("elsewhere")
+    with pytest.raises(OSError) as caught:
+        edit.add_keys(path, [NEW])
+    assert caught.value.filename == str(tmp_path / "keys.yaml.lock"), "what is in the way is named"
+    with pytest.raises(OSError) as caught, files.locked(tmp_path / "gone" / "keys.yaml"):
+        pass
+    assert caught.value.filename == str(tmp_path / "gone" / "keys.yaml")
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "keys.yaml"
     path.write_text("keys: []\n")
@@ -195,8 +207,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("gateway.config.files.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         edit.add_keys(path, [NEW])
+    assert caught.value.filename == str(path), "whoever reads it knows which disk is full"
     assert read(path) == "keys: []\n" and sorted(os.listdir(tmp_path)) == ["keys.yaml", "keys.yaml.lock"]
 
 

@@ -226,7 +226,8 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
     (found,) = bad(folder)
     assert found.message == f"{folder}/keys.yaml cannot be read: permission denied" and found.line == 3
     owner = (folder / "keys.yaml").owner()
-    assert found.hint == f"it belongs to {owner}, mode 0640: read it as {owner} or as root, or change that"
+    readers = "as root" if owner == "root" else f"as {owner} or as root"
+    assert found.hint == f"it belongs to {owner}, mode 0640: read it {readers}, or change that"
 
 
 def test_a_main_file_that_nobody_lets_us_see_is_named_too(folder, monkeypatch):
@@ -317,6 +318,12 @@ def test_scalars_are_those_of_yaml_1_2(folder):
     (folder / "gateway.yaml").write_text(text)
     config = good(folder).config
     assert config.workers == 10 and list(config.listeners) == ["off", "0123", "yes"] and list(config.tenants) == ["null", "1.50"]
+
+
+def test_the_wildcard_of_ipv4_leaves_addresses_of_ipv6_alone(tmp_path):
+    """Both listen: `0.0.0.0` answers no IPv6."""
+    (tmp_path / "gateway.yaml").write_text('version: 1\nlisteners: {a: {bind: "0.0.0.0:80"}, m: {bind: "[::1]:80", serves: metrics}}\n')
+    assert set(load(tmp_path / "gateway.yaml", {}).config.listeners) == {"a", "m"}
 
 
 def test_windows_line_ends_and_a_missing_last_newline_are_fine(folder):

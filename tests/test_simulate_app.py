@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import ipaddress
 import signal
+import socket
 import ssl
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.simulate.app import parser, settings_of
+from gateway.simulate.app import main, parser, settings_of
 from gateway.simulate.simulator import start
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +46,39 @@ async def test_a_wrong_script_is_refused_with_its_place(tmp_path) -> None:
     _, errors = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 2
     assert f"{script}:2:17: unknown fault `explode`" in errors.decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("faults: [\n", ":1:9: the file ends too early; is it half-written?"),
+        ("faults:\n\t- {do: refuse}\n", ":2:1: a tab; YAML is indented with spaces"),
+        ("faults: \x01\n", ":1:9: the file contains the character U+0001; remove it"),
+        ("", ": a fault script begins with `faults:`"),
+        ("- {do: refuse}\n", ":1:1: a fault script begins with `faults:`"),
+        (None, "cannot be read: there is no such file"),
+    ],
+)
+def test_a_script_that_is_none_is_said_in_plain_words(text, said, tmp_path, capsys) -> None:
+    script = tmp_path / "faults.yaml"
+    if text is not None:
+        script.write_text(text)
+    assert main(["vllm", "--port", "0", "--script", str(script)]) == 2
+    err = capsys.readouterr().err
+    assert f"{script}" in err and said in err and "Errno" not in err
+
+
+def test_where_it_cannot_listen_is_said_with_why(tmp_path, capsys) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["vllm", "--port", str(port)]) == 1
+    assert f"cannot listen on 127.0.0.1, port {port}: something listens there already; --port" in capsys.readouterr().err
+    assert main(["vllm", "--port", "0", "--host", "192.0.2.1"]) == 1
+    assert "cannot listen on 192.0.2.1, port 0: this machine has no such address" in capsys.readouterr().err
+    assert main(["vllm", "--port", "0", "--tls-cert", str(tmp_path / "no.pem")]) == 1
+    assert f"cannot use the certificate {tmp_path}/no.pem: there is no such file" in capsys.readouterr().err
 
 
 def test_defaults_are_the_engines_own() -> None:

@@ -103,7 +103,7 @@ MISTAKES = [
     ("faults:\n  - {on: 3}", "f.yaml:2:5: a rule needs `do`"),
     ("fault: []", "f.yaml:1:1: unknown word `fault`, did you mean `faults`?"),
     ("faults: 3", "f.yaml:1:9: `faults` is a list of rules"),
-    ("", "f.yaml: a fault script is a mapping with the key `faults`"),
+    ("", "f.yaml: a fault script begins with `faults:` and has a list of rules below it, such as - {on: 1, do: refuse}"),
     ("faults: [", "f.yaml:1:10: did not find expected node content"),
     ("faults:\n  - {on: 1, do: cut, on: 2}", "f.yaml:2:22: `on` is written twice, first in line 2"),
     ("faults: []\nfaults: []", "f.yaml:2:1: `faults` is written twice, first in line 1"),

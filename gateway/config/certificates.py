@@ -110,9 +110,34 @@ def _pair(cert: str, key: str | None) -> Iterator[Answer]:
         elif not key:
             yield "cert", "this file does not hold both a certificate and its private key", "write `key:` as well"
         else:
-            yield "cert", f"certificate and key cannot be used ({error.reason or 'no certificate'})", None
+            yield "cert", *_plainly(error.reason or "")
     except OSError as error:
         yield "cert", f"{cert}: {why(error)}", None
+
+
+def _plainly(reason: str) -> tuple[str, str | None]:
+    """Of what OpenSSL says, a message and a hint."""
+    if "TOO_SMALL" in reason or "TOO_WEAK" in reason:
+        return f"certificate and key are too weak for TLS ({reason})", "make a key of 2048 bits (RSA) or more, signed with SHA-256"
+    if not reason or reason in _DAMAGED:
+        said = f" ({reason})" if reason else ""
+        return (
+            f"certificate and key cannot be used: one of the files is damaged, or written by halves{said}",
+            "copy both files again, whole",
+        )
+    return f"certificate and key cannot be used ({reason})", None
+
+
+_DAMAGED: Final = (
+    "BAD_END_LINE",
+    "BAD_BASE64_DECODE",
+    "NO_START_LINE",
+    "NOT_ENOUGH_DATA",
+    "TOO_LONG",
+    "HEADER_TOO_LONG",
+    "WRONG_TAG",
+    "NESTED_ASN1_ERROR",
+)
 
 
 class _PassphraseWanted(Exception):

@@ -122,7 +122,8 @@ def _remedy(path: Path, error: OSError) -> str | None:
             owner, mode = path.owner(), stat.S_IMODE(path.stat().st_mode)
         except (OSError, KeyError):
             return "read it as root, or change whose it or a folder above it is"
-        return f"it belongs to {owner}, mode {mode:04o}: read it as {owner} or as root, or change that"
+        readers = "as root" if owner == "root" else f"as {owner} or as root"
+        return f"it belongs to {owner}, mode {mode:04o}: read it {readers}, or change that"
     return "make several files of it, and name them in `include`" if "larger" in str(error) else None
 
 
@@ -216,8 +217,30 @@ _PROBLEMS: Final = (
 )
 
 
+_WIDE: Final = {"\uff1a": ":", "\uff0c": ",", "\uff5b": "{", "\uff5d": "}", "\uff3b": "[", "\uff3d": "]", "\u3000": " ", "\xa0": " "}
+"""Signs of an input method, or of a page that was copied from, and what YAML takes in their place."""
+_no_sign = re.compile(r"""(?:"[^"]*"|'[^']*'|(?:^|[ \t])\#.*)""")
+
+
 def _translated(error: yaml.MarkedYAMLError, text: str) -> BadFile:
-    """The parser's words as an operator's. Of an unclosed bracket or quote, the place where it was opened."""
+    """The parser's words as an operator's."""
+    mark = error.problem_mark or error.context_mark
+    if mark is not None:
+        begun = error.context_mark if error.context == "while scanning a simple key" else None
+        last = (begun or mark).line
+        first = last - 1 if "mapping values" in (error.problem or "") else last  # a line without its colon goes on in the next one
+        for number, line in list(enumerate(re.split("\r\n|\n|\r", text)))[max(0, first) : last + 1]:
+            bare = _no_sign.sub(lambda found: "." * len(found[0]), line)
+            column = next((at for at, sign in enumerate(bare) if sign in _WIDE), None)
+            if column is not None:
+                sign, instead = bare[column], _WIDE[bare[column]]
+                named = "a space that is none for YAML" if instead == " " else f"a full-width {sign}"
+                return BadFile(named, number + 1, column + 1, "write a plain space" if instead == " " else f"write {instead}")
+    return _in_our_words(error, text)
+
+
+def _in_our_words(error: yaml.MarkedYAMLError, text: str) -> BadFile:
+    """Of an unclosed bracket or quote, the place where it was opened."""
     problem, mark, opened = error.problem or "", error.problem_mark or error.context_mark, error.context_mark
     if mark is None:
         return BadFile(problem or "the file is not YAML")

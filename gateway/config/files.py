@@ -35,9 +35,11 @@ def write(path: Path, data: bytes, mode: int | None = None) -> None:
             os.fchmod(handle, stat.S_IMODE(before.st_mode) if before is not None else 0o600 if mode is None else mode)
             os.fsync(handle)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a disk that is full names none
         raise
     sync_folder(target.parent)
 
@@ -55,7 +57,13 @@ def sync_folder(folder: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Holds the advisory lock `<path>.lock`, so that two commands that edit one file wait for each other."""
     target = Path(os.path.realpath(path))
-    handle = os.open(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock = target.with_name(target.name + ".lock")
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if not os.path.lexists(lock):
+            error.filename = str(path)  # the name that people know
+        raise
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

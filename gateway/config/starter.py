@@ -37,7 +37,7 @@ include: [keys.yaml]
 
 listeners:
   api: {{bind: "{bind}", serves: api}}
-  metrics: {{bind: "127.0.0.1:9090", serves: metrics}}
+  metrics: {{bind: "127.0.0.1:{metrics}", serves: metrics}}
   # tls: {{bind: "0.0.0.0:8443", serves: api, tls: {{cert: tls.crt, key: tls.key}}}}
 
 # Limits of the callers' side. What is written here are the defaults.
@@ -93,7 +93,8 @@ keys: []
 def starter(engines: Iterable[Engine] = (), *, data_dir: str = "/var/lib/gateway", bind: str = "0.0.0.0:8080") -> dict[str, str]:
     """File names and their texts: gateway.yaml, keys.yaml and the schema for editors. Loads without a mistake as it is."""
     engines = list(engines)
-    head = _HEAD.format(modeline=MODELINE, data_dir=scalar(data_dir), bind=bind)
+    metrics = 9091 if bind.endswith(":9090") else 9090  # two listeners cannot share an address
+    head = _HEAD.format(modeline=MODELINE, data_dir=scalar(data_dir), bind=bind, metrics=metrics)
     middle = _filled(engines) if engines else _NO_CHANNEL
     return {"gateway.yaml": head + middle + _TENANTS, "keys.yaml": _KEYS.format(modeline=MODELINE), SCHEMA_NAME: schema_text()}
 

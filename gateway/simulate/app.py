@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 import uvloop
 
+from gateway.config.expand import why
 from gateway.simulate import script as scripts
 from gateway.simulate.faults import Script
+from gateway.simulate.listener import CannotListen
 from gateway.simulate.settings import DEFAULT_PORT, KINDS, Settings
 from gateway.simulate.simulator import Simulator
 
@@ -30,15 +32,17 @@ def main(argv: Sequence[str]) -> int:
     try:
         script = scripts.load(arguments.script) if arguments.script else Script()
     except OSError as error:
-        return _fail(2, f"cannot read the fault script: {error}")
+        return _fail(2, f"the fault script {arguments.script} cannot be read: {why(error)}")
     except scripts.ScriptError as error:
         return _fail(2, *error.mistakes)
     try:
         uvloop.run(_run(settings_of(arguments), script))
     except ssl.SSLError as error:
         return _fail(1, f"cannot use the certificate: {error}")
+    except CannotListen as error:
+        return _fail(1, str(error))
     except OSError as error:
-        return _fail(1, f"cannot listen: {error}")
+        return _fail(1, f"cannot use the certificate {arguments.tls_cert}: {why(error)}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -43,6 +44,21 @@ def ports(settings: Settings, planes: Sequence[str]) -> list[tuple[int, frozense
     return [*((port, frozenset(names)) for port, names in found.items()), *free]
 
 
+class CannotListen(OSError):
+    """Its text says where, and why."""
+
+
+def _why(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError | socket.gaierror):
+        return "no address of this name is known"
+    known = {
+        errno.EADDRINUSE: "something listens there already; --port names another one, 0 any free one",
+        errno.EACCES: "ports below 1024 are not for you; --port names another one",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+    }
+    return known.get(error.errno or 0, error.strerror or str(error))
+
+
 class Listener:
     """One port and the planes that answer on it."""
 
@@ -64,8 +80,11 @@ class Listener:
         return self._server is not None
 
     async def open(self) -> None:
-        """Take the port, and keep it even while nobody listens. Errors: OSError."""
-        self._reserved = self._bound()
+        """Take the port, and keep it even while nobody listens. Errors: CannotListen, OSError."""
+        try:
+            self._reserved = self._bound()
+        except (OSError, UnicodeError) as error:
+            raise CannotListen(f"cannot listen on {self._host}, port {self.port}: {_why(error)}") from error
         self.port = self._reserved.getsockname()[1]
         await self._runner.setup()
         await self.up()

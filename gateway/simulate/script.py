@@ -44,16 +44,25 @@ def parse(text: str, name: str = "script") -> Script:
     """The text of a fault file. Errors: ScriptError with every mistake found."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise ScriptError([f"{_place(name, mark)}: {error.problem or error.context}"]) from error
     except yaml.YAMLError as error:
-        raise ScriptError([f"{name}: {error}"]) from error
+        raise ScriptError([_plainly(text, name, error)]) from error
     reader = _Reader(name)
     rules = reader.read(root)
     if reader.mistakes:
         raise ScriptError(reader.mistakes)
     return Script(tuple(rules))
+
+
+def _plainly(text: str, name: str, error: yaml.YAMLError) -> str:
+    """The configuration's words for text that is no YAML, where it has some."""
+    from gateway.config.compose import BadFile, clean, compose
+
+    try:
+        compose(Path(name), clean(text))
+    except BadFile as bad:
+        return f"{name}:{bad.line}:{bad.column}: {bad.message}" + (f"; {bad.hint}" if bad.hint else "")
+    mark = error.problem_mark or error.context_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return f"{_place(name, mark)}: {str(error).splitlines()[0]}"
 
 
 def duration(value: Value) -> float:
@@ -182,7 +191,7 @@ class _Reader:
 
     def read(self, root: yaml.Node | None) -> list[Fault]:
         if not isinstance(root, yaml.MappingNode):
-            return self._wrong(root, "a fault script is a mapping with the key `faults`")
+            return self._wrong(root, "a fault script begins with `faults:` and has a list of rules below it, such as - {on: 1, do: refuse}")
         rules: list[Fault] = []
         self._once(root)
         for key, node in root.value:

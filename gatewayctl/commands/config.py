@@ -278,7 +278,10 @@ def rollback(
     if not yes:
         _there_is(client, rev)
     session.confirm(f"Go back to {f'revision {rev}' if rev is not None else 'the revision before this one'}?", yes)
-    told(session, client, went_back(client, rev))
+    number, answer = went_back(client, rev)
+    if answer.get("ok"):
+        session.say(f"the files are those of revision {number} again")
+    told(session, client, answer)
 
 
 def _there_is(client: Client, rev: int | None) -> None:

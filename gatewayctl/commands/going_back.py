@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from gateway.config.revisions import Revisions
 
 
-def went_back(client: Client, rev: int | None) -> dict[str, Any]:
-    """The files of revision `rev` (None: the one before the present) are in place: what the gateway says of its reload then."""
+def went_back(client: Client, rev: int | None) -> tuple[int, dict[str, Any]]:
+    """The files of revision `rev` (None: the one before the present) are in place: its number, and what the gateway says of its reload."""
     from gateway.config.revisions import Revisions
 
     config = Path(client.get("/v1/status")["config"]["path"])
     revisions = Revisions(client.path.absolute().parent)
     number = rev if rev is not None else _before(client)
     if not _may_be_ours(revisions, number, config):
-        return client.post("/v1/config/rollback", {"rev": rev}, PATIENCE)
+        return number, client.post("/v1/config/rollback", {"rev": rev}, PATIENCE)
     with in_turn(config):
         act = announce(client, f"rollback {number}")
         revisions.restore(number)
-        return client.post("/v1/reload", {"act": act}, PATIENCE)
+        return number, client.post("/v1/reload", {"act": act}, PATIENCE)
 
 
 def _before(client: Client) -> int:

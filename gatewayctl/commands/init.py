@@ -2,6 +2,9 @@
 
 import contextlib
 import os
+import shlex
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -52,9 +55,7 @@ def init(
 
     Asks nothing. Engines that answer are filled in with their models. The key's secret goes to stdout, once.
     """
-    from gateway.config.edit import add_keys, keys_file
     from gateway.config.starter import starter
-    from gatewayctl.commands.newkey import made
 
     _right_bind(bind)
     _each_once(engine or [])
@@ -64,16 +65,14 @@ def init(
     except ValueError as error:
         raise Trouble(f"an engine's URL is wrong: it {error}", code=USAGE) from error
     folder = _folder(session, dir)
-    _make_room(folder, [name for name in texts if name in MODES], force)
-    files = [_write(folder / name, text) for name, text in texts.items()]
-    secret, file = made(None, None), keys_file(folder / "gateway.yaml")
-    key = {"id": secret.id, "tenant": TENANT, "project": PROJECT, "models": ["*"], "label": "the first key, made by gatewayctl init"}
-    add_keys(file, [{"id": secret.id, "hash": secret.hash, **key}])
+    with _all_or_nothing(folder, list(texts), force):
+        files = [_write(folder / name, text) for name, text in texts.items()]
+        secret, key, file = _first_key(folder)
     if session.machine:
-        told = {"secret": secret.secret, **key, "file": str(file), "live": False}
+        told = {"secret": secret, **key, "file": str(file), "live": False}
         show.data(session, {"files": [str(file) for file in files], "key": told})
     else:
-        print(secret.secret)
+        print(secret)
     _next_steps(session, folder, engines, bind)
 
 
@@ -141,20 +140,58 @@ def _right_bind(bind: str) -> None:
         raise Trouble(f"--bind wants HOST:PORT, such as 0.0.0.0:8080, not {bind!r}", code=USAGE) from error
 
 
-def _make_room(folder: Path, names: list[str], force: bool) -> None:
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path, names: list[str], force: bool) -> Iterator[None]:
+    """What is there stays in its place until it is replaced, for a gateway that runs, and comes back when something cannot be written."""
     there = [folder / name for name in names if (folder / name).exists()]
-    if there and not force:
-        raise Trouble(f"{', '.join(map(str, there))}: there already, and not overwritten", "--force replaces them and keeps them as *.bak.")
+    ours = [file for file in there if file.name in MODES]
+    if ours and not force:
+        raise Trouble(f"{', '.join(map(str, ours))}: there already, and not overwritten", "--force replaces them and keeps them as *.bak.")
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    for file in there:
-        os.replace(file, file.with_name(file.name + ".bak"))
+    kept = {file: _keep(file) for file in ours}
+    try:
+        yield
+    except BaseException:
+        for name in names:
+            if (file := folder / name) in kept:
+                os.replace(kept[file], file)
+                kept[file].unlink(missing_ok=True)  # two names of one file are not replaced
+            elif file not in there:
+                file.unlink(missing_ok=True)
+        raise
+
+
+def _keep(file: Path) -> Path:
+    """A second name of it: that needs no room on a disk that is full, and what replaces it leaves the old one alone."""
+    kept = file.with_name(file.name + ".bak")
+    if file.is_symlink():
+        os.replace(file, kept)  # what it leads to is not ours to write
+        return kept
+    kept.unlink(missing_ok=True)
+    try:
+        os.link(file, kept)
+    except OSError:  # not every file system has second names
+        shutil.copy2(file, kept)
+    return kept
+
+
+def _first_key(folder: Path) -> tuple[str | None, dict[str, Any], Path]:
+    """Its secret, its words, and the file that it is in now."""
+    from gateway.config.edit import add_keys, keys_file
+    from gatewayctl.commands.newkey import made
+
+    made_one, file = made(None, None), keys_file(folder / "gateway.yaml")
+    key = {"id": made_one.id, "tenant": TENANT, "project": PROJECT, "models": ["*"], "label": "the first key, made by gatewayctl init"}
+    add_keys(file, [{"id": made_one.id, "hash": made_one.hash, **key}])
+    return made_one.secret, key, file
 
 
 def _write(file: Path, text: str) -> Path:
     """Owned by the folder's group, so that the service's user can read what root has written."""
     from gateway.config import files
 
-    files.write(file, text.encode(), MODES.get(file.name, 0o644))
+    files.write(file, text.encode())
+    file.chmod(MODES.get(file.name, 0o644))
     with contextlib.suppress(PermissionError):
         os.chown(file, -1, file.parent.stat().st_gid)
     return file
@@ -165,17 +202,23 @@ def _next_steps(session: Session, folder: Path, engines: list[Engine], bind: str
     from gateway.config.unfinished import PLACEHOLDER
 
     file = folder / "gateway.yaml"
-    option = "" if folder == Path("/etc/gateway") else f" --config {file}"
-    port = bind.rpartition(":")[2]
+    quoted = shlex.quote(str(file))
+    option = "" if folder == Path("/etc/gateway") else f" --config {quoted}"
     session.say(f"Written: {file}, {folder / 'keys.yaml'}. The secret above is shown this once.")
     session.say("Next:")
     named = list(zip(channel_names(engines), (facts or {} for _, _, facts in engines), strict=True))
     for name in (name for name, facts in named if asks_for_a_key(facts)):
-        session.say(f"  edit {file}        channels.{name}.credential: the engine's key")
+        session.say(f"  edit {quoted}        channels.{name}.credential: the engine's key")
     if not engines or not all(facts.get("models") or asks_for_a_key(facts) for _, facts in named):
-        session.say(f"  edit {file}        engines under channels, their models under models")
+        session.say(f"  edit {quoted}        engines under channels, their models under models")
     session.say(f"  gatewayctl config check{option}")
     session.say(f"  gatewayctl serve{option}        or: systemctl enable --now gateway")
     for name in (name for name, facts in named if asks_for_a_key(facts) and not facts.get("models")):
         session.say(f"  gatewayctl channels probe {name}{option}        tells its models: write one in place of {PLACEHOLDER}")
-    session.say(f"  curl http://127.0.0.1:{port}/v1/models -H 'Authorization: Bearer <the secret>'")
+    session.say(f"  curl http://{_reached(bind)}/v1/models -H 'Authorization: Bearer <the secret>'")
+
+
+def _reached(bind: str) -> str:
+    """Where somebody on this machine reaches it."""
+    host, _, port = bind.rpartition(":")
+    return f"{ {'': '127.0.0.1', '0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +22,13 @@ from gatewayctl.words import plural
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 _LISTS: Final = ("models", "apis", "systems")
-"""Columns of a table that hold several values, with spaces or commas between them, or JSON."""
+"""Columns of a table that hold several values, with spaces, commas or semicolons between them, or JSON."""
 _GROUPS: Final = ("ip", "hours", "limits", "meta", "previous")
 """Columns that hold JSON."""
+_BETWEEN: Final = (",", ";", "\t")
+"""What stands between the columns of a table: spreadsheets take that of their country."""
+_apart = re.compile(r"[,;\s]+")
+_number = re.compile(r"[0-9]{1,9}")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,7 +68,7 @@ def import_keys(
     rows = _read(file)
     keys = [_key(row, number, {"tenant": tenant, "project": project}) for number, row in enumerate(rows, 1)]
     if not keys:
-        raise Trouble(f"there are no keys in {file}", code=USAGE)
+        raise Trouble(f"there are no keys in {_called(file)}", code=USAGE)
     client = client_of_these_files(session)
     try:
         with changing(session.config, client, f"keys import of {len(keys)}") as change:
@@ -91,24 +96,31 @@ class _Dry(Exception):
     """Everything would have gone well."""
 
 
+def _called(file: str) -> str:
+    return "stdin" if file == "-" else file
+
+
 def _read(file: str) -> list[Any]:
     """The rows of a file. Raises Trouble."""
     try:
         data = sys.stdin.buffer.read(MOST_BYTES + 1) if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise Trouble(f"{file} cannot be read: {error.strerror or error}") from error
+    file = _called(file)
     if len(data) > MOST_BYTES:
         raise Trouble(f"{file} is larger than {MOST_BYTES // 2**20} MiB", "Import it in parts.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Trouble(f"{file} is not UTF-8 text", code=BAD_CONFIG) from error
+        raise Trouble(f"{file} is not UTF-8 text", "Save it as UTF-8; a spreadsheet calls that `CSV UTF-8`.", BAD_CONFIG) from error
     head = text.lstrip()[:1]
     if head in ("{", "["):
         return _json(file, text)
     first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
-    headed = ("," in first and ":" not in first) or first.strip(' "') in ("secret", "hash")  # the rest may come from options
-    return _csv(file, text) if headed else _yaml(file, text)
+    between = next((sign for sign in _BETWEEN if sign in first and ":" not in first), None)
+    if between is None and first.strip(' "') in ("secret", "hash"):
+        between = _BETWEEN[0]  # one column; the rest may come from options
+    return _yaml(file, text) if between is None else _csv(file, text, between)
 
 
 def _json(file: str, text: str) -> list[Any]:
@@ -118,6 +130,8 @@ def _json(file: str, text: str) -> list[Any]:
         found = json.loads(text)
     except ValueError as error:
         raise Trouble(f"{file} is no JSON: {error}", code=BAD_CONFIG) from error
+    except RecursionError as error:
+        raise Trouble(f"{file} is nested too deep for a list of keys", code=BAD_CONFIG) from error
     return _list(file, found)
 
 
@@ -150,23 +164,33 @@ def _list(file: str, found: Any) -> list[Any]:
     return found
 
 
-def _csv(file: str, text: str) -> list[dict[str, Any]]:
+def _csv(file: str, text: str, between: str) -> list[dict[str, Any]]:
+    table = csv.DictReader(io.StringIO(text), delimiter=between)
     rows = []
-    for row in csv.DictReader(io.StringIO(text)):
-        if None in row:
-            raise Trouble(f"{file}: a line has more columns than the first", code=BAD_CONFIG)
-        key: dict[str, Any] = {}
-        for name, value in row.items():
-            word, value = name.strip(), show.without_guard((value or "").strip())
-            if word in _GROUPS or (word in _LISTS and value.startswith(("{", "["))):
-                key |= {word: _group(file, word, value)} if value else {}
-            elif value:
-                key[word] = value.replace(",", " ").split() if word in _LISTS else value
-        for word in ("priority", "enabled"):
-            if word in key:
-                key[word] = {"true": True, "false": False}.get(key[word].lower(), int(key[word]) if key[word].isdigit() else key[word])
-        rows.append(key)
+    try:
+        for row in table:
+            if None in row:
+                raise Trouble(f"{file}: line {table.line_num} has more columns than the first", code=BAD_CONFIG)
+            rows.append(_cells(file, row))
+    except csv.Error as error:
+        raise Trouble(f"{file}: line {table.line_num + 1} is no line of a table: {error}", "Is a quote not closed?", BAD_CONFIG) from error
     return rows
+
+
+def _cells(file: str, row: Mapping[str, str | None]) -> dict[str, Any]:
+    """The words of one line. What is empty is not said."""
+    key: dict[str, Any] = {}
+    for name, cell in row.items():
+        word, value = name.strip(), show.without_guard((cell or "").strip())
+        if word in _GROUPS or (word in _LISTS and value.startswith(("{", "["))):
+            key |= {word: _group(file, word, value)} if value else {}
+        elif value:
+            key[word] = _apart.split(value.strip(",; ")) if word in _LISTS else value
+    if _number.fullmatch(key.get("priority", "")):
+        key["priority"] = int(key["priority"])
+    if "enabled" in key:
+        key["enabled"] = {"true": True, "false": False}.get(key["enabled"].lower(), key["enabled"])
+    return key
 
 
 def _group(file: str, word: str, value: str) -> Any:
@@ -184,10 +208,11 @@ def _key(row: Any, number: int, otherwise: Mapping[str, str | None]) -> dict[str
         raise Trouble(f"key number {number} is no group of words", code=BAD_CONFIG)
     key = {str(word): value for word, value in row.items() if value is not None}
     secret = key.pop("secret", None)
-    if secret is not None and "hash" not in key:
+    if secret is not None:
         if not isinstance(secret, str) or not good_secret(secret):
             raise Trouble(f"the secret of key number {number} is none: at least 16 ASCII characters, no spaces", code=BAD_CONFIG)
-        key["hash"] = hash_of(secret)
+        if key.setdefault("hash", hash_of(secret)) != hash_of(secret):
+            raise Trouble(f"the hash of key number {number} is that of another secret", "Leave one of them out.", BAD_CONFIG)
     if "hash" not in key:
         raise Trouble(f"key number {number} has neither hash nor secret", code=BAD_CONFIG)
     for word, value in otherwise.items():

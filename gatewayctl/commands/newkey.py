@@ -68,7 +68,9 @@ def instant(text: str | None) -> str | None:
             raise ValueError("that is over, so nobody would get in")
         return moment_text(at) if duration else text
     except ValueError as error:
-        raise Trouble(f"{text!r} is no time to expire: {error}", "2027-01-01, 2027-01-01T18:00+08:00, or 90d from now", USAGE) from error
+        why = str(error).partition("; ")[0]
+        said = f"{text!r} {why}" if why.startswith("is ") else f"{text!r} is no time to expire: {why}"
+        raise Trouble(said, "Write 2027-01-01, 2027-01-01T18:00+08:00, or 90d from now", USAGE) from error
 
 
 def moment_text(unix: float) -> str:
