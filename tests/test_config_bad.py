@@ -71,6 +71,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "list for names": ("version: 1\ntenants: ▸[retail]\n", "not a group of `name: value`", "like {retail: {projects: {chatbot: {}}}}"),
     "text for a key": (MODEL + "version: 1\nkeys: [▸k7f3]\n", "not a group", "its words are: id, hash, tenant"),
     "text for list": ("version: 1\nhttp: {trusted_proxies: ▸10.0.0.1}\n", "this is not a list", "write [ ]"),
+    "text for models": ("version: 1\ntenants: {t: {models: ▸qwen}}\n", "this is not a list", 'write it like ["qwen*"]'),
     "workers": ("version: 1\nworkers: ▸65\n", "65 is not a number of workers", "1 to 64, or auto"),
     "workers true": ("version: 1\nworkers: ▸true\n", "true is not a number of workers", "1 to 64"),
     "number for keys": (MODEL + "version: 1\nkeys: ▸1234\n", "this is not a list", "write [ ]"),

@@ -71,6 +71,8 @@ def _one(error: ErrorDetails, loc: Loc, reading: Reading) -> Mistake:
     message, hint = _said(kind, context)
     if kind == "literal_error":
         message, hint = _choice(loc, context, reading)
+    elif kind == "model_type" and isinstance(example := example_at(loc), list):  # a list, or a group in its place
+        message, hint = _WANTED["list_type"][0], f"write it like {flow(example)}"
     elif kind in _GROUPS:
         hint = _likeness(loc) or hint
     return marks.at(loc, message, hint)
