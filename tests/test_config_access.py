@@ -82,7 +82,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "key allows no model": (text(key="models: {▸allow: []}"), "this opens no model", '"*" for all'),
     "key's models": (text(key="models: {allow: [▸qwem]}"), '"qwem" matches nothing', '"qwen"?'),
     "key's denied models": (text(key="models: {deny: [▸qwem]}"), '"qwem" matches nothing', '"qwen"?'),
-    "models of another type": (text(key="models: ▸qwen"), "this is not a group", ""),
+    "models of another type": (text(key="models: ▸qwen"), "this is not a list", "write it like"),
     "a model's pattern": (text(key="models: [▸'a?c']"), "is not a pattern of model names", "* for anything"),
     "key bound to nothing": (
         text("models: [small]", key="models: ▸[qwen]"),
