@@ -252,6 +252,9 @@ async def test_draining_waits_for_what_is_in_flight_and_says_what_is_left(rig: R
 
 @pytest.mark.hard
 async def test_draining_waits_on_when_control_is_started_again(rig: Rig) -> None:
+    async def drained() -> Any:
+        return (await rig.admin("GET", "/v1/channels/a"))["channel"]["drained"]
+
     await rig.engine("a", tps=15)
     rig.model("qwen")
     await rig.start()
@@ -260,7 +263,7 @@ async def test_draining_waits_on_when_control_is_started_again(rig: Rig) -> None
         await stream.content.readany()
         reading = asyncio.create_task(stream.content.read())
         waiting = asyncio.create_task(actl("channels", "drain", "a", "--wait", "-o", "json", "--config", rig.path))
-        await asyncio.sleep(2.0)
+        await eventually(drained)
         os.kill(rig.pid_of("control"), signal.SIGKILL)
         ran = await waiting
         assert ran.code == 0 and reading.done(), ran

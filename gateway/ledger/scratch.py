@@ -1,11 +1,22 @@
 """Temporary files of the ledger on their way to whoever asked for them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 BLOCK: Final = 256 * 1024
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """The file, while it is being written: when that fails, nothing of it stays."""
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def pieces_of(path: Path) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from gateway.admin.desk import Failed, Misasked
 from gateway.ledger.ingest import Ingest
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.records import find, newest
-from gateway.ledger.scratch import pieces_of
+from gateway.ledger.scratch import pieces_of, written
 from gateway.ledger.store import Format, Store, StoreFailure
 from gateway.meter.records import MOST_ALIKE
 
@@ -69,12 +69,8 @@ class Books:
 
     async def _exported(self, form: Format, since: float, until: float) -> Path:
         def work(store: Store) -> Path:
-            path = store.scratch / f"export-{next(_numbers)}.{form}"
-            try:
+            with written(store.scratch / f"export-{next(_numbers)}.{form}") as path:
                 store.export(path, since, until, form)
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
             return path
 
         try:

@@ -17,7 +17,7 @@ from gateway.ledger.figures import text
 from gateway.ledger.keeper import Ledger
 from gateway.ledger.question import BadQuestion, Question, period_before
 from gateway.ledger.report import flat, report
-from gateway.ledger.scratch import pieces_of
+from gateway.ledger.scratch import pieces_of, written
 from gateway.ledger.store import Ask, Format, Repriced, Store, StoreFailure
 from gateway.price.book import PriceBook
 from gateway.price.build import book_of
@@ -132,12 +132,8 @@ class Reports:
 
         def work(store: Store) -> Path:
             sql, params = flat(question, form)
-            path = store.scratch / f"report-{next(_numbers)}.{form}"
-            try:
+            with written(store.scratch / f"report-{next(_numbers)}.{form}") as path:
                 store.write(path, sql, params, form)
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
             return path
 
         path = await self._done(work)
