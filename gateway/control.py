@@ -60,7 +60,8 @@ log = logging.getLogger("gateway.control")
 BAD_CONFIG = 78
 """sysexits' EX_CONFIG."""
 
-ORPHANS_EVERY = 1.0
+ORPHANS_EVERY = 5.0
+"""Seconds between two looks for what a dead worker left open, beside the one when the supervisor tells of a death."""
 QUEUED_EVERY = 0.5
 REFILL_EVERY = 1.0
 """Seconds between two changes of workers' endpoints at least, whatever registries say."""
@@ -335,7 +336,7 @@ class Control:
             await asyncio.to_thread(close_orphans, data_dir / "journal", lambda line: closed.append(json.loads(line)))
         except Exception as error:  # a file that nobody can read must not keep the gateway from serving
             self._unclosed = str(error)
-            if self._unclosed != said:  # it is tried each second
+            if self._unclosed != said:  # it is tried again and again
                 log.error("journal: what dead workers left open cannot be closed: %s", error, exc_info=not isinstance(error, OSError))
         return closed
 

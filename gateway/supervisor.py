@@ -29,7 +29,7 @@ from gateway.upgrade.succession import become, succeed, sweep_gauges, told
 
 log = logging.getLogger("gateway.supervisor")
 
-LOOK_EVERY: Final = 0.5
+LOOK_EVERY: Final = 1.0
 EXIT_PATIENCE: Final = 5.0
 """Seconds that children have to end when told to."""
 BIND_PATIENCE: Final = 3.0

@@ -31,10 +31,10 @@ HOT: Final = {
     "engine": "mindie openai prepare rewrite sglang vllm",
     "meter": "account journal metrics progress",
     "referee": "claims limits loans money recent rules talk terms",
-    "relay": "chunks clock connection continuing delivery pool stream waiting whole",
+    "relay": "clock connection continuing delivery pool stream waiting whole",
     "route": "ask breaker budget decide fit least_busy load plan prefix_affinity primary_backup proportional sticky",
     "serve": "dispatch live snapshot",
-    "wire": "answers event heads openai outlet sse stream tally template usage",
+    "wire": "answers chunks event heads openai outlet sse stream tally template usage",
 }
 """Modules by their folder in gateway/. Not among them: what inherits from aiohttp's classes, and every msgspec Struct."""
 

@@ -7,47 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.relay import connection as relay
-from gateway.relay.chunks import whole_chunk
 from gateway.relay.connection import Connection
+from gateway.wire.chunks import whole_chunk
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.mark.parametrize("size", [1, 2, 9, 10, 15, 16, 17, 200, 255, 256, 257, 4089])
-def test_a_whole_chunk_is_taken_out_of_its_framing(size):
-    body = b"a" * size
-    assert whole_chunk(b"%x\r\n%b\r\n" % (size, body)) == body == whole_chunk(b"%x\r\n%b\r\n" % (size, body))
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\r\n",
-        b"3\r\nabc",
-        b"3\r\nabc\r",
-        b"3\r\nabcd\r\n",
-        b"3\r\nabc\r\n0\r\n\r\n",
-        b"3\r\nabc\r\n3\r\nabc\r\n",
-        b"0\r\n\r\n",
-        b"3;x=y\r\nabc\r\n",
-        b"03\r\nabc\r\n",
-        b"0x3\r\nabc\r\n",
-        b"A\r\n0123456789\r\n",
-        b"3\r\nabc\n\n",
-        b"10\r\n0123456789abcd\r\n",
-        b"1000\r\n" + b"a" * 4096 + b"\r\n",
-    ],
-)
-def test_anything_else_is_the_parsers(data):
-    assert whole_chunk(data) is None and whole_chunk(data) is None
-
-
 class Pool:
-    """What becomes of the connection, and what its sink hears."""
+    """What becomes of the connection, and what its sink hears. able: the sink takes whole chunks out of their framing itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, able: bool = True) -> None:
         self.heard: list[Any] = []
+        self.able = able
+        self.taken = 0
 
     def post(self, connection: Connection) -> None: ...
 
@@ -63,6 +35,19 @@ class Pool:
         if isinstance(self.heard[-1], bytes):
             pieces = [self.heard.pop(), *pieces]
         self.heard.append(b"".join(pieces))
+
+    def framed(self, data: bytes) -> bool:
+        found, at = [], 0
+        while self.able and at < len(data):
+            start, stop = whole_chunk(data, at)
+            if not start:
+                return False
+            found.append(data[start:stop])
+            at = stop + 2
+        if found:
+            self.taken += 1
+            self.data(found)
+        return bool(found)
 
     def end(self) -> None:
         self.heard.append("end")
@@ -80,9 +65,9 @@ class Transport:
         return 0
 
 
-def heard(loop: asyncio.AbstractEventLoop, answers: list[list[bytes]]) -> list[Any]:
+def heard(loop: asyncio.AbstractEventLoop, answers: list[list[bytes]], pool: Pool | None = None) -> list[Any]:
     """answers: what comes of each, in the pieces that are read."""
-    pool = Pool()
+    pool = pool or Pool()
     connection = Connection(pool, loop)
     connection.connection_made(Transport())  # type: ignore[arg-type]
     for number, pieces in enumerate(answers):
@@ -125,10 +110,7 @@ def answers(draw: st.DrawFn) -> list[bytes]:
 def test_what_is_heard_is_what_the_parser_alone_would_say(given_answers):
     loop = asyncio.new_event_loop()
     try:
-        ours = heard(loop, given_answers)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(relay, "whole_chunk", lambda data: None)
-            assert heard(loop, given_answers) == ours
+        assert heard(loop, given_answers) == heard(loop, given_answers, Pool(able=False))
     finally:
         loop.close()
 
@@ -159,4 +141,21 @@ def test_a_body_that_is_not_chunked_in_the_end_has_no_chunks(coding):
     loop = asyncio.new_event_loop()
     head = HEAD.replace(b": chunked", b": " + coding)
     assert heard(loop, [[head, LIKE_ONE, LIKE_ONE]]) == [200, LIKE_ONE + LIKE_ONE]
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([HEAD, LIKE_ONE], id="after the head"),
+        pytest.param([HEAD + LIKE_ONE, LIKE_ONE], id="after a chunk that came with the head"),
+        pytest.param([HEAD, b"5\r\nab", b"cde\r\n", LIKE_ONE], id="after a chunk that came in two reads"),
+        pytest.param([HEAD, b"5\r", b"\nabcde\r", b"\n", LIKE_ONE + LIKE_ONE], id="after one that was cut everywhere"),
+        pytest.param([HEAD, b"5\r\nabcde\r\n5;a=b\r\n", b"abcde\r\n", LIKE_ONE], id="after one with an extension"),
+    ],
+)
+def test_the_parser_is_passed_by_as_soon_as_it_stands_between_two_chunks(pieces):
+    loop, pool = asyncio.new_event_loop(), Pool()
+    told = heard(loop, [[*pieces, b"0\r\n\r\n"]], pool)
+    assert pool.taken == 1 and told[1].replace(b"abcde", b"") == b"" and told[2:] == ["given back", "end"]
     loop.close()

@@ -65,6 +65,9 @@ class Sink:
         if self.when == "data":
             getattr(self.connection, self.then)()
 
+    def framed(self, data):
+        return False
+
     def end(self) -> None:
         if self.when == "end":
             getattr(self.connection, self.then)()

@@ -38,13 +38,19 @@ def make(kind="splice", dialect="vllm", usage=False, continuous=False, reasoning
     )
 
 
+def arrive(stream, pieces):
+    """What the caller gets of pieces that arrive at once, each as a chunk of its own."""
+    shown = stream.feed_framed(b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces))
+    return stream.feed_all(pieces) if shown is None else shown
+
+
 def run(stream, text, per=1, together=1):
     """All that the caller gets when `per` events are in a piece and `together` pieces arrive at once."""
     data = text.encode() if isinstance(text, str) else text
     events = [event + b"\n\n" for event in data.split(b"\n\n")]
     events[-1] = events[-1][:-2]
     feeds = [b"".join(events[at : at + per]) for at in range(0, len(events), per)]
-    return b"".join([*(stream.feed_all(feeds[at : at + together]) for at in range(0, len(feeds), together)), stream.flush()])
+    return b"".join([*(arrive(stream, feeds[at : at + together]) for at in range(0, len(feeds), together)), stream.flush()])
 
 
 def messages(out):
@@ -198,7 +204,7 @@ def test_splice_equals_decode_on_damaged_events(damage):
         slow, quick = make("decode"), make("splice")
         pieces = [*(event + b"\n\n" for event in events[:6]), data, events[7] + b"\n\n"]
         for first in (6, 5):
-            assert messages(quick.feed_all(pieces[:first]) + quick.feed_all(pieces[first:])) == messages(b"".join(map(slow.feed, pieces)))
+            assert messages(arrive(quick, pieces[:first]) + arrive(quick, pieces[first:])) == messages(b"".join(map(slow.feed, pieces)))
             assert state(quick) == state(slow)
             slow, quick = make("decode"), make("splice")
 
@@ -260,6 +266,38 @@ def test_splice_learns_each_form_once_and_then_pastes():
     run(stream, VLLM_CONTINUOUS)
     assert len(stream._templates) == 2  # reasoning and content
     assert stream._tried == 2
+
+
+def test_whole_chunks_of_one_form_are_taken_as_they_are_and_others_are_left_untouched():
+    stream = make()
+    form = (
+        VLLM_CONTINUOUS.split("\n\n")[4]
+        .replace("word 4", "word %d")
+        .replace('_tokens":9', '_tokens":%d')
+        .replace('_tokens":4', '_tokens":%d')
+    )
+    events = [(form % (number, 5 + number, number)).encode() + b"\n\n" for number in range(3, 12)]
+    chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
+    assert stream.feed_framed(chunks[0]) is None  # no form is known yet
+    stream.feed_all(events[:3])
+    before = state(stream)
+    for other in (
+        b"",
+        b"".join(events[3:5]),
+        chunks[3][:-1],
+        chunks[3] + chunks[4][:9],
+        chunks[3] + b"0\r\n\r\n",
+        chunks[3].replace(b"\r\n", b";a=b\r\n", 1),
+        b"%x\r\n%b\r\n" % (2 * len(events[3]), 2 * events[3]),
+        chunks[3] + b"e\r\ndata: [DONE]\n\n\r\n",
+        chunks[3].replace(b"\n\n\r\n", b"\n\r\n"),
+    ):
+        assert stream.feed_framed(other) is None
+    assert state(stream) == before
+    shown = messages(stream.feed_framed(b"".join(chunks[3:])))
+    assert [delta["content"] for delta in deltas(shown)] == [f"word {number}" for number in range(6, 12)]
+    assert json.loads(stream.tally.usage)["completion_tokens"] == 11
+    assert state(stream)[-1] == before[-1] + 6
 
 
 def test_a_form_is_not_searched_for_for_ever():

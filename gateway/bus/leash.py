@@ -13,7 +13,7 @@ from typing import Any, Final
 MESSAGE_MOST: Final = 65_536
 FDS_MOST: Final = 253
 """The kernel's own limit for one message."""
-BEAT_EVERY: Final = 0.5
+BEAT_EVERY: Final = 1.0
 """Seconds between two beats of a child."""
 HUNG_AFTER: Final = 5.0
 """Seconds without a beat after which a child is taken for hung."""

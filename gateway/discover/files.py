@@ -25,8 +25,8 @@ SLOW: Final = 10.0
 """Seconds that a file may take to be written. One that goes on changing for longer is read as it is then."""
 RETRY: Final = 2.0
 """Seconds between two looks while a watched directory is missing."""
-STEP_MS: Final = 100
-"""How often the watching thread looks whether it is to stop, in milliseconds."""
+STEP_MS: Final = 250
+"""How often the watching thread looks what has come and whether it is to stop, in milliseconds. Each look is a waking."""
 MOST_LINKS: Final = 40
 """Symlinks followed for one path; more is a loop."""
 

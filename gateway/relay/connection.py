@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol
 import httptools
 
 from gateway.errors import UpstreamFailure
-from gateway.relay.chunks import ends_whole, whole_chunk
 from gateway.wire.heads import LastHead
 
 LATE: Final = 5.0
@@ -21,10 +20,12 @@ class Sink(Protocol):
     """Who listens to an answer. Called from the event loop, never after `end` or `lost`.
 
     pieces: of the body, as its framing had them, which is mostly an event each.
+    framed: whole chunks of the body, if they are anything, with their framing. False = the sink has not looked at them, and wants `data`.
     """
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None: ...
     def data(self, pieces: list[bytes]) -> None: ...
+    def framed(self, data: bytes) -> bool: ...
     def end(self) -> None: ...
     def lost(self, failure: UpstreamFailure) -> None: ...
 
@@ -41,6 +42,7 @@ class Connection:
     """States: idle (in the pool) → busy (has a sink) → idle, or closed. `untouched`: no byte of the present answer has come."""
 
     __slots__ = (
+        "_after_chunk",
         "_between",
         "_busy",
         "_chunked",
@@ -81,6 +83,8 @@ class Connection:
         self._head_size = 0
         self._complete = False
         self._headed = self._length = self._chunked = self._lasting = False
+        self._after_chunk = False
+        """The parser has read no chunk's size since the head or the last chunk."""
         self._between = False
         """The parser stands between two chunks, with nothing of the next one."""
         self._last_head = LastHead()
@@ -99,7 +103,7 @@ class Connection:
     def send(self, request: bytes, sink: Sink) -> None:
         """Takes a whole request, which leaves at the end of this turn of the loop; its answer goes to `sink`."""
         self._sink = sink
-        self._complete = self._headed = self._length = self._chunked = self._lasting = self._between = False
+        self._complete = self._headed = self._length = self._chunked = self._lasting = self._after_chunk = self._between = False
         self._headers.clear()
         self._head_size = 0
         self.untouched = True
@@ -155,11 +159,8 @@ class Connection:
             self.abort()  # bytes nobody asked for: an idle connection out of step is never used again
             return
         begun, self.untouched = not self.untouched, False
-        if self._between:
-            body = whole_chunk(data)
-            if body is not None:
-                if self._sink is not None:
-                    self._sink.data([body])
+        if self._between:  # the parser need not see whole chunks, because it stands between two again behind them
+            if self._sink is not None and self._sink.framed(data):
                 return
         elif not begun:
             body = self._last_head.body_of(data)
@@ -188,8 +189,7 @@ class Connection:
             valid = False
         else:
             valid = True
-        if self._chunked and (self._between or not begun):
-            self._between = ends_whole(data, 0 if begun else len(data.partition(b"\r\n\r\n")[0]) + 4, self._pieces)
+        self._between = self._after_chunk and data.endswith(b"\n")  # a size that has begun has no line's end yet
         pieces = self._pieces[:] if self._pieces else []
         if pieces:
             self._pieces.clear()
@@ -257,9 +257,16 @@ class Connection:
         self._length = b"content-length" in headers or status in (204, 304)
         coding = headers.get(b"transfer-encoding")
         self._chunked = coding is not None and coding.lower().rpartition(b",")[2].strip() == b"chunked"  # as the parser sees it
+        self._after_chunk = self._chunked
         self._lasting = (self._length or self._chunked) and self._parser.should_keep_alive()
         if self._sink is not None:
             self._sink.head(status, headers)
+
+    def on_chunk_header(self) -> None:
+        self._after_chunk = False
+
+    def on_chunk_complete(self) -> None:
+        self._after_chunk = self._chunked
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:

@@ -97,6 +97,9 @@ class Delivery(ABC):
     @abstractmethod
     def data(self, pieces: list[bytes]) -> None: ...
 
+    def framed(self, data: bytes) -> bool:
+        return False
+
     @abstractmethod
     def end(self) -> None: ...
 

@@ -66,10 +66,7 @@ class StreamDelivery(Delivery):
             return
         transform = self.transform
         out = transform.feed_all(pieces)
-        self.last = now = monotonic()
-        usage = transform.tally.usage
-        if usage:
-            self.table.usage(self.place, usage)
+        now = self._heard()
         if not self.committed:
             if not transform.committed and not transform.done:
                 if out:
@@ -85,11 +82,16 @@ class StreamDelivery(Delivery):
             self._complete(out, now)
             return
         if out:
-            self.sent = now
-            self.out_bytes += len(out)
-            self.outlet.send(out)
+            self._pass_on(out, now)
         if transform.over:
             self._engine_failed()
+
+    def framed(self, data: bytes) -> bool:
+        out = self.transform.feed_framed(data) if self.committed else None
+        if out is None:
+            return False
+        self._pass_on(out, self._heard())
+        return True
 
     def end(self) -> None:
         if self.status != 200:
@@ -110,6 +112,19 @@ class StreamDelivery(Delivery):
         return self.hop.dialect.event_failure(said) if said else UpstreamFailure("garbage", "the engine did not answer with a stream")
 
     # -- steps ----------------------------------------------------------------------------------------------------
+
+    def _heard(self) -> float:
+        """The engine has said something. Gives the time."""
+        self.last = now = monotonic()
+        usage = self.transform.tally.usage
+        if usage:
+            self.table.usage(self.place, usage)
+        return now
+
+    def _pass_on(self, out: bytes, now: float) -> None:
+        self.sent = now
+        self.out_bytes += len(out)
+        self.outlet.send(out)
 
     def _commit(self, out: bytes, now: float) -> bytes:
         """The first event with content: from here on this engine's answer is the caller's answer."""

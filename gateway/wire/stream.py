@@ -78,14 +78,18 @@ class Stream:
         return shown
 
     def feed_all(self, pieces: list[bytes]) -> bytes:
-        """The same for pieces that came together, which are mostly events of one form."""
-        if len(pieces) == 1:
-            return self.feed(pieces[0])
-        for template in self._expected if not self.over else ():
-            pasted = template.paste_all(pieces, self.tally)
-            if pasted is not None:
-                return b"".join(pieces) if self._raw else pasted
-        return b"".join([self.feed(piece) for piece in pieces])
+        """The same for pieces that came together."""
+        return self.feed(pieces[0]) if len(pieces) == 1 else b"".join([self.feed(piece) for piece in pieces])
+
+    def feed_framed(self, data: bytes) -> bytes | None:
+        """The same for whole chunks of a chunked body, with their framing, that hold an event of one known form each: which is how
+        engines write. None = they are anything else; then nothing was noted, and what they hold is to be fed."""
+        if not self.over and not self._raw:
+            for template in self._expected:
+                pasted = template.paste(data, self.tally, framed=True)
+                if pasted is not None:
+                    return pasted
+        return None
 
     def _split(self, data: bytes) -> bytes:
         """Event by event: something else than whole events of one known form has come."""

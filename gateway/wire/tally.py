@@ -21,10 +21,12 @@ class Tally:
     """Usage on an event with choices is that choice's own; usage on an event without is the whole answer's."""
 
     __slots__ = (
-        "_choices", "_ended", "_index", "_last", "_prompt", "_prompts", "_whole", "apart", "each", "events", "frame", "passed", "usage",
+        "_choices", "_ended", "_index", "_last", "_prompt", "_prompts", "_several", "_whole", "apart", "each", "events", "frame", "passed",
+        "usage",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self._several = False
         self._choices: dict[object, Json] = {}  # of an answer with more than one
         self._whole: Json = {}
         self._prompts: dict[int, int] = {}
@@ -64,9 +66,10 @@ class Tally:
         self.usage = usage
         if index is None:
             return
-        if index != self._index and self._last and not self._choices:
+        if index != self._index and self._last and not self._several:
+            self._several = True
             self._add(self._last, self._index)
-        if self._choices:
+        if self._several:
             self._add(usage, index)
             self.usage = _encoder.encode(self._whole)
         self._index, self._last = index, usage
