@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -322,6 +323,25 @@ async def test_idle(rig):
         assert answer.error["code"] == "upstream_timeout" and not answer.done
         assert (await rig.record(model="odd"))["error"] == "timeout_idle"
         await asyncio.wait_for(actor.left.wait(), 5)
+
+
+async def test_while_a_worker_stood_still_no_engine_was_silent(rig):
+    underway = asyncio.Event()
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await says(SSE, *[part for _ in range(4) for part in (chunk(event()), 0.1)])(reader, writer)
+        underway.set()
+        await says(*[part for _ in range(15) for part in (chunk(event()), 0.1)], chunk(DONE) + b"0\r\n\r\n")(reader, writer)
+
+    actor.play = play
+    worker = rig.pid_of("worker-0")
+    asking = asyncio.create_task(rig.chat("long", stream=True))
+    await underway.wait()
+    os.kill(worker, signal.SIGSTOP)
+    await asyncio.sleep(0.9)
+    os.kill(worker, signal.SIGCONT)
+    answer = await asking
+    assert answer.done and not answer.error, answer.error
 
 
 @pytest.mark.hard

@@ -12,35 +12,44 @@ TICK: Final = 0.05
 
 
 class Watched(Protocol):
-    """`look_at`: the moment (monotonic seconds) from which `look` wants to be called."""
+    """look: acts on what is overdue, and gives the moment (monotonic seconds) from which it wants to be called again."""
 
-    look_at: float
-
-    def look(self, now: float) -> None: ...
+    def look(self, now: float) -> float: ...
 
 
 class Clock:
-    """Ticks only while something is watched."""
+    """Ticks only while something is watched. soon: the moment until which it next ticks (monotonic seconds), for who need not know exactly
+    when something came, but not before: asking for the time costs more than the rest of what is noted of an event."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._watched: set[Watched] = set()
+        self.soon = 0.0
+        self._watched: dict[Watched, float] = {}
         self._ticking = False
+        self._late = False
 
-    def watch(self, one: Watched) -> None:
-        self._watched.add(one)
+    def watch(self, one: Watched, since: float) -> None:
+        """since: when it wants to be looked at first."""
+        self._watched[one] = since
         if not self._ticking:
             self._ticking = True
+            self.soon = monotonic() + TICK
             self.loop.call_later(TICK, self._tick)
 
     def forget(self, one: Watched) -> None:
-        self._watched.discard(one)
+        self._watched.pop(one, None)
 
     def _tick(self) -> None:
+        """One that comes late first lets be read what has come while the process stood still: nobody was silent then."""
         now = monotonic()
-        for one in [one for one in self._watched if one.look_at <= now]:
-            if one in self._watched:
-                one.look(now)
+        self._late = now > self.soon + TICK and not self._late
+        self.soon = now + TICK
+        if not self._late:
+            for one in [one for one, since in self._watched.items() if since <= now]:
+                if one in self._watched:
+                    since = one.look(now)
+                    if one in self._watched:
+                        self._watched[one] = since
         if self._watched:
             self.loop.call_later(TICK, self._tick)
         else:

@@ -37,7 +37,6 @@ class Delivery(ABC):
         "headers",
         "hop",
         "last",
-        "look_at",
         "outlet",
         "started",
         "status",
@@ -56,7 +55,6 @@ class Delivery(ABC):
         self.headers: dict[bytes, bytes] = {}
         self.error_body = b""
         self.started = self.last = 0.0
-        self.look_at = 0.0
 
     # -- the pipeline's side ------------------------------------------------------------------------------------
 
@@ -65,8 +63,7 @@ class Delivery(ABC):
         self.connection = connection
         self.started = self.last = now
         self.outlet.feeder = self
-        self.look_at = now  # at the first tick after this the deadlines are worked out: most answers are over by then
-        self.clock.watch(self)
+        self.clock.watch(self, now)  # at the first tick after this the deadlines are worked out: most answers are over by then
         connection.send(request, self)
 
     def abandon(self) -> None:
@@ -163,9 +160,9 @@ class Delivery(ABC):
     def _overdue(self, now: float) -> None:
         """That moment has come."""
 
-    def look(self, now: float) -> None:
+    def look(self, now: float) -> float:
         """Acts on a deadline that has passed, and says when to look again."""
         if self._deadline() <= now:
             self._overdue(now)
         # A deadline only ever moves away, except when an answer begins: then `idle` from there is the next one.
-        self.look_at = min(self._deadline(), now + self.hop.channel.timeouts.idle)
+        return min(self._deadline(), now + self.hop.channel.timeouts.idle)

@@ -66,7 +66,8 @@ class StreamDelivery(Delivery):
             return
         transform = self.transform
         out = transform.feed_all(pieces)
-        now = self._heard()
+        now = monotonic()
+        self._heard(now)
         if not self.committed:
             if not transform.committed and not transform.done:
                 if out:
@@ -90,7 +91,9 @@ class StreamDelivery(Delivery):
         out = self.transform.feed_framed(data) if self.committed else None
         if out is None:
             return False
-        self._pass_on(out, self._heard())
+        now = self.clock.soon
+        self._heard(now)
+        self._pass_on(out, now)
         return True
 
     def end(self) -> None:
@@ -113,13 +116,12 @@ class StreamDelivery(Delivery):
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def _heard(self) -> float:
-        """The engine has said something. Gives the time."""
-        self.last = now = monotonic()
+    def _heard(self, now: float) -> None:
+        """The engine has said something, which was fed."""
+        self.last = now
         usage = self.transform.tally.usage
         if usage:
             self.table.usage(self.place, usage)
-        return now
 
     def _pass_on(self, out: bytes, now: float) -> None:
         self.sent = now
