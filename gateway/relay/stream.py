@@ -32,11 +32,12 @@ HELD_MOST: Final = 32 * 1024 * 1024
 class StreamDelivery(Delivery):
     """One attempt at a stream."""
 
-    __slots__ = ("committed", "held", "held_bytes", "keepalive", "out_bytes", "place", "sent", "table", "transform")
+    __slots__ = ("committed", "held", "held_bytes", "keepalive", "out_bytes", "place", "sent", "table", "tally", "transform")
 
     def __init__(self, x: Exchange, outlet: Outlet, hop: Way, account: Book, clock: Clock, transform: Stream, keepalive: float) -> None:
         super().__init__(x, outlet, hop, account, clock)
         self.transform = transform
+        self.tally = transform.tally
         self.table = account.table
         self.place = x.progress
         self.out_bytes = x.out_bytes
@@ -119,7 +120,7 @@ class StreamDelivery(Delivery):
     def _heard(self, now: float) -> None:
         """The engine has said something, which was fed."""
         self.last = now
-        usage = self.transform.tally.usage
+        usage = self.tally.usage
         if usage:
             self.table.usage(self.place, usage)
 
@@ -189,7 +190,7 @@ class StreamDelivery(Delivery):
 
     def _break(self, failure: UpstreamFailure) -> None:
         if not self.committed:
-            if usage := self.transform.tally.usage:  # what it has worked in vain
+            if usage := self.tally.usage:  # what it has worked in vain
                 self.x.attempts[-1].tokens = tokens_of(usage) or NO_TOKENS
             self.fail(failure)
             return
@@ -205,14 +206,14 @@ class StreamDelivery(Delivery):
 
     def count(self, source: str) -> None:
         """What the caller got: tokens from the engine's latest usage, else from the events that carried output, and bytes."""
-        x, transform = self.x, self.transform
+        x, tally = self.x, self.tally
         x.out_bytes = self.out_bytes
-        tokens = tokens_of(transform.tally.usage) if self.hop.channel.usage != "count" else None
+        tokens = tokens_of(tally.usage) if self.hop.channel.usage != "count" else None
         if tokens is not None:
             x.tokens, x.source = tokens, source
-        elif transform.tally.events:
+        elif tally.events:
             x.source = "counted"
-            x.tokens = Tokens(output=transform.tally.events)
+            x.tokens = Tokens(output=tally.events)
         x.own_part()
 
     # -- clocks ---------------------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ class Stream:
     """One stream's way from engine to caller, of any kind. After an error, broken or done, it gives nothing more."""
 
     __slots__ = (
-        "_continuous", "_decode_all", "_expected", "_long", "_model", "_normalise", "_raw", "_reasoning", "_splitter", "_templates",
-        "_tried", "_wants_usage", "broken", "broken_text", "committed", "done", "error", "finished", "over", "tally",
+        "_continuous", "_current", "_decode_all", "_expected", "_long", "_model", "_normalise", "_raw", "_reasoning", "_splitter",
+        "_templates", "_tried", "_wants_usage", "broken", "broken_text", "committed", "done", "error", "finished", "over", "tally",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,7 @@ class Stream:
         self.tally = Tally()
         self._templates: list[Template] = []
         self._expected: list[Template] = []  # the same, where the next byte begins an event
+        self._current: Template | None = None  # the likeliest of them, of which all else is near when it comes
         self._long = 0  # events of output that went the long way after the first
         self._tried = 0
         self.committed = False
@@ -70,11 +71,12 @@ class Stream:
         if self.over:
             return b""
         for template in self._expected:
-            pasted = template.paste(data, self.tally)
+            pasted = template.paste(data)
             if pasted is not None:
                 return data if self._raw else pasted
         shown = self._split(data)
-        self._expected = self._templates if self._splitter.fresh else []
+        self._expected = self._templates if self._splitter.fresh and not self.over else []
+        self._current = self._expected[0] if self._expected and not self._raw else None
         return shown
 
     def feed_all(self, pieces: list[bytes]) -> bytes:
@@ -84,12 +86,17 @@ class Stream:
     def feed_framed(self, data: bytes) -> bytes | None:
         """The same for whole chunks of a chunked body, with their framing, that hold an event of one known form each: which is how
         engines write. None = they are anything else; then nothing was noted, and what they hold is to be fed."""
-        if not self.over and not self._raw:
+        current = self._current
+        if current is None:
+            return None
+        pasted = current.paste(data, framed=True)
+        if pasted is None:
             for template in self._expected:
-                pasted = template.paste(data, self.tally, framed=True)
+                pasted = template.paste(data, framed=True) if template is not current else None
                 if pasted is not None:
-                    return pasted
-        return None
+                    self._current = template
+                    break
+        return pasted
 
     def _split(self, data: bytes) -> bytes:
         """Event by event: something else than whole events of one known form has come."""
@@ -131,7 +138,7 @@ class Stream:
         if self.over:
             return b""
         for template in self._templates:
-            pasted = template.paste(event, self.tally)
+            pasted = template.paste(event)
             if pasted is not None:
                 return event if self._raw else pasted
         if self._decode_all or not self.committed:
@@ -150,10 +157,10 @@ class Stream:
         made = learn(event, self._again)
         if made is None:
             return
-        tally = Tally()
-        pasted = made.paste(event, tally)
+        pasted, told = made.paste(event), made.tally.usage
         usage = self.tally.of_last()
-        if pasted is not None and decode(pasted[6:]) == decode(shown[6:]) and (not tally.usage or decode(tally.usage) == decode(usage)):
+        if pasted is not None and decode(pasted[6:]) == decode(shown[6:]) and (not told or decode(told) == decode(usage)):
+            made.tally = self.tally
             self._templates.insert(0, made)
             del self._templates[TEMPLATES:]
 
@@ -264,10 +271,16 @@ class Stream:
         return event if self._raw else b""
 
     def _end(self) -> bytes:
-        self.done = self.over = True
+        self.done = True
+        self._stop()
         if self._raw or not self._wants_usage or self.tally.passed or not self.tally.usage:
             return b""
         return b"data: " + encode(self.tally.last_chunk(self._model)) + b"\n\n"
+
+    def _stop(self) -> None:
+        """Nothing more is given."""
+        self.over = True
+        self._expected, self._current = [], None
 
     def _strange(self, line: bytes, event: bytes) -> None:
         """A line that SSE does not know. llama.cpp of old wrote errors as `error: {…}`."""
@@ -279,14 +292,14 @@ class Stream:
 
     def _fail(self, said: Json) -> None:
         self.error = said
-        self.over = True
+        self._stop()
 
     def _break(self, what: str, text: bytes) -> None:
         if self.over:
             return
         self.broken = what
         self.broken_text = text.strip()[:BROKEN_TEXT]
-        self.over = True
+        self._stop()
 
 
 def transform(

@@ -42,40 +42,47 @@ _known: dict[tuple[bytes, ...], tuple[bytes, ...]] = {}
 
 
 class Template:
-    """One form. `before`: what stands before the text, as the engine sends it; `shown_*`: as the caller gets it.
+    """One form. An event begins with `head` and `tail`, for the caller with `head` and `shown_tail`. What is the stream's own stands only
+    once, and all else is shared with other streams, since the processor waits longer for memory than it works on an event.
 
-    between, usage: what stands between the text and its usage, and the pieces of that around its numbers; [] = its events carry none.
-    after: all that follows.
+    tally: where its events are noted.
     """
 
     __slots__ = (
-        "_before", "_between", "_end", "_index", "_rest", "_shown_after", "_shown_before", "_shown_between", "_shown_joint", "_start",
-        "_with_usage",
+        "_after", "_before", "_between", "_head", "_index", "_rest", "_shown_after", "_shown_between", "_shown_tail", "_tail",
+        "_with_usage", "tally",
     )  # fmt: skip
 
     def __init__(self, before: bytes, between: bytes, usage: list[bytes], after: bytes, index: object) -> None:
-        self._before = before
-        self._start, self._between, self._end = len(before), len(between), len(after)
+        """Of an event as the engine sends it. between, usage: what stands between the text and its usage, and the pieces of that around its
+        numbers; [] = its events carry none."""
+        self._head, self._tail = before, b""
+        self._before, self._between, self._after = len(before), len(between), len(after)
         self._with_usage = bool(usage)
         rest = usage[:] or [b""]
         rest[0] = between + rest[0]
         rest[-1] += after
         self._rest = _shared(tuple(rest))  # what must follow the text, with a number between each two
         self._index = index
-        self._shown_before = self._shown_between = self._shown_after = self._shown_joint = b""
+        self._shown_tail = self._shown_between = self._shown_after = b""
+        self.tally = Tally()
 
     def show(self, shown: bytes) -> bool:
         """shown: the event with its marks as the caller gets it. False: it cannot be pasted."""
         parts = shown.split(_MARK_BYTES)
         if len(parts) != 2:
             return False
-        self._shown_before, rest = parts
+        before, rest = parts
         between, mark, after = rest.partition(_USAGE_BYTES)
-        self._shown_between, self._shown_after = _shared((between, after) if mark else (b"", rest))
-        self._shown_joint = self._shown_after + self._shown_before
-        return _USAGE_BYTES not in self._shown_before and _USAGE_BYTES not in self._shown_after
+        if not mark:
+            between, after = b"", rest
+        same = _alike(self._head, before)
+        pieces = _shared((self._head[same:], before[same:], between, after))
+        self._head = self._head[:same]
+        self._tail, self._shown_tail, self._shown_between, self._shown_after = pieces
+        return _USAGE_BYTES not in before and _USAGE_BYTES not in after
 
-    def paste(self, data: bytes, tally: Tally, framed: bool = False) -> bytes | None:
+    def paste(self, data: bytes, framed: bool = False) -> bytes | None:
         """What the caller gets for `data`: whole events of this form, one or several. None when it is anything else.
 
         framed: each is a chunk of a chunked body, with its framing.
@@ -88,26 +95,30 @@ class Template:
         while at < size:
             if framed:
                 at, stop = whole_chunk(data, at)
-            text: i64 = at + self._start
+            text: i64 = at + self._before
             end, at = self._parts(data, at)
             if end == 0 or (framed and at != stop):
                 return None
             if self._with_usage and (at + 2 >= size or self._shown_between):
-                usage = data[end + self._between : at - self._end]
+                usage = data[end + self._between : at - self._after]
             shown.append(b"%b%b%b" % (data[text:end], self._shown_between, usage) if self._shown_between else data[text:end])
             if framed:
                 at += 2
         if not shown:
             return None
-        tally.events += len(shown)
+        self.tally.events += len(shown)
         if self._with_usage:
-            tally.note(usage, self._index)
-        return b"%b%b%b" % (self._shown_before, shown[0] if len(shown) == 1 else self._shown_joint.join(shown), self._shown_after)
+            self.tally.note(usage, self._index)
+        if len(shown) == 1:
+            return b"%b%b%b%b" % (self._head, self._shown_tail, shown[0], self._shown_after)
+        joint = b"%b%b%b" % (self._shown_after, self._head, self._shown_tail)
+        return b"%b%b%b%b" % (self._head, self._shown_tail, joint.join(shown), self._shown_after)
 
     def _parts(self, data: bytes, start: "i64") -> "tuple[i64, i64]":
         """Where the text of the event that begins at `start` ends, and where the event does; zeros = it has another form."""
-        at: i64 = start + self._start
-        if data[start:at] != self._before:
+        cut: i64 = start + len(self._head)
+        at: i64 = start + self._before
+        if data[start:cut] != self._head or data[cut:at] != self._tail:
             return 0, 0
         end = _end_of_text(data, at)
         at = end
@@ -121,6 +132,16 @@ class Template:
                 return 0, 0
             at = stop
         return end, at
+
+
+def _alike(one: bytes, other: bytes) -> int:
+    """How many bytes they have in common at the start."""
+    size = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            break
+        size += 1
+    return size
 
 
 def _shared(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
