@@ -1,6 +1,7 @@
 """The three transforms on what engines really send, at every split; splice must say what decode says."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -305,6 +306,20 @@ def test_a_form_is_not_searched_for_for_ever():
     for number in range(400):
         stream.feed(b'data: {"id":"%d","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n' % number)
     assert stream.tally.events == 400 and stream._tried <= 8
+
+
+def test_of_a_stream_with_enormous_events_nothing_is_kept_for_the_next():
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}],"pad":"%b"}\n\n' % (b"a" * 1_000_000)
+    tracemalloc.start()
+    try:
+        stream = make()
+        for _ in range(3):
+            stream.feed(event)
+        assert stream._templates
+        del stream
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ _NUMBER: Final = re.compile(rb"(?<![^\s:,\[])\d+(?![^\s,}\]])")
 _DIGITS_MOST: Final = 15
 """Of a number in a usage object."""
 _KEPT: Final = 64
+_KEPT_BYTES: Final = 1024
+"""What is longer is not kept for other streams."""
 _ONE_BY_ONE: Final = 4096
 """Bytes of a text that are looked at one by one, which is the quickest for few when compiled, and the slowest for many when not."""
 _SPACE: Final = 0x20
@@ -125,6 +127,8 @@ class Template:
 
 def _shared(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """The same for all streams that have the same: what one of them has just looked at, the processor need not fetch for the next."""
+    if sum(map(len, pieces)) > _KEPT_BYTES:
+        return pieces
     if len(_known) >= _KEPT:
         _known.clear()
     return _known.setdefault(pieces, pieces)
