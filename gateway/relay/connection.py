@@ -20,7 +20,8 @@ class Sink(Protocol):
     """Who listens to an answer. Called from the event loop, never after `end` or `lost`.
 
     pieces: of the body, as its framing had them, which is mostly an event each.
-    framed: whole chunks of the body, if they are anything, with their framing. False = the sink has not looked at them, and wants `data`.
+    framed: bytes of the body as they came, which begin where a chunk does. True = they are whole chunks, and the sink has taken them;
+    False = it has noted nothing of them, and wants what the parser makes of them.
     """
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None: ...

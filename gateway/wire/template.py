@@ -90,11 +90,13 @@ class Template:
         while at < size:
             if framed:
                 at, stop = whole_chunk(data, at)
+                if stop == 0:
+                    return None
             text: i64 = at + self._start
             end, at = self._parts(data, at)
             if end == 0 or (framed and at != stop):
                 return None
-            if self._with_usage and (at + 2 >= size or self._shown_between):
+            if self._with_usage and (at + 2 >= size or self._shown_between):  # the last one's is noted, the others' only shown
                 usage = data[end + self._between : at - self._end]
             shown.append(b"%b%b%b" % (data[text:end], self._shown_between, usage) if self._shown_between else data[text:end])
             if framed:
@@ -139,7 +141,7 @@ def _end_of_text(data: bytes, start: "i64") -> "i64":
     size: i64 = len(data)
     most: i64 = min(size, start + _ONE_BY_ONE)
     at: i64 = start
-    escaped = wide = False
+    escaped = wide = False  # wide: not known to be ASCII
     while at < most:
         byte: i64 = data[at]
         if byte == _QUOTE:
