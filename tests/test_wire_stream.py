@@ -210,6 +210,16 @@ def test_splice_equals_decode_on_damaged_events(damage):
             slow, quick = make("decode"), make("splice")
 
 
+@pytest.mark.parametrize("end", [b"\xff", b"\\x", b"\x01", b"\xe4\xbd", b"\\", "é".encode(), b"\\n", b""])
+def test_a_long_text_is_looked_at_to_its_end(end):
+    text = b"y" * 4096 + end
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+    slow, quick = make("decode"), make("splice")
+    pieces = [event % b"x", event % b"x", event % text]
+    assert messages(arrive(quick, pieces[:2]) + arrive(quick, pieces[2:])) == messages(b"".join(map(slow.feed, pieces)))
+    assert state(quick) == state(slow)
+
+
 TRAPS = [
     '{"note":{"content":"%d"},"choices":[{"index":0,"delta":{"content":"1"}}],"model":"qwen3"}',
     '{"note":{"content":"x"},"choices":[{"index":0,"delta":{"content":"%d"}}],"model":"qwen3"}',
@@ -245,7 +255,7 @@ def test_splice_is_not_fooled_by_look_alikes(trap, usage, continuous, dialect):
 
 
 @pytest.mark.parametrize("per", [1, 2, 5])
-@pytest.mark.parametrize("strange", ["05", "", "1e3", "-5", "1.5", "1 2", "12345678901234567890"])
+@pytest.mark.parametrize("strange", ["05", "", "1e3", "-5", "1.5", "1 2", "12345678901234567890", "1234567890123456789012"])
 def test_numbers_of_a_usage_are_numbers_also_when_they_are_as_long_as_others(strange, per):
     lines = ['{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"completion_tokens":%s,"total_tokens":100}}'] * 6
     numbers = ["10", "11", "12", "13", strange, "14"]
@@ -290,6 +300,7 @@ def test_whole_chunks_of_one_form_are_taken_as_they_are_and_others_are_left_unto
         chunks[3] + b"0\r\n\r\n",
         chunks[3].replace(b"\r\n", b";a=b\r\n", 1),
         b"%x\r\n%b\r\n" % (2 * len(events[3]), 2 * events[3]),
+        b"%x\r\n%b\r\n%b" % (len(events[3]) + len(chunks[4]), events[3], chunks[4]),  # one chunk, whose body looks like two
         chunks[3] + b"e\r\ndata: [DONE]\n\n\r\n",
         chunks[3].replace(b"\n\n\r\n", b"\n\r\n"),
     ):
