@@ -482,6 +482,18 @@ def test_continuous_usage_of_several_choices_is_summed_until_the_total_comes():
     assert usage_of(stream.tally.usage).completion_tokens == 9  # after [DONE] nothing counts
 
 
+@pytest.mark.parametrize("per", [1, 2, 3])
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_usage_of_several_choices_does_not_depend_on_how_many_events_come_at_once(per, together):
+    """Of a prompt's size that is told anew each time, the largest holds, wherever it is told."""
+    told = [(0, 9), (0, 9), (0, 9), (1, 9), (1, 70), (1, 9), (1, 9), (1, 9), (0, 9), (0, 80), (0, 9)]
+    line = '{"choices":[{"index":%d,"delta":{"content":"x"}}],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}'
+    data = "".join(f"data: {line % (index, prompt, number)}\n\n" for number, (index, prompt) in enumerate(told))
+    slow, quick = make("decode"), make("splice")
+    assert messages(run(quick, data, per, together)) == messages(run(slow, data))
+    assert state(quick) == state(slow) and usage_of(quick.tally.usage).prompt_tokens == 80
+
+
 def of_choice(index, prompt, completion):
     usage = {
         "prompt_tokens": prompt,

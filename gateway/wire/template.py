@@ -103,9 +103,11 @@ class Template:
                 at += 2
         if not shown:
             return None
-        tally.events += len(shown)
         if self._with_usage:
+            if len(shown) > 1 and tally.adds_up(self._index):
+                return None  # then each one's is to be noted: they are pasted one by one
             tally.note(usage, self._index)
+        tally.events += len(shown)
         return b"%b%b%b" % (self._shown_before, shown[0] if len(shown) == 1 else self._shown_joint.join(shown), self._shown_after)
 
     def _parts(self, data: bytes, start: "i64") -> "tuple[i64, i64]":
