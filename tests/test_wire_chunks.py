@@ -29,6 +29,7 @@ def test_the_body_of_a_whole_chunk_is_found(size, digits):
         b"3\nabc\r\n",
         b"3\rabc\r\n",
         b"3\r\nabc\n\n",
+        b"3\r\nabc\r\r",
         b"0\r\n\r\n",
         b"000\r\n\r\n",
         b"3;x=y\r\nabc\r\n",

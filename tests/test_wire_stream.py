@@ -1,6 +1,7 @@
 """The three transforms on what engines really send, at every split; splice must say what decode says."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -209,6 +210,16 @@ def test_splice_equals_decode_on_damaged_events(damage):
             slow, quick = make("decode"), make("splice")
 
 
+@pytest.mark.parametrize("end", [b"\xff", b"\\x", b"\x01", b"\xe4\xbd", b"\\", "é".encode(), b"\\n", b""])
+def test_a_long_text_is_looked_at_to_its_end(end):
+    text = b"y" * 4096 + end
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+    slow, quick = make("decode"), make("splice")
+    pieces = [event % b"x", event % b"x", event % text]
+    assert messages(arrive(quick, pieces[:2]) + arrive(quick, pieces[2:])) == messages(b"".join(map(slow.feed, pieces)))
+    assert state(quick) == state(slow)
+
+
 TRAPS = [
     '{"note":{"content":"%d"},"choices":[{"index":0,"delta":{"content":"1"}}],"model":"qwen3"}',
     '{"note":{"content":"x"},"choices":[{"index":0,"delta":{"content":"%d"}}],"model":"qwen3"}',
@@ -244,7 +255,7 @@ def test_splice_is_not_fooled_by_look_alikes(trap, usage, continuous, dialect):
 
 
 @pytest.mark.parametrize("per", [1, 2, 5])
-@pytest.mark.parametrize("strange", ["05", "", "1e3", "-5", "1.5", "1 2", "12345678901234567890"])
+@pytest.mark.parametrize("strange", ["05", "", "1e3", "-5", "1.5", "1 2", "12345678901234567890", "1234567890123456789012"])
 def test_numbers_of_a_usage_are_numbers_also_when_they_are_as_long_as_others(strange, per):
     lines = ['{"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"completion_tokens":%s,"total_tokens":100}}'] * 6
     numbers = ["10", "11", "12", "13", strange, "14"]
@@ -289,6 +300,7 @@ def test_whole_chunks_of_one_form_are_taken_as_they_are_and_others_are_left_unto
         chunks[3] + b"0\r\n\r\n",
         chunks[3].replace(b"\r\n", b";a=b\r\n", 1),
         b"%x\r\n%b\r\n" % (2 * len(events[3]), 2 * events[3]),
+        b"%x\r\n%b\r\n%b" % (len(events[3]) + len(chunks[4]), events[3], chunks[4]),  # one chunk, whose body looks like two
         chunks[3] + b"e\r\ndata: [DONE]\n\n\r\n",
         chunks[3].replace(b"\n\n\r\n", b"\n\r\n"),
     ):
@@ -305,6 +317,20 @@ def test_a_form_is_not_searched_for_for_ever():
     for number in range(400):
         stream.feed(b'data: {"id":"%d","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n' % number)
     assert stream.tally.events == 400 and stream._tried <= 8
+
+
+def test_of_a_stream_with_enormous_events_nothing_is_kept_for_the_next():
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}],"pad":"%b"}\n\n' % (b"a" * 1_000_000)
+    tracemalloc.start()
+    try:
+        stream = make()
+        for _ in range(3):
+            stream.feed(event)
+        assert stream._templates
+        del stream
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -454,6 +480,18 @@ def test_continuous_usage_of_several_choices_is_summed_until_the_total_comes():
     assert usage_of(stream.tally.usage).completion_tokens == 9 and usage_of(stream.tally.usage).prompt_tokens == 5
     stream.feed(b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":10}}\n\n')
     assert usage_of(stream.tally.usage).completion_tokens == 9  # after [DONE] nothing counts
+
+
+@pytest.mark.parametrize("per", [1, 2, 3])
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_usage_of_several_choices_does_not_depend_on_how_many_events_come_at_once(per, together):
+    """Of a prompt's size that is told anew each time, the largest holds, wherever it is told."""
+    told = [(0, 9), (0, 9), (0, 9), (1, 9), (1, 70), (1, 9), (1, 9), (1, 9), (0, 9), (0, 80), (0, 9)]
+    line = '{"choices":[{"index":%d,"delta":{"content":"x"}}],"usage":{"prompt_tokens":%d,"completion_tokens":%d}}'
+    data = "".join(f"data: {line % (index, prompt, number)}\n\n" for number, (index, prompt) in enumerate(told))
+    slow, quick = make("decode"), make("splice")
+    assert messages(run(quick, data, per, together)) == messages(run(slow, data))
+    assert state(quick) == state(slow) and usage_of(quick.tally.usage).prompt_tokens == 80
 
 
 def of_choice(index, prompt, completion):

@@ -12,9 +12,13 @@ TICK: Final = 0.05
 
 
 class Watched(Protocol):
-    """look: acts on what is overdue, and gives the moment (monotonic seconds) from which it wants to be called again."""
+    """look: acts on what is overdue, and gives the moment (monotonic seconds) from which it wants to be called again.
+
+    stood_still: the process did, from `since` until now. What was noted with the clock's `soon` meanwhile is as old as `since`.
+    """
 
     def look(self, now: float) -> float: ...
+    def stood_still(self, since: float, now: float) -> None: ...
 
 
 class Clock:
@@ -41,10 +45,13 @@ class Clock:
 
     def _tick(self) -> None:
         """One that comes late first lets be read what has come while the process stood still: nobody was silent then."""
-        now = monotonic()
-        self._late = now > self.soon + TICK and not self._late
+        now, due = monotonic(), self.soon
         self.soon = now + TICK
-        if not self._late:
+        self._late = now > due + TICK and not self._late
+        if self._late:
+            for one in self._watched:
+                one.stood_still(due, now)
+        else:
             for one in [one for one, since in self._watched.items() if since <= now]:
                 if one in self._watched:
                     since = one.look(now)

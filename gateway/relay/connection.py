@@ -20,7 +20,8 @@ class Sink(Protocol):
     """Who listens to an answer. Called from the event loop, never after `end` or `lost`.
 
     pieces: of the body, as its framing had them, which is mostly an event each.
-    framed: whole chunks of the body, if they are anything, with their framing. False = the sink has not looked at them, and wants `data`.
+    framed: bytes of the body as they came, which begin where a chunk does. True = they are whole chunks, and the sink has taken them;
+    False = it has noted nothing of them, and wants what the parser makes of them.
     """
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None: ...
@@ -84,9 +85,9 @@ class Connection:
         self._complete = False
         self._headed = self._length = self._chunked = self._lasting = False
         self._after_chunk = False
-        """The parser has read no chunk's size since the head or the last chunk."""
+        """The parser has found the end of a chunk, and no size since."""
         self._between = False
-        """The parser stands between two chunks, with nothing of the next one."""
+        """It stands right behind that chunk, with nothing of the next one."""
         self._last_head = LastHead()
         self._late: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport | None = None
@@ -257,7 +258,6 @@ class Connection:
         self._length = b"content-length" in headers or status in (204, 304)
         coding = headers.get(b"transfer-encoding")
         self._chunked = coding is not None and coding.lower().rpartition(b",")[2].strip() == b"chunked"  # as the parser sees it
-        self._after_chunk = self._chunked
         self._lasting = (self._length or self._chunked) and self._parser.should_keep_alive()
         if self._sink is not None:
             self._sink.head(status, headers)
@@ -266,7 +266,7 @@ class Connection:
         self._after_chunk = False
 
     def on_chunk_complete(self) -> None:
-        self._after_chunk = self._chunked
+        self._after_chunk = True
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:

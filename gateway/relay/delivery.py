@@ -166,3 +166,8 @@ class Delivery(ABC):
             self._overdue(now)
         # A deadline only ever moves away, except when an answer begins: then `idle` from there is the next one.
         return min(self._deadline(), now + self.hop.channel.timeouts.idle)
+
+    def stood_still(self, since: float, now: float) -> None:
+        """What was read right after it, before the clock's tick, was noted with the time before."""
+        if self.last >= since:
+            self.last = now

@@ -84,7 +84,7 @@ class Stream:
         return self.feed(pieces[0]) if len(pieces) == 1 else b"".join([self.feed(piece) for piece in pieces])
 
     def feed_framed(self, data: bytes) -> bytes | None:
-        """The same for whole chunks of a chunked body, with their framing, that hold an event of one known form each: which is how
+        """The same for whole chunks of a chunked body, with their framing, which hold one event each, all of one known form: that is how
         engines write. None = they are anything else; then nothing was noted, and what they hold is to be fed."""
         current = self._current
         if current is None:

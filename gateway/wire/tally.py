@@ -61,12 +61,16 @@ class Tally:
         ended, self._ended = self._ended, []
         return ended[0] if len(ended) == 1 else None
 
+    def adds_up(self, index: object) -> bool:
+        """Whether what this choice tells next is added to what others have told: then it counts what it told before, too."""
+        return self._several or (index != self._index and self._last != b"")
+
     def note(self, usage: bytes, index: object) -> None:
         """index: whose usage it is; None = the whole answer's."""
         self.usage = usage
         if index is None:
             return
-        if index != self._index and self._last and not self._several:
+        if not self._several and self.adds_up(index):
             self._several = True
             self._add(self._last, self._index)
         if self._several:

@@ -29,6 +29,8 @@ _NUMBER: Final = re.compile(rb"(?<![^\s:,\[])\d+(?![^\s,}\]])")
 _DIGITS_MOST: Final = 15
 """Of a number in a usage object."""
 _KEPT: Final = 64
+_KEPT_BYTES: Final = 1024
+"""What is longer is not kept for other streams."""
 _ONE_BY_ONE: Final = 4096
 """Bytes of a text that are looked at one by one, which is the quickest for few when compiled, and the slowest for many when not."""
 _SPACE: Final = 0x20
@@ -95,20 +97,24 @@ class Template:
         while at < size:
             if framed:
                 at, stop = whole_chunk(data, at)
+                if stop == 0:
+                    return None
             text: i64 = at + self._before
             end, at = self._parts(data, at)
             if end == 0 or (framed and at != stop):
                 return None
-            if self._with_usage and (at + 2 >= size or self._shown_between):
+            if self._with_usage and (at + 2 >= size or self._shown_between):  # the last one's is noted, the others' only shown
                 usage = data[end + self._between : at - self._after]
             shown.append(b"%b%b%b" % (data[text:end], self._shown_between, usage) if self._shown_between else data[text:end])
             if framed:
                 at += 2
         if not shown:
             return None
-        self.tally.events += len(shown)
         if self._with_usage:
+            if len(shown) > 1 and self.tally.adds_up(self._index):
+                return None  # then each one's is to be noted: they are pasted one by one
             self.tally.note(usage, self._index)
+        self.tally.events += len(shown)
         if len(shown) == 1:
             return b"%b%b%b%b" % (self._head, self._shown_tail, shown[0], self._shown_after)
         joint = b"%b%b%b" % (self._shown_after, self._head, self._shown_tail)
@@ -146,6 +152,8 @@ def _alike(one: bytes, other: bytes) -> int:
 
 def _shared(pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """The same for all streams that have the same: what one of them has just looked at, the processor need not fetch for the next."""
+    if sum(map(len, pieces)) > _KEPT_BYTES:
+        return pieces
     if len(_known) >= _KEPT:
         _known.clear()
     return _known.setdefault(pieces, pieces)
@@ -156,7 +164,7 @@ def _end_of_text(data: bytes, start: "i64") -> "i64":
     size: i64 = len(data)
     most: i64 = min(size, start + _ONE_BY_ONE)
     at: i64 = start
-    escaped = wide = False
+    escaped = wide = False  # wide: not known to be ASCII
     while at < most:
         byte: i64 = data[at]
         if byte == _QUOTE:
