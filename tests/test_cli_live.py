@@ -208,6 +208,23 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
     assert yaml.safe_load(out)["config"]["channels"]["gpu"]["credential"] == "(hidden)"
 
 
+async def test_a_rollback_after_a_refused_edit_takes_that_edit_back(rig: Rig):
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start()
+    rig.model("other")
+    rig.write()
+    assert (await actl("reload", "-c", rig.path)).code == 0
+    live = rig.path.read_text()
+    rig.path.write_text(live + "chanels: {}\n")
+    assert (await actl("reload", "-c", rig.path)).code == 78
+    ran = await actl("config", "rollback", "--yes", "-c", rig.path)
+    assert ran.code == 0 and "is not what is live: back to revision 2, which is live" in ran.err and "revision 2 stays" in ran.err
+    assert rig.path.read_text() == live
+    ran = await actl("config", "rollback", "--yes", "-c", rig.path)
+    assert ran.code == 0 and "back to the one before, revision 1" in ran.err and "revision 3 is live" in ran.err
+
+
 async def test_a_rollback_is_written_by_who_may(desk, config, inside, monkeypatch):
     """/etc/gateway is root's, and the unit shows it to the gateway as read-only: root's gatewayctl writes, as `keys create` does."""
     loaded = load(config)

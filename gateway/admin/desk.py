@@ -158,8 +158,11 @@ class Desk(Protocol):
     def history(self) -> list[dict[str, Any]]:
         """Revisions, oldest first: {"rev", "ts", "digest", "by", "running", …}."""
 
+    def back(self) -> tuple[int, str]:
+        """The revision that a rollback without a number leads to, and why; 0: none, and why."""
+
     async def rollback(self, rev: int | None, *, by: str) -> dict[str, Any]:
-        """Make `rev` (None: the one before the current) current again. Answers like reload; NoSuch for an unknown one."""
+        """Make `rev` (None: see `back`) current again. Answers like reload; NoSuch for an unknown one."""
 
     def running(self) -> tuple[Resolved, list[Key]]:
         """What is live. The API takes the secrets out before it answers."""

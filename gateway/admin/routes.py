@@ -146,10 +146,11 @@ class Calls:
         return _answer(await self._desk.test_alert(sink, kind, by=str(request[PEER])))
 
     async def history(self, request: web.Request) -> web.Response:
-        return _answer({"revisions": self._desk.history()})
+        rev, why = await asyncio.to_thread(self._desk.back)
+        return _answer({"revisions": self._desk.history(), "back": {"rev": rev, "why": why}})
 
     async def rollback(self, request: web.Request) -> web.Response:
-        rev = number_in(await body_of(request), "rev", "a revision's number, or null for the one before the current")
+        rev = number_in(await body_of(request), "rev", "a revision's number, or null for the one that history calls `back`")
         return _answer(await self._desk.rollback(rev, by=str(request[PEER])))
 
     async def running(self, request: web.Request) -> web.Response:

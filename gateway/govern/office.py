@@ -148,6 +148,9 @@ class Office:
     def history(self) -> list[dict[str, Any]]:
         return self._control.rollout.history()
 
+    def back(self) -> tuple[int, str]:
+        return self._control.rollout.back()
+
     def running(self) -> tuple[Resolved, list[Key]]:
         return self._config(), self._control.rollout.keys
 

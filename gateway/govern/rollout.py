@@ -377,14 +377,21 @@ class Rollout:
         """Every revision kept, the oldest first."""
         return [{**msgspec.to_builtins(told), "running": told.rev == self.rev} for told in self._revisions.list()]
 
+    def back(self) -> tuple[int, str]:
+        """Where a rollback leads that names no revision, and why; 0: nowhere, and why."""
+        rev, why = self._revisions.back(self.rev)
+        if rev != self.rev and not self.last.ok and self.last.mistakes:
+            one = self.last.mistakes[0]
+            why = f"the files are those of revision {self.rev}, which is live, and yet they are refused: {place(one)}: {one.message}"
+            return 0, f"{why}. Mend that, or say to which revision to go back"
+        return rev, why
+
     def restore(self, rev: int | None) -> int:
-        """Puts the files of a revision (None: the one before the present) back in place; a reload then serves them.
-        Raises NoSuch when there is no such revision."""
+        """Puts the files of a revision (None: see `back`) back in place; a reload then serves them. Raises NoSuch when there is none."""
         if rev is None:
-            earlier = [told.rev for told in self._revisions.list() if told.rev < self.rev]
-            if not earlier:
-                raise NoSuch("there is no earlier revision to go back to")
-            rev = max(earlier)
+            rev, why = self.back()
+            if not rev:
+                raise NoSuch(why)
         try:
             self._revisions.restore(rev)
         except Damaged as error:
