@@ -197,6 +197,7 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
     assert (await inside("config", "diff"))[0] == 78
     _, out, _ = await inside("config", "history")
     assert "root (uid 0, pid 1)" in out
+    assert "revision 1 is damaged: remove it" in (await inside("config", "history"))[2]
     assert (await inside("config", "rollback", "2", "--yes"))[:2] == (0, "models.qwen is gone\n")
     assert "the files are those of revision 2 again" in (await inside("config", "rollback", "2", "--yes"))[2]
     code, _, err = await inside("config", "rollback", "7", "--yes")
@@ -261,6 +262,8 @@ async def test_nobody_is_asked_about_a_revision_that_is_not_there(desk, inside, 
     monkeypatch.setattr("sys.stdin.readline", lambda: pytest.fail("it asked"))
     code, _, err = await inside("config", "rollback", "99")
     assert code == 1 and "no revision 99" in err and "config history" in err and "[y/N]" not in err
+    code, _, err = await inside("config", "rollback", "1")
+    assert code == 1 and "revision 1 is damaged: remove it" in err and "[y/N]" not in err
     history = desk.history
     monkeypatch.setattr(desk, "history", lambda: history()[1:])
     code, _, err = await inside("config", "rollback")

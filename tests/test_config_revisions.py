@@ -89,7 +89,10 @@ def test_a_damaged_one_is_told_and_harms_no_other(folder, harm, said):
     path.write_bytes(harm(path.read_bytes()))
     kept = Revisions(folder / "data")
     assert kept.current() is None and said in kept.damaged[0]
-    assert [told.rev for told in kept.list()] == [1] and len(kept.damaged) == 1
+    assert [told.rev for told in kept.list()] == [1] and len(kept.damaged) == 1 and "puts a whole one in its place" in kept.damaged[0]
+    kept.commit(1)
+    with pytest.raises(Damaged, match="or remove it"):
+        kept.get(2)
     assert kept.get(1).rev == 1 and kept.upcoming() == 3
 
 

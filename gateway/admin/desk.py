@@ -158,6 +158,9 @@ class Desk(Protocol):
     def history(self) -> list[dict[str, Any]]:
         """Revisions, oldest first: {"rev", "ts", "digest", "by", "running", …}."""
 
+    def damaged(self) -> list[str]:
+        """Why revisions that are kept and not in the history cannot be had."""
+
     def back(self) -> tuple[int, str]:
         """The revision that a rollback without a number leads to, and why; 0: none, and why."""
 

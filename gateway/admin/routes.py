@@ -147,7 +147,7 @@ class Calls:
 
     async def history(self, request: web.Request) -> web.Response:
         rev, why = await asyncio.to_thread(self._desk.back)
-        return _answer({"revisions": self._desk.history(), "back": {"rev": rev, "why": why}})
+        return _answer({"revisions": self._desk.history(), "back": {"rev": rev, "why": why}, "damaged": self._desk.damaged()})
 
     async def rollback(self, request: web.Request) -> web.Response:
         rev = number_in(await body_of(request), "rev", "a revision's number, or null for the one that history calls `back`")

@@ -183,7 +183,7 @@ class Revisions:
             raise Damaged(f"revision {rev} cannot be read: {error.strerror}") from None
         body = data[len(_MAGIC) + 32 :]
         if not data.startswith(_MAGIC) or data[len(_MAGIC) : len(_MAGIC) + 32] != hashlib.sha256(body).digest():
-            raise Damaged(f"revision {rev} is damaged: {path}")
+            raise Damaged(f"revision {rev} is damaged: {path}; {self._remedy(rev)}")
         try:
             found = _summary.decode(body)
             if found.format > FORMAT:
@@ -191,6 +191,12 @@ class Revisions:
             return decoder.decode(body)
         except msgspec.MsgspecError as error:
             raise Damaged(f"revision {rev} is not understood: {error}") from None
+
+    def _remedy(self, rev: int) -> str:
+        if rev == self._current():
+            mended = "the next change of the files, or a start with files that are right, puts a whole one in its place"
+            return f"a gateway that serves it goes on; {mended}"
+        return "nothing but going back to it needs it: bring it back from a backup, or remove it"
 
     def _forget(self) -> None:
         keep = self._current()

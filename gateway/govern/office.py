@@ -148,6 +148,9 @@ class Office:
     def history(self) -> list[dict[str, Any]]:
         return self._control.rollout.history()
 
+    def damaged(self) -> list[str]:
+        return self._control.rollout.damaged()
+
     def back(self) -> tuple[int, str]:
         return self._control.rollout.back()
 

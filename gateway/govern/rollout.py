@@ -377,6 +377,12 @@ class Rollout:
         """Every revision kept, the oldest first."""
         return [{**msgspec.to_builtins(told), "running": told.rev == self.rev} for told in self._revisions.list()]
 
+    def damaged(self) -> list[str]:
+        """Why revisions that are kept cannot be had."""
+        revisions = Revisions(self._revisions.folder.parent)
+        revisions.list()
+        return [*revisions.damaged]
+
     def back(self) -> tuple[int, str]:
         """Where a rollback leads that names no revision, and why; 0: nowhere, and why."""
         rev, why = self._revisions.back(self.rev)

@@ -248,7 +248,10 @@ def diff(session: Session) -> None:
 )
 def history(session: Session) -> None:
     """The revisions that were live, oldest first: when, by whom, through what."""
-    show.items(session, session.client().get("/v1/config/history")["revisions"], REVISIONS, "no revisions yet")
+    found = session.client().get("/v1/config/history")
+    show.items(session, found["revisions"], REVISIONS, "no revisions yet")
+    for sentence in found["damaged"]:
+        session.warn(f"gatewayctl: {sentence}")
 
 
 @command(
@@ -296,4 +299,6 @@ def _there_is(found: dict[str, Any], rev: int | None) -> None:
         if not found["back"]["rev"]:
             raise Trouble(found["back"]["why"])
     elif all(one["rev"] != rev for one in found["revisions"]):
+        if damaged := next((one for one in found["damaged"] if one.startswith(f"revision {rev} ")), ""):
+            raise Trouble(damaged, "Which others there are: gatewayctl config history")
         raise Trouble(f"there is no revision {rev} to go back to", "Which there are: gatewayctl config history")

@@ -147,7 +147,8 @@ def _right_bind(bind: str) -> None:
 
 @contextlib.contextmanager
 def _all_or_nothing(folder: Path, names: list[str], force: bool) -> Iterator[dict[Path, Path]]:
-    """Under which name each file that was there is kept. What is there stays in its place until it is replaced, for a gateway that runs, and comes back when something cannot be written."""
+    """Under which name each file that was there is kept. It stays in its place until it is replaced, for a gateway that runs, and comes
+    back when something cannot be written."""
     there = [folder / name for name in names if (folder / name).exists()]
     ours = [file for file in there if file.name in MODES]
     if ours and not force:
