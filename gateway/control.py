@@ -125,7 +125,7 @@ class Control:
         self.office = Acts(self)
         self.alerting = Alerting(self, data_dir, self.office.endpoint_states)
         self.alerting.looking.listen(self.truth)
-        admin = await serve_admin(self.office, data_dir / "admin.sock")
+        self.admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
         self.metrics: Exposition = self._exposition(data_dir)
         await self.metrics.open()
@@ -145,7 +145,7 @@ class Control:
         ):
             self._keep(work)
         status = await self._ended
-        await self._close(admin)
+        await self._close(self.admin)
         return status
 
     def _exposition(self, data_dir: Path) -> Exposition:

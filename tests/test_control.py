@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -342,3 +343,21 @@ async def test_a_restarted_control_still_says_that_the_file_is_bad(rig: Rig) -> 
 async def last_refused(rig: Rig) -> dict[str, Any] | None:
     seen = await status(rig)
     return seen if seen["config"]["last_reload"]["ok"] is False else None
+
+
+async def test_a_data_dir_that_is_removed_is_told_in_plain_words_and_callers_are_served_on(rig: Rig) -> None:
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start()
+    await asyncio.to_thread(shutil.rmtree, rig.data_dir)
+
+    async def told() -> bool:
+        ran = await asyncio.to_thread(cli, rig, "status")
+        return ran.returncode == 6 and "was removed, emptied or unmounted" in ran.stderr and "systemctl restart gateway" in ran.stderr
+
+    await eventually(told, within=20)
+    assert (await rig.chat("qwen")).status == 200
+    assert rig.log().count("was removed, emptied or unmounted") == 1
+    await eventually(lambda: "journal: No such file" in rig.log(), within=10)
+    assert "Traceback" not in rig.log()
+    assert (rig.data_dir / "admin.sock").stat().st_mode & 0o777 == 0o660 and rig.data_dir.stat().st_mode & 0o777 == 0o750

@@ -15,6 +15,7 @@ from gateway import __version__
 from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, NoSuch
+from gateway.admin.server import AdminServer
 from gateway.auth.told import told as told_of_key
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Channel, Key, Resolved
@@ -58,6 +59,7 @@ class Control(Protocol):
     processes: list[dict[str, Any]]
     stopping: bool
     seats: Desk
+    admin: AdminServer
 
     async def reload(self, *, by: str, why: str, what: str = "reload") -> Outcome: ...
     async def upgrade(self, to: str) -> tuple[str, int]: ...
@@ -114,7 +116,8 @@ class Office:
             "frozen": self.freezes(),
             "metrics": {"failing": uncounted},
             "unsafe": [
-                *filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing, control.alerting.unwritten)),
+                *filter(None, (control.admin.trouble, control.freezing.trouble, control.freezing.unwritten)),
+                *filter(None, (control.audit.failing, control.alerting.unwritten)),
                 *(["metrics/ has no room or may not be written: new ones are counted in memory until it takes them"] if uncounted else []),
             ],
             "channels": len(config.channels),
