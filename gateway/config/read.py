@@ -213,7 +213,7 @@ class Reading:
             if not isinstance(key, yaml.ScalarNode) or key.tag or not key.value:
                 self.mistakes.append(self.marks.on(key, dotted(loc), "this cannot be a name", 'quote "${…}"; a name is a single word'))
             elif key.value == "<<" and key.style == "":
-                self.mistakes.append(self.marks.on(key, dotted(loc), "merge keys (<<) are not used here"))
+                self.mistakes.append(self.marks.on(key, dotted(loc), "merge keys (<<) are not used here", "write out what it would bring"))
             elif key.value in names:
                 self._twice(key, names[key.value], dotted((*loc, key.value)))
             else:
@@ -229,7 +229,7 @@ class Reading:
         if isinstance(node, KeyLine):
             return node.data()
         if node.tag:
-            self.mistakes.append(self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here"))
+            self.mistakes.append(self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here", "leave it out"))
             return None
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*loc, number)) for number, item in enumerate(node.value)]
