@@ -207,6 +207,23 @@ async def test_a_dry_run_checks_and_changes_nothing(desk, config, inside, tmp_pa
     assert (config.parent / "keys.yaml").read_text() == KEYS and desk.calls == []
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["keys.yaml", "no keys.yaml yet"])
+async def test_a_dry_run_writes_nothing_anywhere(config, inside, there, tmp_path_factory, monkeypatch):
+    """It is for who may only read the configuration, too."""
+    old = tmp_path_factory.mktemp("old") / "old"
+    old.write_text(as_yaml(ROWS))
+    if not there:
+        (config.parent / "keys.yaml").unlink()
+    (config.parent / "keys.yaml.lock").unlink(missing_ok=True)
+    before = sorted(config.parent.rglob("*"))
+    monkeypatch.setattr("gateway.config.files.write", lambda *_: pytest.fail("it wrote"))
+    code, out, err = await inside("keys", "import", "--dry-run", str(old))
+    assert (code, out) == (0, "") and "4 keys could be imported; nothing was changed" in err
+    old.write_text(as_yaml([*ROWS, {"id": "new", "secret": "sk-another-0123456789", "tenant": "none", "project": "chatbot"}]))
+    code, _, err = await inside("keys", "import", "--dry-run", str(old))
+    assert code == 78 and 'no tenant "none"' in err and "keys.yaml:" in err and sorted(config.parent.rglob("*")) == before
+
+
 @pytest.mark.parametrize("form", ["table", "yaml", "json", "csv"])
 def test_what_is_exported_can_be_imported_again(config, form, tmp_path):
     odd = {"id": "1e3", "secret": "sk-odd-0123456789abcdef", "tenant": "retail", "project": "chatbot", "label": "2e10"}

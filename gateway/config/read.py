@@ -34,7 +34,9 @@ _LOOKED_AT: Final = 64
 class Reading:
     """What reading found. `broken`: some file could not be used, so that absences prove nothing."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, environ: Mapping[str, str], instead: Mapping[str, str] | None = None) -> None:
+        """instead: texts that files are read as if they had, by their real paths."""
+        self._instead = instead or {}
         self.path = path
         self.environ = environ
         self.marks = Marks(str(path))
@@ -68,7 +70,7 @@ class Reading:
         self.watch[path] = None
         self.watch[Path(real)] = None
         try:
-            text = read_text(path, ALL_BYTES - self._size)
+            text = self._instead[real] if real in self._instead else read_text(path, ALL_BYTES - self._size)
             self._size += len(text.encode())
             self.marks.files[str(path)] = text
             if not text.strip():

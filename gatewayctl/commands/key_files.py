@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -71,15 +72,14 @@ def import_keys(
         raise Trouble(f"there are no keys in {_called(file)}", code=USAGE)
     client = client_of_these_files(session)
     try:
+        if dry_run:
+            into = edit.missing_keys_file(session.config) or edit.keys_file(session.config)
+            load_for_keys(session.config, {os.path.realpath(into): edit.add_keys(into, keys, dry=True).after})
+            session.say(f"{plural(len(keys), 'key')} could be imported; nothing was changed")
+            return
         with changing(session.config, client, f"keys import of {len(keys)}") as change:
             into = edit.keys_file(session.config)
             change.undo.callback(edit.add_keys(into, keys).undo)
-            if dry_run:
-                load_for_keys(session.config)
-                raise _Dry
-    except _Dry:
-        session.say(f"{plural(len(keys), 'key')} could be imported; nothing was changed")
-        return
     except Exception as error:
         if getattr(error, "mistakes", ()):
             session.warn("gatewayctl: no key was imported; the lines are those that they would have had:")
@@ -90,10 +90,6 @@ def import_keys(
         f"{plural(len(keys), 'key')} imported into {into}" + (", live in every worker" if client else "; the gateway is not running")
     )
     well_done(change.answer)
-
-
-class _Dry(Exception):
-    """Everything would have gone well."""
 
 
 def _called(file: str) -> str:
