@@ -212,10 +212,8 @@ class Control:
             print(render(error.mistakes), file=sys.stderr)
             if not resume:
                 return False
-            revisions = Revisions(data_dir_of(rollout.path))
-            if not rollout.recall(revisions):
-                why = f": {revisions.damaged[0]}" if revisions.damaged else ""
-                print(f"gateway: there is no last good configuration to resume from{why}", file=sys.stderr)
+            if not rollout.recall(revisions := Revisions(data_dir_of(rollout.path))):
+                print("gateway: there is no last good configuration to resume from", *revisions.damaged, sep=": ", file=sys.stderr)
                 return False
             rollout.refused_at_start(error)
         return True

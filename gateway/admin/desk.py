@@ -1,6 +1,6 @@
 """What the admin API asks of control, as an interface. The API asks, checks who asks, and formats; it decides nothing."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 from gateway.config.resolved import Key, Resolved
@@ -158,7 +158,7 @@ class Desk(Protocol):
     def history(self) -> list[dict[str, Any]]:
         """Revisions, oldest first: {"rev", "ts", "digest", "by", "running", …}."""
 
-    def damaged(self) -> list[str]:
+    def damaged(self) -> Sequence[str]:
         """Why revisions that are kept and not in the history cannot be had."""
 
     def back(self) -> tuple[int, str]:

@@ -131,6 +131,12 @@ class Revisions:
                 self._note(str(error))
         return found
 
+    def unusable(self) -> Sequence[str]:
+        """Why those that are kept and not in the list cannot be had, now."""
+        now = Revisions(self.folder.parent)
+        now.list()
+        return now.damaged
+
     def restore(self, rev: int) -> Restored:
         """Writes a revision's YAML files back to their places, but never a key: see `restore`. Raises Damaged, ConfigError, OSError."""
         now = self.current()

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ from gateway.admin.server import AdminServer
 from gateway.auth.told import told as told_of_key
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Channel, Key, Resolved
+from gateway.config.revisions import Revisions
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import DOWN
 from gateway.govern.agreement import Agreement
@@ -151,8 +152,8 @@ class Office:
     def history(self) -> list[dict[str, Any]]:
         return self._control.rollout.history()
 
-    def damaged(self) -> list[str]:
-        return self._control.rollout.damaged()
+    def damaged(self) -> Sequence[str]:
+        return Revisions(self._config().data_dir).unusable()
 
     def back(self) -> tuple[int, str]:
         return self._control.rollout.back()

@@ -377,20 +377,13 @@ class Rollout:
         """Every revision kept, the oldest first."""
         return [{**msgspec.to_builtins(told), "running": told.rev == self.rev} for told in self._revisions.list()]
 
-    def damaged(self) -> list[str]:
-        """Why revisions that are kept cannot be had."""
-        revisions = Revisions(self._revisions.folder.parent)
-        revisions.list()
-        return [*revisions.damaged]
-
     def back(self) -> tuple[int, str]:
         """Where a rollback leads that names no revision, and why; 0: nowhere, and why."""
         rev, why = self._revisions.back(self.rev)
-        if rev != self.rev and not self.last.ok and self.last.mistakes:
-            one = self.last.mistakes[0]
-            why = f"the files are those of revision {self.rev}, which is live, and yet they are refused: {place(one)}: {one.message}"
-            return 0, f"{why}. Mend that, or say to which revision to go back"
-        return rev, why
+        if rev == self.rev or self.last.ok or not self.last.mistakes:
+            return rev, why
+        why = f"the files are those of revision {self.rev}, which is live, and yet they are refused: {self.last.message}"
+        return 0, f"{why}. Mend that, or say to which revision to go back"
 
     def restore(self, rev: int | None) -> int:
         """Puts the files of a revision (None: see `back`) back in place; a reload then serves them. Raises NoSuch when there is none."""
