@@ -269,11 +269,11 @@ class Control:
 
     # -- the configuration ------------------------------------------------------------------------------------------
 
-    async def reload(self, *, by: str, why: str, what: str = "reload", force: bool = False) -> Outcome:
+    async def reload(self, *, by: str, why: str, what: str = "reload", force: bool = False, undone: bool = False) -> Outcome:
         if self.stopping or not self._serving:
             outcome = Outcome(False, "the gateway is stopping" if self.stopping else "the gateway is starting", rev=self.rollout.rev)
         else:
-            outcome = await self.rollout.reload(self.bus, self._line, by=by, why=why, force=force)
+            outcome = await self.rollout.reload(self.bus, self._line, by=by, why=why, force=force, undone=undone)
         await note_reload(self.audit, outcome, what, by=by)
         return outcome
 

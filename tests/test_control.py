@@ -108,6 +108,26 @@ async def test_a_bad_file_changes_nothing_and_is_reported_everywhere(rig: Rig) -
     assert "gateway_config_last_reload_successful 1.0" in await rig.metrics()
 
 
+async def test_an_edit_that_a_command_takes_back_is_no_refused_configuration(rig: Rig) -> None:
+    """A slip of the fingers in a command wakes nobody up: no alert, no error in the log, nothing in the status."""
+    await rig.engine("a")
+    rig.model("qwen")
+    rig.config["alerts"] = {"rules": [{"on": "config_refused", "for": "0s"}]}
+    await rig.start()
+    before = rig.path.read_text()
+    done = await asyncio.to_thread(cli, rig, "tenants", "set", "acme", "priorty=3")
+    assert done.returncode == 78 and "priorty" in done.stderr and rig.path.read_text() == before
+    assert "an edit is refused and taken back, revision 1 stays" in rig.log() and "configuration refused" not in rig.log()
+    told = (await status(rig))["config"]
+    assert told["last_reload"]["ok"] and told["reloads"]["refused"] == 0
+    assert (await asyncio.to_thread(cli, rig, "status")).returncode == 0
+    assert "tenants set acme priorty=3" in (await asyncio.to_thread(cli, rig, "audit", "list")).stdout, "that it was tried"
+    await asyncio.sleep(2.5)  # two looks of the alerts
+    assert "FIRING" not in rig.log()
+    assert (await asyncio.to_thread(cli, rig, "tenants", "set", "acme", "priority=3")).returncode == 0
+    assert (await status(rig))["revision"]["rev"] == 2
+
+
 async def test_sighup_reloads(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")

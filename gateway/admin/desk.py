@@ -114,9 +114,10 @@ class Desk(Protocol):
     def status(self) -> dict[str, Any]:
         """Version, node, state, revision, config, processes, listeners, journal and counts; see docs/cli.md."""
 
-    async def reload(self, act: int | None = None, *, by: str) -> dict[str, Any]:
+    async def reload(self, act: int | None = None, *, undone: bool = False, by: str) -> dict[str, Any]:
         """Read the files and swap. Returns when every worker swapped, or none did:
-        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [str]}. act: what was announced, and ends with this."""
+        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [str]}. act: what was announced, and ends with this.
+        undone: its edit is taken back when it is refused, so that nobody else needs to hear of it."""
 
     def announce(self, what: str, spare: list[str], *, by: str) -> int:
         """Files are about to be edited: until the reload with this number, the watcher of files holds still. spare: ids of keys whose open

@@ -106,8 +106,9 @@ class Calls:
         return _answer(self._desk.status())
 
     async def reload(self, request: web.Request) -> web.Response:
-        act = number_in(await body_of(request), "act", "the number of an announced act, or null")
-        return _answer(await self._desk.reload(act, by=str(request[PEER])))
+        body = await body_of(request)
+        act = number_in(body, "act", "the number of an announced act, or null")
+        return _answer(await self._desk.reload(act, undone=body.get("undone") is True, by=str(request[PEER])))
 
     async def act(self, request: web.Request) -> web.Response:
         return _answer({"act": self._desk.announce(*said_of_act(await body_of(request)), by=str(request[PEER]))})

@@ -1,5 +1,6 @@
 """What a word of the configuration means: `channels.timeouts.connect`, with or without a name in between."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def _below(group: str, word: str, names: list[str], known: dict[str, str]) -> st
     """For a path that is right as far as `group`: what was meant of that which is below it, or else what there is."""
     if not names:
         return f"{group} has no words below it"
+    if closest := difflib.get_close_matches(word, names, 1, 0.85):
+        return f'did you mean "{group}.{closest[0]}"?'
     near = _last(word, [short for short in known.values() if short.startswith(f"{group}.")])
     elsewhere = next((short for short in known.values() if short.endswith(f".{word}")), None)
     return near or (f'did you mean "{elsewhere}"?' if elsewhere else f"{group} has {', '.join(names)}")

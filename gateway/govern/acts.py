@@ -24,15 +24,15 @@ class Acts(Office):
 
     # -- the configuration ------------------------------------------------------------------------------------------
 
-    async def reload(self, act: int | None = None, *, by: str) -> dict[str, Any]:
-        """act: the number of the announced act that ends with this."""
+    async def reload(self, act: int | None = None, *, undone: bool = False, by: str) -> dict[str, Any]:
+        """act: the number of the announced act that ends with this. undone: gatewayctl takes its edit back when it is refused."""
         announced = self._control.announced
         known = announced.begin(act) if act is not None else None
         if act is None or known is None:
             return (await self._control.reload(by=by, why="gatewayctl reload")).told()
         served = False
         try:
-            outcome = await self._control.reload(by=by, why=f"gatewayctl {known.what}", what=known.what)
+            outcome = await self._control.reload(by=by, why=f"gatewayctl {known.what}", what=known.what, undone=undone)
             served = outcome.ok
         finally:
             announced.end(act, undone=not served)

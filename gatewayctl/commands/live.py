@@ -93,7 +93,7 @@ def _changed(config: Path, client: Client | None, what: str, spare: Sequence[str
         if client is None:
             load_for_keys(config)
         else:
-            change.answer = client.post("/v1/reload", {"act": act}, PATIENCE)
+            change.answer = client.post("/v1/reload", {"act": act, "undone": True}, PATIENCE)
             if not change.answer.get("ok"):
                 raise refused(change.answer)
     except BaseException as error:
