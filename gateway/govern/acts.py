@@ -125,7 +125,8 @@ class Acts(Office):
             try:
                 was, deaf = await freezing.unfreeze(kind, name, by=by)
             except OSError as error:
-                raise Failed(f"this cannot be written down, so it stays frozen: {error.strerror or error}") from error
+                why = f"{error.filename or 'freezes.json'} cannot be written, and a restart would freeze it again, so it stays frozen"
+                raise Failed(f"{why}: {error.strerror or error}") from error
             answer = {"kind": kind, "name": name, "changed": was is not None, "deaf": deaf, "frozen": self.freezes()}
             return answer, None, _deaf(deaf) if was is not None else "it was not frozen"
 
