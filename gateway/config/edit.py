@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -108,9 +108,9 @@ def set_in_key(path: PathLike, id: str, words: Mapping[str, Any]) -> Edited:
     return _edit(Path(path), cut, expected)
 
 
-def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
-    """Lets words of groups, (`tenants.retail`, `priority`), say something else, as plain data; None: takes the word out. Raises as
-    `add_keys` does."""
+def set_words(path: PathLike, words: Mapping[tuple[str, str], Any], *, fleeting: Collection[str] = ()) -> Edited:
+    """Lets words of groups, (`tenants.retail`, `priority`), say something else, as plain data; None: takes the word out. fleeting: groups
+    that go with their last word. Raises as `add_keys` does."""
 
     def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
         for number, ((group, word), value) in enumerate(words.items()):
@@ -119,6 +119,9 @@ def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
                 text = surgery.remove_word(text, root, group, word)
             else:
                 text = surgery.set_word(text, root, file, group, word, flow(value))
+        for group in fleeting:
+            if _group(surgery.data(root := surgery.tree(text, file)), group, made=False) == {}:
+                text = surgery.remove_word(text, root, *group.rsplit(".", 1))
         return text
 
     def expected(data: Any) -> None:
@@ -127,6 +130,10 @@ def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
                 _group(data, group)[word] = surgery.data(surgery.tree(f"x: {flow(value)}\n", Path(path)))["x"]
             elif (found := _group(data, group, made=False)) is not None:
                 found.pop(word, None)
+        for group in fleeting:
+            if _group(data, group, made=False) == {}:
+                above, _, last = group.rpartition(".")
+                _group(data, above).pop(last)
 
     return _edit(Path(path), cut, expected)
 
