@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.report import render
+from gateway.config.wording import nearest
 from tests.config_text import marked, mistakes
 
 HASH, OTHER = "sha256:" + "0f" * 32, "sha256:" + "1e" * 32
@@ -425,3 +426,11 @@ def test_depth_and_number_of_values_have_limits(tmp_path: Path, monkeypatch: pyt
     assert "nested more than 32 deep" in deep.message and (deep.line, deep.column) == (2, 37)
     monkeypatch.setattr("gateway.config.compose.MOST_NODES", 100)
     assert "more than 100 values" in mistakes(tmp_path, "version: 1\ninclude: [" + "a, " * 100 + "b]\n")[0].message
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("chanel-0041", "channel-0041"), ("channl-1741", "channel-1741"), ("channel-0041x", "channel-0041")]
+)
+def test_among_thousands_of_names_the_nearest_is_named(typed: str, meant: str) -> None:
+    """Also when the slip stands where all names are still alike."""
+    assert nearest(typed, [f"channel-{number:04d}" for number in range(2000)]) == f'did you mean "{meant}"?'
