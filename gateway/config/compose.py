@@ -188,13 +188,13 @@ def _refuse_anchors(text: str) -> None:
     """Aliases let a small file become a huge one, and a stray & or * swallows text. Errors are left to `compose`."""
     first: yaml.NodeEvent | None = None
     merged = False
-    aliases: set[str] = set()
+    aliases: set[str | None] = set()
     with contextlib.suppress(yaml.YAMLError):
         for event in yaml.parse(text, Loader=yaml.CLoader):
             if isinstance(event, yaml.AliasEvent):
                 aliases.add(event.anchor)
             if first is None:
-                if getattr(event, "anchor", None) is not None:
+                if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
                     first = event
                 elif isinstance(event, yaml.ScalarEvent):
                     merged = event.value == "<<"
