@@ -190,6 +190,12 @@ def test_what_comes_from_stdin_is_called_so(config):
     assert ran.code == 2 and "there are no keys in stdin" in ran.err
 
 
+@pytest.mark.parametrize("command", ["keys import", "prices import"])
+def test_a_file_without_an_end_is_not_read_to_its_end(config, command):
+    ran = ctl(*command.split(), "/dev/zero", GATEWAY_CONFIG=str(config))
+    assert ran.code == 1 and "/dev/zero is larger than" in ran.err
+
+
 def test_a_file_that_is_not_there(config):
     ran = ctl("keys", "import", "nothing-here.csv", GATEWAY_CONFIG=str(config))
     assert ran.code == 1 and "nothing-here.csv cannot be read: No such file" in ran.err
