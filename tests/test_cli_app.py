@@ -296,6 +296,17 @@ def test_our_own_fault_is_one_line(monkeypatch, capsys):
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
+def test_what_is_forbidden_says_who_may(monkeypatch, capsys):
+    def forbidden(_):
+        raise PermissionError(13, "Permission denied", "/var/lib/gateway/ledger.duckdb")
+
+    monkeypatch.setattr(app, "_invoke", forbidden)
+    for user, said in ((1000, "  Use sudo.\n"), (0, "")):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        assert app.run([]) == 4
+        assert capsys.readouterr().err == f"gatewayctl: /var/lib/gateway/ledger.duckdb: Permission denied\n{said}"
+
+
 def test_version_in_each_form():
     ran = ctl("version", "-o", "json")
     found = json.loads(ran.out)
