@@ -169,6 +169,17 @@ async def test_reload_waits_for_workers_that_are_new(desk, config, inside, monke
     assert code == 0 and ("only 1 of 2 workers have started" in err) != starts
 
 
+@pytest.mark.parametrize("command", ["reload", "config diff", "config rollback 2 --yes"])
+async def test_whoever_names_another_file_than_the_gateways_is_told(desk, config, inside, command):
+    other = config.with_name("new.yaml")
+    other.write_text(config.read_text() + "# new\n")
+    code, _, err = await inside("-c", str(other), *command.split())
+    assert code == 0 and f"the gateway runs with {config}, not with {other}; this is about {config}" in err
+    socket = str(config.parent / "data/admin.sock")
+    assert "runs with" not in (await inside("-c", str(other), "--socket", socket, *command.split()))[2]
+    assert "runs with" not in (await inside(*command.split()))[2]
+
+
 async def test_a_real_second_worker_serves_when_reload_returns(rig: Rig):
     await rig.engine("a")
     rig.model("qwen")

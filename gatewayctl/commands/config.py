@@ -10,7 +10,7 @@ import typer
 
 from gatewayctl import show
 from gatewayctl.command import command, noun
-from gatewayctl.commands.reload import PATIENCE, told
+from gatewayctl.commands.reload import PATIENCE, told, whose
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import BAD_CONFIG, FAILED, USAGE, Done, Trouble
@@ -220,7 +220,8 @@ def _written(value: Any) -> str:
 def diff(session: Session) -> None:
     """What a reload would change: the files on disk against what is live. Exits with 0 for nothing, 1 for something, more for a failure."""
     try:
-        changes = session.client().get("/v1/config/diff", PATIENCE)["changes"]
+        whose(session, client := session.client())
+        changes = client.get("/v1/config/diff", PATIENCE)["changes"]
     except Trouble as trouble:
         trouble.code = NOT_COMPARED if trouble.code == FAILED else trouble.code
         raise
@@ -280,6 +281,7 @@ def rollback(
     from gatewayctl.commands.going_back import went_back
 
     client = session.client()
+    whose(session, client)
     found = client.get("/v1/config/history")
     if not yes:
         _there_is(found, rev)
