@@ -125,7 +125,7 @@ class Control:
         self.office = Acts(self)
         self.alerting = Alerting(self, data_dir, self.office.endpoint_states)
         self.alerting.looking.listen(self.truth)
-        admin = await serve_admin(self.office, data_dir / "admin.sock")
+        self.admin = await serve_admin(self.office, data_dir / "admin.sock")
         await self.bus.open()
         self.metrics: Exposition = self._exposition(data_dir)
         await self.metrics.open()
@@ -145,7 +145,7 @@ class Control:
         ):
             self._keep(work)
         status = await self._ended
-        await self._close(admin)
+        await self._close(self.admin)
         return status
 
     def _exposition(self, data_dir: Path) -> Exposition:
@@ -212,8 +212,8 @@ class Control:
             print(render(error.mistakes), file=sys.stderr)
             if not resume:
                 return False
-            if not rollout.recall(Revisions(data_dir_of(rollout.path))):
-                print("gateway: there is no last good configuration to resume from", file=sys.stderr)
+            if not rollout.recall(revisions := Revisions(data_dir_of(rollout.path))):
+                print("gateway: there is no last good configuration to resume from", *revisions.damaged, sep=": ", file=sys.stderr)
                 return False
             rollout.refused_at_start(error)
         return True
@@ -269,11 +269,11 @@ class Control:
 
     # -- the configuration ------------------------------------------------------------------------------------------
 
-    async def reload(self, *, by: str, why: str, what: str = "reload", force: bool = False) -> Outcome:
+    async def reload(self, *, by: str, why: str, what: str = "reload", force: bool = False, undone: bool = False) -> Outcome:
         if self.stopping or not self._serving:
             outcome = Outcome(False, "the gateway is stopping" if self.stopping else "the gateway is starting", rev=self.rollout.rev)
         else:
-            outcome = await self.rollout.reload(self.bus, self._line, by=by, why=why, force=force)
+            outcome = await self.rollout.reload(self.bus, self._line, by=by, why=why, force=force, undone=undone)
         await note_reload(self.audit, outcome, what, by=by)
         return outcome
 

@@ -134,7 +134,8 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else "" if _somewhere() else "the folder that this shell is in is gone: "
         code = FORBIDDEN if isinstance(error, PermissionError) else FAILED
-        return _tell(f"{where}{error.strerror or error}", _REMEDIES.get(error.errno or 0, ""), code)
+        remedy = "Use sudo." if code == FORBIDDEN and os.geteuid() else _REMEDIES.get(error.errno or 0, "")
+        return _tell(f"{where}{error.strerror or error}", remedy, code)
     except Exception as error:
         if _is_config_error(error):
             return _tell_mistakes(error, _color(arguments))

@@ -36,7 +36,7 @@ def main() -> int:
         from gateway.__main__ import main as gateway
 
         return gateway()
-    from gatewayctl.app import main as gatewayctl
+    from gatewayctl.__main__ import main as gatewayctl
 
     gatewayctl()
 

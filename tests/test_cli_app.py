@@ -260,6 +260,27 @@ def test_a_terminal_that_cannot_show_a_character_is_no_failure(tmp_path):
     assert ran.code == 5 and "http://\\u2026" in ran.err
 
 
+AT_AN_IMPORT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "gatewayctl.command":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from gatewayctl.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_it_is_still_being_loaded_ends_quietly():
+    def ran(before: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", before + AT_AN_IMPORT, "version"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+
+    assert (ran().returncode, ran().stdout, ran().stderr) == (130, "", "")
+    assert ran("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)").returncode == 0, "who ignores it, as nohup does, goes on"
+
+
 def test_control_c_is_130_and_quiet(tmp_path):
     """The command waits for a child that says nothing."""
     code = "import gatewayctl.app as a, os, time\na._invoke = lambda _: os.kill(os.getpid(), 2) or time.sleep(9)\na.main()"
@@ -273,6 +294,17 @@ def test_our_own_fault_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(app, "_invoke", lambda _: 1 / 0)
     assert app.run([]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_what_is_forbidden_says_who_may(monkeypatch, capsys):
+    def forbidden(_):
+        raise PermissionError(13, "Permission denied", "/var/lib/gateway/ledger.duckdb")
+
+    monkeypatch.setattr(app, "_invoke", forbidden)
+    for user, said in ((1000, "  Use sudo.\n"), (0, "")):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        assert app.run([]) == 4
+        assert capsys.readouterr().err == f"gatewayctl: /var/lib/gateway/ledger.duckdb: Permission denied\n{said}"
 
 
 def test_version_in_each_form():

@@ -86,6 +86,20 @@ def test_it_overwrites_nothing_unless_told_to(tmp_path, inside):
     assert (tmp_path / "keys.yaml.bak").read_text() == "mine"
 
 
+def test_no_backup_is_overwritten(tmp_path, inside):
+    """The first one may be the only copy of what somebody has written by hand."""
+    (tmp_path / "gateway.yaml").write_text("mine")
+    (tmp_path / "gateway.yaml.bak.2").symlink_to("nowhere")
+    for number in ("", ".3", ".4"):
+        assert (
+            f"gateway.yaml was there before: it is {tmp_path}/gateway.yaml.bak{number} now"
+            in inside("init", "--dir", tmp_path, "--force")[2]
+        )
+    assert (tmp_path / "gateway.yaml.bak").read_text() == "mine" and not (tmp_path / "nowhere").exists()
+    first, second = (tmp_path / f"keys.yaml.bak{number}" for number in ("", ".2"))
+    assert first.read_text() != second.read_text() != (tmp_path / "keys.yaml").read_text()
+
+
 def test_a_disk_that_is_full_leaves_everything_as_it_was(tmp_path, inside, monkeypatch):
     assert inside("init", "--dir", tmp_path)[0] == 0
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.suffix != ".lock"}

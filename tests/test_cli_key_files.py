@@ -190,6 +190,12 @@ def test_what_comes_from_stdin_is_called_so(config):
     assert ran.code == 2 and "there are no keys in stdin" in ran.err
 
 
+@pytest.mark.parametrize("command", ["keys import", "prices import"])
+def test_a_file_without_an_end_is_not_read_to_its_end(config, command):
+    ran = ctl(*command.split(), "/dev/zero", GATEWAY_CONFIG=str(config))
+    assert ran.code == 1 and "/dev/zero is larger than" in ran.err
+
+
 def test_a_file_that_is_not_there(config):
     ran = ctl("keys", "import", "nothing-here.csv", GATEWAY_CONFIG=str(config))
     assert ran.code == 1 and "nothing-here.csv cannot be read: No such file" in ran.err
@@ -205,6 +211,23 @@ async def test_a_dry_run_checks_and_changes_nothing(desk, config, inside, tmp_pa
     code, _, err = await inside("keys", "import", "--dry-run", str(tmp_path / "old"))
     assert code == 78 and '"ann"' in err
     assert (config.parent / "keys.yaml").read_text() == KEYS and desk.calls == []
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["keys.yaml", "no keys.yaml yet"])
+async def test_a_dry_run_writes_nothing_anywhere(config, inside, there, tmp_path_factory, monkeypatch):
+    """It is for who may only read the configuration, too."""
+    old = tmp_path_factory.mktemp("old") / "old"
+    old.write_text(as_yaml(ROWS))
+    if not there:
+        (config.parent / "keys.yaml").unlink()
+    (config.parent / "keys.yaml.lock").unlink(missing_ok=True)
+    before = sorted(config.parent.rglob("*"))
+    monkeypatch.setattr("gateway.config.files.write", lambda *_: pytest.fail("it wrote"))
+    code, out, err = await inside("keys", "import", "--dry-run", str(old))
+    assert (code, out) == (0, "") and "4 keys could be imported; nothing was changed" in err
+    old.write_text(as_yaml([*ROWS, {"id": "new", "secret": "sk-another-0123456789", "tenant": "none", "project": "chatbot"}]))
+    code, _, err = await inside("keys", "import", "--dry-run", str(old))
+    assert code == 78 and 'no tenant "none"' in err and "keys.yaml:" in err and sorted(config.parent.rglob("*")) == before
 
 
 @pytest.mark.parametrize("form", ["table", "yaml", "json", "csv"])

@@ -169,6 +169,17 @@ async def test_reload_waits_for_workers_that_are_new(desk, config, inside, monke
     assert code == 0 and ("only 1 of 2 workers have started" in err) != starts
 
 
+@pytest.mark.parametrize("command", ["reload", "config diff", "config rollback 2 --yes"])
+async def test_whoever_names_another_file_than_the_gateways_is_told(desk, config, inside, command):
+    other = config.with_name("new.yaml")
+    other.write_text(config.read_text() + "# new\n")
+    code, _, err = await inside("-c", str(other), *command.split())
+    assert code == 0 and f"the gateway runs with {config}, not with {other}; this is about {config}" in err
+    socket = str(config.parent / "data/admin.sock")
+    assert "runs with" not in (await inside("-c", str(other), "--socket", socket, *command.split()))[2]
+    assert "runs with" not in (await inside(*command.split()))[2]
+
+
 async def test_a_real_second_worker_serves_when_reload_returns(rig: Rig):
     await rig.engine("a")
     rig.model("qwen")
@@ -197,6 +208,7 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
     assert (await inside("config", "diff"))[0] == 78
     _, out, _ = await inside("config", "history")
     assert "root (uid 0, pid 1)" in out
+    assert "revision 1 is damaged: remove it" in (await inside("config", "history"))[2]
     assert (await inside("config", "rollback", "2", "--yes"))[:2] == (0, "models.qwen is gone\n")
     assert "the files are those of revision 2 again" in (await inside("config", "rollback", "2", "--yes"))[2]
     code, _, err = await inside("config", "rollback", "7", "--yes")
@@ -206,6 +218,23 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
         assert code == 2 and "needs --yes" in err
     _, out, _ = await inside("config", "show", "--running")
     assert yaml.safe_load(out)["config"]["channels"]["gpu"]["credential"] == "(hidden)"
+
+
+async def test_a_rollback_after_a_refused_edit_takes_that_edit_back(rig: Rig):
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start()
+    rig.model("other")
+    rig.write()
+    assert (await actl("reload", "-c", rig.path)).code == 0
+    live = rig.path.read_text()
+    rig.path.write_text(live + "chanels: {}\n")
+    assert (await actl("reload", "-c", rig.path)).code == 78
+    ran = await actl("config", "rollback", "--yes", "-c", rig.path)
+    assert ran.code == 0 and "is not what is live: back to revision 2, which is live" in ran.err and "revision 2 stays" in ran.err
+    assert rig.path.read_text() == live
+    ran = await actl("config", "rollback", "--yes", "-c", rig.path)
+    assert ran.code == 0 and "back to the one before, revision 1" in ran.err and "revision 3 is live" in ran.err
 
 
 async def test_a_rollback_is_written_by_who_may(desk, config, inside, monkeypatch):
@@ -244,6 +273,8 @@ async def test_nobody_is_asked_about_a_revision_that_is_not_there(desk, inside, 
     monkeypatch.setattr("sys.stdin.readline", lambda: pytest.fail("it asked"))
     code, _, err = await inside("config", "rollback", "99")
     assert code == 1 and "no revision 99" in err and "config history" in err and "[y/N]" not in err
+    code, _, err = await inside("config", "rollback", "1")
+    assert code == 1 and "revision 1 is damaged: remove it" in err and "[y/N]" not in err
     history = desk.history
     monkeypatch.setattr(desk, "history", lambda: history()[1:])
     code, _, err = await inside("config", "rollback")

@@ -194,3 +194,21 @@ async def test_the_first_tenant_before_there_is_any_key(config, inside):
     assert code == 0, err
     assert (await inside("keys", "create", "--tenant", "bank", "--project", "x", "--id", "one"))[0] == 0
     assert [key.id for key in load(config).config.keys] == ["one"]
+
+
+async def test_a_group_goes_with_its_last_word(config, inside):
+    before = config.read_text()
+    for words in (
+        ["ip.allow=[10.0.0.0/8]"],
+        ["ip.allow=[10.0.0.0/8]", "ip.deny=[10.1.0.0/16]"],
+        ["projects.chatbot.ip.allow=[10.0.0.0/8]", "ip.deny=[10.1.0.0/16]"],
+    ):
+        assert (await inside("tenants", "set", "retail", *words))[0] == 0, words
+        code, _, err = await inside("tenants", "set", "retail", *(word.partition("=")[0] + "=" for word in words))
+        assert code == 0, err
+        assert config.read_text() == before, words
+    assert (await inside("tenants", "set", "retail", "ip={allow: [10.0.0.0/8], deny: [10.1.0.0/16]}"))[0] == 0
+    assert (await inside("tenants", "set", "retail", "ip.allow="))[0] == 0
+    assert tenants(config)["retail"].ip.deny == ["10.1.0.0/16"]
+    assert (await inside("tenants", "set", "retail", "projects.chatbot.priority="))[0] == 0
+    assert "chatbot" in tenants(config)["retail"].projects, "a project that says nothing is one"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.report import render
+from gateway.config.wording import nearest
 from tests.config_text import marked, mistakes
 
 HASH, OTHER = "sha256:" + "0f" * 32, "sha256:" + "1e" * 32
@@ -274,12 +275,20 @@ BAD: dict[str, tuple[str, str, str]] = {
         "first at line 2",
     ),
     "duplicate tenant, quoted": ("version: 1\ntenants:\n  1: {projects: {}}\n  ▸'1': {projects: {}}\n", '"1" is written twice', "line 3"),
-    "merge key among models": ("version: 1\nmodels:\n  ▸<<: {}\n", "merge keys (<<) are not used here", ""),
+    "merge key among models": ("version: 1\nmodels:\n  ▸<<: {}\n", "merge keys (<<) are not used here", "write out what it would bring"),
     "tag of a name": (CHANNEL + "version: 1\nmodels:\n  ▸!!str m: {targets: [{channel: gpu}]}\n", "this cannot be a name", ""),
     "duplicate listener": ('version: 1\nlisteners:\n  api: {bind: ":1"}\n  ▸api: {bind: ":2"}\n', '"api" is written twice', "line 3"),
-    "anchor": ("version: 1\nnode: ▸&a b\n", "& makes this an anchor", "quote"),
+    "anchor": ("version: 1\nnode: ▸&a b\n", "& makes this an anchor", "quote text that begins with &"),
+    "anchor or text": ("version: 1\nnode: ▸&a\n", "& makes this an anchor", "quote text that begins with &"),
+    "anchor of a group": ("version: 1\nhttp: ▸&h\n  body: 1MiB\n", "& makes this an anchor", "leave it out"),
+    "anchor that is used": ("version: 1\nhttp: ▸&h {}\nmodels: *h\n", "& makes this an anchor", "write out what its aliases stand for"),
+    "anchor in a file that breaks off": ("version: 1\nhttp: ▸&h {}\nmodels: [\n", "& makes this an anchor", "leave it out"),
+    "alias to merge": ("version: 1\nhttp:\n  <<: ▸*h\n", "* makes this an alias", "write out what it stands for"),
+    "aliases to merge": ("version: 1\nhttp:\n  <<: [▸*h, *i]\n", "* makes this an alias", "write out what it stands for"),
+    "a password": ("version: 1\nnode: ▸&a!b\n", "text that begins with &", "quote text that begins with &"),
+    "lone ampersand": ("version: 1\nnode: ▸& b\n", "a lone &", 'quote it: "&"'),
     "alias": ("version: 1\nhttp: {cors: {origins: [▸*all]}}\n", "* makes this an alias", "quote"),
-    "lone star": ("version: 1\nhttp: {cors: {origins: [▸*]}}\n", "a lone & or *", 'quote it: "*"'),
+    "lone star": ("version: 1\nhttp: {cors: {origins: [▸*]}}\n", "a lone *", 'quote it: "*"'),
     "merge key": ("version: 1\nhttp:\n  ▸<<: {body: 1MiB}\n", "merge keys", ""),
     "tag": ("version: 1\nnode: ▸!!str 12\n", "! makes this a tag", "quote"),
     "python tag": ("version: 1\nnode: ▸!!python/object:os.system x\n", "! makes this a tag", ""),
@@ -417,3 +426,11 @@ def test_depth_and_number_of_values_have_limits(tmp_path: Path, monkeypatch: pyt
     assert "nested more than 32 deep" in deep.message and (deep.line, deep.column) == (2, 37)
     monkeypatch.setattr("gateway.config.compose.MOST_NODES", 100)
     assert "more than 100 values" in mistakes(tmp_path, "version: 1\ninclude: [" + "a, " * 100 + "b]\n")[0].message
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("chanel-0041", "channel-0041"), ("channl-1741", "channel-1741"), ("channel-0041x", "channel-0041")]
+)
+def test_among_thousands_of_names_the_nearest_is_named(typed: str, meant: str) -> None:
+    """Also when the slip stands where all names are still alike."""
+    assert nearest(typed, [f"channel-{number:04d}" for number in range(2000)]) == f'did you mean "{meant}"?'

@@ -146,6 +146,7 @@ def test_explained():
     assert explain("first_event").path == "channels.<name>.timeouts.first_event"
     assert explain("channels").below[0] == "channels.<name>.engine"
     assert explain("models.targets").required
+    assert explain("channels.gpu").path == "channels", "a name alone is one of its parts"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,12 @@ def test_explained():
         ("channels.gpu.conect", '"channels.timeouts.connect"'),
         ("tls", "listeners.<name>.tls"),
         ("chanels", '"channels"'),
+        ("http.body.foo", "http.body has no words below it"),
+        ("http.foo", "http has body, "),
+        ("models.q.targets.chanel", '"models.targets.channel"'),
+        ("models.q.timeouts", '"channels.timeouts"'),
+        ("channels.gpu.endpoint", '"channels.endpoints"'),
+        ("channels.enginee", '"channels.engine"'),
         ("zzzzzz", ""),
         ("", ""),
     ],

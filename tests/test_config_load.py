@@ -242,6 +242,22 @@ def test_a_main_file_that_nobody_lets_us_see_is_named_too(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (b"\xef\xbb\xbfsk-secret\r\n", "begins with a byte order mark, which would be part of the value"),
+        ("sk-secret".encode("utf-16"), "is not UTF-8 text"),
+    ],
+    ids=["UTF-8", "UTF-16"],
+)
+def test_a_secret_that_an_editor_has_put_a_mark_before_is_refused(folder, held, said):
+    """No caller, engine or sink would know the value: what is wrong shows much later, somewhere else, as a wrong password."""
+    (folder / "secret").write_bytes(held)
+    (folder / "gateway.yaml").write_text('version: 1\nnode: "${file:secret}"\n')
+    (found,) = bad(folder)
+    assert said in found.message and found.hint == "save it as UTF-8 without BOM" and "sk-" not in found.message
+
+
+@pytest.mark.parametrize(
     ("pattern", "refused", "named"),
     [
         ("conf.d/*.yaml", "conf.d", "conf.d"),

@@ -89,7 +89,10 @@ def test_a_damaged_one_is_told_and_harms_no_other(folder, harm, said):
     path.write_bytes(harm(path.read_bytes()))
     kept = Revisions(folder / "data")
     assert kept.current() is None and said in kept.damaged[0]
-    assert [told.rev for told in kept.list()] == [1] and len(kept.damaged) == 1
+    assert [told.rev for told in kept.list()] == [1] and len(kept.damaged) == 1 and "puts a whole one in its place" in kept.damaged[0]
+    kept.commit(1)
+    with pytest.raises(Damaged, match="or remove it"):
+        kept.get(2)
     assert kept.get(1).rev == 1 and kept.upcoming() == 3
 
 
@@ -177,3 +180,34 @@ def test_a_rollback_works_when_the_file_of_today_is_broken(folder):
     (folder / "gateway.yaml").write_text("version: [\n")
     Revisions(folder / "data").restore(1)
     assert [key.id for key in load(folder / "gateway.yaml", {}).config.keys] == ["k2"]
+
+
+# -- back, and no number -------------------------------------------------------------------------------------------------
+
+
+def test_back_leads_to_what_is_live_when_the_files_are_not_that(folder):
+    save(folder)
+    (folder / "gateway.yaml").write_text(MAIN.replace("first", "second"))
+    save(folder)
+    kept = Revisions(folder / "data")
+    assert kept.back(2) == (1, "the files on disk are those of revision 2, which is live: back to the one before, revision 1")
+    for text in ("version: [\n", MAIN, MAIN.replace("first", "third")):
+        (folder / "gateway.yaml").write_text(text)
+        assert kept.back(2) == (2, f"{folder / 'gateway.yaml'} on disk is not what is live: back to revision 2, which is live")
+    (folder / "gateway.yaml").unlink()
+    assert kept.back(2)[0] == 2
+
+
+def test_back_looks_past_keys_which_no_rollback_touches(folder):
+    save(folder)
+    save(folder)
+    edit.remove_key(folder / "keys.yaml", "k1")
+    assert Revisions(folder / "data").back(2)[0] == 1
+    assert Revisions(folder / "data").back(1) == (0, "there is no earlier revision to go back to")
+
+
+def test_back_from_a_revision_that_is_lost_leads_to_the_one_before(folder):
+    save(folder)
+    save(folder)
+    (folder / "data" / "revisions" / "000002.rev").write_text("damaged")
+    assert Revisions(folder / "data").back(2)[0] == 1

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,26 @@ async def test_a_bad_file_changes_nothing_and_is_reported_everywhere(rig: Rig) -
     assert (await asyncio.to_thread(cli, rig, "reload", "--wait")).returncode == 0
     assert (await status(rig))["config"]["last_reload"]["ok"]
     assert "gateway_config_last_reload_successful 1.0" in await rig.metrics()
+
+
+async def test_an_edit_that_a_command_takes_back_is_no_refused_configuration(rig: Rig) -> None:
+    """A slip of the fingers in a command wakes nobody up: no alert, no error in the log, nothing in the status."""
+    await rig.engine("a")
+    rig.model("qwen")
+    rig.config["alerts"] = {"rules": [{"on": "config_refused", "for": "0s"}]}
+    await rig.start()
+    before = rig.path.read_text()
+    done = await asyncio.to_thread(cli, rig, "tenants", "set", "acme", "priorty=3")
+    assert done.returncode == 78 and "priorty" in done.stderr and rig.path.read_text() == before
+    assert "an edit is refused and taken back, revision 1 stays" in rig.log() and "configuration refused" not in rig.log()
+    told = (await status(rig))["config"]
+    assert told["last_reload"]["ok"] and told["reloads"]["refused"] == 0
+    assert (await asyncio.to_thread(cli, rig, "status")).returncode == 0
+    assert "tenants set acme priorty=3" in (await asyncio.to_thread(cli, rig, "audit", "list")).stdout, "that it was tried"
+    await asyncio.sleep(2.5)  # two looks of the alerts
+    assert "FIRING" not in rig.log()
+    assert (await asyncio.to_thread(cli, rig, "tenants", "set", "acme", "priority=3")).returncode == 0
+    assert (await status(rig))["revision"]["rev"] == 2
 
 
 async def test_sighup_reloads(rig: Rig) -> None:
@@ -342,3 +363,21 @@ async def test_a_restarted_control_still_says_that_the_file_is_bad(rig: Rig) -> 
 async def last_refused(rig: Rig) -> dict[str, Any] | None:
     seen = await status(rig)
     return seen if seen["config"]["last_reload"]["ok"] is False else None
+
+
+async def test_a_data_dir_that_is_removed_is_told_in_plain_words_and_callers_are_served_on(rig: Rig) -> None:
+    await rig.engine("a")
+    rig.model("qwen")
+    await rig.start()
+    await asyncio.to_thread(shutil.rmtree, rig.data_dir)
+
+    async def told() -> bool:
+        ran = await asyncio.to_thread(cli, rig, "status")
+        return ran.returncode == 6 and "was removed, emptied or unmounted" in ran.stderr and "systemctl restart gateway" in ran.stderr
+
+    await eventually(told, within=20)
+    assert (await rig.chat("qwen")).status == 200
+    assert rig.log().count("was removed, emptied or unmounted") == 1
+    await eventually(lambda: "journal: No such file" in rig.log(), within=10)
+    assert "Traceback" not in rig.log()
+    assert (rig.data_dir / "admin.sock").stat().st_mode & 0o777 == 0o660 and rig.data_dir.stat().st_mode & 0o777 == 0o750

@@ -81,6 +81,8 @@ def test_forms_and_options(config):
     assert ran.code == 0 and "→" not in ran.out.replace("→ put", "") and "SO_REUSEPORT" in ran.out and "engines" not in ran.out
     assert ctl("doctor", "-c", config, "--only", "disk", "-o", "csv").out.startswith("state,check,what,where,remedy\nok,disk,")
     assert ctl("doctor", "-c", config, "--only", "kernel", "--bad", "-o", "json").out.count('"ok"') == 1
+    ran = ctl("doctor", "-c", config.with_name("none.yaml"), "--only", "tls")
+    assert ran.code == 6 and "wrong" in ran.out and "none.yaml" in ran.out, "why nothing is found"
     ran = ctl("doctor", "--only", "soup")
     assert ran.code == 2 and "Checks: configuration, service" in ran.err
 

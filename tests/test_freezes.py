@@ -160,6 +160,29 @@ async def test_a_freeze_counts_on_a_full_disk_and_a_thaw_does_not(tmp_path, monk
     assert not freezing.unwritten and len(control(tmp_path)[0].all()) == 3
 
 
+async def test_a_full_disk_keeps_nobody_frozen(tmp_path, monkeypatch):
+    """What the file never knew of need not be written, and what it has less of fits into the room that it has."""
+    freezing, _ = control(tmp_path)
+
+    def full(path: Path, *_: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as disk:
+        disk.setattr("gateway.admin.freeze_file.files.write", full)
+        await freezing.freeze(freeze("key", "ann"))
+        assert freezing.unwritten
+        await freezing.unfreeze("key", "ann", by="x")
+        assert not freezing.unwritten and freezing.all() == [] and not (tmp_path / "freezes.json").exists()
+    for name in ("ann", "bob"):
+        await freezing.freeze(freeze("key", name))
+    size = (tmp_path / "freezes.json").stat().st_size
+    monkeypatch.setattr("gateway.admin.freeze_file.files.write", full)
+    for name, left in (("ann", ["bob"]), ("bob", [])):
+        await freezing.unfreeze("key", name, by="x")
+        assert [one.name for one in freezing.all()] == [one.name for one in control(tmp_path)[0].all()] == left
+        assert (tmp_path / "freezes.json").stat().st_size == size and (tmp_path / "freezes.json").read_bytes().endswith(b" \n")
+
+
 async def test_more_is_frozen_while_the_file_is_damaged_and_everything_stays_so(tmp_path):
     (tmp_path / "freezes.json").write_text("{")
     freezing, _ = control(tmp_path)

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.admin.desk import NoSuch
 from gateway.bus.frames import Parcel
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Resolved
@@ -172,3 +173,21 @@ async def test_a_damaged_current_is_replaced_by_what_was_read(play: Play) -> Non
     assert not again.recall(play.revisions)
     again.read()
     assert (await again.settle_in(play.revisions, again=False)).rev == play.in_force() == 2
+
+
+async def test_back_says_what_no_rollback_mends(play):
+    """A file that was not there before stays where it is: going back further would not help, and would undo what is right."""
+    play.write(ONE + "include: [conf.d/*.yaml]\n")
+    assert (await play.reload()).ok
+    play.write(TWO + "include: [conf.d/*.yaml]\n")
+    assert (await play.reload()).ok and play.rollout.back()[0] == 2
+    (play.path.parent / "conf.d").mkdir()
+    (play.path.parent / "conf.d" / "new.yaml").write_text("chanels: {}\n")
+    assert not (await play.reload()).ok
+    rev, why = play.rollout.back()
+    assert rev == 0 and "new.yaml:1:1: unknown word" in why and "say to which revision" in why
+    with pytest.raises(NoSuch, match="Mend that"):
+        play.rollout.restore(None)
+    play.write("version: [")
+    assert not (await play.reload()).ok
+    assert play.rollout.back()[0] == 3

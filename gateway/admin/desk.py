@@ -1,6 +1,6 @@
 """What the admin API asks of control, as an interface. The API asks, checks who asks, and formats; it decides nothing."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 from gateway.config.resolved import Key, Resolved
@@ -114,9 +114,10 @@ class Desk(Protocol):
     def status(self) -> dict[str, Any]:
         """Version, node, state, revision, config, processes, listeners, journal and counts; see docs/cli.md."""
 
-    async def reload(self, act: int | None = None, *, by: str) -> dict[str, Any]:
+    async def reload(self, act: int | None = None, *, undone: bool = False, by: str) -> dict[str, Any]:
         """Read the files and swap. Returns when every worker swapped, or none did:
-        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [str]}. act: what was announced, and ends with this."""
+        {"ok", "rev", "changed", "mistakes": [Mistake], "message", "changes": [str]}. act: what was announced, and ends with this.
+        undone: its edit is taken back when it is refused, so that nobody else needs to hear of it."""
 
     def announce(self, what: str, spare: list[str], *, by: str) -> int:
         """Files are about to be edited: until the reload with this number, the watcher of files holds still. spare: ids of keys whose open
@@ -158,8 +159,14 @@ class Desk(Protocol):
     def history(self) -> list[dict[str, Any]]:
         """Revisions, oldest first: {"rev", "ts", "digest", "by", "running", …}."""
 
+    def damaged(self) -> Sequence[str]:
+        """Why revisions that are kept and not in the history cannot be had."""
+
+    def back(self) -> tuple[int, str]:
+        """The revision that a rollback without a number leads to, and why; 0: none, and why."""
+
     async def rollback(self, rev: int | None, *, by: str) -> dict[str, Any]:
-        """Make `rev` (None: the one before the current) current again. Answers like reload; NoSuch for an unknown one."""
+        """Make `rev` (None: see `back`) current again. Answers like reload; NoSuch for an unknown one."""
 
     def running(self) -> tuple[Resolved, list[Key]]:
         """What is live. The API takes the secrets out before it answers."""

@@ -1,6 +1,7 @@
 """The file of what is frozen: no restart thaws it. One that cannot be read means that everything is frozen."""
 
 import contextlib
+import errno
 import logging
 import os
 import time
@@ -47,15 +48,44 @@ class FreezeFile:
 
     def save(self, freezes: list[Freeze]) -> None:
         """On the disk when it returns. Of one that could not be read a copy stays. Raises OSError: then the file is as it was."""
+        if freezes == self.freezes and not self.trouble:
+            return  # a freeze that found no room is taken back: the file never knew of it
+        data = msgspec.json.encode(_File(format=FORMAT, freezes=freezes)) + b"\n"
         if self.trouble:
             bad = self._path.with_suffix(".bad")
             with contextlib.suppress(OSError):
                 bad.unlink(missing_ok=True)
                 os.link(self._path, bad)  # a second name; the first one must not be gone for a moment
-        files.write(self._path, msgspec.json.encode(_File(format=FORMAT, freezes=freezes)) + b"\n")
+        try:
+            files.write(self._path, data)
+        except OSError as error:
+            if self.trouble or error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._written_over(data):
+                raise
         if self.trouble:
             os.chmod(self._path, 0o600)  # which may have been what was wrong
         self.freezes, self.trouble = freezes, ""
+
+    def _written_over(self, data: bytes) -> bool:
+        """What is shorter than the file is written into the room that it has, with blanks behind it: a full disk must not keep anybody from
+        being let go. Torn by a power cut, it cannot be read, and everything is frozen."""
+        try:
+            handle = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            was = os.pread(handle, os.fstat(handle).st_size, 0)
+            if len(data) > len(was):
+                return False
+            try:
+                os.pwrite(handle, data.rstrip(b"\n").ljust(len(was) - 1) + b"\n", 0)
+                os.fsync(handle)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.pwrite(handle, was, 0)
+                return False
+            return True
+        finally:
+            os.close(handle)
 
 
 def _decode(data: bytes) -> list[Freeze]:

@@ -106,8 +106,9 @@ class Calls:
         return _answer(self._desk.status())
 
     async def reload(self, request: web.Request) -> web.Response:
-        act = number_in(await body_of(request), "act", "the number of an announced act, or null")
-        return _answer(await self._desk.reload(act, by=str(request[PEER])))
+        body = await body_of(request)
+        act = number_in(body, "act", "the number of an announced act, or null")
+        return _answer(await self._desk.reload(act, undone=body.get("undone") is True, by=str(request[PEER])))
 
     async def act(self, request: web.Request) -> web.Response:
         return _answer({"act": self._desk.announce(*said_of_act(await body_of(request)), by=str(request[PEER]))})
@@ -146,10 +147,11 @@ class Calls:
         return _answer(await self._desk.test_alert(sink, kind, by=str(request[PEER])))
 
     async def history(self, request: web.Request) -> web.Response:
-        return _answer({"revisions": self._desk.history()})
+        rev, why = await asyncio.to_thread(self._desk.back)
+        return _answer({"revisions": self._desk.history(), "back": {"rev": rev, "why": why}, "damaged": self._desk.damaged()})
 
     async def rollback(self, request: web.Request) -> web.Response:
-        rev = number_in(await body_of(request), "rev", "a revision's number, or null for the one before the current")
+        rev = number_in(await body_of(request), "rev", "a revision's number, or null for the one that history calls `back`")
         return _answer(await self._desk.rollback(rev, by=str(request[PEER])))
 
     async def running(self, request: web.Request) -> web.Response:

@@ -1,5 +1,9 @@
-"""The admin socket: a Unix socket with mode 0660 where the kernel tells us who asks. Never on TCP, never on the data port."""
+"""The admin socket: a Unix socket with mode 0660 where the kernel tells us who asks. Never on TCP, never on the data port.
 
+Its file is also how it is noticed that somebody has removed `data_dir` under a running gateway: it is made anew, so that this can be told.
+"""
+
+import asyncio
 import contextlib
 import errno
 import logging
@@ -13,26 +17,59 @@ from aiohttp import web
 
 from gateway.admin.desk import Desk
 from gateway.admin.routes import application
+from gateway.moment import stroke
 
 log = logging.getLogger("gateway.admin")
 
 MODE: Final = 0o660
 LONGEST_PATH: Final = 107
 """Bytes: sun_path has 108, the last one is NUL."""
+LOOK_EVERY: Final = 2.0
 PATIENCE: Final = 2.0
 """Seconds that calls in progress get when the server closes."""
 
 
 class AdminServer:
-    """A listening admin socket."""
+    """A listening admin socket. trouble: what an operator has to know of the folder that it is in; empty: nothing."""
 
     def __init__(self, runner: web.AppRunner, path: Path) -> None:
         self.path = path
+        self.trouble = ""
         self._runner = runner
         self._inode = os.stat(path).st_ino
+        self._missing = False
+        self._staying = asyncio.get_running_loop().create_task(self._stay())
+
+    async def _stay(self) -> None:
+        while True:
+            await stroke(LOOK_EVERY)
+            try:
+                await self._look()
+            except Exception:
+                log.exception("the admin socket could not be looked after")
+
+    async def _look(self) -> None:
+        """It is gone when it is missing twice: a successor takes its place in two steps."""
+        was, self._missing = self._missing, not await asyncio.to_thread(os.path.lexists, self.path)
+        if not (was and self._missing):
+            return
+        if not self.trouble:
+            self.trouble = (
+                f"{self.path.parent} was removed, emptied or unmounted under the running gateway: callers are served on, but what was in"
+                " it is gone, and no new worker can join. To begin anew: systemctl restart gateway. To have it back: stop the gateway,"
+                " mount the disk or gatewayctl restore, and start it"
+            )
+            log.error("%s", self.trouble)
+        with contextlib.suppress(OSError):  # it is tried again
+            self.path.parent.mkdir(mode=0o750, exist_ok=True)
+            if stat.S_IMODE(self.path.parent.stat().st_mode) == 0o700:  # another part of us came first, and made it for itself
+                self.path.parent.chmod(0o750)
+            await web.SockSite(self._runner, _listen(self.path)).start()
+            self._inode, self._missing = os.stat(self.path).st_ino, False
 
     async def close(self) -> None:
         """Stop listening, end the streams, remove the socket file unless a successor already put its own there."""
+        self._staying.cancel()
         await self._runner.cleanup()
         with contextlib.suppress(OSError):
             if os.stat(self.path).st_ino == self._inode:

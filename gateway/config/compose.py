@@ -186,15 +186,35 @@ def is_null(node: yaml.Node) -> bool:
 
 def _refuse_anchors(text: str) -> None:
     """Aliases let a small file become a huge one, and a stray & or * swallows text. Errors are left to `compose`."""
-    try:
+    first: yaml.NodeEvent | None = None
+    merged = False
+    aliases: set[str | None] = set()
+    with contextlib.suppress(yaml.YAMLError):
         for event in yaml.parse(text, Loader=yaml.CLoader):
-            anchor = getattr(event, "anchor", None)
-            if anchor is not None:
-                sign, kind = ("*", "alias") if isinstance(event, yaml.AliasEvent) else ("&", "anchor")
-                line, column = position(event)
-                raise BadFile(f"{sign} makes this an {kind}; they are not used here", line, column, f"quote text that begins with {sign}")
-    except yaml.YAMLError:
-        return
+            if isinstance(event, yaml.AliasEvent):
+                aliases.add(event.anchor)
+            if first is None:
+                if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+                    first = event
+                elif isinstance(event, yaml.ScalarEvent):
+                    merged = event.value == "<<"
+    if first is not None:
+        raise _anchored(first, meant=merged or (first.anchor in aliases and not isinstance(first, yaml.AliasEvent)))
+
+
+def _anchored(event: yaml.NodeEvent, meant: bool) -> BadFile:
+    """meant: as a part that is named once and used in other places; else it may be text. Its name is not said: it may be a secret."""
+    line, column = position(event)
+    if isinstance(event, yaml.AliasEvent):
+        hint = "write out what it stands for" if meant else "quote text that begins with *"
+        return BadFile("* makes this an alias; they are not used here", line, column, hint)
+    if meant:
+        hint = "leave it out, and write out what its aliases stand for"
+    elif isinstance(event, yaml.ScalarEvent):
+        hint = "quote text that begins with &"
+    else:
+        hint = "leave it out"
+    return BadFile("& makes this an anchor; they are not used here", line, column, hint)
 
 
 def _place(text: str, index: int) -> tuple[int, int]:
@@ -210,8 +230,7 @@ _PROBLEMS: Final = (
     ("did not find expected '-' indicator", "this does not fit the list above", "check the indentation"),
     ("block sequence entries are not allowed", "a list item is not allowed here", "put it on a line of its own"),
     ("block mapping start", "this does not fit the lines above", "check the indentation"),
-    ("did not find expected alphabetic or numeric character", "a lone & or *", 'quote it: "*"'),
-    ("found undefined alias", "text that begins with *", 'quote it: "*"'),
+    ("found undefined alias", "text that begins with *", "quote text that begins with *"),
     ("found another document", "a second document", "one file is one document: remove the `---`"),
     ("but found another document", "a second document", "one file is one document: remove the `---`"),
 )
@@ -260,6 +279,11 @@ def _in_our_words(error: yaml.MarkedYAMLError, text: str) -> BadFile:
         return BadFile(f"text cannot begin with {sign}", line, column, "quote it")
     if opened is not None and error.context in ("while scanning a simple key", "while scanning an alias", "while scanning an anchor"):
         line, column = opened.line + 1, opened.column + 1
+    if opened is not None and "did not find expected alphabetic or numeric character" in problem:
+        sign, follows = text[opened.index : opened.index + 1], text[opened.index + 1 : opened.index + 2]
+        if not follows.strip(" \r\n,]}"):
+            return BadFile(f"a lone {sign}", line, column, f'quote it: "{sign}"')
+        return BadFile(f"text that begins with {sign}", line, column, f"quote text that begins with {sign}")
     for words, message, hint in _PROBLEMS:
         if words in problem or words in (error.context or ""):
             return BadFile(message, line, column, hint)

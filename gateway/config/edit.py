@@ -1,7 +1,8 @@
 """Editing a YAML file for an operator: under a lock, whole or not at all, comments kept, and never over someone else's change."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -47,8 +48,8 @@ class Edited:
         _edit(self.file, cut, None)
 
 
-def add_keys(path: PathLike, keys: Sequence[Mapping[str, Any]]) -> Edited:
-    """Adds keys to the file's `keys`, each as one line at the end. References in them are text.
+def add_keys(path: PathLike, keys: Sequence[Mapping[str, Any]], *, dry: bool = False) -> Edited:
+    """Adds keys to the file's `keys`, each as one line at the end. References in them are text. dry: only says what the file would be.
 
     Raises ConfigError (nothing was written), OSError.
     """
@@ -62,7 +63,7 @@ def add_keys(path: PathLike, keys: Sequence[Mapping[str, Any]]) -> Edited:
                 raise refused(Path(path), f'there is a key "{key["id"]}" already')
         data["keys"] = [*_keys(data), *made]
 
-    return _edit(Path(path), lambda text, root, file: surgery.add_items(text, root, file, items), expected)
+    return _edit(Path(path), lambda text, root, file: surgery.add_items(text, root, file, items), expected, dry=dry)
 
 
 def add_prices(path: PathLike, prices: Sequence[Mapping[str, Any]]) -> Edited:
@@ -107,9 +108,9 @@ def set_in_key(path: PathLike, id: str, words: Mapping[str, Any]) -> Edited:
     return _edit(Path(path), cut, expected)
 
 
-def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
-    """Lets words of groups, (`tenants.retail`, `priority`), say something else, as plain data; None: takes the word out. Raises as
-    `add_keys` does."""
+def set_words(path: PathLike, words: Mapping[tuple[str, str], Any], *, fleeting: Collection[str] = ()) -> Edited:
+    """Lets words of groups, (`tenants.retail`, `priority`), say something else, as plain data; None: takes the word out. fleeting: groups
+    that go with their last word. Raises as `add_keys` does."""
 
     def cut(text: str, root: yaml.MappingNode, file: Path) -> str:
         for number, ((group, word), value) in enumerate(words.items()):
@@ -118,6 +119,9 @@ def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
                 text = surgery.remove_word(text, root, group, word)
             else:
                 text = surgery.set_word(text, root, file, group, word, flow(value))
+        for group in fleeting:
+            if _group(surgery.data(root := surgery.tree(text, file)), group, made=False) == {}:
+                text = surgery.remove_word(text, root, *group.rsplit(".", 1))
         return text
 
     def expected(data: Any) -> None:
@@ -126,6 +130,10 @@ def set_words(path: PathLike, words: Mapping[tuple[str, str], Any]) -> Edited:
                 _group(data, group)[word] = surgery.data(surgery.tree(f"x: {flow(value)}\n", Path(path)))["x"]
             elif (found := _group(data, group, made=False)) is not None:
                 found.pop(word, None)
+        for group in fleeting:
+            if _group(data, group, made=False) == {}:
+                above, _, last = group.rpartition(".")
+                _group(data, above).pop(last)
 
     return _edit(Path(path), cut, expected)
 
@@ -146,6 +154,13 @@ def keys_file(path: PathLike) -> Path:
 
 def make_keys_file(path: PathLike) -> Path | None:
     """An included `keys.yaml` that does not exist yet is made, empty: the first key will stand in it. None: nothing is missing."""
+    if (file := missing_keys_file(path)) is not None:
+        files.write(file, b"keys: []\n", 0o640)
+    return file
+
+
+def missing_keys_file(path: PathLike) -> Path | None:
+    """An included `keys.yaml` that does not exist yet; None: nothing is missing."""
     path = Path(os.path.abspath(path))
     try:
         root = compose(path, read_text(path))
@@ -156,7 +171,6 @@ def make_keys_file(path: PathLike) -> Path | None:
     for item in items:
         file = path.parent / str(item.value)
         if file.name == "keys.yaml" and not os.path.lexists(file) and file.parent.is_dir():
-            files.write(file, b"keys: []\n", 0o640)
             return file
     return None
 
@@ -230,9 +244,11 @@ def _changed(path: Path) -> ConfigError:
     return refused(path, f"{path} has been changed since", "look at it, and edit it by hand")
 
 
-def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expected: Callable[[Any], None] | None) -> Edited:
-    """Reads, cuts, checks that only what was meant has changed, and replaces the file unless it changed meanwhile."""
-    with files.locked(path), no_collecting():
+def _edit(
+    path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expected: Callable[[Any], None] | None, *, dry: bool = False
+) -> Edited:
+    """Reads, cuts, checks that only what was meant has changed, and replaces the file unless it changed meanwhile. dry: it stays."""
+    with contextlib.nullcontext() if dry else files.locked(path), no_collecting():
         text = _now(path)
         root = surgery.tree(text, path, _lately)
         new = cut(text, root, path)
@@ -252,7 +268,8 @@ def _edit(path: Path, cut: Callable[[str, yaml.MappingNode, Path], str], expecte
         if text != _now(path):
             raise refused(path, "the file changed while it was being edited; nothing was written", "try again")
         before = text if os.path.lexists(path) else None
-        files.write(path, encoded, 0o640)
+        if not dry:
+            files.write(path, encoded, 0o640)
         return Edited(path, before, new)
 
 

@@ -1,5 +1,6 @@
 """`${env:NAME}`, `${env:NAME:-default}`, `${file:/path}` in a text; `$${` is a literal `${`. Says what is wrong, never a value."""
 
+import codecs
 import os
 import re
 import stat
@@ -12,6 +13,8 @@ _name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 CREDENTIALS: Final = "/run/credentials/"
 """Files there are made by systemd for one unit, are out of reach for every other one that is shut in, and go when it stops."""
 FILE_MOST: Final = 1024 * 1024
+WITHOUT_BOM: Final = "save it as UTF-8 without BOM"
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class ExpandError(ValueError):
@@ -61,13 +64,17 @@ def _env(rest: str, environ: Mapping[str, str], at: int) -> str:
 
 
 def _file(path: Path, at: int) -> str:
+    data = b""
     try:
-        text = read_small(path).decode("utf-8").removesuffix("\n").removesuffix("\r")
+        data = read_small(path)
+        text = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise ExpandError(f"{path} is not UTF-8 text", at) from None
+        raise ExpandError(f"{path} is not UTF-8 text", at, WITHOUT_BOM if data.startswith(_UTF_16) else None) from None
     except OSError as error:
         hint = "systemd makes it as the unit starts (LoadCredential=); only then is it there" if str(path).startswith(CREDENTIALS) else None
         raise ExpandError(f"{path}: {why(error)}", at, hint) from None
+    if text.startswith("\ufeff"):
+        raise ExpandError(f"{path} begins with a byte order mark, which would be part of the value", at, WITHOUT_BOM)
     if "\0" in text:
         raise ExpandError(f"{path} holds the character U+0000", at, "is it the right file?")
     return text

@@ -1,6 +1,8 @@
 """What a word of the configuration means: `channels.timeouts.connect`, with or without a name in between."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +56,38 @@ def _find(path: str) -> str:
     ends = [full for full, short in known.items() if short.endswith("." + wanted)]
     if len(ends) == 1:
         return ends[0]
-    hint = f"did you mean {' or '.join(ends[:4])}?" if ends else _last(asked[-1], known) or nearest(wanted, known.values())
+    if ends:
+        hint: str | None = f"did you mean {' or '.join(ends[:4])}?"
+    elif (begun := _begun(asked, known)) is not None:
+        group, rest = begun
+        step, model = inner(words()[group].annotation)
+        if step.startswith(".<name>") and len(rest) == 1 and nearest(rest[0], model.model_fields if model else ()) is None:
+            return group  # one of its parts by name, and nothing of it
+        hint = _below(known[group], rest[-1], list(model.model_fields) if model else [], known)
+    else:
+        hint = _last(asked[-1], known.values()) or nearest(wanted, known.values())
     raise LookupError(f'"{path}" is not part of the configuration' + (f"; {hint}" if hint else ""))
+
+
+def _begun(asked: list[str], known: dict[str, str]) -> tuple[str, list[str]] | None:
+    """How far a path is right, as the field that it leads to, and what follows."""
+    for length in range(len(asked) - 1, 0, -1):
+        begin = asked[:length]
+        for full, short in known.items():
+            if short == ".".join(begin) or _fits(begin, full.replace("[]", "").split(".")):
+                return full, asked[length:]
+    return None
+
+
+def _below(group: str, word: str, names: list[str], known: dict[str, str]) -> str:
+    """For a path that is right as far as `group`: what was meant of that which is below it, or else what there is."""
+    if not names:
+        return f"{group} has no words below it"
+    if closest := difflib.get_close_matches(word, names, 1, 0.85):
+        return f'did you mean "{group}.{closest[0]}"?'
+    near = _last(word, [short for short in known.values() if short.startswith(f"{group}.")])
+    elsewhere = next((short for short in known.values() if short.endswith(f".{word}")), None)
+    return near or (f'did you mean "{elsewhere}"?' if elsewhere else f"{group} has {', '.join(names)}")
 
 
 def _fits(asked: list[str], full: list[str]) -> bool:
@@ -64,10 +96,10 @@ def _fits(asked: list[str], full: list[str]) -> bool:
     return re.fullmatch(pattern, ".".join(asked)) is not None
 
 
-def _last(word: str, known: dict[str, str]) -> str | None:
-    """For a path that is wrong in its beginning: fields whose last word is meant."""
+def _last(word: str, known: Iterable[str]) -> str | None:
+    """Of these paths the one whose last word is meant."""
     ends: dict[str, str] = {}
-    for short in known.values():
+    for short in known:
         ends.setdefault(short.rpartition(".")[2], short)
     near = nearest(word, ends)
     return f'did you mean "{ends[near.split(chr(34))[1]]}"?' if near else None

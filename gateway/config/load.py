@@ -43,10 +43,13 @@ class Loaded:
     names: frozenset[str] = NOBODY
 
 
-def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Loaded:
-    """Reads and checks everything. Raises ConfigError with all mistakes, in the order of the files and lines."""
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, instead: Mapping[str, str] | None = None) -> Loaded:
+    """Reads and checks everything. instead: texts that files are read as if they had, by their real paths.
+
+    Raises ConfigError with all mistakes, in the order of the files and lines.
+    """
     with no_collecting():
-        return _loaded(Reading(Path(os.path.abspath(path)), os.environ if environ is None else environ))
+        return _loaded(Reading(Path(os.path.abspath(path)), os.environ if environ is None else environ, instead))
 
 
 def _loaded(reading: Reading) -> Loaded:

@@ -34,7 +34,9 @@ _LOOKED_AT: Final = 64
 class Reading:
     """What reading found. `broken`: some file could not be used, so that absences prove nothing."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, environ: Mapping[str, str], instead: Mapping[str, str] | None = None) -> None:
+        """instead: texts that files are read as if they had, by their real paths."""
+        self._instead = instead or {}
         self.path = path
         self.environ = environ
         self.marks = Marks(str(path))
@@ -68,7 +70,7 @@ class Reading:
         self.watch[path] = None
         self.watch[Path(real)] = None
         try:
-            text = read_text(path, ALL_BYTES - self._size)
+            text = self._instead[real] if real in self._instead else read_text(path, ALL_BYTES - self._size)
             self._size += len(text.encode())
             self.marks.files[str(path)] = text
             if not text.strip():
@@ -213,7 +215,7 @@ class Reading:
             if not isinstance(key, yaml.ScalarNode) or key.tag or not key.value:
                 self.mistakes.append(self.marks.on(key, dotted(loc), "this cannot be a name", 'quote "${…}"; a name is a single word'))
             elif key.value == "<<" and key.style == "":
-                self.mistakes.append(self.marks.on(key, dotted(loc), "merge keys (<<) are not used here"))
+                self.mistakes.append(self.marks.on(key, dotted(loc), "merge keys (<<) are not used here", "write out what it would bring"))
             elif key.value in names:
                 self._twice(key, names[key.value], dotted((*loc, key.value)))
             else:
@@ -229,7 +231,7 @@ class Reading:
         if isinstance(node, KeyLine):
             return node.data()
         if node.tag:
-            self.mistakes.append(self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here"))
+            self.mistakes.append(self.marks.on(node, dotted(loc), "! makes this a tag; they are not used here", "leave it out"))
             return None
         if isinstance(node, yaml.SequenceNode):
             return [self._value(item, (*loc, number)) for number, item in enumerate(node.value)]

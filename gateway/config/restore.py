@@ -37,6 +37,25 @@ class Restored:
 
 def restore(old: Mapping[str, str], now: Mapping[str, str]) -> Restored:
     """Writes the old files. now: the files in force, to name those that are extra. Raises ConfigError, OSError."""
+    plan, restored = _planned(old, now)
+    for path, text in plan:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(path):
+            new = not path.exists()
+            files.write(path, text.encode(), 0o640)
+            if new:
+                with contextlib.suppress(PermissionError):
+                    os.chown(path, -1, path.parent.stat().st_gid)  # whom the folder is open to may read what root has written
+    return restored
+
+
+def differing(old: Mapping[str, str]) -> list[str]:
+    """The files that bringing the old ones back would write; keys make no difference, since they stay. Raises ConfigError, OSError."""
+    return [str(path) for path, _ in _planned(old, old)[0]]
+
+
+def _planned(old: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[tuple[Path, str]], Restored]:
+    """What is to be written, and what is to be said of it."""
     plan: list[tuple[Path, str]] = []
     written: list[str] = []
     kept: list[str] = []
@@ -53,15 +72,8 @@ def restore(old: Mapping[str, str], now: Mapping[str, str]) -> Restored:
         (written if without == text else mixed).append(name)
         if without != today:
             plan.append((path, without))
-    for path, text in plan:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.locked(path):
-            new = not path.exists()
-            files.write(path, text.encode(), 0o640)
-            if new:
-                with contextlib.suppress(PermissionError):
-                    os.chown(path, -1, path.parent.stat().st_gid)  # whom the folder is open to may read what root has written
-    return Restored(tuple(written), tuple(kept), tuple(mixed), tuple(name for name in now if name not in old and Path(name).exists()))
+    extra = tuple(name for name in now if name not in old and Path(name).exists())
+    return plan, Restored(tuple(written), tuple(kept), tuple(mixed), extra)
 
 
 def _without_old_keys(text: str, newer: list[str | None], path: Path) -> str:

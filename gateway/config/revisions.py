@@ -18,7 +18,8 @@ import msgspec
 
 from gateway.config import files
 from gateway.config.resolved import FORMAT, Key, Referee, Resolved
-from gateway.config.restore import Restored, restore
+from gateway.config.restore import Restored, differing, restore
+from gateway.errors import ConfigError
 
 KEEP: Final = 50
 _MAGIC: Final = b"GWREV1\n"
@@ -130,10 +131,33 @@ class Revisions:
                 self._note(str(error))
         return found
 
+    def unusable(self) -> Sequence[str]:
+        """Why those that are kept and not in the list cannot be had, now."""
+        now = Revisions(self.folder.parent)
+        now.list()
+        return now.damaged
+
     def restore(self, rev: int) -> Restored:
         """Writes a revision's YAML files back to their places, but never a key: see `restore`. Raises Damaged, ConfigError, OSError."""
         now = self.current()
         return restore(self.get(rev).files, now.files if now else {})
+
+    def back(self, live: int) -> tuple[int, str]:
+        """Which revision a sysadmin means who says "back" and no number, and why; 0: there is none, and why.
+
+        Files that are not what is live, such as an edit that was refused, are taken back to what is; only then to the one before.
+        """
+        try:
+            other = differing(self.get(live).files)
+        except (Damaged, ConfigError, OSError):
+            other = []  # what is live cannot be told from its file: the one before it can be had nevertheless
+        if other:
+            more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+            return live, f"{other[0]}{more} on disk is not what is live: back to revision {live}, which is live"
+        before = max((told.rev for told in self.list() if told.rev < live), default=0)
+        if not before:
+            return 0, "there is no earlier revision to go back to"
+        return before, f"the files on disk are those of revision {live}, which is live: back to the one before, revision {before}"
 
     def _path(self, rev: int) -> Path:
         return self.folder / f"{rev:06d}{_SUFFIX}"
@@ -165,7 +189,7 @@ class Revisions:
             raise Damaged(f"revision {rev} cannot be read: {error.strerror}") from None
         body = data[len(_MAGIC) + 32 :]
         if not data.startswith(_MAGIC) or data[len(_MAGIC) : len(_MAGIC) + 32] != hashlib.sha256(body).digest():
-            raise Damaged(f"revision {rev} is damaged: {path}")
+            raise Damaged(f"revision {rev} is damaged: {path}; {self._remedy(rev)}")
         try:
             found = _summary.decode(body)
             if found.format > FORMAT:
@@ -173,6 +197,12 @@ class Revisions:
             return decoder.decode(body)
         except msgspec.MsgspecError as error:
             raise Damaged(f"revision {rev} is not understood: {error}") from None
+
+    def _remedy(self, rev: int) -> str:
+        if rev == self._current():
+            mended = "the next change of the files, or a start with files that are right, puts a whole one in its place"
+            return f"a gateway that serves it goes on; {mended}"
+        return "nothing but going back to it needs it: bring it back from a backup, or remove it"
 
     def _forget(self) -> None:
         keep = self._current()

@@ -1,8 +1,10 @@
 """What pydantic found, in the operator's words and at the line where it is written."""
 
+import bisect
 import difflib
 import heapq
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from os.path import commonprefix
 from typing import Any, Final
 
@@ -37,9 +39,32 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """`did you mean "…"?`, when one of the known words is near."""
     some = list(known)
     if len(some) > _COMPARED_MOST:
-        some = heapq.nlargest(_COMPARED_MOST, some, key=lambda one: len(commonprefix((one, word))))  # noqa: RUF071  # characters are meant
+        some = _alike(word, tuple(some))
     found = difflib.get_close_matches(word, some, 1, 0.6)
     return f'did you mean "{found[0]}"?' if found else None
+
+
+def _alike(word: str, known: tuple[str, ...]) -> list[str]:
+    """Those of many names that begin and end most alike, which are few enough to be compared letter by letter."""
+
+    def alike(one: str) -> int:
+        return len(commonprefix((one, word))) + len(commonprefix((one[::-1], word[::-1])))  # noqa: RUF071  # characters are meant
+
+    forwards, backwards = _sorted(known)
+    near = {*_around(word, forwards), *(one[::-1] for one in _around(word[::-1], backwards))}
+    return heapq.nlargest(_COMPARED_MOST, sorted(near), key=alike)
+
+
+def _around(word: str, known: list[str]) -> list[str]:
+    """What stands beside it in a sorted list begins as it does."""
+    at = bisect.bisect(known, word)
+    return known[max(0, at - _COMPARED_MOST) : at + _COMPARED_MOST]
+
+
+@lru_cache(maxsize=4)
+def _sorted(known: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """From the front and from the back; a file with one mistake in such a name may have many."""
+    return sorted(known), sorted(one[::-1] for one in known)
 
 
 def worded(errors: Sequence[ErrorDetails], reading: Reading) -> list[Mistake]:

@@ -24,15 +24,15 @@ class Acts(Office):
 
     # -- the configuration ------------------------------------------------------------------------------------------
 
-    async def reload(self, act: int | None = None, *, by: str) -> dict[str, Any]:
-        """act: the number of the announced act that ends with this."""
+    async def reload(self, act: int | None = None, *, undone: bool = False, by: str) -> dict[str, Any]:
+        """act: the number of the announced act that ends with this. undone: gatewayctl takes its edit back when it is refused."""
         announced = self._control.announced
         known = announced.begin(act) if act is not None else None
         if act is None or known is None:
             return (await self._control.reload(by=by, why="gatewayctl reload")).told()
         served = False
         try:
-            outcome = await self._control.reload(by=by, why=f"gatewayctl {known.what}", what=known.what)
+            outcome = await self._control.reload(by=by, why=f"gatewayctl {known.what}", what=known.what, undone=undone)
             served = outcome.ok
         finally:
             announced.end(act, undone=not served)
@@ -125,7 +125,8 @@ class Acts(Office):
             try:
                 was, deaf = await freezing.unfreeze(kind, name, by=by)
             except OSError as error:
-                raise Failed(f"this cannot be written down, so it stays frozen: {error.strerror or error}") from error
+                why = f"{error.filename or 'freezes.json'} cannot be written, and a restart would freeze it again, so it stays frozen"
+                raise Failed(f"{why}: {error.strerror or error}") from error
             answer = {"kind": kind, "name": name, "changed": was is not None, "deaf": deaf, "frozen": self.freezes()}
             return answer, None, _deaf(deaf) if was is not None else "it was not frozen"
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -15,9 +15,11 @@ from gateway import __version__
 from gateway.admin.announced import Announced
 from gateway.admin.audit import Audit
 from gateway.admin.desk import Failed, NoSuch
+from gateway.admin.server import AdminServer
 from gateway.auth.told import told as told_of_key
 from gateway.bus.server import BusServer
 from gateway.config.resolved import Channel, Key, Resolved
+from gateway.config.revisions import Revisions
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import DOWN
 from gateway.govern.agreement import Agreement
@@ -58,8 +60,9 @@ class Control(Protocol):
     processes: list[dict[str, Any]]
     stopping: bool
     seats: Desk
+    admin: AdminServer
 
-    async def reload(self, *, by: str, why: str, what: str = "reload") -> Outcome: ...
+    async def reload(self, *, by: str, why: str, what: str = "reload", undone: bool = False) -> Outcome: ...
     async def upgrade(self, to: str) -> tuple[str, int]: ...
 
 
@@ -114,7 +117,8 @@ class Office:
             "frozen": self.freezes(),
             "metrics": {"failing": uncounted},
             "unsafe": [
-                *filter(None, (control.freezing.trouble, control.freezing.unwritten, control.audit.failing, control.alerting.unwritten)),
+                *filter(None, (control.admin.trouble, control.freezing.trouble, control.freezing.unwritten)),
+                *filter(None, (control.audit.failing, control.alerting.unwritten)),
                 *(["metrics/ has no room or may not be written: new ones are counted in memory until it takes them"] if uncounted else []),
             ],
             "channels": len(config.channels),
@@ -147,6 +151,12 @@ class Office:
 
     def history(self) -> list[dict[str, Any]]:
         return self._control.rollout.history()
+
+    def damaged(self) -> Sequence[str]:
+        return Revisions(self._config().data_dir).unusable()
+
+    def back(self) -> tuple[int, str]:
+        return self._control.rollout.back()
 
     def running(self) -> tuple[Resolved, list[Key]]:
         return self._config(), self._control.rollout.keys

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,7 +37,6 @@ DETECT_PATIENCE = 3.0
 """Seconds that `engine: auto` channels may hold up a revision; what has not answered by then is detected later."""
 REGISTRY_PATIENCE = 3.0
 """Seconds that registries may hold up a revision with their first answers."""
-
 
 Seen = tuple[int, int, int] | None
 """A file's time of change, size and inode; None = it is not there."""
@@ -77,9 +76,8 @@ class Outcome:
 
     def told(self) -> dict[str, Any]:
         """For the admin API. unaudited: why it is not in the audit log; most often it is."""
-        missing = {"unaudited": self.unaudited} if self.unaudited else {}
         return {
-            **missing,
+            **({"unaudited": self.unaudited} if self.unaudited else {}),
             "ok": self.ok,
             "message": self.message,
             "ts": self.ts,
@@ -122,6 +120,7 @@ class Rollout:
         self.watched: list[Path] = [path]
         self._read: dict[Path, Seen] | None = None
         self._changing = asyncio.Lock()
+        self._undone = False
         self._listed: dict[str, Channel] = {}
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[Outcome], None] = lambda outcome: None
@@ -185,19 +184,21 @@ class Rollout:
 
     # -- change -----------------------------------------------------------------------------------------------------
 
-    async def reload(self, bus: BusServer, sockets: Sockets, *, by: str, why: str, force: bool = False) -> Outcome:
-        """Reads the file and brings every worker to it, or none. force: even when the text is the same."""
+    async def reload(self, bus: BusServer, sockets: Sockets, *, by: str, why: str, force: bool = False, undone: bool = False) -> Outcome:
+        """Reads the file and brings every worker to it, or none. force: even when the text is the same. undone: what is refused is taken
+        back at once by whoever asks, and is told to nobody else."""
         async with self._changing:
+            self._undone = undone
             self.before()
             try:
                 outcome = await self._reload(bus, sockets, by, why, force)
             except Exception as error:
                 log.exception("a reload ended in a fault of ours")
                 outcome = Outcome(False, f"the gateway made a mistake while reloading: {type(error).__name__}", rev=self.rev)
-            if outcome.ok and not outcome.changed:
-                self.counts["unchanged"] += 1
-            else:
-                self.counts["accepted" if outcome.ok else "refused"] += 1
+            if undone and not outcome.ok:
+                self.after(replace(self.last, changed=False))
+                return outcome
+            self.counts["refused" if not outcome.ok else "accepted" if outcome.changed else "unchanged"] += 1
             if outcome.changed or not outcome.ok or not self.last.ok:
                 self.last = outcome
             self.after(outcome)
@@ -249,7 +250,8 @@ class Rollout:
         return outcome
 
     def _refusal(self, why: str) -> Outcome:
-        log.error("configuration refused, revision %d stays: %s", self.rev, why)
+        level, what = (logging.INFO, "an edit is refused and taken back") if self._undone else (logging.ERROR, "configuration refused")
+        log.log(level, "%s, revision %d stays: %s", what, self.rev, why)
         return Outcome(False, why, rev=self.rev)
 
     async def _move(
@@ -377,14 +379,20 @@ class Rollout:
         """Every revision kept, the oldest first."""
         return [{**msgspec.to_builtins(told), "running": told.rev == self.rev} for told in self._revisions.list()]
 
+    def back(self) -> tuple[int, str]:
+        """Where a rollback leads that names no revision, and why; 0: nowhere, and why."""
+        rev, why = self._revisions.back(self.rev)
+        if rev == self.rev or self.last.ok or not self.last.mistakes:
+            return rev, why
+        why = f"the files are those of revision {self.rev}, which is live, and yet they are refused: {self.last.message}"
+        return 0, f"{why}. Mend that, or say to which revision to go back"
+
     def restore(self, rev: int | None) -> int:
-        """Puts the files of a revision (None: the one before the present) back in place; a reload then serves them.
-        Raises NoSuch when there is no such revision."""
+        """Puts the files of a revision (None: see `back`) back in place; a reload then serves them. Raises NoSuch when there is none."""
         if rev is None:
-            earlier = [told.rev for told in self._revisions.list() if told.rev < self.rev]
-            if not earlier:
-                raise NoSuch("there is no earlier revision to go back to")
-            rev = max(earlier)
+            rev, why = self.back()
+            if not rev:
+                raise NoSuch(why)
         try:
             self._revisions.restore(rev)
         except Damaged as error:

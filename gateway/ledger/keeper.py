@@ -150,6 +150,8 @@ class Ledger:
             return 0.0 if step.waiting else until_stroke(pause_after(took), time.monotonic())
         except StoreFailure as failure:
             return self._failed(failure)
+        except OSError as error:  # the disk's or the operator's doing: a traceback tells neither
+            return self._failed(StoreFailure(UNUSABLE, f"{error.filename or self.path}: {error.strerror or error}"))
         except Exception as error:
             log.exception("ledger: a step failed")
             return self._failed(StoreFailure(UNUSABLE, f"{type(error).__name__}: {error}"))

@@ -107,13 +107,11 @@ class Records:
     def _written(self) -> list[tuple[int, Path]]:
         """All segments, with when each was written last, in nanoseconds."""
         found: list[tuple[int, Path]] = []
-        with os.scandir(self._directory) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:  # the folder, too, may be taken away
             for entry in entries:
                 if entry.name.endswith((".ndjson", ".open")):
-                    try:
+                    with contextlib.suppress(FileNotFoundError):
                         found.append((entry.stat().st_mtime_ns, Path(entry.path)))
-                    except FileNotFoundError:
-                        continue
         return found
 
 

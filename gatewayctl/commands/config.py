@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from gatewayctl import show
-from gatewayctl.client import Client
 from gatewayctl.command import command, noun
-from gatewayctl.commands.reload import PATIENCE, told
+from gatewayctl.commands.reload import PATIENCE, told, whose
 from gatewayctl.session import Session
 from gatewayctl.show import Column
 from gatewayctl.trouble import BAD_CONFIG, FAILED, USAGE, Done, Trouble
@@ -24,7 +23,7 @@ app = noun(
     gatewayctl config check                  is it right?
     gatewayctl config diff                   what would a reload change?
     gatewayctl config explain channels.tls   what does this key mean?
-    gatewayctl config rollback               the revision before this one
+    gatewayctl config rollback               take back what was changed last
     """,
 )
 DIFFERENT = 1
@@ -221,7 +220,8 @@ def _written(value: Any) -> str:
 def diff(session: Session) -> None:
     """What a reload would change: the files on disk against what is live. Exits with 0 for nothing, 1 for something, more for a failure."""
     try:
-        changes = session.client().get("/v1/config/diff", PATIENCE)["changes"]
+        whose(session, client := session.client())
+        changes = client.get("/v1/config/diff", PATIENCE)["changes"]
     except Trouble as trouble:
         trouble.code = NOT_COMPARED if trouble.code == FAILED else trouble.code
         raise
@@ -249,21 +249,27 @@ def diff(session: Session) -> None:
 )
 def history(session: Session) -> None:
     """The revisions that were live, oldest first: when, by whom, through what."""
-    show.items(session, session.client().get("/v1/config/history")["revisions"], REVISIONS, "no revisions yet")
+    found = session.client().get("/v1/config/history")
+    show.items(session, found["revisions"], REVISIONS, "no revisions yet")
+    for sentence in found["damaged"]:
+        session.warn(f"gatewayctl: {sentence}")
 
 
 @command(
     app,
     "rollback",
     """
-    gatewayctl config rollback            the revision before this one
+    gatewayctl config rollback            to what is live, when an edit was refused; else to the one before
     gatewayctl config rollback 12 --yes
     """,
 )
 def rollback(
     session: Session,
     rev: Annotated[
-        int | None, typer.Argument(metavar="[REV]", help="Which one: gatewayctl config history. [default: the one before]")
+        int | None,
+        typer.Argument(
+            metavar="[REV]", help="Which one: gatewayctl config history. [default: what is live, if the files differ; else before]"
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
@@ -275,21 +281,26 @@ def rollback(
     from gatewayctl.commands.going_back import went_back
 
     client = session.client()
+    whose(session, client)
+    found = client.get("/v1/config/history")
     if not yes:
-        _there_is(client, rev)
-    session.confirm(f"Go back to {f'revision {rev}' if rev is not None else 'the revision before this one'}?", yes)
+        _there_is(found, rev)
+    if rev is None and found["back"]["rev"]:
+        rev = int(found["back"]["rev"])
+        session.say(found["back"]["why"])
+    session.confirm(f"Go back to revision {rev}?", yes)
     number, answer = went_back(client, rev)
     if answer.get("ok"):
         session.say(f"the files are those of revision {number} again")
     told(session, client, answer)
 
 
-def _there_is(client: Client, rev: int | None) -> None:
+def _there_is(found: dict[str, Any], rev: int | None) -> None:
     """Nobody is asked about a revision that cannot be had. With --yes the gateway itself says so, and `audit.log` that it was tried."""
-    revisions = client.get("/v1/config/history")["revisions"]
     if rev is None:
-        live = next((one["rev"] for one in revisions if one.get("running")), 0)
-        if not any(one["rev"] < live for one in revisions):
-            raise Trouble("there is no earlier revision to go back to")
-    elif all(one["rev"] != rev for one in revisions):
+        if not found["back"]["rev"]:
+            raise Trouble(found["back"]["why"])
+    elif all(one["rev"] != rev for one in found["revisions"]):
+        if damaged := next((one for one in found["damaged"] if one.startswith(f"revision {rev} ")), ""):
+            raise Trouble(damaged, "Which others there are: gatewayctl config history")
         raise Trouble(f"there is no revision {rev} to go back to", "Which there are: gatewayctl config history")

@@ -16,25 +16,19 @@ if TYPE_CHECKING:
 
 
 def went_back(client: Client, rev: int | None) -> tuple[int, dict[str, Any]]:
-    """The files of revision `rev` (None: the one before the present) are in place: its number, and what the gateway says of its reload."""
+    """The files of revision `rev` (None: the gateway knows of none, and says so) are in place: its number, and what the gateway says of
+    its reload."""
     from gateway.config.revisions import Revisions
 
     config = Path(client.get("/v1/status")["config"]["path"])
     revisions = Revisions(client.path.absolute().parent)
-    number = rev if rev is not None else _before(client)
+    number = rev or 0
     if not _may_be_ours(revisions, number, config):
         return number, client.post("/v1/config/rollback", {"rev": rev}, PATIENCE)
     with in_turn(config):
         act = announce(client, f"rollback {number}")
         revisions.restore(number)
         return number, client.post("/v1/reload", {"act": act}, PATIENCE)
-
-
-def _before(client: Client) -> int:
-    """0: there is none."""
-    found = client.get("/v1/config/history")["revisions"]
-    live = next((one["rev"] for one in found if one.get("running")), 0)
-    return max((int(one["rev"]) for one in found if one["rev"] < live), default=0)
 
 
 def _may_be_ours(revisions: "Revisions", number: int, config: Path) -> bool:

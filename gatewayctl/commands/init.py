@@ -1,6 +1,7 @@
 """`gatewayctl init`: writes a first configuration and a first key. Asks nothing, overwrites nothing unless told to."""
 
 import contextlib
+import itertools
 import os
 import shlex
 import shutil
@@ -49,7 +50,9 @@ def init(
         "/var/lib/gateway"
     ),
     bind: Annotated[str, typer.Option("--bind", metavar="HOST:PORT", help="Where callers reach it.")] = "0.0.0.0:8080",
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there; they are kept as *.bak.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that are there; they are kept as *.bak, *.bak.2 and so on.")
+    ] = False,
 ) -> None:
     """Write a commented gateway.yaml and keys.yaml, with a first key.
 
@@ -65,7 +68,7 @@ def init(
     except ValueError as error:
         raise Trouble(f"an engine's URL is wrong: it {error}", code=USAGE) from error
     folder = _folder(session, dir)
-    with _all_or_nothing(folder, list(texts), force):
+    with _all_or_nothing(folder, list(texts), force) as kept:
         files = [_write(folder / name, text) for name, text in texts.items()]
         secret, key, file = _first_key(folder)
     if session.machine:
@@ -73,6 +76,8 @@ def init(
         show.data(session, {"files": [str(file) for file in files], "key": told})
     else:
         print(secret)
+    for file, backup in kept.items():
+        session.say(f"{file} was there before: it is {backup} now.")
     _next_steps(session, folder, engines, bind)
 
 
@@ -141,8 +146,9 @@ def _right_bind(bind: str) -> None:
 
 
 @contextlib.contextmanager
-def _all_or_nothing(folder: Path, names: list[str], force: bool) -> Iterator[None]:
-    """What is there stays in its place until it is replaced, for a gateway that runs, and comes back when something cannot be written."""
+def _all_or_nothing(folder: Path, names: list[str], force: bool) -> Iterator[dict[Path, Path]]:
+    """Under which name each file that was there is kept. It stays in its place until it is replaced, for a gateway that runs, and comes
+    back when something cannot be written."""
     there = [folder / name for name in names if (folder / name).exists()]
     ours = [file for file in there if file.name in MODES]
     if ours and not force:
@@ -150,7 +156,7 @@ def _all_or_nothing(folder: Path, names: list[str], force: bool) -> Iterator[Non
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     kept = {file: _keep(file) for file in ours}
     try:
-        yield
+        yield kept
     except BaseException:
         for name in names:
             if (file := folder / name) in kept:
@@ -163,16 +169,21 @@ def _all_or_nothing(folder: Path, names: list[str], force: bool) -> Iterator[Non
 
 def _keep(file: Path) -> Path:
     """A second name of it: that needs no room on a disk that is full, and what replaces it leaves the old one alone."""
-    kept = file.with_name(file.name + ".bak")
+    kept = _free(file)
     if file.is_symlink():
         os.replace(file, kept)  # what it leads to is not ours to write
         return kept
-    kept.unlink(missing_ok=True)
     try:
         os.link(file, kept)
     except OSError:  # not every file system has second names
         shutil.copy2(file, kept)
     return kept
+
+
+def _free(file: Path) -> Path:
+    """A name that nothing has: an earlier backup may be the only copy of what somebody wrote by hand."""
+    names = (file.with_name(f"{file.name}.bak{f'.{number}' if number > 1 else ''}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _first_key(folder: Path) -> tuple[str | None, dict[str, Any], Path]:

@@ -3,8 +3,8 @@
 import csv
 import io
 import json
+import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,6 +16,7 @@ from gatewayctl.command import command
 from gatewayctl.commands.done import well_done
 from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
 from gatewayctl.commands.newkey import good_secret, words
+from gatewayctl.incoming import called, given
 from gatewayctl.session import Session
 from gatewayctl.trouble import BAD_CONFIG, USAGE, Trouble
 from gatewayctl.words import plural
@@ -68,18 +69,17 @@ def import_keys(
     rows = _read(file)
     keys = [_key(row, number, {"tenant": tenant, "project": project}) for number, row in enumerate(rows, 1)]
     if not keys:
-        raise Trouble(f"there are no keys in {_called(file)}", code=USAGE)
+        raise Trouble(f"there are no keys in {called(file)}", code=USAGE)
     client = client_of_these_files(session)
     try:
+        if dry_run:
+            into = edit.missing_keys_file(session.config) or edit.keys_file(session.config)
+            load_for_keys(session.config, {os.path.realpath(into): edit.add_keys(into, keys, dry=True).after})
+            session.say(f"{plural(len(keys), 'key')} could be imported; nothing was changed")
+            return
         with changing(session.config, client, f"keys import of {len(keys)}") as change:
             into = edit.keys_file(session.config)
             change.undo.callback(edit.add_keys(into, keys).undo)
-            if dry_run:
-                load_for_keys(session.config)
-                raise _Dry
-    except _Dry:
-        session.say(f"{plural(len(keys), 'key')} could be imported; nothing was changed")
-        return
     except Exception as error:
         if getattr(error, "mistakes", ()):
             session.warn("gatewayctl: no key was imported; the lines are those that they would have had:")
@@ -92,23 +92,9 @@ def import_keys(
     well_done(change.answer)
 
 
-class _Dry(Exception):
-    """Everything would have gone well."""
-
-
-def _called(file: str) -> str:
-    return "stdin" if file == "-" else file
-
-
 def _read(file: str) -> list[Any]:
     """The rows of a file. Raises Trouble."""
-    try:
-        data = sys.stdin.buffer.read(MOST_BYTES + 1) if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise Trouble(f"{file} cannot be read: {error.strerror or error}") from error
-    file = _called(file)
-    if len(data) > MOST_BYTES:
-        raise Trouble(f"{file} is larger than {MOST_BYTES // 2**20} MiB", "Import it in parts.")
+    data, file = given(file, MOST_BYTES, "Import it in parts."), called(file)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,7 +93,7 @@ def _changed(config: Path, client: Client | None, what: str, spare: Sequence[str
         if client is None:
             load_for_keys(config)
         else:
-            change.answer = client.post("/v1/reload", {"act": act}, PATIENCE)
+            change.answer = client.post("/v1/reload", {"act": act, "undone": True}, PATIENCE)
             if not change.answer.get("ok"):
                 raise refused(change.answer)
     except BaseException as error:
@@ -144,9 +144,10 @@ def _keys_file_made(config: Path) -> Iterator[None]:
         raise
 
 
-def load_for_keys(config: Path) -> "Loaded":
-    """The configuration, for what it says of keys: variables that only the service's environment has are no mistake here."""
+def load_for_keys(config: Path, instead: Mapping[str, str] | None = None) -> "Loaded":
+    """The configuration, for what it says of keys: variables that only the service's environment has are no mistake here. instead: texts
+    that files are read as if they had."""
     from gateway.config.absent import Environment
     from gateway.config.load import load
 
-    return load(config, Environment())
+    return load(config, Environment(), instead)

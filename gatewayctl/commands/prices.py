@@ -14,6 +14,7 @@ from gatewayctl import show
 from gatewayctl.command import command, noun
 from gatewayctl.commands.done import well_done
 from gatewayctl.commands.live import changing, client_of_these_files, load_for_keys
+from gatewayctl.incoming import given
 from gatewayctl.programs import open_schedules, tariff
 from gatewayctl.session import Session
 from gatewayctl.show import Column
@@ -209,12 +210,7 @@ def _read(file: str) -> "list[Imported]":
     from gateway.config.litellm import read_price_map
 
     try:
-        data = sys.stdin.buffer.read(MOST_BYTES + 1) if file == "-" else Path(file).read_bytes()
-        if len(data) > MOST_BYTES:
-            raise Trouble(f"{file} is larger than {MOST_BYTES // 2**20} MiB")
-        return read_price_map(data.decode("utf-8-sig"))
-    except OSError as error:
-        raise Trouble(f"{file} cannot be read: {error.strerror or error}") from error
+        return read_price_map(given(file, MOST_BYTES).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Trouble(f"{file} is not UTF-8 text", code=BAD_CONFIG) from error
     except ValueError as error:

@@ -1,5 +1,6 @@
 """`gatewayctl reload`: makes the files on disk live, in all workers or in none."""
 
+import os
 import time
 from typing import Annotated, Any
 
@@ -39,7 +40,15 @@ def reload(
     A configuration with mistakes changes nothing: they are printed and the exit code is 78.
     """
     client = session.client()
+    whose(session, client)
     told(session, client, client.post("/v1/reload", timeout=PATIENCE))
+
+
+def whose(session: Session, client: Client) -> None:
+    """Warns when the gateway was started with another file than the one that is named here: it reads its own, whatever we say."""
+    theirs = (client.get("/v1/status").get("config") or {}).get("path")
+    if session.socket_option is None and theirs and os.path.realpath(theirs) != os.path.realpath(session.config):
+        session.warn(f"gatewayctl: the gateway runs with {theirs}, not with {session.config}; this is about {theirs}")
 
 
 def told(session: Session, client: Client, answer: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -197,7 +197,7 @@ def set_words(
     client = client_of_these_files(session)
     with _told_as_it_would_be(session), changing(session.config, client, f"tenants set {name} {' '.join(settings)}") as change:
         file = edit.file_of(session.config, "tenants", name) or session.config
-        edited = edit.set_words(file, words)
+        edited = edit.set_words(file, words, fleeting=_fleeting(name, tenant, words))
         change.undo.callback(edited.undo)
     if session.machine:
         show.data(session, {"name": name, "set": settings, "file": str(file), "live": client is not None})
@@ -227,6 +227,14 @@ def _known_projects(name: str, tenant: "Tenant", words: list[str]) -> None:
             project = rest.partition(".")[0]
             hint = nearest(project, tenant.projects) or f"Add it first: gatewayctl tenants create {name} --project {project}"
             raise Trouble(f"tenant {name!r} has no project {project!r}", hint)
+
+
+def _fleeting(name: str, tenant: "Tenant", words: Mapping[tuple[str, str], Any]) -> list[str]:
+    """The groups that say nothing without what is taken out of them: `ip`. Of a tenant, its projects and each of them their being there
+    is said."""
+    there = f"tenants.{name}"
+    lasting = {there, f"{there}.projects", *(f"{there}.projects.{project}" for project in tenant.projects)}
+    return [*dict.fromkeys(group for (group, _), value in words.items() if value is None and group not in lasting)]
 
 
 def _place(tenant: str, dotted: str) -> tuple[str, str]:

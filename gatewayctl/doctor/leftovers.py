@@ -75,4 +75,4 @@ def _revisions(case: Case) -> Findings:
     except OSError:
         return
     for sentence in revisions.damaged:
-        yield wrong(f"{sentence}", str(case.data_dir / "revisions"), "gatewayctl config history; rm the file if it is an old one")
+        yield wrong(sentence, str(case.data_dir / "revisions"), "gatewayctl config history")

@@ -12,6 +12,8 @@ from gatewayctl.trouble import Trouble
 OUTSIDE = ("names", "engines")
 PLACES = ("files", "disk", "leftovers")
 """Families that are about places which the main file names."""
+NAMED = (*PLACES, *OUTSIDE, "ports", "tls")
+"""Families that find nothing where there is no configuration: why there is none is said with them."""
 
 
 def rounds(session: Session, only: Iterable[str] = ()) -> list[Finding]:
@@ -27,6 +29,7 @@ def rounds(session: Session, only: Iterable[str] = ()) -> list[Finding]:
 
 def findings(case: Case, only: Iterable[str] = ()) -> list[Finding]:
     """The same about a case that has begun, if it is to look outside."""
+    only = {"configuration", *only} if case.config is None and set(only) & set(NAMED) else only
     wanted = [name for name in FAMILIES if (not only or name in only) and not (case.blind and name in PLACES)]
     return [dataclasses.replace(one, check=name) for name in wanted for one in _family(name, case)]
 
