@@ -206,16 +206,18 @@ class Dispatch:
 
     async def _sit(self, x: Exchange, outlet: Outlet, hops: Sequence[Hop]) -> tuple[Hop, Seat | None]:
         """A hop whose channel has room, waited for if need be. Of the plan's hops those up to the first without a limit are asked for:
-        that one is taken when they are all full. Errors: Refusal 503, when waiting is of no use."""
+        that one is taken when they are all full. One that is shut comes back when all became so meanwhile. Errors: Refusal 503, when
+        waiting is of no use."""
         unlimited = next((hop for hop in hops if not hop.limited), None)
         wished = hops[: hops.index(unlimited)] if unlimited is not None else hops
         wishes = [(hop.name, hop.at.url) for hop in wished]
-        key = x.key
+        tenant, priority = x.key.tenant, x.permit.priority(x.ts)
         with Waiting(x, outlet, self._clock):
-            seat = await self._seats.take(wishes, tenant=key.tenant, priority=x.permit.priority(x.ts), otherwise=unlimited is not None)
+            seat = await self._seats.take(
+                wishes, tenant=tenant, priority=priority, otherwise=unlimited is not None, useless=lambda: all(hop.at.shut for hop in wished)
+            )
         if seat is None:
-            assert unlimited is not None
-            return unlimited, None
+            return unlimited or hops[0], None
         return wished[seat.number], seat
 
     def _rise(self, seat: Seat | None) -> None:
