@@ -214,7 +214,11 @@ class Dispatch:
         tenant, priority = x.key.tenant, x.permit.priority(x.ts)
         with Waiting(x, outlet, self._clock):
             seat = await self._seats.take(
-                wishes, tenant=tenant, priority=priority, otherwise=unlimited is not None, useless=lambda: all(hop.at.shut for hop in wished)
+                wishes,
+                tenant=tenant,
+                priority=priority,
+                otherwise=unlimited is not None,
+                useless=lambda: all(hop.at.shut for hop in wished),
             )
         if seat is None:
             return unlimited or hops[0], None

@@ -21,6 +21,7 @@ from gateway.route.decide import Decision, Route
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters
 from gateway.route.plan import Leaf
+from gateway.words import STREAMING_APIS
 
 LONGER: Final = 0.1
 """Seconds by which an engine must ask for more rest, before the other workers hear of it again."""
@@ -246,8 +247,9 @@ class ModelLive:
         """
         route = self.route
         if not route.asks and route.is_short(route.node, x.api, x.body_bytes, x.facts.max_tokens):  # the usual case
+            everywhere = x.api in STREAMING_APIS
             for way in route.node.ways():
-                if not way.at.breaker.well:
+                if not (way.at.breaker.well and (everywhere or way.serves(x.api))):
                     break
             else:
                 NOBODY.luck = random.random()  # who comes second goes by it
