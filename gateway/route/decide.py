@@ -83,6 +83,13 @@ class Route:
         shortest = self.shortest(node)
         return not shortest or (body if self.counts else body >> 2) + max_tokens < shortest or api == "tokenize"
 
+    def led(self) -> list["Route"]:
+        """Itself and all routes that rules lead to from here."""
+        found = [self]
+        for one in found:
+            found += [rule.route for rule in one.rules if rule.route is not None and rule.route not in found]
+        return found
+
     def most_length(self) -> int:
         """The longest context length that a request can find, its rules' targets included; 0 = nobody says."""
         nodes = [self.node, *(rule.node for rule in self.rules if rule.node is not None)]
@@ -116,7 +123,9 @@ class Route:
             return self._followed(rule, ask)
         except Refusal as no:
             no.rule = f"{rule.name} > {no.rule}" if no.rule else rule.name
-            no.via = no.via or (rule.route.name if rule.route is not None else "")
+            if rule.route is not None:
+                no.via = no.via or rule.route.name
+                no.through = (rule.route.name, *no.through)
             raise
 
     def _followed(self, rule: RuleLive, ask: Ask) -> Decision | None:

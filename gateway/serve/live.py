@@ -227,7 +227,7 @@ class Hop:
 class ModelLive:
     """A virtual model as a worker uses it."""
 
-    __slots__ = ("budget", "config", "continues", "fallbacks", "name", "names", "parameters", "route")
+    __slots__ = ("budget", "config", "continues", "fallbacks", "goes_on", "name", "names", "parameters", "route")
 
     def __init__(self, config: Model, route: Route, budget: RetryBudget) -> None:
         self.config = config
@@ -237,6 +237,8 @@ class ModelLive:
         self.budget = budget
         self.fallbacks: list[ModelLive] = []
         """Where to go on when everything failed: its fallbacks, and theirs."""
+        self.goes_on = False
+        """Whether there are any, or a model that its rules lead to has some."""
         self.parameters = Parameters(config.defaults, config.caps) if config.defaults or config.caps else None
         self.continues = config.continuation != "off"
 
