@@ -10,7 +10,7 @@ from gateway.engine.base import Load, ModelFacts
 from gateway.engine.family import DIALECTS
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal
-from gateway.wire.openai import encode, parse_object
+from gateway.wire.openai import encode, parse_object, value_of
 from gateway.wire.usage import usage_of
 from gateway.words import APIS, ENGINES, STREAMING_APIS
 from tests.fixtures import engines as said
@@ -158,6 +158,14 @@ def test_mindie_has_no_developer():
     assert send("mindie", {"messages": "developer"}) == ({"messages": "developer"}, [])
 
 
+@pytest.mark.parametrize("role", ["dev\\u0065loper", "\\u0064\\u0065\\u0076\\u0065\\u006C\\u006fp\\u0065\\u0072"])
+@pytest.mark.parametrize("name", ["role", "r\\u006fle"])
+def test_mindie_has_no_developer_however_it_is_written(role, name):
+    fields = parse_object(f'{{"messages":[{{"{name}":"{role}","content":"hi"}}]}}'.encode())
+    assert DIALECTS["mindie"].request("chat", fields) == ["role:developer>system"]
+    assert value_of(fields["messages"]) == [{"role": "system", "content": "hi"}]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_hostile_values_are_left_to_the_engine(engine):
     fields = {
@@ -254,6 +262,16 @@ def test_sglang_rerank_becomes_vllms():
         "usage": {"prompt_tokens": 20, "total_tokens": 20},
     }
     assert "usage" not in answer("sglang", "rerank", '[{"score":1}]')
+
+
+@pytest.mark.parametrize(
+    ("most", "indexes"), [(2, [1, 2]), (1, [1]), (3, [1, 2, 0]), (9, [1, 2, 0]), (0, [1, 2, 0]), (-1, [1, 2, 0]), ("2", [1, 2, 0])]
+)
+def test_sglang_rerank_obeys_top_n_which_the_engine_does_not_know(most, indexes):
+    rows = [{"score": score, "document": "d", "index": index} for score, index in ((0.9, 1), (0.5, 2), (0.1, 0))]
+    asked = parse_object(json.dumps({"query": "q", "documents": ["a", "b", "c"], "top_n": most}).encode())
+    found = value_of(DIALECTS["sglang"].answer("rerank", json.dumps(rows).encode(), "", asked)["results"])
+    assert [row["index"] for row in found] == indexes
 
 
 @pytest.mark.parametrize("engine", ENGINES)

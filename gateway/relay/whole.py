@@ -55,7 +55,7 @@ class WholeDelivery(Delivery):
         body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
         x, hop = self.x, self.hop
         try:
-            fields = hop.dialect.answer(x.api, body, hop.channel.reasoning)
+            fields = hop.dialect.answer(x.api, body, hop.channel.reasoning, x.fields)
         except ValueError:
             self.fail(self._no_answer(body))
             return
