@@ -59,6 +59,9 @@ class WholeDelivery(Delivery):
         except ValueError:
             self.fail(self._no_answer(body))
             return
+        if "error" in fields and error_in(decode(body)):  # beside an answer that is none or a part of one, as in a stream
+            self.fail(self._no_answer(body))
+            return
         fields["model"] = json_string(x.virtual.name)
         tokens = tokens_of(fields.get("usage"))
         if tokens is not None:
