@@ -330,6 +330,42 @@ def test_metrics(engine, text, load):
     assert DIALECTS[engine].load(text) == load
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'vllm:num_requests_running\t{model_name="m"}\t3',
+        'vllm:num_requests_running   { model_name = "m" , }   3.0   1717171717000',
+        '  vllm:num_requests_running{model_name="m"} 3',
+        'vllm:num_requests_running{model_name="m"} 3\r',
+        'vllm:num_requests_running{model_name="m"} 3 1520879607.789 # {trace_id="a}b"} 0.5 1520879607.7',
+        "vllm:num_requests_running 3 # {} 0.5",
+        'vllm:num_requests_running{model_name="a} 7 # \\" {",engine="0"} 3',
+        'vllm:num_requests_running{model_name="a\u2028b"} 3',
+        "vllm:num_requests_running\t3",
+        "vllm:num_requests_running{}3",
+    ],
+)
+def test_samples_are_read_as_prometheus_reads_them(line):
+    text = "# HELP vllm:num_requests_running none\n" + line + "\nvllm:num_requests_waiting 2\n# EOF\n"
+    assert DIALECTS["vllm"].load(text) == Load(running=3, waiting=2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'vllm:num_requests_running{model_name="m} 3',
+        'vllm:num_requests_running{model_name="m"',
+        "vllm:num_requests_running",
+        "vllm:num_requests_running x",
+        "vllm:num_requests_running NaN",
+        "vllm:num_requests_running_not 3",
+        "# vllm:num_requests_running 3",
+    ],
+)
+def test_a_line_that_is_no_sample_is_passed_over(line):
+    assert DIALECTS["vllm"].load(line + "\nvllm:num_requests_waiting 2\n") == Load(waiting=2)
+
+
 def test_mindie_says_the_role_once_in_each_choice_of_a_stream():
     """In each event it says it; OpenAI's Python client makes `assistantassistant` of that."""
     dialect = DIALECTS["mindie"]
