@@ -111,8 +111,8 @@ class Control:
         self.bus = BusServer(data_dir / "bus.sock")
         self.bus.current = parcel
         self.bus.greet(lambda link: link.send(self.rollout.endpoints_frame()))
-        self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus)
-        self.freezing = Freezing(data_dir, self.bus, lambda: self.rollout.config.workers if self.rollout.config else 0)
+        self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus, self.rollout.workers)
+        self.freezing = Freezing(data_dir, self.bus, self.rollout.workers)
         self.seats = self._open_seats(config)
         self.records = Records(data_dir / "journal")
         self.limits = await open_limits(partial(self._say, "limits"), data_dir, self.records, config, self.rollout.keys)

@@ -62,7 +62,10 @@ class Word:
 class Agreement:
     """What all workers act on."""
 
-    def __init__(self, endpoints: Endpoints, drains: Drains, bus: BusServer, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, endpoints: Endpoints, drains: Drains, bus: BusServer, workers: Callable[[], int], *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """workers: how many there should be."""
         self.drains = drains
         self._endpoints = endpoints
         self._bus = bus
@@ -76,7 +79,7 @@ class Agreement:
         self._measured: set[Key] = set()
         self._flushing: asyncio.TimerHandle | None = None
         self._number = 0
-        self._hearing = Hearing(bus, "heard", now=now)
+        self._hearing = Hearing(bus, "heard", workers, now=now)
         self._draining = asyncio.Lock()
         self._ejected: dict[Key, Counter[str]] = {}
         """How often since control was started, by reason."""
