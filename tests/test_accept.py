@@ -510,8 +510,8 @@ async def test_a_great_bomb_takes_no_memory(rig):
 
 @pytest.mark.parametrize(
     ("encoding", "body"),
-    [("gzip", b"not gzip at all"), ("gzip", gzip.compress(BODY)[:-12]), ("deflate", b"\xff\xff")],
-    ids=["no gzip", "torn gzip", "no deflate"],
+    [("gzip", b"not gzip at all"), ("gzip", gzip.compress(BODY)[:-12]), ("deflate", b"\xff\xff"), ("deflate", zlib.compress(BODY)[:-2])],
+    ids=["no gzip", "torn gzip", "no deflate", "torn deflate"],
 )
 async def test_a_body_that_cannot_be_unpacked(rig, encoding, body):
     raw = await ask(rig, post(body, f"Content-Encoding: {encoding}"))

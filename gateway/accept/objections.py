@@ -61,7 +61,9 @@ def objection_to(message: Any, most: int) -> Refusal | None:
         elif _HOST.fullmatch(message.headers.get("Host", "")) is None:
             wrong = "Invalid Host header"
     elif isinstance(message.exc, ContentEncodingError):
-        return not_unpacked()
+        if "deflate" not in str(message.exc):
+            return not_unpacked()
+        return Refusal(400, "bad_request", "The request body cannot be decoded.", close=True)  # it ends too soon
     else:
         large = isinstance(message.exc, LineTooLong) or "Too many headers" in str(message.exc)
         wrong = _why(message)
