@@ -107,6 +107,8 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("leads-patient", {"a": 1}, rules=on("patient"), retry={"attempts": 3}, fallback=["last"])
         rig.model("leads-further", {"a": 1}, rules=on("leads-patient"))
         rig.model("last", {"b": 1})
+        rig.model("leads-in", {"long": 1}, rules=on("leads-shortly"), fallback=["small"])
+        rig.model("leads-in-twice", {"long": 1}, rules=on("leads-in"))
         rig.model("falls-on-led", {"dies": 1}, retry={"attempts": 1}, fallback=["leads-further"])
         await rig.start()
         yield rig
@@ -309,6 +311,18 @@ async def test_the_rule_that_led_to_a_refusal_is_in_the_record(rig):
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
     record = await rig.record(id=answer.headers["x-request-id"])
     assert (record["rule"], record["via"], record["end"]) == ("any > short", "leads-shortly", "GR")
+
+
+@pytest.mark.parametrize("model", ["leads-in", "leads-in-twice"])
+async def test_too_long_for_a_model_that_a_rule_leads_to_the_fallback_of_who_led_there_serves(rig, model):
+    await lengths_known(rig, "fits", 2)
+    answer = await rig.chat(model, "~!@#" * 600, max_tokens=5)
+    assert answer.status == 200 and channel(answer) == "c"
+    assert [one["model"] for one in (await explained(rig, model=model, body=_body("~!@#" * 600)))["fallback"]] == ["small"]
+
+
+def _body(text: str) -> str:
+    return json.dumps({"max_tokens": 5, "messages": [{"role": "user", "content": text}]})
 
 
 async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_asked(rig):
