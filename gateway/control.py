@@ -105,14 +105,13 @@ class Control:
         for work in (self.rollout.registries.run(), self.endpoints.run()):
             self._keep(work)
         self.audit = Audit(data_dir)
-        parcel = await self.rollout.settle_in(Revisions(data_dir), again=again is not None)
+        self.bus = BusServer(data_dir / "bus.sock")
+        parcel = self.bus.current = await self.rollout.settle_in(Revisions(data_dir), again=again is not None)
         if self.rollout.begun is not None:
             await note_reload(self.audit, self.rollout.begun, "start", by="gateway")
-        self.bus = BusServer(data_dir / "bus.sock")
-        self.bus.current = parcel
         self.bus.greet(lambda link: link.send(self.rollout.endpoints_frame()))
-        self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus)
-        self.freezing = Freezing(data_dir, self.bus, lambda: self.rollout.config.workers if self.rollout.config else 0)
+        self.agreement = Agreement(self.endpoints, Drains.of_file(data_dir / "drains.json"), self.bus, self.rollout.workers)
+        self.freezing = Freezing(data_dir, self.bus, self.rollout.workers)
         self.seats = self._open_seats(config)
         self.records = Records(data_dir / "journal")
         self.limits = await open_limits(partial(self._say, "limits"), data_dir, self.records, config, self.rollout.keys)
@@ -167,6 +166,7 @@ class Control:
         """The referee's end: who may use a limited channel now."""
         desk = Desk(partial(self._say, "seats"), self._loop, config.workers)
         desk.adopt(limits_of(config.channels))
+        self.agreement.tell_barred(desk.bar)
         self.endpoints.watch_closely(figured(config.models.values()))
         self.bus.on("seats", lambda link, message: desk.heard(link.slot, message))
         self.bus.greet(lambda link: desk.greet(link.slot, link.pid))

@@ -10,7 +10,7 @@ class Refusal(Exception):
     status: HTTP status. code: OpenAI's `code` (`model_not_found`, `context_length_exceeded`, …). type: OpenAI's
     `type`; None derives it from the status. param: the offending field, if one. retry_after: seconds, for
     `Retry-After` and `retry-after-ms`. phase, who: the letters of `words.End`. log: what only our log may know. rule, via: of a
-    decision, the rule that matched and the model that it led to.
+    decision, the rule that matched and the model that it led to; through: all models on the way.
     """
 
     status: int
@@ -26,6 +26,7 @@ class Refusal(Exception):
     who: str = "G"
     rule: str = ""
     via: str = ""
+    through: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}"

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Final
 
 from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
 
 from gateway.accept import surface
 from gateway.accept.caller import Caller
@@ -114,14 +115,14 @@ class Pipeline:
             self._account.metrics.in_flight -= 1
             self._memory.used -= x.held
 
-    async def refuse_parse(self, caller: Caller, no: Refusal) -> None:
-        """Bytes that are no acceptable request: refused, and recorded like every other."""
+    async def refuse_parse(self, caller: Caller, no: Refusal, known: CIMultiDictProxy[str]) -> None:
+        """Bytes that are no acceptable request: refused, and recorded like every other. known: what could be read of its head."""
         outlet = caller.outlet
         snapshot = self._live.current
         if snapshot is None:
             outlet.write(outlet.refused(no))
             return
-        x = accept(caller, surface.NO_MESSAGE, snapshot)
+        x = accept(caller, surface.no_message(known), snapshot)
         await self._refuse(x, outlet, no)
 
     # -- the other ends -----------------------------------------------------------------------------------------

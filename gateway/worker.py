@@ -74,6 +74,7 @@ class Worker:
         self._bus: BusClient | None = None
         self._seats, self._limits = Seats(self._sayer("seats"), self._loop), Limiter(self._sayer("limits"), self._loop)
         self._watch = Watch(lambda: self._live.current.channels if self._live.current is not None else {}, self._measured)
+        self._watch.changed = self._seats.look_again
         self._shared.notice = self._watch.notice
         self._prepared: tuple[Builder, Snapshot] | None = None
         self._gates: dict[Address, Gate] = {}
@@ -149,6 +150,7 @@ class Worker:
             for channel, endpoints in message["channels"].items():
                 snapshot.set_endpoints(channel, [msgspec.convert(one, Endpoint) for one in endpoints])
             self._watch.adopt(snapshot.channels)
+            self._seats.look_again()
 
     # -- configuration: two phases (bus.client.Swapper) -----------------------------------------------------------
 

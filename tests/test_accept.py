@@ -510,8 +510,8 @@ async def test_a_great_bomb_takes_no_memory(rig):
 
 @pytest.mark.parametrize(
     ("encoding", "body"),
-    [("gzip", b"not gzip at all"), ("gzip", gzip.compress(BODY)[:-12]), ("deflate", b"\xff\xff")],
-    ids=["no gzip", "torn gzip", "no deflate"],
+    [("gzip", b"not gzip at all"), ("gzip", gzip.compress(BODY)[:-12]), ("deflate", b"\xff\xff"), ("deflate", zlib.compress(BODY)[:-2])],
+    ids=["no gzip", "torn gzip", "no deflate", "torn deflate"],
 )
 async def test_a_body_that_cannot_be_unpacked(rig, encoding, body):
     raw = await ask(rig, post(body, f"Content-Encoding: {encoding}"))
@@ -658,6 +658,48 @@ async def test_any_other_host_is_served(rig, host):
     request = post(head=HEAD.replace(b"Host: gw", f"Host: {host}".encode()))
     found = answers(await rig.raw(request * 2, within=1))
     assert [status for status, _, _ in found] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"X-Long: " + b"x" * 5000,
+        b"X-" + b"n" * 5000 + b": 1",
+        b"\r\n".join([b"X-A: " + b"y" * 900] * 5),
+        b"no colon",
+        b"Content-Length: 1\r\nContent-Length: 2",
+        b"Host: a b",
+        b"Content-Encoding: br\r\nContent-Length: 3",
+    ],
+    ids=["one long value", "one long name", "few together", "no colon", "two lengths", "host", "packed"],
+)
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_browser_can_read_the_refusal_of_a_head_and_the_caller_knows_its_id(rig, lines, again):
+    """CORS headers and the id, by what was read of the head. again: behind another request on the same connection."""
+    first = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+    bad = f"POST / HTTP/1.1\r\nx-request-id: mine-1\r\norigin: {ORIGIN}\r\n".encode() + lines + b"\r\n\r\n"
+    before: list[bytes | float] = [first, 0.3] if again else []
+    raw = await conversation(rig, *before, bad, within=4)
+    status, headers, _ = answers(raw)[-1]
+    assert status in (400, 415, 431) and headers["x-request-id"] == "mine-1"
+    assert headers["access-control-allow-origin"] == ORIGIN
+    record = rig.records()[-1]
+    assert (record["trace"], record["status"]) == ("mine-1", status)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"POST / HTTP/1.1\r\nX-Request-Id: bad id\r\nOrigin: https://evil.example\r\nno colon\r\n\r\n",
+        b"POST / HTTP/1.1\r\nno colon\r\n\r\nX-Request-Id: mine-1\r\nOrigin: %b\r\n\r\n" % ORIGIN.encode(),
+        b"\x16\x03\x01X-Request-Id: mine-1",
+        b"POST / HTTP/1.1\r\nX-Request-Id : mine-1\r\n Origin: %b\r\n\r\n" % ORIGIN.encode(),
+        HEAD + b"Content-Length: 60\r\n\r\n" + b"x" * 60 + b"\r\nX-Request-Id: mine-1\r\n\r\n",
+    ],
+)
+async def test_what_is_no_field_of_a_refused_head_says_nothing(rig, bad):
+    for _, headers, _ in answers(await conversation(rig, bad, within=4)):
+        assert headers["x-request-id"] not in ("mine-1", "bad id") and "access-control-allow-origin" not in headers
 
 
 async def test_refused_heads_are_recorded(rig):

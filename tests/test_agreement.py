@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.admin.desk import NoSuch
-from gateway.bus import hearing
+from gateway.bus import hearing, server
 from gateway.bus.client import BusClient
 from gateway.bus.frames import Parcel, frame
 from gateway.bus.server import BusServer
@@ -99,7 +99,8 @@ class Control:
         self.endpoints = Endpoints()
         self.adopt(*urls)
         self.bus = BusServer(folder / "bus.sock")
-        self.agreement = Agreement(self.endpoints, Drains.of_file(folder / "drains.json"), self.bus)
+        self.expected = 0
+        self.agreement = Agreement(self.endpoints, Drains.of_file(folder / "drains.json"), self.bus, lambda: self.expected)
 
     @property
     def channel(self) -> Channel:
@@ -531,6 +532,20 @@ async def test_a_worker_that_hears_nothing_is_named(house, monkeypatch):
     two.watch._say = lambda data: True  # its answers are lost
     assert await house.control.agreement.drain(house.control.channel, A, by="ann", seconds=None) == [1]
     assert one.state() == "draining"
+
+
+async def test_a_drain_right_after_controls_start_waits_for_the_workers_that_have_not_met_it(house, monkeypatch):
+    workers = await house.open()
+    await house.control.bus.close()
+    house.control = Control(house.folder, A, B)
+    house.control.expected = 2
+    await house.control.bus.open()
+    assert not house.control.bus.links
+    assert await house.control.agreement.drain(house.control.channel, A, by="ann", seconds=None) == []
+    assert [worker.state() for worker in workers] == ["draining"] * 2
+    house.control.expected = 3
+    monkeypatch.setattr(server, "GATHER_PATIENCE", 0.1)
+    assert await house.control.agreement.undrain(house.control.channel, A, by="ann") == (True, [2])
 
 
 async def test_what_workers_report_is_merged_and_the_worst_counts(house):

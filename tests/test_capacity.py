@@ -25,6 +25,9 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         await rig.engine("tight", model="m", ttft=0.4, channel={"max_in_flight": {"endpoint": 1}, "queue": {"length": 1, "wait": "10s"}})
         await rig.engine("spill", model="m")
         await rig.engine("hasty", model="m", ttft=1.0, channel={"max_in_flight": 1, "queue": {"length": 5, "wait": "300ms"}})
+        await rig.engine("slow", model="m", ttft=4.0, channel={"max_in_flight": 1, "queue": {"length": 5, "wait": "20s"}})
+        rig.model("slow", {"slow": 1})
+        rig.model("slow-backed", {"slow": 1}, fallback=["elsewhere"])
         rig.model("two", {"two": 1})
         rig.model("tight", {"tight": 1})
         rig.model("hasty", {"hasty": 1})
@@ -138,10 +141,25 @@ async def test_who_waits_when_its_engine_is_drained_does_not_go_there(rig):
     second = asyncio.create_task(rig.chat("tight", max_tokens=2))
     await eventually(lambda: queued(rig, "tight", 1))
     assert not (await rig.admin("POST", "/v1/channels/tight/drain", {}))["channel"]["deaf"]
-    answers = [await first, await second]
+    answers = [await second, await first]
     assert (await rig.admin("POST", "/v1/channels/tight/undrain", {}))["channel"]["changed"]
-    assert [answer.status for answer in answers] == [200, 503] and answers[1].error["code"] == "upstream_unavailable"
+    assert [answer.status for answer in answers] == [503, 200] and answers[0].error["code"] == "upstream_unavailable"
     assert len([request for request in rig.engines["tight"].requests if request.number]) == 1
+
+
+async def test_who_waits_when_its_engine_is_drained_hears_of_it_at_once(rig):
+    """Not when the seat that it waited for comes free: an answer may take minutes."""
+    first = asyncio.create_task(rig.chat("slow", max_tokens=2))
+    await eventually(lambda: rig.engines["slow"].engine.running == 1)
+    waiting = [asyncio.create_task(rig.chat(model, max_tokens=2)) for model in ("slow", "slow-backed")]
+    await eventually(lambda: queued(rig, "slow", 2))
+    assert not (await rig.admin("POST", "/v1/channels/slow/drain", {}))["channel"]["deaf"]
+    refused, served = [await task for task in waiting]
+    assert not first.done() and await queued(rig, "slow", 0)
+    assert refused.status == 503 and refused.error["code"] == "upstream_unavailable"
+    assert served.status == 200 and served.headers["x-gateway-channel"] == "spill"
+    assert (await first).status == 200
+    assert (await rig.admin("POST", "/v1/channels/slow/undrain", {}))["channel"]["changed"]
 
 
 async def test_rules_that_look_at_a_queue_are_explained_as_they_decide(rig):

@@ -47,6 +47,10 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig
         rig.model("alone", {"vllm1": 1}, **on)
         rig.model("once", {"vllm1": 1, "vllm2": 0}, retry={"attempts": 1}, **on)
         rig.model("off", {"vllm1": 1, "vllm2": 0})
+        rig.model("leads-off", {"vllm1": 1}, rules=[{"name": "on", "when": {}, "to": {"model": "off"}}], **on)
+        rig.model("leads-on", {"vllm1": 1}, rules=[{"name": "on", "when": {}, "to": {"model": "vllm-0"}}])
+        rig.model("falls-off", {"broken": 1}, fallback=["off"], **on)
+        await rig.engine("broken", "vllm", channel=patient())
         await rig.start()
         yield rig
 
@@ -222,6 +226,15 @@ async def test_another_kind_of_engine_goes_on_under_the_same_name(rig: Rig) -> N
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in answer.chunks}) == 1
     assert sum("role" in choice["delta"] for chunk in answer.chunks for choice in chunk["choices"]) == 1
     assert words(answer) == words(whole) and answer.events.count("[DONE]") == 1
+
+
+async def test_the_model_whose_targets_serve_says_whether_others_go_on(rig: Rig) -> None:
+    rig.engines["vllm1"].script = script({"do": "cut", "after": 7})
+    rig.engines["broken"].script = script({"do": "cut", "after": 0})
+    assert (await ask(rig, "leads-on")).done
+    for model in ("leads-off", "falls-off"):
+        answer = await ask(rig, model)
+        assert not answer.done and [kind for kind, *_ in tries(await last_record(rig, answer))][-1] != "continue"
 
 
 async def test_the_second_dies_as_well(rig: Rig) -> None:

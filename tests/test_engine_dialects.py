@@ -10,7 +10,7 @@ from gateway.engine.base import Load, ModelFacts
 from gateway.engine.family import DIALECTS
 from gateway.engine.prepare import prepare
 from gateway.errors import Refusal
-from gateway.wire.openai import encode, parse_object
+from gateway.wire.openai import encode, parse_object, value_of
 from gateway.wire.usage import usage_of
 from gateway.words import APIS, ENGINES, STREAMING_APIS
 from tests.fixtures import engines as said
@@ -158,6 +158,14 @@ def test_mindie_has_no_developer():
     assert send("mindie", {"messages": "developer"}) == ({"messages": "developer"}, [])
 
 
+@pytest.mark.parametrize("role", ["dev\\u0065loper", "\\u0064\\u0065\\u0076\\u0065\\u006C\\u006fp\\u0065\\u0072"])
+@pytest.mark.parametrize("name", ["role", "r\\u006fle"])
+def test_mindie_has_no_developer_however_it_is_written(role, name):
+    fields = parse_object(f'{{"messages":[{{"{name}":"{role}","content":"hi"}}]}}'.encode())
+    assert DIALECTS["mindie"].request("chat", fields) == ["role:developer>system"]
+    assert value_of(fields["messages"]) == [{"role": "system", "content": "hi"}]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_hostile_values_are_left_to_the_engine(engine):
     fields = {
@@ -256,6 +264,16 @@ def test_sglang_rerank_becomes_vllms():
     assert "usage" not in answer("sglang", "rerank", '[{"score":1}]')
 
 
+@pytest.mark.parametrize(
+    ("most", "indexes"), [(2, [1, 2]), (1, [1]), (3, [1, 2, 0]), (9, [1, 2, 0]), (0, [1, 2, 0]), (-1, [1, 2, 0]), ("2", [1, 2, 0])]
+)
+def test_sglang_rerank_obeys_top_n_which_the_engine_does_not_know(most, indexes):
+    rows = [{"score": score, "document": "d", "index": index} for score, index in ((0.9, 1), (0.5, 2), (0.1, 0))]
+    asked = parse_object(json.dumps({"query": "q", "documents": ["a", "b", "c"], "top_n": most}).encode())
+    found = value_of(DIALECTS["sglang"].answer("rerank", json.dumps(rows).encode(), "", asked)["results"])
+    assert [row["index"] for row in found] == indexes
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("body", ["", "garbage", "[]", "{}", '{"choices":null}', '{"error":"x"}', "null", '{"choices":{}}', "<html>"])
 def test_an_answer_that_is_none_is_a_value_error(engine, body):
@@ -310,6 +328,42 @@ def test_the_context_length_where_the_model_list_has_none():
 )
 def test_metrics(engine, text, load):
     assert DIALECTS[engine].load(text) == load
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'vllm:num_requests_running\t{model_name="m"}\t3',
+        'vllm:num_requests_running   { model_name = "m" , }   3.0   1717171717000',
+        '  vllm:num_requests_running{model_name="m"} 3',
+        'vllm:num_requests_running{model_name="m"} 3\r',
+        'vllm:num_requests_running{model_name="m"} 3 1520879607.789 # {trace_id="a}b"} 0.5 1520879607.7',
+        "vllm:num_requests_running 3 # {} 0.5",
+        'vllm:num_requests_running{model_name="a} 7 # \\" {",engine="0"} 3',
+        'vllm:num_requests_running{model_name="a\u2028b"} 3',
+        "vllm:num_requests_running\t3",
+        "vllm:num_requests_running{}3",
+    ],
+)
+def test_samples_are_read_as_prometheus_reads_them(line):
+    text = "# HELP vllm:num_requests_running none\n" + line + "\nvllm:num_requests_waiting 2\n# EOF\n"
+    assert DIALECTS["vllm"].load(text) == Load(running=3, waiting=2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'vllm:num_requests_running{model_name="m} 3',
+        'vllm:num_requests_running{model_name="m"',
+        "vllm:num_requests_running",
+        "vllm:num_requests_running x",
+        "vllm:num_requests_running NaN",
+        "vllm:num_requests_running_not 3",
+        "# vllm:num_requests_running 3",
+    ],
+)
+def test_a_line_that_is_no_sample_is_passed_over(line):
+    assert DIALECTS["vllm"].load(line + "\nvllm:num_requests_waiting 2\n") == Load(waiting=2)
 
 
 def test_mindie_says_the_role_once_in_each_choice_of_a_stream():

@@ -208,6 +208,21 @@ def test_what_a_worker_says_replaces_what_was_known_of_it() -> None:
     assert (figure(capacity, "a", "in_flight"), figure(capacity, "a", "queued")) == (2, 0)
 
 
+def test_at_a_barred_endpoint_no_seat_is_given_and_who_waits_keeps_the_place() -> None:
+    capacity = table(c=Limits(endpoint=1, wait=30))
+    for lease, wish in ((1, "c1"), (2, "c2")):
+        assert granted(capacity.ask(0, lease, [("c", wish)], 0.0))
+    for lease in (3, 4):
+        assert capacity.ask(0, lease, [("c", "c1"), ("c", "c2")], 1.0) == []
+    assert capacity.bar("c", "c1", True, 2.0) == [] == capacity.bar("c", "c1", True, 2.0)
+    assert capacity.give_back(0, 1, 3.0) == [], "it is drained"
+    assert granted(capacity.give_back(0, 2, 4.0)) == [(0, 3, 1)]
+    assert granted(capacity.bar("c", "c1", False, 5.0)) == [(0, 4, 0)]
+    capacity.bar("new", "n1", True, 6.0)
+    capacity.adopt({"new": Limits(channel=1)}, 7.0)
+    assert granted(capacity.ask(0, 5, [("new", "n1"), ("new", "n2")], 8.0)) == [(0, 5, 1)]
+
+
 def test_limits_change_live_and_nobody_loses_a_seat_or_a_place() -> None:
     capacity = table(a=Limits(channel=2))
     for lease in range(5):

@@ -487,6 +487,23 @@ async def test_a_whole_answer_that_is_an_error_says_so(rig):
     assert (record["end"], record["error"], record["attempts"][-1]["reason"]) == ("CW", "stream_error", "stream_error")
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        ({"message": "CUDA error", "code": 500}, 502, "stream_error"),
+        ("Engine callback timeout", 504, "stream_error"),
+        (None, 200, "ok"),
+        ("", 200, "ok"),
+    ],
+)
+async def test_an_error_beside_the_answer_counts_as_it_does_in_a_stream(rig, error, status, reason):
+    body = json.dumps({**json.loads(WHOLE), "error": error}).encode()
+    actor.play = says(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await rig.chat("odd")
+    assert answer.status == status
+    assert (await rig.record(id=answer.headers["x-request-id"]))["attempts"][-1]["reason"] == reason
+
+
 @pytest.mark.parametrize(("model", "output"), [("odd", 6), ("counted", 7)])
 async def test_a_whole_answer_without_usage_is_counted(rig, model, output):
     """hi| there|,| you| all, {}, yes: seven for cl100k, and 22 bytes."""

@@ -15,11 +15,11 @@ from gateway.errors import Refusal
 from gateway.route.ask import Ask
 from gateway.route.breaker import Breaker, BreakerSettings
 from gateway.route.build import figured, looks, tree
-from gateway.route.decide import Route, RuleLive, fallbacks
+from gateway.route.decide import Route, RuleLive, fallbacks, rest, sorted_by_health
 from gateway.route.explain import explain
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters
-from gateway.route.plan import PLANS, SUBSETS, Leaf, rest, sorted_by_health
+from gateway.route.plan import PLANS, SUBSETS, Leaf
 from gateway.route.prefix_affinity import PrefixAffinity
 
 SETTINGS = BreakerSettings(failures=1, cooldown=10.0, slow_start=0.0)
@@ -240,6 +240,55 @@ def test_the_turns_of_a_channel_without_endpoints_go_to_all_others_alike(weights
     leaves["a"].refill([])
     firsts = Counter(plan(node, luck=number / 400)[0] for number in range(400))
     assert firsts["b"] == 400 * weights[1] // (weights[1] + weights[2]) and firsts["c"] == 400 - firsts["b"]
+
+
+CONTEXTS = {"1": 100, "2": 9000, "3": 9000, "4": 9000}
+
+
+def picked(one: Route, **more: Any) -> str:
+    found = one.decide(ask(size=5000, **more))
+    assert found is not None
+    first: str = found.ways[0].url
+    return first
+
+
+@pytest.mark.parametrize(
+    ("channels", "weight", "shares"),
+    [
+        ({"a": ("1234", 1)}, 1, (4, 4, 4)),
+        ({"a": ("1234", 1)}, 2, (6, 3, 3)),
+        ({"a": ("1", 1), "b": ("2", 1), "c": ("3", 1), "d": ("4", 1)}, 1, (4, 4, 4)),
+        ({"a": ("1", 5), "b": ("2", 2), "c": ("3", 1), "d": ("4", 1)}, 1, (6, 3, 3)),
+        ({"a": ("123", 2), "b": ("4", 1)}, 1, (4, 4, 4)),
+    ],
+)
+def test_long_prompts_are_shared_evenly_among_those_that_they_fit(channels, weight, shares):
+    """weight: of endpoint 2 within its channel. Endpoint 1 is too short."""
+    leaves = {}
+    for name, (urls, _) in channels.items():
+        ways = [Way(name, url, context=CONTEXTS[url], weight=weight if url == "2" else 1) for url in urls]
+        leaves[name] = Leaf(name, ways, [-1])
+    node, _ = built(group("proportional", *(target(name, share) for name, (_, share) in channels.items())), leaves)
+    one = route("m", node)
+    firsts: Counter[str] = Counter()
+    for number in range(480):
+        firsts[picked(one, tokens=5000, luck=number / 480)] += 1
+        for _ in range(number % 3):  # short ones in between take turns of their own
+            picked(one, tokens=10, luck=number / 480)
+    assert firsts == dict(zip("234", (share * 40 for share in shares), strict=True))
+
+
+def test_requests_are_shared_evenly_among_those_that_have_the_api():
+    ways = [Way("a", "1", apis=("chat",)), *(Way("a", url) for url in "234")]
+    one = route("m", Leaf("a", ways, [-1]))
+    assert Counter(picked(one, api="embeddings") for _ in range(120)) == dict.fromkeys("234", 40)
+
+
+def test_a_long_prompt_does_not_change_which_tier_serves_the_others():
+    leaves = {"a": Leaf("a", [Way("a", "1", context=100)], [-1]), "b": Leaf("b", [Way("b", url, context=9000) for url in "23"], [-1])}
+    one = route("m", built(group("primary-backup", target("a"), target("b")), leaves)[0])
+    assert Counter(picked(one, tokens=5000) for _ in range(40)) == {"2": 20, "3": 20}
+    assert picked(one, tokens=10) == "1"
 
 
 def test_who_drains_or_rests_is_not_asked_at_all_and_all_down_means_all_are_tried():

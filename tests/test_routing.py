@@ -28,6 +28,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         await rig.engine("mind", "mindie", model="m", max_model_len=4096)
         await rig.engine("sgl", "sglang", model="m")
         await rig.engine("dies", model="m", channel={"breaker": {"failures": 1000, "share": 100}})
+        await rig.engine("also-dies", model="m", channel={"breaker": {"failures": 1000, "share": 100}})
         rig.config["schedules"] = {
             "always": {"when": ["00:00-24:00"]},
             "never": {"when": ["2001-01-01 00:00-00:01"]},
@@ -98,6 +99,17 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         rig.model("only-short", {"short": 1}, tokenizer="qwen", fallback=["small"])
         rig.model("mindie", {"mind": 1}, tokenizer="qwen")
         rig.model("shaped", {"a": 1}, caps={"max_tokens": 5, "temperature": 1}, defaults={"temperature": 0.25, "top_p": 0.5})
+
+        def on(model: str) -> list[dict[str, Any]]:
+            return [{"name": "on", "when": {}, "to": {"model": model}}]
+
+        rig.model("patient", {"dies": 1, "also-dies": 1}, retry={"attempts": 1, "on": ["5xx"]}, fallback=["small"])
+        rig.model("leads-patient", {"a": 1}, rules=on("patient"), retry={"attempts": 3}, fallback=["last"])
+        rig.model("leads-further", {"a": 1}, rules=on("leads-patient"))
+        rig.model("last", {"b": 1})
+        rig.model("leads-in", {"long": 1}, rules=on("leads-shortly"), fallback=["small"])
+        rig.model("leads-in-twice", {"long": 1}, rules=on("leads-in"))
+        rig.model("falls-on-led", {"dies": 1}, retry={"attempts": 1}, fallback=["leads-further"])
         await rig.start()
         yield rig
 
@@ -220,6 +232,21 @@ async def test_fallbacks_of_fallbacks_follow(rig):
     assert channel(answer) == "c"
 
 
+@pytest.mark.parametrize("model", ["leads-patient", "leads-further", "falls-on-led"])
+async def test_of_a_model_that_a_rule_leads_to_retry_and_fallback_count_and_then_the_fallbacks_of_those_that_led_there(rig, model):
+    rig.engines["dies"].script = rig.engines["also-dies"].script = script({"do": "status", "status": 500})
+    first = 1 if model == "falls-on-led" else 0
+    answer = await rig.chat(model, max_tokens=2)
+    record = await rig.record(id=_id(answer))
+    attempts = [(one["kind"], one.get("via")) for one in record["attempts"]]
+    assert channel(answer) == "c" and attempts[first:] == [("fallback" if first else "first", "patient"), ("fallback", "small")]
+    told = await explained(rig, model=model)
+    led = told["fallback"][0] if first else told
+    assert led["retry"]["attempts"] == 1 and [one["model"] for one in told["fallback"]][first:] == ["small", "last"]
+    rig.engines["c"].script = script({"do": "status", "status": 500})
+    assert channel(await rig.chat(model, max_tokens=2)) == "b"
+
+
 async def test_the_callers_own_mistake_goes_nowhere_else(rig):
     rig.engines["dies"].script = script({"do": "status", "status": 400})
     answer = await rig.chat("falls", max_tokens=2)
@@ -284,6 +311,18 @@ async def test_the_rule_that_led_to_a_refusal_is_in_the_record(rig):
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
     record = await rig.record(id=answer.headers["x-request-id"])
     assert (record["rule"], record["via"], record["end"]) == ("any > short", "leads-shortly", "GR")
+
+
+@pytest.mark.parametrize("model", ["leads-in", "leads-in-twice"])
+async def test_too_long_for_a_model_that_a_rule_leads_to_the_fallback_of_who_led_there_serves(rig, model):
+    await lengths_known(rig, "fits", 2)
+    answer = await rig.chat(model, "~!@#" * 600, max_tokens=5)
+    assert answer.status == 200 and channel(answer) == "c"
+    assert [one["model"] for one in (await explained(rig, model=model, body=_body("~!@#" * 600)))["fallback"]] == ["small"]
+
+
+def _body(text: str) -> str:
+    return json.dumps({"max_tokens": 5, "messages": [{"role": "user", "content": text}]})
 
 
 async def test_too_long_for_all_is_told_with_both_numbers_before_an_engine_is_asked(rig):

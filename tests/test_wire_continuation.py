@@ -31,7 +31,9 @@ def engine(so_far: SoFar, *texts: str) -> list[str | None]:
         (["one", " two"], [" three"], "one two three"),
         (["one", " "], [" two"], "one two"),  # written again by the second
         (["one", " "], ["two"], "one two"),  # not written again
-        (["one\n\n"], ["\n", "\ntwo"], "one\n\ntwo"),
+        (["one", " two\n\n"], [" two\n", "\nthree"], "one two\n\nthree"),  # with the event that it belongs to
+        (["one", " \n", " "], ["two"], "one \n two"),
+        (["one ", "two ", "three "], [" four"], "one two three four"),  # one that ends every event so is shown all the same
         (["one", "\n"], ["\n\n", "two"], "one\n\ntwo"),  # the second knows better
         (["one", " "], ["", " two"], "one two"),
         (["one ", "two"], ["ly"], "one twoly"),
@@ -144,12 +146,23 @@ def test_tokens_of_events_that_are_held_back_are_not_given(reported: bool) -> No
 
 
 def test_the_end_that_is_missing() -> None:
-    so_far = SoFar(2)
+    so_far = SoFar(3)
     so_far.begin(lambda value, _: value)
-    last = so_far.event(event("one\n", usage=(5, 2)), "reasoning")
-    assert so_far.full and last["choices"][0]["delta"] == {"content": "one"}
-    end = {"index": 0, "delta": {"content": "\n"}, "logprobs": None, "finish_reason": "length"}
-    assert so_far.last_event(last) == {**last, "choices": [end]}
+    last = so_far.event(event("one", usage=(5, 1)), "reasoning")
+    assert told(so_far, event(" two\n", usage=(5, 3))) == [None] and so_far.given == 1
+    assert so_far.full, "what is held back is here"
+    end = {"index": 0, "delta": {"content": " two\n"}, "logprobs": None, "finish_reason": "length"}
+    assert so_far.last_event(last) == {**last, "choices": [end]} and so_far.given == 3
+
+
+@pytest.mark.parametrize("text", [" three four\n", " three four \n\n", " three\n"])
+def test_of_an_event_with_several_tokens_all_are_given_or_none(text: str) -> None:
+    """How many of them the text without its white space would have, nobody says."""
+    so_far = SoFar(20)
+    so_far.begin(lambda value, _: value)
+    shown = told(so_far, event("one", usage=(5, 1)), event(" two", usage=(5, 4)), event(text, usage=(5, 7)))
+    assert shown == ["one", " two", None] and so_far.given == 4
+    assert told(so_far, event("five", usage=(5, 9))) == [text + "five"] and so_far.given == 9
 
 
 def test_an_engine_that_failed_before_its_text_leaves_no_trace() -> None:
@@ -163,10 +176,10 @@ def test_an_engine_that_failed_before_its_text_leaves_no_trace() -> None:
 def test_white_space_at_the_end_of_an_answer_without_a_finish_reason_is_not_lost() -> None:
     so_far = SoFar(None)
     so_far.begin(lambda event, reasoning: event)
-    choice = {"index": 0, "delta": {"content": "a \n"}, "finish_reason": None}
+    choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": None}
     shown = so_far.event({"id": "x", "object": "chat.completion.chunk", "choices": [choice], "usage": {"prompt_tokens": 1}}, "reasoning")
-    assert shown["choices"][0]["delta"]["content"] == "a"
+    assert told(so_far, event(" b \n")) == [None]
     left = so_far.left(shown)
     assert left["id"] == "x" and "usage" not in left
-    assert left["choices"] == [{"index": 0, "delta": {"content": " \n"}, "logprobs": None, "finish_reason": None}]
+    assert left["choices"] == [{"index": 0, "delta": {"content": " b \n"}, "logprobs": None, "finish_reason": None}]
     assert so_far.left(shown) == {}

@@ -1,6 +1,7 @@
 """The splitter gives the same events however the bytes arrive, and costs the same per byte."""
 
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -53,6 +54,18 @@ def test_a_megabyte_byte_by_byte_is_linear():
     start = time.process_time()
     assert split(pieces) == ([event], b"")
     assert time.process_time() - start < 8
+
+
+def test_an_event_in_tiny_pieces_takes_little_more_memory_than_its_bytes():
+    splitter, data = Splitter(), b"data: " + b"xy" * 100_000 + b"\n\n"
+    tracemalloc.start()
+    try:
+        for at in range(0, len(data) - 2, 2):
+            assert splitter.feed(data[at : at + 2]) == []
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
+    assert splitter.feed(b"\n\n") == [data] and splitter.fresh
 
 
 def test_too_long_is_refused_and_what_was_whole_before_it_is_kept():

@@ -15,9 +15,10 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDictProxy
 
 from gateway.accept.familiar import Familiar, Whole
-from gateway.accept.objections import objection_to
+from gateway.accept.objections import known_of, objection_to
 from gateway.auth.keyring import Visitor
 from gateway.errors import Refusal, forget_frames
 from gateway.exchange import Exchange
@@ -33,7 +34,7 @@ LINGER = 5.0
 """Seconds given to a caller to stop sending a body that was refused, so that it reads our answer instead of a reset."""
 
 Serve = Callable[["Caller", RawRequestMessage, StreamReader | Whole], Awaitable[None]]
-RefuseParse = Callable[["Caller", Refusal], Awaitable[None]]
+RefuseParse = Callable[["Caller", Refusal, CIMultiDictProxy[str]], Awaitable[None]]
 
 
 class Door(web.Server):
@@ -121,6 +122,7 @@ class Caller(RequestHandler):
         "outlet",
         "stalled",
         "stalled_size",
+        "unread",
         "visitor",
     )
 
@@ -135,6 +137,7 @@ class Caller(RequestHandler):
         self.late = door.refuse_late
         self.stalled: asyncio.TimerHandle | None = None
         self.stalled_size = 0
+        self.unread = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -163,7 +166,7 @@ class Caller(RequestHandler):
                 if waiter is not None and not waiter.done():
                     waiter.set_result(None)
                 return
-        count = self._request_count
+        count, waiter = self._request_count, self._waiter
         super().data_received(data)
         if data:
             message: Any = self._messages[-1][0] if self._request_count == count + 1 else None
@@ -173,6 +176,8 @@ class Caller(RequestHandler):
             self.familiar.fed(data, None)
             if message is not None:  # no request: the fault's traceback knows the list of messages, and so itself
                 forget_frames(message.exc)
+                if count == 0 or waiter is not None:  # so no body of another request was on its way
+                    self.unread = data
 
     async def start(self) -> None:
         """Serves requests one after another until either side wants to close. Replaces aiohttp's own loop."""
@@ -198,7 +203,7 @@ class Caller(RequestHandler):
             if not isinstance(payload, Whole):  # whose head was looked at when it came first
                 objection = objection_to(message, self.max_field_size)
                 if objection is not None:
-                    await self._refuse_parse(objection)
+                    await self._refuse_parse(objection, known_of(message, self.unread))
                     await self._linger()
                     break
             if self._paused:  # the answer before is still on its way: its slow reader must not gather two
@@ -241,11 +246,11 @@ class Caller(RequestHandler):
         if self._handler_waiter is not None:
             self._handler_waiter.set_result(None)
 
-    async def _refuse_parse(self, refusal: Refusal) -> None:
+    async def _refuse_parse(self, refusal: Refusal, known: CIMultiDictProxy[str]) -> None:
         """Always closes: where the next request begins, nobody can tell."""
         self.outlet.begin(modern=True, head_only=False, close_after=True)
         try:
-            await self.door.refused(self, refusal)
+            await self.door.refused(self, refusal, known)
         except Exception:
             log.exception("a refusal ended in a fault of ours")
             self.force_close()

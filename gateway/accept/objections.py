@@ -6,6 +6,7 @@ from typing import Any, Final
 from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.errors import Refusal
 
@@ -17,6 +18,28 @@ _HOST: Final = re.compile(r"(?:\[[\w.:~!$&'()*+,;=%-]+]|[\w.~!$&'()*+,;=%-]*)(?:
 
 _PLAINER: Final = {"Pause on PRI/Upgrade": "HTTP/2 is not spoken here"}
 """For what the parser says in words that only its authors understand."""
+
+
+_WANTED: Final = frozenset({b"x-request-id", b"origin", b"x-forwarded-for"})
+_value: Final = re.compile(rb"[\x20-\x7e]{0,1000}")
+_LINES: Final = 200
+
+
+def known_of(message: Any, data: bytes) -> CIMultiDictProxy[str]:
+    """Of a request that is none, what its caller needs to read the refusal, and the record to name the caller, as far as it can be read.
+
+    data: what came of its head in one go, for a message that the parser has made nothing of.
+    """
+    found: CIMultiDict[str] = CIMultiDict()
+    if isinstance(message, RawRequestMessage):
+        lines = [(name, value) for name, value in message.raw_headers]
+    else:
+        head = data.partition(b"\r\n\r\n")[0].split(b"\r\n", _LINES)[1:]
+        lines = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in head)]
+    for name, value in lines:
+        if name.lower() in _WANTED and _value.fullmatch(value):
+            found.add(name.decode(), value.decode())
+    return CIMultiDictProxy(found)
 
 
 def not_unpacked() -> Refusal:
@@ -38,7 +61,9 @@ def objection_to(message: Any, most: int) -> Refusal | None:
         elif _HOST.fullmatch(message.headers.get("Host", "")) is None:
             wrong = "Invalid Host header"
     elif isinstance(message.exc, ContentEncodingError):
-        return not_unpacked()
+        if "deflate" not in str(message.exc):
+            return not_unpacked()
+        return Refusal(400, "bad_request", "The request body cannot be decoded.", close=True)  # it ends too soon
     else:
         large = isinstance(message.exc, LineTooLong) or "Too many headers" in str(message.exc)
         wrong = _why(message)

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import HttpVersion11
 from aiohttp.http_parser import RawRequestMessage
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from gateway.accept.request import Head
@@ -20,10 +20,10 @@ from gateway.words import APIS, End
 
 STARTED = int(time.time())
 
-NO_MESSAGE: Head = RawRequestMessage(
-    "", "", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL()
-)  # fmt: skip
-"""Stands for a request that could not be parsed."""
+
+def no_message(known: CIMultiDictProxy[str]) -> Head:
+    """Stands for a request that could not be parsed. known: of its headers what could be read all the same."""
+    return RawRequestMessage("", "", HttpVersion11, known, (), True, None, False, False, URL())
 
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+){0,50}")

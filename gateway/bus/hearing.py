@@ -15,8 +15,10 @@ HEARD_PATIENCE: Final = 2.0
 class Hearing:
     """Of one sort of frame. Workers answer each with a frame `kind` and its number."""
 
-    def __init__(self, bus: BusServer, kind: str, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bus: BusServer, kind: str, workers: Callable[[], int], *, now: Callable[[], float] = time.monotonic) -> None:
+        """workers: how many there should be. One that is not connected may serve without having heard."""
         self._bus = bus
+        self._workers = workers
         self._now = now
         self._heard: dict[int, tuple[Link, int]] = {}
         self._hearing = asyncio.Event()
@@ -34,10 +36,13 @@ class Hearing:
         ]
 
     async def all_heard(self, number: int) -> list[int]:
-        """Until every connected worker heard the frame; the slots of those that did not in time."""
+        """Until every worker heard the frame, also those that have not met a control that was just started; the slots of those that did not
+        in time, or are not there to be asked."""
+        workers = self._workers()
+        await self._bus.gathered(workers)
         end = self._now() + HEARD_PATIENCE
         while (deaf := self._deaf(number)) and (left := end - self._now()) > 0:
             self._hearing.clear()
             if not await comes(self._hearing, left):
                 break
-        return sorted(deaf)
+        return sorted({*deaf, *range(workers)} - (self._bus.links.keys() - deaf))

@@ -71,8 +71,9 @@ class Dialect(Protocol):
         """
         ...
 
-    def answer(self, api: str, body: bytes, reasoning: str) -> Fields:
+    def answer(self, api: str, body: bytes, reasoning: str, asked: Fields | None = None) -> Fields:
         """A whole (non-stream) 200 answer in the shape of OpenAI (rerank, score, tokenize: vLLM). `reasoning` is the field callers see.
+        asked: the request, of which an engine may not heed all.
 
         `model` is still the engine's. Errors: ValueError when the body is not what this API answers.
         """

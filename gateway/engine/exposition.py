@@ -1,9 +1,17 @@
-"""Prometheus' text as far as routing needs it: some gauges and counters, over all series of an engine."""
+"""Prometheus' and OpenMetrics' text as far as routing needs it: some gauges and counters, over all series of an engine.
 
+prometheus-client has a parser, which makes an object of each of ten thousand samples and refuses a page for one bad line.
+"""
+
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from gateway.engine.base import Load
 
+_name: Final = re.compile(r"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*")
+_labels: Final = re.compile(r'\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}')
+"""With quoted values, in which anything may stand."""
 _FIELDS = {"running": sum, "waiting": sum, "kv_use": max, "prompt_tokens": sum, "prompt_cached": sum, "generation_tokens": sum}
 
 
@@ -14,15 +22,12 @@ def load(exposition: str, names: Mapping[str, str]) -> Load:
     Errors: none; lines that are no samples are passed over.
     """
     found: dict[str, dict[str, list[float]]] = {}
-    for line in exposition.splitlines():
-        if line[:1] in ("#", ""):
+    for line in exposition.split("\n"):
+        found_name = _name.match(line)
+        if found_name is None or (field := names.get(name := found_name[1])) is None:
             continue
-        end = line.find("{")
-        name = line[:end] if end > 0 else line.partition(" ")[0]
-        field = names.get(name)
-        if field is None:
-            continue
-        value = _value(line[line.rfind("}") + 1 :] if end > 0 else line[len(name) :])
+        labels = _labels.match(line, found_name.end())
+        value = _value(line[(labels or found_name).end() :])
         if value is not None:
             found.setdefault(field, {}).setdefault(name, []).append(value)
     # an engine between two versions may show a figure under both names: the first one counts, not the sum
@@ -34,7 +39,7 @@ def load(exposition: str, names: Mapping[str, str]) -> Load:
 
 
 def _value(text: str) -> float | None:
-    """The sample's number; a timestamp may follow it."""
+    """The sample's number; a timestamp may follow it, and an exemplar (`# {…} 1`) that is another one's."""
     try:
         value = float(text.split()[0])
     except (ValueError, IndexError):

@@ -45,7 +45,7 @@ class MindIE(OpenAI):
         names += rewrite.roles(fields, "developer", "system")
         return names + _guided(fields)
 
-    def answer(self, api: str, body: bytes, reasoning: str) -> Fields:
+    def answer(self, api: str, body: bytes, reasoning: str, asked: Fields | None = None) -> Fields:
         if api == "tokenize":
             return _tokens(body)
         fields = listing(api, body)

@@ -59,7 +59,7 @@ class OpenAI:
             return prompt_only(fields, "content", {"add_special": rewrite.value(fields, "add_special_tokens") is not False})
         return []
 
-    def answer(self, api: str, body: bytes, reasoning: str) -> Fields:
+    def answer(self, api: str, body: bytes, reasoning: str, asked: Fields | None = None) -> Fields:
         fields = listing(api, body)
         if api == "chat":
             chat(fields, reasoning)

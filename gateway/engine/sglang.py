@@ -40,9 +40,9 @@ class SGLang(OpenAI):
             return []
         return rewrite.empty_tools(fields) + _guided(fields)
 
-    def answer(self, api: str, body: bytes, reasoning: str) -> Fields:
+    def answer(self, api: str, body: bytes, reasoning: str, asked: Fields | None = None) -> Fields:
         if api == "rerank":
-            return _rerank(body)
+            return _rerank(body, asked or {})
         if api == "score" and b'"scores"' in body:  # its own form, for its own requests
             return value_fields(body)
         fields = listing(api, body)
@@ -112,8 +112,8 @@ def _guided(fields: Fields) -> list[str]:
     return [f"{name}>{into}" if into else f"-{name}" for name in taken]
 
 
-def _rerank(body: bytes) -> Fields:
-    """A bare list; our callers see vLLM's form. Errors: ValueError."""
+def _rerank(body: bytes, asked: Fields) -> Fields:
+    """A bare list of all documents, whatever `top_n` says (until 0.5.4); our callers see vLLM's form. Errors: ValueError."""
     items = value_of(body)
     if not isinstance(items, list) or not all(isinstance(item, dict) and "score" in item for item in items):
         raise ValueError("no list of scores in the answer")
@@ -128,6 +128,9 @@ def _rerank(body: bytes) -> Fields:
         count = meta.get("prompt_tokens")
         tokens += count if type(count) is int and count > 0 else 0
         id = id or str(meta.get("id") or "")
+    most = rewrite.value(asked, "top_n")
+    if type(most) is int and most > 0:
+        results = results[:most]  # they come best first
     answer: dict[str, Any] = {"id": f"rerank-{id}", "model": "", "results": results}
     if tokens:
         answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}

@@ -36,7 +36,7 @@ class VLLM(OpenAI):
             return []
         return rewrite.empty_tools(fields) + _guided(fields)
 
-    def answer(self, api: str, body: bytes, reasoning: str) -> Fields:
+    def answer(self, api: str, body: bytes, reasoning: str, asked: Fields | None = None) -> Fields:
         fields = listing(api, body)
         if api == "chat":
             chat(fields, reasoning)

@@ -23,6 +23,7 @@ from gateway.discover.drains import WHOLE, Drain, Drains
 from gateway.discover.endpoints import Endpoints
 from gateway.discover.look import BUSY, DEGRADED, DOWN, DRAINING, EJECTED, NEW, UP, WEDGED, Look
 from gateway.moment import stroke
+from gateway.route.breaker import BARRED
 from gateway.steady import Pace
 
 log = logging.getLogger("gateway.agreement")
@@ -62,7 +63,10 @@ class Word:
 class Agreement:
     """What all workers act on."""
 
-    def __init__(self, endpoints: Endpoints, drains: Drains, bus: BusServer, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, endpoints: Endpoints, drains: Drains, bus: BusServer, workers: Callable[[], int], *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """workers: how many there should be."""
         self.drains = drains
         self._endpoints = endpoints
         self._bus = bus
@@ -76,8 +80,9 @@ class Agreement:
         self._measured: set[Key] = set()
         self._flushing: asyncio.TimerHandle | None = None
         self._number = 0
-        self._hearing = Hearing(bus, "heard", now=now)
+        self._hearing = Hearing(bus, "heard", workers, now=now)
         self._draining = asyncio.Lock()
+        self._bar: Callable[[str, str, bool], None] = lambda channel, url, barred: None
         self._ejected: dict[Key, Counter[str]] = {}
         """How often since control was started, by reason."""
         endpoints.on_seen = self._seen
@@ -92,6 +97,12 @@ class Agreement:
 
     def ejection(self, channel: str, url: str) -> Ejection | None:
         return self._ejections.get((channel, url))
+
+    def tell_barred(self, bar: Callable[[str, str, bool], None]) -> None:
+        """`bar` is called with each endpoint to which nothing may be sent, and when that changes."""
+        self._bar = bar
+        for key, word in self._words.items():
+            bar(*key, word.verdict in BARRED)
 
     def ejections(self, channel: str, url: str) -> dict[str, int]:
         """How often it was ejected since control was started, by reason."""
@@ -215,6 +226,9 @@ class Agreement:
         return sum(channel == key[0] for channel, _ in self._ejections) >= max(1, size // 2)
 
     def _tell(self, keys: Iterable[Key], gone: Iterable[Key] = ()) -> None:
+        for key in (*keys, *gone):
+            word = self._words.get(key)
+            self._bar(*key, word is not None and word.verdict in BARRED)
         if keys or gone:
             self._number += 1
             self._bus.broadcast(self._states(keys, gone, whole=False))

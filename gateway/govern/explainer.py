@@ -23,6 +23,7 @@ from gateway.route.explain import explain, refused
 from gateway.route.fit import TOO_LONG
 from gateway.route.parameters import APIS as SAMPLED
 from gateway.serve.builder import Builder
+from gateway.serve.further import onward
 from gateway.serve.live import ModelLive
 from gateway.serve.shared import Shared
 from gateway.serve.snapshot import Snapshot
@@ -159,16 +160,28 @@ class Explainer:
             "remarks": [f"{said}: {SENT}" for said in misshapen(api, fields)] if asked.body.strip() else [],
             "parameters": shaped,
             **decided,
-            "retry": plain(model.config.retry),
-            "fallback": [
-                await self._fallback(other, ask, snapshot, asked.tokens, frozen) for other in model.fallbacks if _goes_on(decided)
-            ],
+            **_settings(snapshot, decided),
+            "fallback": [told async for told in self._fallbacks(decided, ask, snapshot, asked.tokens, frozen)],
         }
+
+    async def _fallbacks(
+        self, decided: dict[str, Any], ask: Ask, snapshot: Snapshot, tokens: int | None, frozen: Frozen
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What would follow, in the order in which workers go on."""
+        way = _way(snapshot, decided)
+        rest, tried = onward(way) if _goes_on(decided) else [], set(way)
+        while rest:
+            other = rest.pop(0)
+            if other not in tried:
+                told = await self._fallback(other, ask, snapshot, tokens, frozen)
+                yield told
+                way = _way(snapshot, told)
+                rest, tried = onward(way) + rest, tried | set(way)
 
     async def _fallback(self, other: ModelLive, ask: Ask, snapshot: Snapshot, tokens: int | None, frozen: Frozen) -> dict[str, Any]:
         """As workers do, counted by its own tokenizer."""
         await self._count(ask, other, snapshot, tokens)
-        return {"model": other.name, **_but(frozen, explain(other.route, ask)), "retry": plain(other.config.retry)}
+        return {"model": other.name, **(decided := _but(frozen, explain(other.route, ask))), **_settings(snapshot, decided)}
 
     async def _count(self, ask: Ask, model: ModelLive, snapshot: Snapshot, tokens: int | None) -> dict[str, dict[str, Any]]:
         """What is known of the prompt's length, and how, by the name of the model that counts: this one, or one that its rules lead to."""
@@ -230,13 +243,21 @@ class Explainer:
 
 def _led(route: Route) -> list[str]:
     """Its name, and those of the models that rules lead to from there and that count for themselves."""
-    found, rest = [route.name], [route]
-    for one in rest:
-        for rule in one.rules:
-            if rule.route is not None and rule.route not in rest:
-                rest.append(rule.route)
-                found += [rule.route.name] if rule.route.tokenizer else []
+    return [one.name for one in route.led() if one is route or one.tokenizer]
+
+
+def _way(snapshot: Snapshot, told: dict[str, Any]) -> list[ModelLive]:
+    """The models that the decision went through; the last one's settings count."""
+    found = [snapshot.models[told["model"]]]
+    while "leads_to" in told:
+        told = told["leads_to"]
+        found.append(snapshot.models[told["model"]])
     return found
+
+
+def _settings(snapshot: Snapshot, told: dict[str, Any]) -> dict[str, Any]:
+    config = _way(snapshot, told)[-1].config
+    return {"retry": plain(config.retry), "continuation": config.continuation}
 
 
 def _prompt(told: dict[str, Any], counted: dict[str, dict[str, Any]]) -> dict[str, Any]:

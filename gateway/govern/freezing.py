@@ -32,8 +32,7 @@ class Freezing:
         self._file = FreezeFile.of(data_dir)
         self._freezes = {str(one): one for one in self._file.freezes}
         self._bus = bus
-        self._workers = workers
-        self._hearing = Hearing(bus, "frozen")
+        self._hearing = Hearing(bus, "frozen", workers)
         self._number = 0
         self._changing = asyncio.Lock()
         self.unwritten = ""
@@ -61,7 +60,7 @@ class Freezing:
             number = self._tell()
             log.warning("%s is frozen by %s%s", freeze, freeze.by, f": {freeze.reason}" if freeze.reason else "")
             await self._write()
-        return freeze, await self._all_heard(number)
+        return freeze, await self._hearing.all_heard(number)
 
     async def unfreeze(self, kind: str, name: str, *, by: str) -> tuple[Freeze | None, list[int]]:
         """Returns what was frozen (None: it was not), and as `freeze`. Raises OSError when it cannot be written: then it stays frozen."""
@@ -74,7 +73,7 @@ class Freezing:
                 self.unwritten = ""
                 self._tell()
                 log.warning("%s is no longer frozen (%s)", found, by)
-        return found, await self._all_heard(self._number)
+        return found, await self._hearing.all_heard(self._number)
 
     async def keep(self) -> None:
         """Writes down, as soon as that works, what could not be written."""
@@ -92,13 +91,6 @@ class Freezing:
             log.error("%s", self.unwritten)
         else:
             self.unwritten = ""
-
-    async def _all_heard(self, number: int) -> list[int]:
-        """The slots of workers that do not answer, or are not there to be asked."""
-        workers = self._workers()
-        await self._bus.gathered(workers)
-        missing = set(range(workers)) - self._bus.links.keys()
-        return sorted({*missing, *await self._hearing.all_heard(number)})
 
     # -- workers ------------------------------------------------------------------------------------------------------
 

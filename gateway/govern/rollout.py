@@ -151,6 +151,10 @@ class Rollout:
         self.counts["refused"] += 1
         self.watched = self._watched(watched(self.path))
 
+    def workers(self) -> int:
+        """How many there should be."""
+        return self.config.workers if self.config is not None else 0
+
     async def settle_in(self, revisions: Revisions, *, again: bool) -> Parcel:
         """At the start: what was read or recalled becomes the current revision. Needs the data directory's lock.
         again: workers serve it already, exactly as it is."""

@@ -53,6 +53,7 @@ class Capacity:
     def __init__(self) -> None:
         self._limits: Mapping[str, Limits] = {}
         self._lines: dict[str, Line] = {}
+        self._barred: dict[str, set[str]] = {}
         self._held: dict[int, dict[int, Held]] = {}
         self._waiting: dict[int, dict[int, Waiter]] = {}
         self._deadlines: list[tuple[float, int, Waiter]] = []
@@ -77,7 +78,24 @@ class Capacity:
         line = self._lines.get(channel)
         if line is None:
             line = self._lines[channel] = Line(channel, self._limits.get(channel, UNLIMITED))
+            line.barred = self._barred.get(channel, line.barred)
         return line
+
+    def bar(self, channel: str, endpoint: str, barred: bool, now: float) -> list[Answer]:
+        """Whether no more seats are given at an endpoint: it is drained, or nobody has seen it yet."""
+        known = self._barred.get(channel, set())
+        answers: list[Answer] = []
+        if barred == (endpoint in known):
+            return answers
+        if barred:
+            self._barred[channel] = known | {endpoint}
+        else:
+            self._barred[channel] = known - {endpoint}
+        line = self._lines.get(channel)
+        if line is not None:
+            line.barred = self._barred[channel]
+            self._fill(line, now, answers)
+        return answers
 
     # -- a request ----------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,10 @@ class Desk:
         """The limits of a new revision."""
         self._post(self._capacity.adopt(limits, self._loop.time()))
 
+    def bar(self, channel: str, endpoint: str, barred: bool) -> None:
+        """No more seats are given at an endpoint, or they are again. Who waits keeps the place, for the others that it wishes."""
+        self._post(self._capacity.bar(channel, endpoint, barred, self._loop.time()))
+
     def figures(self) -> dict[str, dict[str, object]]:
         """Per limited channel; see `Line.figures`."""
         return self._capacity.figures(self._loop.time())

@@ -107,13 +107,14 @@ class Queue:
 class Line:
     """A channel's seats and its line."""
 
-    __slots__ = ("_by", "_drain", "_queues", "_wanted", "at", "in_flight", "limits", "name", "queued", "shed")
+    __slots__ = ("_by", "_drain", "_queues", "_wanted", "at", "barred", "in_flight", "limits", "name", "queued", "shed")
 
     def __init__(self, name: str, limits: Limits) -> None:
         self.name = name
         self.limits = limits
         self.in_flight = 0
         self.at: dict[str, int] = {}
+        self.barred: set[str] = set()
         self.queued = 0
         self.shed = 0
         self._by: dict[str, int] = {}
@@ -125,7 +126,7 @@ class Line:
 
     def room(self, endpoint: str) -> bool:
         most, each = self.limits.channel, self.limits.endpoint
-        return (not most or self.in_flight < most) and (not each or self.at.get(endpoint, 0) < each)
+        return endpoint not in self.barred and (not most or self.in_flight < most) and (not each or self.at.get(endpoint, 0) < each)
 
     def take(self, endpoint: str, tenant: str) -> None:
         self.in_flight += 1

@@ -47,13 +47,14 @@ class Seat:
 
 
 class _Asked(NamedTuple):
-    """A question without an answer yet. since: the loop's time."""
+    """A question without an answer yet. useless: whether nobody is to be asked any more where it wants to go. since: the loop's time."""
 
     answer: asyncio.Future[Seat | Refusal | None]
     wishes: Sequence[tuple[str, str]]
     tenant: str
     priority: int
     otherwise: bool
+    useless: Callable[[], bool] | None
     since: float
 
 
@@ -80,14 +81,23 @@ class Seats:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    async def take(self, wishes: Sequence[tuple[str, str]], *, tenant: str = "", priority: int = 0, otherwise: bool = False) -> Seat | None:
+    async def take(
+        self,
+        wishes: Sequence[tuple[str, str]],
+        *,
+        tenant: str = "",
+        priority: int = 0,
+        otherwise: bool = False,
+        useless: Callable[[], bool] | None = None,
+    ) -> Seat | None:
         """A seat at one of the (channel, endpoint) of `wishes`, the sooner the better; to be given back, whatever happens.
 
-        otherwise: None at once when there is none, instead of waiting. Raises Refusal 503 when waiting is of no use."""
+        otherwise: None at once when there is none, instead of waiting. useless: None too, when that becomes true while it waits
+        (see `look_again`). Raises Refusal 503 when waiting is of no use."""
         self._lease += 1
         lease, now = self._lease, self._loop.time()
         answer: asyncio.Future[Seat | Refusal | None] = self._loop.create_future()
-        asked = self._asked[lease] = _Asked(answer, wishes, tenant, priority, otherwise, now)
+        asked = self._asked[lease] = _Asked(answer, wishes, tenant, priority, otherwise, useless, now)
         if self._own is None:
             self._talk.note([lease, wishes, tenant, priority, otherwise, 0.0], asks=True)
         else:
@@ -103,6 +113,13 @@ class Seats:
 
     def give_back(self, seat: Seat) -> None:
         self._leave(seat.lease)
+
+    def look_again(self) -> None:
+        """Endpoints were taken out of service: who waits for nothing but them need not wait any longer."""
+        for lease, asked in list(self._asked.items()):
+            if asked.useless is not None and asked.useless() and not asked.answer.done():
+                self._leave(lease)
+                asked.answer.set_result(None)
 
     def _leave(self, lease: int) -> None:
         """Whether it has a seat, waits for one, or is being given one right now."""

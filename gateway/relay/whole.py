@@ -55,8 +55,11 @@ class WholeDelivery(Delivery):
         body = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
         x, hop = self.x, self.hop
         try:
-            fields = hop.dialect.answer(x.api, body, hop.channel.reasoning)
+            fields = hop.dialect.answer(x.api, body, hop.channel.reasoning, x.fields)
         except ValueError:
+            self.fail(self._no_answer(body))
+            return
+        if "error" in fields and error_in(decode(body)):  # beside an answer that is none or a part of one, as in a stream
             self.fail(self._no_answer(body))
             return
         fields["model"] = json_string(x.virtual.name)

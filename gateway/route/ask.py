@@ -22,7 +22,7 @@ class Ask:
 
     __slots__ = (
         "_all", "_last_user", "_messages", "_system", "_tools", "api", "at", "by", "fields", "headers", "key", "luck", "max_tokens",
-        "model", "now", "once", "project", "size", "stream", "sure", "tenant", "tokens",
+        "model", "now", "once", "only", "project", "size", "stream", "sure", "tenant", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,8 @@ class Ask:
         self.sure = 0
         self.by = ""
         """The model whose tokenizer is to count them, where a rule has led to another model; "" = the one that is asked."""
+        self.only: frozenset[Any] | None = None
+        """The ways that can take it, when others of the tree cannot: turns are shared among these. None = all can, or nobody looked."""
         self.once: dict[Any, Any] = {}
         """What conditions found out of this request, by what found it: kept for the next rule that asks the same."""
         self._messages: list[Message] | None = None

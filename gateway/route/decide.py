@@ -5,12 +5,14 @@ No I/O: when a prompt's exact length is needed, the answer is `None`, and the ca
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.errors import Refusal
 from gateway.route import fit
 from gateway.route.ask import Ask
 from gateway.route.conditions import Condition
-from gateway.route.plan import Node, Ways, rest, sorted_by_health
+from gateway.route.plan import Node, Ways
+from gateway.words import STREAMING_APIS
 
 Bounds = Callable[[Ask], tuple[int, int]]
 """Sound lower and upper bounds of a prompt's tokens."""
@@ -81,6 +83,13 @@ class Route:
         shortest = self.shortest(node)
         return not shortest or (body if self.counts else body >> 2) + max_tokens < shortest or api == "tokenize"
 
+    def led(self) -> list["Route"]:
+        """Itself and all routes that rules lead to from here."""
+        found = [self]
+        for one in found:
+            found += [rule.route for rule in one.rules if rule.route is not None and rule.route not in found]
+        return found
+
     def most_length(self) -> int:
         """The longest context length that a request can find, its rules' targets included; 0 = nobody says."""
         nodes = [self.node, *(rule.node for rule in self.rules if rule.node is not None)]
@@ -114,7 +123,9 @@ class Route:
             return self._followed(rule, ask)
         except Refusal as no:
             no.rule = f"{rule.name} > {no.rule}" if no.rule else rule.name
-            no.via = no.via or (rule.route.name if rule.route is not None else "")
+            if rule.route is not None:
+                no.via = no.via or rule.route.name
+                no.through = (rule.route.name, *no.through)
             raise
 
     def _followed(self, rule: RuleLive, ask: Ask) -> Decision | None:
@@ -144,11 +155,23 @@ class Route:
         long = not self.is_short(node, ask.api, ask.size, ask.max_tokens)
         if long and ask.tokens is None and fit.undecided(node.ways(), *self.bounds(ask), ask.max_tokens):
             return None  # where it fits turns on the exact number of tokens
+        self.limit(node, ask, long=long)
         ways = node.order(ask)
-        if long:
-            ways = self.fitting(ways, ask)
+        if ask.only is not None:
+            ways = [way for way in ways if way in ask.only]
         chosen = sorted_by_health(ways, ask.now)
         return Decision(rule, policy, chosen, 0.0 if chosen else rest(ways, ask.now))
+
+    def limit(self, node: Node, ask: Ask, *, long: bool) -> None:
+        """Notes which ways below a node can take the request, if not all can. Errors: Refusal, when it fits nowhere."""
+        ways = node.ways()
+        if long:
+            can = self.fitting(ways, ask)
+        elif ask.api in STREAMING_APIS:  # every engine has those
+            can = ways
+        else:
+            can = [way for way in ways if way.serves(ask.api)] or ways
+        ask.only = frozenset(can) if len(can) < len(ways) else None
 
     def fitting(self, ways: Ways, ask: Ask) -> Ways:
         """Where it fits by the best number there is; else where it may, for the engine to judge. Errors: Refusal, when surely nowhere."""
@@ -161,6 +184,41 @@ class Route:
         if not fits and ways:
             raise fit.too_long(ways, ask.tokens, least, ask.max_tokens)
         return fits
+
+
+def sorted_by_health(ways: Ways, now: float) -> Ways:
+    """The ways that may be tried now: who serves keeps its place, who is ejected, down or wedged comes last (tried when nobody else
+    can serve), who drains, is unprobed or asked to be left alone not at all.
+
+    Whose trial is due comes before all: one request finds out whether it is well again.
+    """
+    for way in ways:
+        if not way.at.breaker.well:
+            break
+    else:
+        return ways
+    trial: list[Any] = []
+    first: list[Any] = []
+    later: list[Any] = []
+    last: list[Any] = []
+    for way in ways:
+        breaker = way.at.breaker
+        if breaker.well:
+            first.append(way)
+        elif breaker.barred or breaker.rests(now):
+            continue
+        elif breaker.due(now):
+            (later if trial else trial).append(way)
+        elif breaker.allows(now):
+            first.append(way)
+        else:
+            last.append(way)
+    return trial + first + later + last
+
+
+def rest(ways: Ways, now: float) -> float:
+    """Seconds until the first endpoint that asked to be left alone may be asked again; 0.0 = none asked for that."""
+    return min((wait for way in ways if (wait := way.at.breaker.rests(now))), default=0.0)
 
 
 def fallbacks(route: Route) -> list[Route]:

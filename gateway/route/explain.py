@@ -4,9 +4,9 @@ from typing import Any
 
 from gateway.errors import Refusal, UpstreamFailure
 from gateway.route.ask import Ask
-from gateway.route.decide import Route, RuleLive
+from gateway.route.decide import Route, RuleLive, rest, sorted_by_health
 from gateway.route.fit import fitting, nobody, unserved
-from gateway.route.plan import Node, Ways, rest, sorted_by_health
+from gateway.route.plan import Node, Ways
 
 Told = dict[str, Any]
 
@@ -43,12 +43,14 @@ def _to(rule: RuleLive) -> str:
 
 def _plan(node: Node, policy: str, ask: Ask, route: Route, asked: str) -> Told:
     told: Told = {"policy": policy, "how": node.told(ask), "refused": None}
-    ordered = node.order(ask, peek=True)
+    fits: Ways = []
     try:
-        fits = ordered if route.is_short(node, ask.api, ask.size, ask.max_tokens) else route.fitting(ordered, ask)
+        route.limit(node, ask, long=not route.is_short(node, ask.api, ask.size, ask.max_tokens))
     except Refusal as no:
         told["refused"] = refused(no)
-        fits = []
+    ordered = node.order(ask, peek=True)
+    if not told["refused"]:
+        fits = ordered if ask.only is None else [way for way in ordered if way in ask.only]
     well = sorted_by_health(fits, ask.now)
     plan = [way for way in well if way.serves(ask.api)]
     if not plan and not told["refused"]:

@@ -1,6 +1,6 @@
 """From a model's targets to the ways that one request may be tried, in order. A tree: leaves are channels, groups are policies.
 
-A policy orders what is below it; what is not well is moved back or left out at the end, in one place (`sorted_by_health`).
+A policy orders what is below it; what is not well is moved back or left out at the end, in one place (`decide.sorted_by_health`).
 """
 
 from collections.abc import Callable, Sequence
@@ -66,8 +66,9 @@ class Node(Protocol):
         """Every way below, in no order."""
         ...
 
-    def share(self, now: float) -> float:
-        """What of its share it can take now: 1.0 when any way below is well, less while the best of them comes back slowly, 0.0 = none."""
+    def share(self, now: float, only: frozenset[Any] | None = None) -> float:
+        """What of its share it can take now: 1.0 when any way below is well, less while the best of them comes back slowly, 0.0 = none.
+        only: `Ask.only`."""
         ...
 
     def told(self, ask: Ask) -> str:
@@ -82,7 +83,7 @@ class Node(Protocol):
 class Leaf:
     """A channel under one model name: its endpoints take turns, by priority (lowest first) and weight as a registry gave them."""
 
-    __slots__ = ("_forget", "_rotations", "_tiers", "_turn", "_ways", "name")
+    __slots__ = ("_forget", "_left", "_rotations", "_tiers", "_turn", "_ways", "name")
 
     def __init__(self, name: str, ways: Sequence[Way], turn: list[int]) -> None:
         """turn: where its rotation stands, one number, shared by all leaves of the channel and kept through reloads."""
@@ -96,6 +97,7 @@ class Leaf:
         self._ways = list(ways)
         self._tiers = _tiers(self._ways)
         self._rotations = [] if self._tiers else [self._ways[n:] + self._ways[:n] for n in range(len(self._ways))]
+        self._left = Left([1] * len(self._ways))
         for forget in self._forget:
             forget()
 
@@ -107,25 +109,33 @@ class Leaf:
         if self._tiers:
             luck = ask.luck * FURTHER % 1.0
             ways = [way for tier in self._tiers for way in tier.order(ask, luck, peek, aside)]
-            return sorted(ways, key=lambda way: luck >= _share(way, ask.now))
+            return sorted(ways, key=lambda way: luck >= _share(way, ask.now, ask.only))
         if len(self._rotations) < 2:
             return self._ways
+        if ask.only is not None:
+            return self._of_some(ask, peek, aside)
         turn = int(_draw(ask, aside) * len(self._rotations)) if aside else self._turn[0] + 1
         if not (peek or aside):
             self._turn[0] = turn
         if all(way.at.breaker.well for way in self._ways):
             return self._rotations[turn % len(self._rotations)]
         luck = ask.luck * FURTHER % 1.0
-        serve = [way for way in self._ways if luck < _share(way, ask.now)]  # who is out leaves its turns to all others alike
+        serve = [way for way in self._ways if luck < _share(way, ask.now, None)]  # who is out leaves its turns to all others alike
         rest = [way for way in self._ways if way not in serve]
         first = turn % len(serve) if serve else 0
         return serve[first:] + serve[:first] + rest
 
+    def _of_some(self, ask: Ask, peek: bool, aside: int) -> Ways:
+        """Turns of their own: those of all pass with other requests, too, so that every second turn might be the same endpoint's."""
+        luck = ask.luck * FURTHER % 1.0
+        serve = tuple([n for n, way in enumerate(self._ways) if luck < _share(way, ask.now, ask.only)])
+        return _by(self._ways, self._left.order(serve, ask, peek, aside)) if serve else self._ways
+
     def ways(self) -> Ways:
         return self._ways
 
-    def share(self, now: float) -> float:
-        return max((_share(way, now) for way in self._ways), default=0.0)
+    def share(self, now: float, only: frozenset[Any] | None = None) -> float:
+        return max((_share(way, now, only) for way in self._ways), default=0.0)
 
     def told(self, ask: Ask) -> str:
         if self._tiers:
@@ -136,8 +146,10 @@ class Leaf:
         self._forget.append(forget)
 
 
-def _share(way: Any, now: float) -> float:
-    """What of its share a way takes now. Who waits for its trial takes none: that one request is `sorted_by_health`'s."""
+def _share(way: Any, now: float, only: frozenset[Any] | None) -> float:
+    """What of its share a way takes now. Who waits for its trial takes none: that one request is `sorted_by_health`'s. only: `Ask.only`."""
+    if only is not None and way not in only:
+        return 0.0
     breaker: Breaker = way.at.breaker
     if breaker.well:
         return 1.0
@@ -176,8 +188,8 @@ class Priority:
 
     def order(self, ask: Ask, luck: float, peek: bool, aside: int) -> list[Any]:
         """luck: what a way's share is compared with."""
-        if not all(way.at.breaker.well for way in self._ways):
-            serve = tuple([n for n, way in enumerate(self._ways) if luck < _share(way, ask.now)])
+        if ask.only is not None or not all(way.at.breaker.well for way in self._ways):
+            serve = tuple([n for n, way in enumerate(self._ways) if luck < _share(way, ask.now, ask.only)])
             if 0 < len(serve) < len(self._ways):
                 return _by(self._ways, self._left.order(serve, ask, peek, aside))
         return _by(self._ways, _turn(self._shares, ask, peek, aside))
@@ -229,8 +241,8 @@ class Group:
         """A channel that stands in several places below is tried in the first of them alone."""
         return ways if len(ways) == len(self.ways()) else list(dict.fromkeys(ways))
 
-    def share(self, now: float) -> float:
-        return max(member.share(now) for member in self.members)
+    def share(self, now: float, only: frozenset[Any] | None = None) -> float:
+        return max(member.share(now, only) for member in self.members)
 
     def forget(self) -> None:
         self._ways = None
@@ -277,9 +289,10 @@ class Shares(Group):
     def _order(self, ask: Ask, peek: bool, aside: int) -> tuple[int, ...]:
         if self._full is None:
             self._full = all(member.ways() for member in self.members)
-        if not self.policy.is_sticky and not (self._full and all(way.at.breaker.well for way in self.ways())):
+        some = ask.only is not None or not self._full
+        if not self.policy.is_sticky and (some or not all(way.at.breaker.well for way in self.ways())):
             luck = ask.luck * FURTHER % 1.0
-            serve = tuple(n for n, member in enumerate(self.members) if luck < member.share(ask.now))
+            serve = tuple(n for n, member in enumerate(self.members) if luck < member.share(ask.now, ask.only))
             if len(serve) < len(self.members) and any(self.weights[n] for n in serve):
                 return self._left.order(serve, ask, peek, aside)
         return _turn(self.policy, ask, peek, aside)
@@ -300,8 +313,10 @@ class Tiers(Group):
     def order(self, ask: Ask, *, peek: bool = False, aside: int = 0) -> Ways:
         well = [member.share(ask.now) > 0 for member in self.members]
         order = self.policy.peek(ask, well) if peek or aside else self.policy.order(ask, well)
-        picked = aside and aside + 1
-        found = (self.members[n].order(ask, peek=peek, aside=picked if n == order[0] else aside + 1) for n in order)
+        first, picked = order[0], aside and aside + 1
+        if ask.only is not None:  # the tier that serves stays what it is for others
+            first = next((n for n in order if self.members[n].share(ask.now, ask.only)), first)
+        found = (self.members[n].order(ask, peek=peek, aside=picked if n == first else aside + 1) for n in order)
         return self._once([way for ways in found for way in ways])
 
     def told(self, ask: Ask) -> str:
@@ -330,14 +345,14 @@ class Ranked(Group):
         ways, peek = self.ways(), peek or aside > 0
         if len(ways) < 2:
             return ways
-        if all(way.at.breaker.well for way in ways):
+        if ask.only is None and all(way.at.breaker.well for way in ways):
             if not self._loads:
                 self._front, self._later = _by_priority(ways)
                 self._ids, self._loads = _figures(self._front)
             ranked = _by(self._front, self._rank(ask, self._ids, self._loads, peek))
             return ranked + self._later if self._later else ranked
         luck = ask.luck * FURTHER % 1.0
-        serve = [luck < _share(way, ask.now) for way in ways]
+        serve = [luck < _share(way, ask.now, ask.only) for way in ways]
         well = [way for way, serves in zip(ways, serve, strict=True) if serves]
         rest = [way for way, serves in zip(ways, serve, strict=True) if not serves]
         front, later = _by_priority(well)
@@ -363,38 +378,3 @@ def _by_priority(ways: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 
 def _figures(ways: Sequence[Any]) -> tuple[list[str], list[Load]]:
     return [f"{way.name} {way.at.url}" for way in ways], [way.at.load for way in ways]
-
-
-def sorted_by_health(ways: Ways, now: float) -> Ways:
-    """The ways that may be tried now: who serves keeps its place, who is ejected, down or wedged comes last (tried when nobody else
-    can serve), who drains, is unprobed or asked to be left alone not at all.
-
-    Whose trial is due comes before all: one request finds out whether it is well again.
-    """
-    for way in ways:
-        if not way.at.breaker.well:
-            break
-    else:
-        return ways
-    trial: list[Any] = []
-    first: list[Any] = []
-    later: list[Any] = []
-    last: list[Any] = []
-    for way in ways:
-        breaker = way.at.breaker
-        if breaker.well:
-            first.append(way)
-        elif breaker.barred or breaker.rests(now):
-            continue
-        elif breaker.due(now):
-            (later if trial else trial).append(way)
-        elif breaker.allows(now):
-            first.append(way)
-        else:
-            last.append(way)
-    return trial + first + later + last
-
-
-def rest(ways: Ways, now: float) -> float:
-    """Seconds until the first endpoint that asked to be left alone may be asked again; 0.0 = none asked for that."""
-    return min((wait for way in ways if (wait := way.at.breaker.rests(now))), default=0.0)

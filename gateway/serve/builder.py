@@ -74,6 +74,7 @@ class Builder:
                 await asyncio.sleep(0)  # patterns and words take their time
         for live in snapshot.models.values():
             live.fallbacks = [snapshot.models[route.name] for route in fallbacks(live.route)]
+            live.goes_on = any(route.fallback for route in live.route.led())
         limited = bool(config.limits)
         currencies = {currency for limits in config.limits.values() for currency in currencies_of(limits)}
         async for some in keys:

@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Final
 
 import msgspec
 
@@ -30,7 +29,8 @@ from gateway.relay.waiting import Waiting
 from gateway.relay.whole import WholeDelivery
 from gateway.route.ask import Ask
 from gateway.route.decide import Decision
-from gateway.route.fit import NOBODY, nobody, unserved
+from gateway.route.fit import nobody, unserved
+from gateway.serve.further import elsewhere, led, listed, may_go_on, onward, told, word, worth_telling
 from gateway.serve.live import Hop, ModelLive
 from gateway.serve.measure import Measure
 from gateway.wire.answers import header_block
@@ -43,9 +43,6 @@ from gateway.wire.tally import choices_of_each, several_of_one
 from gateway.words import STREAMING_APIS, End
 
 log = logging.getLogger("gateway.request")
-
-COST_NOTHING: Final = frozenset({"connect", "tls", "timeout_connect", "exhausted", "unsupported"})
-"""Failures that no engine has worked for: what follows them needs no retry budget."""
 
 
 class Dispatch:
@@ -64,44 +61,52 @@ class Dispatch:
     def deliver(self, x: Exchange, outlet: Outlet) -> Awaitable[None]:
         """Done when the caller has its answer. Raises the failure or Refusal that the caller is to be told."""
         model: ModelLive = x.virtual
-        return self._serve_or_fall_back(x, outlet, model) if model.fallbacks else self._serve(x, outlet, model, "first")
+        return self._serve_or_fall_back(x, outlet, model) if model.goes_on else self._serve(x, outlet, model, "first", [])
 
     async def _serve_or_fall_back(self, x: Exchange, outlet: Outlet, model: ModelLive) -> None:
+        way: list[ModelLive] = []
         try:
-            await self._serve(x, outlet, model, "first")
+            await self._serve(x, outlet, model, "first", way)
         except (UpstreamFailure, Refusal) as no:
             forget_frames(no)
-            if x.first or not _elsewhere(no, model):
+            if x.first or not elsewhere(no, way[-1]):
                 raise
-            await self._fall_back(x, outlet, model, no)
+            await self._fall_back(x, outlet, way, no)
 
-    async def _fall_back(self, x: Exchange, outlet: Outlet, model: ModelLive, no: UpstreamFailure | Refusal) -> None:
-        """The other models, when everything of `model` failed, was full, or too short for the request."""
-        for other in model.fallbacks:
-            log.info("request %s: %s did not serve it (%s); on to %s", x.id, model.name, _word(no), other.name)
+    async def _fall_back(self, x: Exchange, outlet: Outlet, way: list[ModelLive], no: UpstreamFailure | Refusal) -> None:
+        """The other models, when everything of the last one on the way failed, was full, or too short for the request."""
+        rest, tried = onward(way), set(way)
+        while rest:
+            other = rest.pop(0)
+            if other in tried:
+                continue
+            tried.add(other)
+            log.info("request %s: %s did not serve it (%s); on to %s", x.id, way[-1].name, word(no), other.name)
             try:
-                await self._serve(x, outlet, other, "fallback")
+                await self._serve(x, outlet, other, "fallback", way)
                 return
             except (UpstreamFailure, Refusal) as further:
                 forget_frames(further)
-                if (isinstance(further, Refusal) and further.who == End.OPERATOR) or _word(further) == "unsupported":
+                tried.update(way)
+                rest = onward(way) + rest
+                if (isinstance(further, Refusal) and further.who == End.OPERATOR) or word(further) == "unsupported":
                     continue  # frozen, or without this API: as if it were not there
-                no = _told(no, further)
-                if not _elsewhere(further, other):
+                no = told(no, further)
+                if not elsewhere(further, way[-1]):
                     break
         raise no
 
-    async def _serve(self, x: Exchange, outlet: Outlet, model: ModelLive, kind: str) -> None:
-        """One model's plan. kind: of its first attempt."""
+    async def _serve(self, x: Exchange, outlet: Outlet, model: ModelLive, kind: str, way: list[ModelLive]) -> None:
+        """One model's plan. kind: of its first attempt. way: becomes the models that rules led through, the last one in charge."""
         started = monotonic()
-        decision = await self._plan(x, model, kind, started)
-        model.budget.first_try()
+        decision = await self._plan(x, model, kind, started, way)
+        way[-1].budget.first_try()
         failure: UpstreamFailure | None = None
         unable: Refusal | None = None
         hops = _offering(x.api, decision.ways, model)
         begun = len(x.attempts)
         while hops:
-            if failure is not None and not _may_go_on(x, model, failure, started, begun):
+            if failure is not None and not may_go_on(x, way[-1], failure, started, begun):
                 break
             hop, seat = hops[0], None
             if failure is not None and hop.at.shut:  # since the plan was made
@@ -113,7 +118,7 @@ class Dispatch:
                     self._rise(seat)
                     hops = [other for other in hops if not other.at.shut]
                     if not hops and failure is None:  # a registry may list others instead
-                        decision = await self._plan(x, model, kind, monotonic())
+                        decision = await self._plan(x, model, kind, monotonic(), way)
                         hops = _offering(x.api, decision.ways, model)
                     continue
             hops = [other for other in hops if other is not hop]
@@ -128,24 +133,26 @@ class Dispatch:
             if x.first:
                 failure = error
                 break
-            failure = _worth_telling(failure, error)
-            if not error.retryable or not _listed(error, model.config.retry.on):
+            failure = worth_telling(failure, error)
+            if not error.retryable or not listed(error, way[-1].config.retry.on):
                 break
         if x.first and failure is not None:
-            await self._go_on(x, outlet, model, hops, failure, begun)
+            await self._go_on(x, outlet, way[-1], hops, failure, begun)
             return
         raise failure or unable or nobody(decision.resting)
 
-    async def _plan(self, x: Exchange, model: ModelLive, kind: str, now: float) -> Decision:
-        """Where it goes, noted in the record. Errors: Refusal."""
+    async def _plan(self, x: Exchange, model: ModelLive, kind: str, now: float, way: list[ModelLive]) -> Decision:
+        """Where it goes, noted in the record and in `way`. Errors: Refusal."""
         try:
             decision = model.plan(x, now)
             if isinstance(decision, Ask):
                 decision = await self._decide(x, model, decision)
         except Refusal as no:
+            way[:] = led(x, model, no.through)
             if kind == "first":
                 x.rule, x.via = no.rule, no.via
             raise
+        way[:] = led(x, model, decision.through) if decision.through else [model]
         if (kind == "fallback" or decision.through) and (frozen := self._frozen()) is not None:
             frozen.allow(model.name, *decision.through)
         x.rule, x.policy = decision.rule, decision.policy
@@ -158,7 +165,7 @@ class Dispatch:
         so_far: SoFar = x.so_far
         since = monotonic()
         ways = [hop for hop in hops if hop.model == x.upstream_model and hop.dialect.continues and not hop.at.shut]
-        while ways and so_far.able and _may_go_on(x, model, died, since, begun):
+        while ways and so_far.able and may_go_on(x, model, died, since, begun):
             rest = continued(x.api, x.fields, so_far.text, so_far.given)
             if rest is None:
                 break
@@ -206,16 +213,22 @@ class Dispatch:
 
     async def _sit(self, x: Exchange, outlet: Outlet, hops: Sequence[Hop]) -> tuple[Hop, Seat | None]:
         """A hop whose channel has room, waited for if need be. Of the plan's hops those up to the first without a limit are asked for:
-        that one is taken when they are all full. Errors: Refusal 503, when waiting is of no use."""
+        that one is taken when they are all full. One that is shut comes back when all became so meanwhile. Errors: Refusal 503, when
+        waiting is of no use."""
         unlimited = next((hop for hop in hops if not hop.limited), None)
         wished = hops[: hops.index(unlimited)] if unlimited is not None else hops
         wishes = [(hop.name, hop.at.url) for hop in wished]
-        key = x.key
+        tenant, priority = x.key.tenant, x.permit.priority(x.ts)
         with Waiting(x, outlet, self._clock):
-            seat = await self._seats.take(wishes, tenant=key.tenant, priority=x.permit.priority(x.ts), otherwise=unlimited is not None)
+            seat = await self._seats.take(
+                wishes,
+                tenant=tenant,
+                priority=priority,
+                otherwise=unlimited is not None,
+                useless=lambda: all(hop.at.shut for hop in wished),
+            )
         if seat is None:
-            assert unlimited is not None
-            return unlimited, None
+            return unlimited or hops[0], None
         return wished[seat.number], seat
 
     def _rise(self, seat: Seat | None) -> None:
@@ -285,9 +298,11 @@ class Dispatch:
         return delivery
 
     def _stream(self, x: Exchange, outlet: Outlet, hop: Hop) -> StreamDelivery:
+        if not x.first and not _serving(x).continues:
+            x.so_far = None
+        elif x.so_far is None and may_continue(x.api, x.fields):
+            x.so_far = SoFar(limit_of(x.api, x.fields), stops_of(x.fields))
         so_far: SoFar | None = x.so_far
-        if so_far is None and x.virtual.continues and may_continue(x.api, x.fields):
-            so_far = x.so_far = SoFar(limit_of(x.api, x.fields), stops_of(x.fields))
         kind, event = hop.dialect.transform, hop.dialect.events()
         x.heard = _heard(x, hop, event)
         if x.heard is not None:
@@ -312,11 +327,17 @@ class Dispatch:
         return ContinuingDelivery(x, outlet, hop, self._account, self._clock, events, keepalive, so_far)
 
 
+def _serving(x: Exchange) -> ModelLive:
+    """The model whose targets serve: the one that was asked for, or that a rule or a fallback led to."""
+    serving: ModelLive = x.snapshot.models.get(x.via, x.virtual)
+    return serving
+
+
 def _heard(x: Exchange, hop: Hop, event: Normalise) -> Heard | None:
     """What keeps the text of an engine that does not say on the way how much it has generated, where the model's tokenizer counts."""
     if hop.dialect.continuous_usage and hop.channel.usage == "continuous":
         return None
-    tokenizer = x.snapshot.models.get(x.via, x.virtual).config.tokenizer
+    tokenizer = _serving(x).config.tokenizer
     return Heard(event, tokenizer) if tokenizer not in ("", ENGINE) else None
 
 
@@ -331,52 +352,6 @@ def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:
     return b"%b%bContent-Length: %d\r\n\r\n%b" % (hop.at.head(hop.dialect.paths[x.api]), own, len(body), body)
 
 
-# -- whether and why -----------------------------------------------------------------------------------------------------
-
-
-def _may_go_on(x: Exchange, model: ModelLive, failure: UpstreamFailure, started: float, begun: int) -> bool:
-    """Another attempt? Within the model's attempts and time, and within what an ailing engine can bear."""
-    retry = model.config.retry
-    now = monotonic()
-    if len(x.attempts) - begun >= retry.attempts or now - started >= retry.within:
-        return False
-    return failure.reason in COST_NOTHING or bool(model.budget.spend(now))
-
-
-def _told(before: UpstreamFailure | Refusal, further: UpstreamFailure | Refusal) -> UpstreamFailure | Refusal:
-    """Of what a model and then a fallback said, what the caller is told. That it is too long for the fallback alone is not its mistake:
-    the model itself may serve it, later."""
-    if isinstance(further, UpstreamFailure):
-        return _worth_telling(before, further) if isinstance(before, UpstreamFailure) else further
-    too_long = isinstance(before, Refusal) and before.phase == End.ROUTE
-    return further if too_long or further.phase != End.ROUTE else before
-
-
-def _word(no: UpstreamFailure | Refusal) -> str:
-    return no.reason if isinstance(no, UpstreamFailure) else no.log or no.code
-
-
-def _elsewhere(failure: UpstreamFailure | Refusal, model: ModelLive) -> bool:
-    """Whether another model may serve what failed here: never what the caller is to blame for, but a longer context may help."""
-    if isinstance(failure, Refusal):
-        return failure.who != End.OPERATOR and failure.phase in (End.ROUTE, End.QUEUE)
-    if failure.blame == "caller":
-        return False
-    return failure.reason in NOBODY or (failure.retryable and _listed(failure, model.config.retry.on))
-
-
-def _listed(failure: UpstreamFailure, reasons: tuple[str, ...]) -> bool:
-    """Whether the model's `retry.on` names this kind of failure."""
-    status = failure.upstream_status or 0
-    if failure.reason in COST_NOTHING:
-        return "connect" in reasons
-    if failure.reason.startswith("timeout"):
-        return "timeout" in reasons
-    if not failure.reason.startswith("status_"):
-        return "stream" in reasons
-    return ("429" if status == 429 else "5xx") in reasons
-
-
 def _offering(api: str, ways: Sequence[Hop], model: ModelLive) -> Sequence[Hop]:
     """Of a plan's ways those whose engines have this API. Errors: UpstreamFailure, when none has."""
     if api in STREAMING_APIS:  # every engine serves those
@@ -385,10 +360,3 @@ def _offering(api: str, ways: Sequence[Hop], model: ModelLive) -> Sequence[Hop]:
     if ways and not hops:
         raise unserved(model.name)
     return hops
-
-
-def _worth_telling(before: UpstreamFailure | None, now: UpstreamFailure) -> UpstreamFailure:
-    """Of two failures, the one that helps the caller: an engine's answer says more than a missing connection."""
-    if before is not None and before.upstream_status and not now.upstream_status and now.retryable:
-        return before
-    return now

@@ -21,6 +21,7 @@ from gateway.route.decide import Decision, Route
 from gateway.route.load import Load
 from gateway.route.parameters import Parameters
 from gateway.route.plan import Leaf
+from gateway.words import STREAMING_APIS
 
 LONGER: Final = 0.1
 """Seconds by which an engine must ask for more rest, before the other workers hear of it again."""
@@ -226,7 +227,7 @@ class Hop:
 class ModelLive:
     """A virtual model as a worker uses it."""
 
-    __slots__ = ("budget", "config", "continues", "fallbacks", "name", "names", "parameters", "route")
+    __slots__ = ("budget", "config", "continues", "fallbacks", "goes_on", "name", "names", "parameters", "route")
 
     def __init__(self, config: Model, route: Route, budget: RetryBudget) -> None:
         self.config = config
@@ -236,6 +237,8 @@ class ModelLive:
         self.budget = budget
         self.fallbacks: list[ModelLive] = []
         """Where to go on when everything failed: its fallbacks, and theirs."""
+        self.goes_on = False
+        """Whether there are any, or a model that its rules lead to has some."""
         self.parameters = Parameters(config.defaults, config.caps) if config.defaults or config.caps else None
         self.continues = config.continuation != "off"
 
@@ -246,8 +249,9 @@ class ModelLive:
         """
         route = self.route
         if not route.asks and route.is_short(route.node, x.api, x.body_bytes, x.facts.max_tokens):  # the usual case
+            everywhere = x.api in STREAMING_APIS
             for way in route.node.ways():
-                if not way.at.breaker.well:
+                if not (way.at.breaker.well and (everywhere or way.serves(x.api))):
                     break
             else:
                 NOBODY.luck = random.random()  # who comes second goes by it

@@ -50,6 +50,8 @@ class Watch:
     channels: Callable[[], Mapping[str, ChannelLive]]
     measured: Callable[[], None] = lambda: None
     """Called when context lengths became known."""
+    changed: Callable[[], None] = lambda: None
+    """Called when endpoints may have been taken out of service."""
     now: Callable[[], float] = time.monotonic
     _say: Callable[[bytes], bool] = lambda data: False
     _slot: int = -1
@@ -126,6 +128,7 @@ class Watch:
             if (at := self._at(*key)) is not None:
                 self._apply(at, one, before, now)
                 self._obey[key] = at.breaker
+        self.changed()
         self._say(frame("heard", number=message["number"]))
         self._greeted.set()
 

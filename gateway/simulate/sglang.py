@@ -198,7 +198,7 @@ class Sglang:
         spent = fastapi.rerank_tokens(body)
         rows = [
             {"score": score, "document": text, "index": index, "meta_info": {"id": hex_id(), "prompt_tokens": tokens.count(text)}}
-            for index, text, score in fastapi.ranked(body)
+            for index, text, score in fastapi.ranked({**body, "top_n": None})  # all of them, whatever was asked for
         ]
         return json_answer(rows, work=Work(spent, ("stop",)))
 

@@ -3,7 +3,8 @@
 Goes over a stream's decoded events, between the dialect and the caller. White space at the end of the text is held back
 until more text comes: an engine that goes on would lose it (tokenizers and chat templates trim it) or write it again. So is
 what may be the beginning of a stop string: engines look for these in what they write themselves, and the next would not see it whole.
-It is held back from the beginning of its event: a text that ended within a token is not one that a model would go on with as before.
+Both are held back from the beginning of their event: a text that ended within a token is not one that a model would go on with as
+before, and of an event's tokens only the sum is known.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,8 +67,8 @@ class SoFar:
 
     @property
     def full(self) -> bool:
-        """The caller has all that it wanted."""
-        return self.limit is not None and self.given >= self.limit
+        """All that the caller wanted is here, held back or not."""
+        return self.limit is not None and self.spent + self._generated >= self.limit
 
     def begin(self, normalise: Normalise) -> None:
         """An engine begins, or goes on with what the caller has. normalise: its dialect's `event`."""
@@ -108,6 +109,7 @@ class SoFar:
 
     def last_event(self, value: Json) -> Json:
         """The end that an engine which broke off did not write, when the caller has all the tokens it wanted. value: its last event."""
+        self.tokens = self._generated
         return _event(value, self._rest(""), "length")
 
     def left(self, value: Json) -> Json:
@@ -157,13 +159,18 @@ class SoFar:
             self.able = False
 
     def _without_end(self, text: str) -> str:
-        """The text but for what is held back: white space at its end, and all events since a stop string may have begun."""
+        """The text but for what is held back: white space at its end with the event in which it begins, since nobody knows whether it is a
+        token of its own; and all events since a stop string may have begun."""
         self._starts.append((len(self._held), self._before))
         whole = self._held + self._new(text)
         size = len(whole)
         if begun := self._begun(whole):
             size = max((start for start, _ in self._starts if start <= size - begun), default=0)
         shown = whole[:size].rstrip()
+        if len(shown) < size:
+            start = max((start for start, _ in self._starts if start <= len(shown)), default=len(shown))
+            if not whole[:start][-1:].isspace():  # else nothing of an engine that ends all events so would ever be shown
+                shown = whole[:start]
         self._held = whole[len(shown) :]
         self._starts = [(start - len(shown), before) for start, before in self._starts if start >= len(shown)]
         return self._joined(shown) if shown else ""

@@ -4,6 +4,8 @@ from typing import Final
 
 LIMIT: Final = 16 * 1024 * 1024
 """Bytes that one event may have."""
+LOOSE: Final = 256
+"""Parts of one event that are kept as they came: each costs 42 bytes besides its own, and more are joined to one."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -24,11 +26,12 @@ class Splitter:
     engines we know) are never copied for it. The cost is linear in the bytes, also when they come one by one.
     """
 
-    __slots__ = ("_held", "_parts", "_size", "_skip_lf", "_start", "fresh", "limit")
+    __slots__ = ("_held", "_loose", "_parts", "_size", "_skip_lf", "_start", "fresh", "limit")
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
         self._parts: list[bytes] = []
+        self._loose = 0  # how many of them, at the end, came one by one
         self._size = 0
         self._held = b""  # the last byte of `_parts`: is the first of the next feed a blank line's second half?
         self._skip_lf = False
@@ -95,6 +98,10 @@ class Splitter:
 
     def _hold(self, part: bytes, events: list[bytes]) -> None:
         self._parts.append(part)
+        self._loose += 1
+        if self._loose == LOOSE:  # these alone: joining all each time would cost the square of an event's size
+            self._parts[-LOOSE:] = [b"".join(self._parts[-LOOSE:])]
+            self._loose = 0
         self._held = part[-1:]
         self._size += len(part)
         if self._size > self.limit:
@@ -102,6 +109,7 @@ class Splitter:
 
     def _clear(self) -> None:
         self._parts = []
+        self._loose = 0
         self._size = 0
         self._held = b""
 

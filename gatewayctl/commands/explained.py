@@ -115,7 +115,10 @@ def _attempts(found: dict[str, Any]) -> None:
     while "leads_to" in leaf:
         leaf = leaf["leads_to"]
     if leaf["plan"]:
-        print(f"\nUp to {retry['attempts']} attempts within {retry['within']:g} s, when one fails with: {', '.join(retry['on'])}.")
+        whose = f" (by model {leaf['model']})" if leaf is not found else ""
+        print(f"\nUp to {retry['attempts']} attempts within {retry['within']:g} s{whose}, when one fails with: {', '.join(retry['on'])}.")
+        if found.get("continuation", "off") != "off":
+            print("A stream whose engine dies in the middle goes on at another endpoint of the same engine model.")
 
 
 def _decision(session: Session, found: dict[str, Any]) -> None:
