@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.harness import Answer, Rig, eventually
+from tests.harness import Answer, Rig, eventually, script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,6 +26,13 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
         await rig.engine("spill", model="m")
         await rig.engine("hasty", model="m", ttft=1.0, channel={"max_in_flight": 1, "queue": {"length": 5, "wait": "300ms"}})
         await rig.engine("slow", model="m", ttft=4.0, channel={"max_in_flight": 1, "queue": {"length": 5, "wait": "20s"}})
+        for name in ("well", "ill"):
+            await rig.engine(name, model="m", ttft=0.3)
+        pair = rig.config["channels"]["well"]
+        pair["endpoints"] = [rig.engines["well"].url, rig.engines["ill"].url]
+        pair |= {"max_in_flight": {"endpoint": 1}, "queue": {"length": 50, "wait": "20s"}, "breaker": {"failures": 1, "cooldown": "60s"}}
+        del rig.config["channels"]["ill"]
+        rig.model("pair", {"well": 1})
         rig.model("slow", {"slow": 1})
         rig.model("slow-backed", {"slow": 1}, fallback=["elsewhere"])
         rig.model("two", {"two": 1})
@@ -97,6 +104,26 @@ async def test_a_plan_that_leads_further_goes_there_instead_of_waiting(rig):
     answers = await asyncio.gather(*(rig.chat("over", max_tokens=2) for _ in range(4)))
     where = Counter(answer.headers["x-gateway-channel"] for answer in answers)
     assert where["tight"] == 1 and where["spill"] == 3
+
+
+async def test_who_finds_all_well_endpoints_full_waits_for_them_and_does_not_go_to_an_ill_one(rig):
+    """Its places are free because it is ill; a request may hang there for a minute."""
+    rig.engines["ill"].script = script({"do": "status", "status": 500})
+    while not any(request.number for request in rig.engines["ill"].requests):
+        assert (await rig.chat("pair", max_tokens=2)).status == 200
+    found: list[Any] = []
+
+    async def ejected() -> bool:
+        found[:] = (await rig.admin("GET", "/v1/channels/well"))["channel"]["endpoints"]
+        return found[1]["state"] == "ejected"
+
+    await eventually(ejected)
+    rig.engines["ill"].requests.clear()
+    answers = await asyncio.gather(*(rig.chat("pair", max_tokens=2) for _ in range(6)))
+    assert {(answer.status, answer.headers["x-gateway-attempts"]) for answer in answers} == {(200, "1")}
+    assert not any(request.number for request in rig.engines["ill"].requests)
+    rig.engines["well"].script = script({"do": "status", "status": 500})
+    assert (await rig.chat("pair", max_tokens=2)).headers["x-gateway-attempts"] == "2", "when nobody else is left"
 
 
 async def test_a_full_model_falls_back(rig):

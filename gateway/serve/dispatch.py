@@ -212,9 +212,12 @@ class Dispatch:
     # -- seats ------------------------------------------------------------------------------------------------------
 
     async def _sit(self, x: Exchange, outlet: Outlet, hops: Sequence[Hop]) -> tuple[Hop, Seat | None]:
-        """A hop whose channel has room, waited for if need be. Of the plan's hops those up to the first without a limit are asked for:
+        """A hop whose channel has room, waited for if need be, but for ill ones only when all are: a place is free there for that very
+        reason. Of the plan's hops those up to the first without a limit are asked for:
         that one is taken when they are all full. One that is shut comes back when all became so meanwhile. Errors: Refusal 503, when
         waiting is of no use."""
+        now = monotonic()
+        hops = [hop for hop in hops if hop.at.breaker.well or hop.at.breaker.allows(now)] or hops
         unlimited = next((hop for hop in hops if not hop.limited), None)
         wished = hops[: hops.index(unlimited)] if unlimited is not None else hops
         wishes = [(hop.name, hop.at.url) for hop in wished]
