@@ -115,7 +115,7 @@ async def test_who_finds_all_well_endpoints_full_waits_for_them_and_does_not_go_
 
     async def ejected() -> bool:
         found[:] = (await rig.admin("GET", "/v1/channels/well"))["channel"]["endpoints"]
-        return found[1]["state"] == "ejected"
+        return bool(found[1]["state"] == "ejected")
 
     await eventually(ejected)
     rig.engines["ill"].requests.clear()
