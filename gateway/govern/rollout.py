@@ -27,6 +27,7 @@ from gateway.config.resolved import Channel, Key, Resolved
 from gateway.config.revisions import Damaged, Revisions
 from gateway.config.unfinished import unfinished
 from gateway.discover.endpoints import Endpoints
+from gateway.discover.files import Marks, marks
 from gateway.discover.registries.registries import Registries
 from gateway.discover.supply import Supply, moved
 from gateway.errors import ConfigError, Mistake
@@ -37,22 +38,6 @@ DETECT_PATIENCE = 3.0
 """Seconds that `engine: auto` channels may hold up a revision; what has not answered by then is detected later."""
 REGISTRY_PATIENCE = 3.0
 """Seconds that registries may hold up a revision with their first answers."""
-
-Seen = tuple[int, int, int] | None
-"""A file's time of change, size and inode; None = it is not there."""
-
-
-def seen(paths: Iterable[Path]) -> dict[Path, Seen]:
-    """How files look from outside."""
-    found: dict[Path, Seen] = {}
-    for path in paths:
-        try:
-            stat = path.stat()
-        except OSError:
-            found[path] = None
-        else:
-            found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-    return found
 
 
 def _warn(loaded: Loaded) -> None:
@@ -76,8 +61,9 @@ class Outcome:
 
     def told(self) -> dict[str, Any]:
         """For the admin API. unaudited: why it is not in the audit log; most often it is."""
+        missing = {"unaudited": self.unaudited} if self.unaudited else {}
         return {
-            **({"unaudited": self.unaudited} if self.unaudited else {}),
+            **missing,
             "ok": self.ok,
             "message": self.message,
             "ts": self.ts,
@@ -118,7 +104,7 @@ class Rollout:
         self.begun: Outcome | None = None
         """What a start changed of what was served before, or why it could not; None: nothing."""
         self.watched: list[Path] = [path]
-        self._read: dict[Path, Seen] | None = None
+        self._read: Marks | None = None
         self._changing = asyncio.Lock()
         self._undone = False
         self._listed: dict[str, Channel] = {}
@@ -209,7 +195,7 @@ class Rollout:
             return outcome
 
     async def _reload(self, bus: BusServer, sockets: Sockets, by: str, why: str, force: bool) -> Outcome:
-        before, self._read = seen(self.watched), None
+        before, self._read = marks(self.watched), None
         try:
             loaded = await asyncio.to_thread(load, self.path)
             config, keys = await asyncio.to_thread(resolve, loaded)
@@ -217,7 +203,7 @@ class Rollout:
             self.watched = self._watched(await asyncio.to_thread(watched, self.path))
             return self._refused(error)
         self.watched = self._watched(loaded.watch)
-        after = seen(self.watched)
+        after = marks(self.watched)
         self._read = after if after == before else None  # else something changed while it was read
         if loaded.digest == self.digest and not force:
             self.loaded = loaded
@@ -236,7 +222,7 @@ class Rollout:
 
     def as_read(self) -> bool:
         """Whether every file is as it was when it was read last, so that reading again would find nothing."""
-        return self._read is not None and self._read == seen(self.watched)
+        return self._read is not None and self._read == marks(self.watched)
 
     def _watched(self, found: Iterable[Path]) -> list[Path]:
         """What the file names, as far as it can be read, and the certificates of what is served."""

@@ -16,6 +16,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("number", type=int)
     options = parser.parse_args(argv)
     try:
+        options.journal.stat()
         found = Records(options.journal).newest(options.number)
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
