@@ -21,7 +21,7 @@ from typer.main import get_command
 from gateway.config.streams import open_streams
 from gatewayctl.command import SETTINGS, Command, Group, noun
 from gatewayctl.session import Session
-from gatewayctl.trouble import BAD_CONFIG, FAILED, FORBIDDEN, INTERRUPTED, READER_GONE, Done, Trouble
+from gatewayctl.trouble import BAD_CONFIG, FAILED, FORBIDDEN, INTERRUPTED, READER_GONE, USAGE, Done, Trouble
 
 COMMANDS: Final = {
     "serve": ("serve:app", "Run the gateway in the foreground."),
@@ -139,9 +139,17 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if _is_config_error(error):
             return _tell_mistakes(error, _color(arguments))
+        if isinstance(error, UnicodeEncodeError) and (odd := next(filter(_no_text, arguments), None)) is not None:
+            hint = "The terminal writes in another encoding than the locale says: `locale` shows which that is."
+            return _tell(f"{odd!a} is no text in {sys.getfilesystemencoding()}", hint, USAGE)
         if os.environ.get("GATEWAY_DEBUG"):
             raise
         return _tell(f"{type(error).__name__}: {error}", "This is a bug of gatewayctl. GATEWAY_DEBUG=1 shows where.", FAILED)
+
+
+def _no_text(argument: str) -> bool:
+    """Whether bytes stand in it that are no characters. As a file's name they are right; whoever else gets them cannot take them."""
+    return any("\udc80" <= character <= "\udcff" for character in argument)
 
 
 _REMEDIES: Final = {

@@ -97,8 +97,8 @@ class Client:
     def _send(
         self, method: str, path: str, body: dict[str, Any] | None, timeout: float | None
     ) -> tuple["Connection", http.client.HTTPResponse]:
+        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         connection = self._connect(timeout)
-        data = None if body is None else json.dumps(body).encode()
         try:
             connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
             return connection, connection.getresponse()

@@ -180,6 +180,16 @@ async def test_whoever_names_another_file_than_the_gateways_is_told(desk, config
     assert "runs with" not in (await inside(*command.split()))[2]
 
 
+@pytest.mark.parametrize(
+    "command", ["requests show", "channels show", "unfreeze --tenant", "freeze --tenant x --reason", "audit list --by"]
+)
+async def test_bytes_that_are_no_text_are_no_bug(desk, inside, command):
+    """As from a terminal in GBK while the locale says UTF-8."""
+    code, out, err = await inside(*command.split(), b"\xb1\xb8".decode("utf-8", "surrogateescape"))
+    assert (code, out) == (2, "") and "'\\udcb1\\udcb8' is no text in utf-8" in err and "`locale`" in err
+    assert desk.calls == []
+
+
 async def test_a_real_second_worker_serves_when_reload_returns(rig: Rig):
     await rig.engine("a")
     rig.model("qwen")
