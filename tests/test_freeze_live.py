@@ -385,7 +385,7 @@ async def test_each_act_is_in_the_audit_log_with_who_when_what_before_and_after(
     _saved(rig, text.replace("wait: 60s", "wait: 62s"))
     await ctl(rig, "reload")
     await eventually(lambda: _said(rig, "reload", begun) or _said(rig, "reload (the files changed)", begun))
-    await ctl(rig, "config", "rollback", "--yes")
+    assert "again: 1 file(s) restored" in (await ctl(rig, "config", "rollback", "--yes")).err
     lines = _lines(rig, begun)
     acts = {line["what"]: line for line in lines}
     frozen = acts["freeze model m"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.wire.sse import EventTooLong, Splitter, data_of, fields_of, frame
+from gateway.wire.sse import EventTooLong, Splitter, fields_of
 from tests.fixtures.engines import STREAMS
 
 TEXT = [stream.encode() for _, stream in STREAMS.values()]
@@ -45,7 +45,7 @@ def test_any_bytes_in_any_pieces(parts, data):
 def test_a_byte_order_mark_and_blank_lines_before_the_first_event():
     stream = b"\xef\xbb\xbf\n\n\ndata: 1\n\n\n\n\ndata: 2\n\n"
     events, rest = split([bytes([byte]) for byte in stream])
-    assert [data_of(event) for event in events] == [b"1", b"2"] and rest == b""
+    assert [fields_of(event).data for event in events] == [b"1", b"2"] and rest == b""
 
 
 def test_a_megabyte_byte_by_byte_is_linear():
@@ -98,16 +98,9 @@ def test_too_long_is_refused_and_what_was_whole_before_it_is_kept():
     ],
 )
 def test_data(event, data):
-    assert data_of(event) == data
+    assert fields_of(event).data == data
 
 
 def test_lines_that_are_no_sse_are_named():
     assert fields_of(b"Engine callback timeout: server tokenTimeout\n\n").strange == b"Engine callback timeout: server tokenTimeout"
     assert fields_of(b"event: x\ndata: 1\n\n").strange is None
-
-
-@given(st.binary(max_size=40))
-@settings(max_examples=60, deadline=None)
-def test_a_frame_is_read_back(data):
-    assert data_of(frame(data)) == data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    assert split([frame(data)]) == ([frame(data)], b"")

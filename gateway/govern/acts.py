@@ -43,7 +43,7 @@ class Acts(Office):
 
     async def rollback(self, rev: int | None, *, by: str) -> dict[str, Any]:
         try:
-            restored = self._control.rollout.restore(rev)
+            restored, said = self._control.rollout.restore(rev)
         except Exception as error:
             what = "rollback" if rev is None else f"rollback {rev}"
             await self._control.audit.note(what, by=by, ok=False, message=str(error), rev=self._control.rollout.rev)
@@ -52,7 +52,7 @@ class Acts(Office):
                 raise Failed(f"{why}. Who may write it can: sudo gatewayctl config rollback") from error
             raise
         outcome = await self._control.reload(by=by, why=f"rollback to revision {restored}", what=f"rollback {restored}")
-        return outcome.told()
+        return {**outcome.told(), "restored": said}
 
     # -- channels -----------------------------------------------------------------------------------------------------
 

@@ -377,14 +377,14 @@ class Rollout:
         why = f"the files are those of revision {self.rev}, which is live, and yet they are refused: {self.last.message}"
         return 0, f"{why}. Mend that, or say to which revision to go back"
 
-    def restore(self, rev: int | None) -> int:
-        """Puts the files of a revision (None: see `back`) back in place; a reload then serves them. Raises NoSuch when there is none."""
+    def restore(self, rev: int | None) -> tuple[int, str]:
+        """Puts the files of a revision (None: see `back`) back in place; a reload then serves them. Gives its number and what was done to
+        which file. Raises NoSuch when there is none."""
         if rev is None:
             rev, why = self.back()
             if not rev:
                 raise NoSuch(why)
         try:
-            self._revisions.restore(rev)
+            return rev, self._revisions.restore(rev).said
         except Damaged as error:
             raise NoSuch(str(error)) from None
-        return rev

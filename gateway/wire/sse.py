@@ -134,13 +134,6 @@ class Splitter:
         return seen[len(_BOM) :] if seen.startswith(_BOM) else seen
 
 
-def data_of(event: bytes) -> bytes | None:
-    """The data of an event, its lines joined by LF; None when it has none (a comment, or only other fields)."""
-    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
-        return event[6:-2]
-    return fields_of(event).data
-
-
 class Parts:
     """An event taken apart. strange: the first line that is none of SSE's fields and no comment (bare text)."""
 
@@ -170,10 +163,3 @@ def fields_of(event: bytes) -> Parts:
     if lines:
         parts.data = b"\n".join(lines)
     return parts
-
-
-def frame(data: bytes) -> bytes:
-    """One event that carries `data` (which may have several lines)."""
-    if b"\n" in data or b"\r" in data:
-        data = b"\ndata: ".join(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
-    return b"data: " + data + b"\n\n"

@@ -291,7 +291,7 @@ def rollback(
     session.confirm(f"Go back to revision {rev}?", yes)
     number, answer = went_back(client, rev)
     if answer.get("ok"):
-        session.say(f"the files are those of revision {number} again")
+        session.say(": ".join(filter(None, (f"the files are those of revision {number} again", answer.get("restored", "")))))
     told(session, client, answer)
 
 

@@ -27,8 +27,8 @@ def went_back(client: Client, rev: int | None) -> tuple[int, dict[str, Any]]:
         return number, client.post("/v1/config/rollback", {"rev": rev}, PATIENCE)
     with in_turn(config):
         act = announce(client, f"rollback {number}")
-        revisions.restore(number)
-        return number, client.post("/v1/reload", {"act": act}, PATIENCE)
+        said = revisions.restore(number).said
+        return number, {**client.post("/v1/reload", {"act": act}, PATIENCE), "restored": said}
 
 
 def _may_be_ours(revisions: "Revisions", number: int, config: Path) -> bool:
