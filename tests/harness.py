@@ -7,6 +7,7 @@ async with Rig(tmp_path) as rig:                     # engines a (vllm) and b (m
 """
 
 import asyncio
+import collections
 import contextlib
 import hashlib
 import json
@@ -39,6 +40,9 @@ LANE, LANES = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.envi
 """Which of the processes that run tests side by side this is, and how many there are."""
 
 
+_given: collections.deque[int] = collections.deque(maxlen=500)
+
+
 def free_port() -> int:
     """One that nobody has. Below those that the kernel gives to outgoing connections, or one of these may have it a moment later.
 
@@ -46,8 +50,11 @@ def free_port() -> int:
     """
     while True:
         port = random.randrange(10_000 + LANE, 32_000, LANES)
+        if port in _given:  # somebody is about to listen there
+            continue
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
+            _given.append(port)
             return port
 
 
