@@ -230,13 +230,18 @@ async def test_config_diff_history_rollback_and_running(desk, config, inside):
     assert yaml.safe_load(out)["config"]["channels"]["gpu"]["credential"] == "(hidden)"
 
 
-async def test_a_rollback_after_a_refused_edit_takes_that_edit_back(rig: Rig):
+async def two_revisions(rig: Rig) -> None:
+    """A gateway that serves its second."""
     await rig.engine("a")
     rig.model("qwen")
     await rig.start()
     rig.model("other")
     rig.write()
     assert (await actl("reload", "-c", rig.path)).code == 0
+
+
+async def test_a_rollback_after_a_refused_edit_takes_that_edit_back(rig: Rig):
+    await two_revisions(rig)
     live = rig.path.read_text()
     rig.path.write_text(live + "chanels: {}\n")
     assert (await actl("reload", "-c", rig.path)).code == 78
@@ -264,12 +269,7 @@ async def test_a_rollback_is_written_by_who_may(desk, config, inside, monkeypatc
 
 
 async def test_a_gateway_that_may_not_write_its_files_says_who_may(rig: Rig):
-    await rig.engine("a")
-    rig.model("qwen")
-    await rig.start()
-    rig.model("other")
-    rig.write()
-    assert (await actl("reload", "-c", rig.path)).code == 0
+    await two_revisions(rig)
     lock = rig.path.with_name(rig.path.name + ".lock")
     lock.unlink(missing_ok=True)
     lock.symlink_to("nowhere")  # refused to root too
