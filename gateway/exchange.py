@@ -6,8 +6,15 @@ Holds facts and arithmetic; never does I/O and never reads a clock: every moment
 from typing import Any, Final
 
 import msgspec
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.record import NO_TOKENS, NOTHING_SPECIAL, VERSION, Attempt, Bytes, Facts, Millis, Record, Tokens
+
+NOTHING_SAID: Final[CIMultiDictProxy[str]] = CIMultiDictProxy(CIMultiDict())
+"""In the place of headers that nobody will look at any more."""
+
+NOTHING_ASKED: Final[dict[str, msgspec.Raw]] = {}
+"""In the place of fields that nobody will look at any more."""
 
 MODEL_MOST: Final = 128
 """Characters that a model's name may have. Records hold no more of what a caller asks for instead, who may send megabytes."""
@@ -23,7 +30,11 @@ class Exchange:
     body: bytes = b""
     body_bytes: int = 0
     held: int = 0
-    """Bytes of its body that count in the worker's memory for bodies."""
+    """Bytes of its body that count in `memory`."""
+    memory: Any = None
+    """The worker's memory for bodies (accept.request.Memory)."""
+    request: bytes = b""
+    """What the present engine is sent, until it has begun to answer."""
     model: str = ""
     virtual: Any = None
     stream: bool = False
@@ -82,6 +93,21 @@ class Exchange:
         self.attempts: list[Attempt] = []
         self.shaped: list[str] = []
         self.rewrites: list[str] = []
+
+    def forget_request(self) -> None:
+        """No engine will be asked any more, and nobody has to count the prompt: a long stream keeps nothing of what it was asked."""
+        self.request = b""
+        self.fields = NOTHING_ASKED
+        self.headers = NOTHING_SAID
+        if self.lease is not None:
+            self.lease.told()
+        self.forget_body()
+
+    def forget_body(self) -> None:
+        """Its body counts no more."""
+        if self.held:
+            self.memory.used -= self.held
+            self.held = 0
 
     def opening(self, node: str, slot: int, rev: int) -> Record:
         """The `open` line: what is known when the request is sent to an engine for the first time."""

@@ -5,13 +5,11 @@ import logging
 from time import monotonic
 from typing import Final
 
-from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 
 from gateway.accept import surface
 from gateway.accept.caller import Caller
-from gateway.accept.familiar import Whole
-from gateway.accept.request import Head, Memory, accept, facts, read_body, read_call
+from gateway.accept.request import Memory, accept, facts, read_body, read_call
 from gateway.auth.freezes import Frozen
 from gateway.errors import Refusal, UpstreamFailure, forget_frames
 from gateway.exchange import Exchange
@@ -57,15 +55,12 @@ class Pipeline:
         self._loop = loop
         self._memory = Memory()
 
-    async def serve(self, caller: Caller, message: Head, payload: StreamReader | Whole) -> None:
+    async def serve(self, caller: Caller) -> None:
         """One request from its head to its record."""
-        snapshot = self._live.current
-        outlet = caller.outlet
-        path = message.path
-        if snapshot is None or (path not in APIS and surface.is_health(path)):
-            surface.answer_health(outlet, message, self._live.draining, snapshot is not None)
+        x = self._accept(caller)
+        if x is None:
             return
-        x = caller.exchange = accept(caller, message, snapshot)
+        outlet, snapshot = caller.outlet, x.snapshot
         self._account.metrics.in_flight += 1
         try:
             if x.method == "OPTIONS" and surface.is_preflight(x):
@@ -82,9 +77,10 @@ class Pipeline:
             if x.api == "models":
                 await self._answer(x, outlet, surface.models(x))
                 return
-            reading = read_body(x, caller, payload, self._memory)
+            reading = read_body(x, caller, self._memory)
             if reading is not None:
                 await reading
+                reading = None  # it knows the body, and a stream is long
             read_call(x)
             x.virtual = snapshot.model(x.permit, x.model, x.ts)
             if self._live.frozen is not None:
@@ -113,7 +109,18 @@ class Pipeline:
             if not x.settled:
                 self._account.settle(x, monotonic())  # never awaits: a cancel cannot skip it
             self._account.metrics.in_flight -= 1
-            self._memory.used -= x.held
+            x.forget_body()
+
+    def _accept(self, caller: Caller) -> Exchange | None:
+        """The request that has come; None = it asked for our health, and has its answer. Nobody else keeps its head."""
+        message, caller.message = caller.message, None
+        snapshot = self._live.current
+        path = message.path
+        if snapshot is None or (path not in APIS and surface.is_health(path)):
+            surface.answer_health(caller.outlet, message, self._live.draining, snapshot is not None)
+            return None
+        x = caller.exchange = accept(caller, message, snapshot)
+        return x
 
     async def refuse_parse(self, caller: Caller, no: Refusal, known: CIMultiDictProxy[str]) -> None:
         """Bytes that are no acceptable request: refused, and recorded like every other. known: what could be read of its head."""
@@ -136,7 +143,7 @@ class Pipeline:
         if x.settled:
             return
         x.status, x.end, x.error = no.status, no.who + no.phase, x.error or no.log or no.code
-        if "Expect" in x.headers and not x.read:
+        if not x.read and "Expect" in x.headers:
             outlet.close_after = True  # whether the body will still come, nobody knows
         if outlet.streaming:
             end = self._last_event(x, outlet, no.message, no.type or type_of(no.status), no.param, no.code)

@@ -860,8 +860,12 @@ async def test_the_internals_of_aiohttp_that_we_touch_are_there():
         "_request_count",
         "_paused",
         "_upgraded",
+        "_read_bufsize",
+        "_max_msg_queue_size",
         "transport",
         "max_field_size",
+        "max_line_size",
+        "max_headers",
     ):
         assert any(name in getattr(kind, "__slots__", ()) for kind in RequestHandler.__mro__), name
     for name in (

@@ -64,10 +64,9 @@ async def test_when_bodies_are_too_many_only_as_many_are_refused_as_must_be():
 
     async def read() -> Any:
         x = Exchange("id", "id", SimpleNamespace(http=http, body_share=100), "POST", "/", {}, "", 0.0, 0.0)
-        caller: Any = None
-        payload: Any = Arriving(4)
+        caller: Any = SimpleNamespace(payload=Arriving(4))
         try:
-            await read_body(x, caller, payload, memory)  # type: ignore[misc]
+            await read_body(x, caller, memory)  # type: ignore[misc]
         except Refusal as no:
             assert (no.status, no.code, x.held) == (503, "overloaded", 0) and x.body_bytes
             return None
@@ -93,9 +92,8 @@ async def test_large_bodies_that_end_at_the_same_time_are_gone_on_with_one_by_on
 
     async def read() -> None:
         x = Exchange("id", "id", snapshot, "POST", "/", {}, "", 0.0, 0.0)
-        caller: Any = None
-        payload: Any = Arriving(4, size)
-        await read_body(x, caller, payload, memory)  # type: ignore[misc]
+        caller: Any = SimpleNamespace(payload=Arriving(4, size))
+        await read_body(x, caller, memory)  # type: ignore[misc]
         turns.append(turn)
 
     clock = asyncio.create_task(loop_turns())

@@ -81,6 +81,7 @@ class Fed:
     """A parser, or one with a memory for heads before it, and the requests that came out."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, familiar: Familiar | None) -> None:
+        self.loop = loop
         self.parser = parser_of(loop)
         self.familiar = familiar
         self.found: list[tuple[tuple[Any, ...], Any]] = []
@@ -107,6 +108,8 @@ class Fed:
             self.over = self.over or message.should_close
         if familiar is not None:
             familiar.fed(data, messages[0][0] if len(messages) == 1 else None)
+            if familiar.remembers_all:  # then the connection lets go of its parser
+                self.parser = parser_of(self.loop)
 
     def said(self) -> list[tuple[tuple[Any, ...], bytes, bool]]:
         return [(head, body_of(payload), payload.is_eof()) for head, payload in self.found]

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from multidict import CIMultiDictProxy
 
-from gateway.accept.familiar import Familiar, Whole
+from gateway.accept.familiar import READ, Familiar, Whole
 from gateway.accept.objections import known_of, objection_to
 from gateway.auth.keyring import Visitor
 from gateway.errors import Refusal, forget_frames
@@ -33,7 +33,7 @@ WRITE_HIGH = 64 * 1024
 LINGER = 5.0
 """Seconds given to a caller to stop sending a body that was refused, so that it reads our answer instead of a reset."""
 
-Serve = Callable[["Caller", RawRequestMessage, StreamReader | Whole], Awaitable[None]]
+Serve = Callable[["Caller"], Awaitable[None]]
 RefuseParse = Callable[["Caller", Refusal, CIMultiDictProxy[str]], Awaitable[None]]
 
 
@@ -119,7 +119,9 @@ class Caller(RequestHandler):
         "familiar",
         "ip",
         "late",
+        "message",
         "outlet",
+        "payload",
         "stalled",
         "stalled_size",
         "unread",
@@ -132,6 +134,10 @@ class Caller(RequestHandler):
         self.outlet = Outlet(date_line)
         self.exchange: Exchange | None = None
         self.familiar = Familiar()
+        self.message: Any = None
+        """The present request's head, until somebody takes it up."""
+        self.payload: StreamReader | Whole = READ
+        """Its body; READ once somebody has all of it."""
         self.visitor = Visitor()
         self.ip = ip
         self.late = door.refuse_late
@@ -150,13 +156,18 @@ class Caller(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.outlet.transport = None
+        self.payload = READ  # the body knows its connection, and a worker's collector comes seldom
         self._forget_stall()
         super().connection_lost(exc)
 
     # -- the request loop -------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """A request whose head this connection has sent before passes aiohttp's parser by, unless others are still held back there."""
+        """A request whose head this connection has sent before passes aiohttp's parser by, unless others are still held back there.
+
+        A parser takes 3 KB and keeps the last head twice: where it need not remember anything it is let go of, and made anew for what
+        it has to see after all.
+        """
         if data and not (self._messages or self._reading_paused or self._buffer_paused or self._force_close or self._close):
             known = self.familiar.read(data)
             if known is not None:
@@ -167,17 +178,35 @@ class Caller(RequestHandler):
                     waiter.set_result(None)
                 return
         count, waiter = self._request_count, self._waiter
+        if self._parser is None and not (self._force_close or self._close):
+            self._parser = self._new_parser()
         super().data_received(data)
         if data:
             message: Any = self._messages[-1][0] if self._request_count == count + 1 else None
             if isinstance(message, RawRequestMessage):
                 self.familiar.fed(data, message)
-                return
-            self.familiar.fed(data, None)
-            if message is not None:  # no request: the fault's traceback knows the list of messages, and so itself
-                forget_frames(message.exc)
-                if count == 0 or waiter is not None:  # so no body of another request was on its way
-                    self.unread = data
+            else:
+                self.familiar.fed(data, None)
+                if message is not None:  # no request: the fault's traceback knows the list of messages, and so itself
+                    forget_frames(message.exc)
+                    if count == 0 or waiter is not None:  # so no body of another request was on its way
+                        self.unread = data
+            if self.familiar.remembers_all and not (self._reading_paused or self._buffer_paused):  # else some of it waits there
+                self._parser = None
+
+    def _new_parser(self) -> Any:
+        """As aiohttp makes it when a connection begins."""
+        return HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=RequestPayloadError,
+            auto_decompress=True,
+            max_msg_queue_size=self._max_msg_queue_size,
+        )
 
     async def start(self) -> None:
         """Serves requests one after another until either side wants to close. Replaces aiohttp's own loop."""
@@ -195,12 +224,13 @@ class Caller(RequestHandler):
                 finally:
                     self._waiter = None
             request: Any = self._messages.popleft()
-            message, payload = request
+            message, self.payload = request
+            del request
             if self._parser is not None:
                 self._parser.message_consumed()
             if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
-            if not isinstance(payload, Whole):  # whose head was looked at when it came first
+            if not isinstance(self.payload, Whole):  # whose head was looked at when it came first
                 objection = objection_to(message, self.max_field_size)
                 if objection is not None:
                     await self._refuse_parse(objection, known_of(message, self.unread))
@@ -209,8 +239,9 @@ class Caller(RequestHandler):
             if self._paused:  # the answer before is still on its way: its slow reader must not gather two
                 await self._drain_helper()
             self._begin(message)
+            del message  # a stream is long
             try:
-                await serve(self, message, payload)
+                await serve(self)
             except asyncio.CancelledError:
                 self.force_close()
                 raise
@@ -220,10 +251,10 @@ class Caller(RequestHandler):
             finally:
                 self._finish()
             if self.outlet.close_after:
-                if not payload.is_eof():
+                if not self.payload.is_eof():
                     await self._linger()
                 break
-            if not payload.is_eof() and not await self._swallow(payload):
+            if not self.payload.is_eof() and not await self._swallow():
                 break
             self._rearm_keepalive()
         if not self._force_close:
@@ -233,6 +264,7 @@ class Caller(RequestHandler):
                 self.transport.close()
 
     def _begin(self, message: RawRequestMessage) -> None:
+        self.message = message
         modern = message.version is HttpVersion11
         # Who speaks HTTP/1.0 may not understand our keep-alive; what follows a wish to upgrade is not HTTP any more.
         close_after = message.should_close or message.upgrade or self.door.draining or not modern
@@ -242,7 +274,7 @@ class Caller(RequestHandler):
     def _finish(self) -> None:
         self._request_in_progress = False
         self.outlet.feeder = None
-        self.exchange = None
+        self.exchange = self.message = None
         if self._handler_waiter is not None:
             self._handler_waiter.set_result(None)
 
@@ -268,8 +300,9 @@ class Caller(RequestHandler):
             transport.write_eof()
         await asyncio.sleep(LINGER)
 
-    async def _swallow(self, payload: StreamReader) -> bool:
+    async def _swallow(self) -> bool:
         """Reads the rest of a body that nobody wanted, for a short while. False: the connection must close."""
+        payload: Any = self.payload
         try:
             async with asyncio.timeout(LINGER):
                 while not payload.is_eof():

@@ -33,6 +33,10 @@ class Whole:
         return True
 
 
+READ: Final = Whole(b"")
+"""In the place of a body that somebody has taken."""
+
+
 class Familiar:
     """What one connection's parser was fed, as far as it matters whether it needs to see the next request."""
 
@@ -50,6 +54,11 @@ class Familiar:
         """Bytes that the parser still expects of the present body; 0 = it is between two requests; less = nobody knows any more."""
         self._strange = 0
         """Heads in a row that were not the one before."""
+
+    @property
+    def remembers_all(self) -> bool:
+        """Whether the parser knows nothing that is not known here."""
+        return self._message is not None and not self._left
 
     def read(self, data: bytes) -> tuple[Any, Whole] | None:
         """The request that `data` is, as the parser would give it; None = let the parser see it."""
@@ -102,5 +111,6 @@ class Familiar:
         size = int(length)
         plain = data.startswith(b"POST ") and message.version is HttpVersion11 and "Content-Encoding" not in message.headers
         if plain and size and len(head) < LARGEST:
-            self._message, self._head, self._length = message, head + ended, size
+            self._message = message._replace(raw_headers=())  # which were looked at when they came
+            self._head, self._length = head + ended, size
         return size - len(body)

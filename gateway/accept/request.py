@@ -13,7 +13,7 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 
 from gateway.accept.caller import Caller
-from gateway.accept.familiar import Whole
+from gateway.accept.familiar import READ, Whole
 from gateway.accept.objections import not_unpacked
 from gateway.errors import Refusal, forget_frames
 from gateway.exchange import Exchange
@@ -116,14 +116,16 @@ def accept(caller: Caller, message: Head, snapshot: Any) -> Exchange:
     return x
 
 
-def read_body(x: Exchange, caller: Caller, payload: StreamReader | Whole, memory: Memory) -> Awaitable[None] | None:
+def read_body(x: Exchange, caller: Caller, memory: Memory) -> Awaitable[None] | None:
     """The whole body into `x.body`: now, when all of it is here, else when what is returned has been awaited. Refuses with 413 (before
     reading when Content-Length says so), 415, 408, 400 or 503.
 
     `Expect: 100-continue` is answered only here, when the key and the announced size were accepted. What is read counts
-    in `memory` until the exchange ends: failing over needs the body again.
+    in `memory` until no engine can be asked any more: failing over needs the body again.
     """
     http = x.snapshot.http
+    payload = caller.payload
+    x.memory = memory
     if isinstance(payload, Whole):
         body = payload.data
         if len(body) > http.body:
@@ -133,8 +135,9 @@ def read_body(x: Exchange, caller: Caller, payload: StreamReader | Whole, memory
         if not payload.is_eof():
             if "Expect" in x.headers:
                 _answer_expectation(x.headers["Expect"], caller, payload)
-            return _collect(x, payload, memory)
+            return _collect(x, caller, payload, memory)
         body = whole_body(payload)
+    caller.payload = READ
     x.body = body
     x.held = x.body_bytes = len(body)
     memory.used += x.held
@@ -163,7 +166,7 @@ def _answer_expectation(expected: str, caller: Caller, payload: StreamReader) ->
         caller.outlet.send_continue()
 
 
-async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
+async def _collect(x: Exchange, caller: Caller, payload: StreamReader, memory: Memory) -> None:
     """A body that comes in pieces. Counts it as it comes, so that what is read of a refused one is given back as well."""
     most, patience, share = x.snapshot.http.body, x.snapshot.http.body_timeout, x.snapshot.body_share
     pieces: list[bytes] = []
@@ -199,6 +202,7 @@ async def _collect(x: Exchange, payload: StreamReader, memory: Memory) -> None:
     finally:
         # It knows this task, which keeps how it was cancelled, and so the pieces of who left while sending, until a collector comes.
         del deadline
+    caller.payload = READ
     if x.body_bytes > LARGE:
         await memory.turn()
     x.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -69,7 +69,9 @@ class Http(Part):
     """Limits of the callers' side."""
 
     body: SizeField = size("64MiB", "The largest request body. Larger ones are refused with 413.", "20MiB", "1KiB", "4GiB")
-    body_memory: SizeField = size("512MiB", "Memory for all request bodies, shared out over the workers. Beyond: 503.", "1GiB", "1MiB")
+    body_memory: SizeField = size(
+        "512MiB", "Memory for request bodies that may be needed again, shared out over the workers. Beyond: 503.", "1GiB", "1MiB"
+    )
     header: SizeField = size("16KiB", "The largest request head. Larger ones are refused with 431.", "32KiB", "1KiB", "1MiB")
     body_timeout: DurationField = duration(
         "30s", "A body must bring at least 4 KiB in this time, or its end. Otherwise: 408.", "1m", "100ms"

@@ -50,6 +50,10 @@ class Claim:
             self._lines = lines(*self.figures) if self.figures else b""
         return self._lines
 
+    def told(self) -> None:
+        """The caller has these lines."""
+        self._lines = b""
+
     @property
     def waits(self) -> bool:
         """Whether its caller was never told."""

@@ -140,6 +140,11 @@ class Connection:
         if self._sink is sink:
             self.abort()
 
+    def forget_head(self) -> None:
+        """Nobody will look at the headers of this answer any more, which has only begun."""
+        if not self._complete:
+            self._headers.clear()
+
     def pause(self) -> None:
         if self.transport is not None and not self.closed and not self._paused:
             self._paused = True

@@ -138,12 +138,22 @@ class StreamDelivery(Delivery):
         x.status = 200
         if not self.outlet.head_sent:
             self.outlet.begin_stream(identity(x))
+        self._forget_what_led_here()
         if self.held:
             out = b"".join([*self.held, out])
             self.held.clear()
         if self.outlet.paused:  # what an engine before this one has written is still on its way
             self.pause()
         return out
+
+    def _forget_what_led_here(self) -> None:
+        """A stream may be long, and there may be thousands: it keeps nothing that nobody needs any more."""
+        x = self.x
+        x.request = b""
+        if x.so_far is None and self._told() is not None:  # else another engine may be asked, or its prompt have to be counted
+            x.forget_request()
+        assert self.connection is not None
+        self.connection.forget_head()
 
     def _complete(self, out: bytes, now: float) -> None:
         """`[DONE]` was seen: the record is settled before the bytes that end the answer are released."""
@@ -208,13 +218,17 @@ class StreamDelivery(Delivery):
         """What the caller got: tokens from the engine's latest usage, else from the events that carried output, and bytes."""
         x, tally = self.x, self.tally
         x.out_bytes = self.out_bytes
-        tokens = tokens_of(tally.usage) if self.hop.channel.usage != "count" else None
+        tokens = self._told()
         if tokens is not None:
             x.tokens, x.source = tokens, source
         elif tally.events:
             x.source = "counted"
             x.tokens = Tokens(output=tally.events)
         x.own_part()
+
+    def _told(self) -> Tokens | None:
+        """What the engine says itself of what it has used."""
+        return tokens_of(self.tally.usage) if self.hop.channel.usage != "count" else None
 
     # -- clocks ---------------------------------------------------------------------------------------------------
 

@@ -243,10 +243,7 @@ class Dispatch:
     async def _attempt(self, x: Exchange, outlet: Outlet, hop: Hop, kind: str, rest: Fields | None = None) -> None:
         """One attempt, with one silent repetition when a pooled connection turns out to be dead. rest: the request for the rest of an
         answer that has begun."""
-        fields = dict(x.fields) if rest is None else rest
-        rewrites = prepare(fields, model=hop.model, stream=x.stream, usage=hop.channel.usage, dialect=hop.dialect, api=x.api)
-        x.rewrites = x.shaped + rewrites
-        request = _request(x, hop, encode(fields))
+        x.request = _request(x, hop, rest)
         begun = monotonic()
         attempt = Attempt(kind, hop.name, hop.at.url, hop.model, via=x.via)
         x.attempts.append(attempt)
@@ -261,12 +258,12 @@ class Dispatch:
             try:
                 if connection is None:
                     connection = await self._connect(x, hop)
-                delivery = self._send(x, outlet, hop, connection, request)
+                delivery = self._send(x, outlet, hop, connection)
                 await delivery.done
             except UpstreamFailure as failure:
                 if not (connection is not None and connection.reused and connection.untouched and failure.reason == "reset"):
                     raise
-                delivery = self._send(x, outlet, hop, await self._connect(x, hop), request)
+                delivery = self._send(x, outlet, hop, await self._connect(x, hop))
                 await delivery.done
         except UpstreamFailure as failure:
             attempt.reason = failure.reason
@@ -290,14 +287,14 @@ class Dispatch:
             x.connected = monotonic()
         return connection
 
-    def _send(self, x: Exchange, outlet: Outlet, hop: Hop, connection: Connection, request: bytes) -> Delivery:
+    def _send(self, x: Exchange, outlet: Outlet, hop: Hop, connection: Connection) -> Delivery:
         """Sends the request on its way; the answer comes by callback and ends in the delivery's `done`."""
         delivery: Delivery
         if x.stream:
             delivery = self._stream(x, outlet, hop)
         else:
             delivery = WholeDelivery(x, outlet, hop, self._account, self._clock)
-        delivery.send(connection, request, monotonic())
+        delivery.send(connection, x.request, monotonic())
         return delivery
 
     def _stream(self, x: Exchange, outlet: Outlet, hop: Hop) -> StreamDelivery:
@@ -344,8 +341,13 @@ def _heard(x: Exchange, hop: Hop, event: Normalise) -> Heard | None:
     return Heard(event, tokenizer) if tokenizer not in ("", ENGINE) else None
 
 
-def _request(x: Exchange, hop: Hop, body: bytes) -> bytes:
-    """The bytes for the engine. Of the caller's headers only its trace goes on; its key, cookies and identity never do."""
+def _request(x: Exchange, hop: Hop, rest: Fields | None) -> bytes:
+    """The bytes for the engine. Of the caller's headers only its trace goes on; its key, cookies and identity never do. rest: what is
+    asked for the rest of an answer that has begun. Errors: Refusal, for what this engine cannot do."""
+    fields = dict(x.fields) if rest is None else rest
+    rewrites = prepare(fields, model=hop.model, stream=x.stream, usage=hop.channel.usage, dialect=hop.dialect, api=x.api)
+    x.rewrites = x.shaped + rewrites
+    body = encode(fields)
     own = b"x-request-id: %b\r\n" % x.request_id.encode()
     if x.traceparent:
         own += header_block({"traceparent": x.traceparent})

@@ -14,6 +14,8 @@ from gateway.wire.openai import MalformedJson, value_of
 _encoder: Final = msgspec.json.Encoder()
 _SEVERAL: Final = re.compile(rb"\s*\[\s*[\"\[]")
 """A list of texts, or of lists of token ids."""
+_OWN: Final = ("id", "object", "created", "model")
+"""What all events of a stream have alike, in OpenAI's words."""
 _SUMMED: Final = ("completion_tokens", "reasoning_tokens")
 
 
@@ -93,10 +95,17 @@ class Tally:
         if isinstance(prompt, int) and isinstance(completion, int):
             whole["total_tokens"] = prompt + completion
 
+    def settle(self) -> None:
+        """No more events will be decoded, or few: of the last one only what a usage chunk needs is kept."""
+        self.frame = self._own()
+
+    def _own(self) -> Json:
+        frame = self.frame
+        return {name: frame[name] for name in _OWN if name in frame}
+
     def last_chunk(self, model: str | None) -> Json:
         """OpenAI's own trailing usage chunk, for engines that send none."""
-        frame = self.frame
-        chunk: Json = {name: frame[name] for name in ("id", "object", "created", "model") if name in frame}
+        chunk = self._own()
         if model is not None:
             chunk["model"] = model
         return {**chunk, "choices": [], "usage": decode(self.usage)}
