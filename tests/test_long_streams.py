@@ -18,9 +18,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     async with Rig(tmp_path_factory.mktemp("long")) as rig:
-        await rig.engine("slow", "vllm", tps=10)
-        await rig.engine("silent", "vllm", tps=10, channel={"usage": "count"})
-        await rig.engine("late", "vllm", ttft=2)
+        await rig.engine("slow", "vllm", tps=30)
+        await rig.engine("silent", "vllm", tps=30, channel={"usage": "count"})
+        await rig.engine("late", "vllm", ttft=1)
         rig.model("plain", {"slow": 1})
         rig.model("lasting", {"slow": 1}, continuation="same-model")
         rig.model("counted", {"silent": 1})
