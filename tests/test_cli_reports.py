@@ -140,6 +140,7 @@ async def test_archives_are_priced_anew_too_and_named_before(rig, ctl, inside):
     assert (await ctl("ledger", "verify")) == "" and "r2.parquet" in await ctl("ledger", "status")
 
 
+@pytest.mark.hard
 async def test_a_report_says_of_which_archives_it_has_nothing(rig, ctl, inside):
     await spent(rig)
     old = datetime.now(UTC) - timedelta(days=70)

@@ -17,6 +17,7 @@ from gateway.config.tree import words
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "configuration.md"
+WORDS, SCHEMA = words(), jsonschema.schema()
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.S)
 
 
@@ -35,9 +36,10 @@ def test_each_example_in_the_docs_loads(number, tmp_path):
 
 
 def test_the_reference_is_that_of_the_schema():
-    assert DOCS.read_text().endswith(reference()), "python -m gateway.config.reference, and put it at the end of docs/configuration.md"
-    for path, info in words().items():
-        assert f"| `{path}` |" in reference() and info.description and info.examples is not None
+    written = reference()
+    assert DOCS.read_text().endswith(written), "python -m gateway.config.reference, and put it at the end of docs/configuration.md"
+    for path, info in WORDS.items():
+        assert f"| `{path}` |" in written and info.description and info.examples is not None
 
 
 @pytest.mark.parametrize("name", ["gateway.yaml", "keys.yaml", "gateway.schema.json"])
@@ -90,9 +92,9 @@ def resolved(schema: dict[str, Any], node: dict[str, Any]) -> list[dict[str, Any
     return [one for part in node["anyOf"] for one in resolved(schema, part)] if "anyOf" in node else [node]
 
 
-@pytest.mark.parametrize("path", words())
+@pytest.mark.parametrize("path", WORDS)
 def test_every_word_is_in_the_schema_with_its_meaning(path):
-    schema = jsonschema.schema()
+    schema = SCHEMA
     nodes = [schema]
     for step in re.split(r"\.(?![^<]*>)", path.replace("[]", ".[]")):
         found = []
@@ -105,8 +107,8 @@ def test_every_word_is_in_the_schema_with_its_meaning(path):
             else:
                 found += [node["properties"][step]] if step in node.get("properties", {}) else []
         last, nodes = found, [one for node in found for one in resolved(schema, node)]
-    assert any(node.get("description") == words()[path].description for node in [*last, *nodes]), path
-    if (default := default_of(words()[path])) is not None:
+    assert any(node.get("description") == WORDS[path].description for node in [*last, *nodes]), path
+    if (default := default_of(WORDS[path])) is not None:
         assert any(node.get("default") == default for node in last), path
 
 
@@ -134,7 +136,7 @@ def test_the_schema_lets_through_what_a_file_may_leave_empty_and_references_for_
 # -- explain -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", words())
+@pytest.mark.parametrize("path", WORDS)
 def test_every_word_is_explained_however_it_is_asked_for(path):
     for asked in (path, path.replace(".<name>", "").replace("[]", ""), path.replace("<name>", "a.b-c").replace("[]", "[3]")):
         assert explain(asked).path == path, asked

@@ -294,6 +294,7 @@ async def test_control_killed_before_the_commit_leaves_the_old_revision(rig: Rig
     assert rig.pid_of("worker-1") == worker, "nobody had to die for it"
 
 
+@pytest.mark.hard
 async def test_control_killed_after_the_commit_brings_everybody_to_the_new_revision(rig: Rig) -> None:
     await rig.engine("a")
     rig.model("qwen")
@@ -321,6 +322,7 @@ async def rev_is(rig: Rig, rev: int) -> bool:
     return bool((await status(rig))["revision"]["rev"] == rev)
 
 
+@pytest.mark.hard
 async def test_a_control_that_was_killed_goes_on_watching_included_files(rig: Rig, tmp_path: Path) -> None:
     await rig.engine("a")
     rig.model("qwen")

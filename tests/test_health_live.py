@@ -159,6 +159,7 @@ async def test_an_engine_that_refuses_is_ejected_everywhere_and_comes_back_every
     assert sent(rig, "a") > before + 4
 
 
+@pytest.mark.hard
 async def test_a_worker_that_was_killed_knows_what_the_others_know(rig: Rig) -> None:
     await rig.engine("a", channel={"breaker": {"failures": 2, "cooldown": "60s"}})
     await rig.engine("b")

@@ -152,7 +152,8 @@ def test_a_segment_that_was_changed_or_is_missing_is_found(ingest, store, journa
     assert len(ingest.verify()) == 2  # another file, and a request that is not in the ledger
 
 
-@pytest.mark.parametrize("memory", [512, *(pytest.param(less, marks=pytest.mark.hard) for less in (128, 256))])
+@pytest.mark.hard
+@pytest.mark.parametrize("memory", [128, 256, 512])
 def test_a_full_bundle_goes_in_whatever_memory_there_is(memory, journal, tmp_path, monkeypatch):
     """Also into the half of it that a rebuild has, on a machine with many CPUs."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))

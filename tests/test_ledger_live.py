@@ -92,6 +92,7 @@ async def test_from_a_call_to_a_row_while_it_runs_and_while_it_does_not(rig, ctl
     assert (await ctl("ledger", "rebuild", "--force", "--yes"))[0] == 0 and await rows_of(ctl) == []
 
 
+@pytest.mark.hard
 async def test_what_a_newer_version_has_written_is_left_alone_while_it_does_not_run_too(rig, ctl, inside):
     await rig.engine("a")
     rig.model("qwen")

@@ -209,6 +209,7 @@ async def test_one_counter_for_each_model_or_address(rig):
 # -- what ends badly -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.hard
 async def test_what_a_killed_worker_held_is_free_at_once(rig):
     """The only place is taken by a stream of one worker; the other worker's caller has it right after the kill."""
     first = asyncio.create_task(ask(rig, "one", "slow", max_tokens=1000))

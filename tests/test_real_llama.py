@@ -208,6 +208,7 @@ async def test_a_caller_that_leaves_frees_the_slot(gateway: Bench, client: opena
     assert record["tokens"]["out"] >= 19 and record["source"] == "counted", "this engine tells its usage only at the end"
 
 
+@pytest.mark.hard
 async def test_an_engine_that_is_killed_in_mid_stream(tmp_path: Any) -> None:
     server = LlamaServer(model="tiny").start()
     try:
