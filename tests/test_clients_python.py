@@ -427,7 +427,7 @@ async def test_a_caller_that_does_not_wait_frees_the_engine(gateway: Rig, client
 
 async def test_a_closed_stream_frees_the_engine_within_a_second(gateway: Rig, client: openai.AsyncOpenAI) -> None:
     engine = gateway.engines["slow"]
-    took = []
+    took: list[float] = []
     while not took or (took[-1] >= 1.0 and len(took) < 3):  # a machine with much to do may take a second for anything
         stream = await client.chat.completions.create(model="slow", messages=user("go on"), stream=True)
         chunks = [await anext(stream) for _ in range(5)]

@@ -19,20 +19,40 @@ _OWN: Final = ("id", "object", "created", "model")
 _SUMMED: Final = ("completion_tokens", "reasoning_tokens")
 
 
+class _Several:
+    """What the choices of one answer have told, each for itself and all together."""
+
+    __slots__ = ("choices", "prompt", "prompts", "whole")
+
+    def __init__(self) -> None:
+        self.choices: dict[object, Json] = {}
+        self.whole: Json = {}
+        self.prompts: dict[int, int] = {}
+        self.prompt = 0
+
+    def add(self, usage: bytes, index: object, each: int) -> None:
+        """The newest of one of them. Each has its own completion; its prompt is its own, or that of all of them. each: `Tally.each`."""
+        whole, value = self.whole, decode(usage)
+        _changed(whole, self.choices.get(index) or {}, value)
+        self.choices[index] = value
+        prompt, completion = value.get("prompt_tokens"), whole.get("completion_tokens")
+        if each and isinstance(index, int) and isinstance(prompt, int):
+            place = index // each
+            self.prompt += prompt - self.prompts.get(place, 0)
+            self.prompts[place] = prompt
+            whole["prompt_tokens"] = self.prompt
+        prompt = whole.get("prompt_tokens")
+        if isinstance(prompt, int) and isinstance(completion, int):
+            whole["total_tokens"] = prompt + completion
+
+
 class Tally:
     """Usage on an event with choices is that choice's own; usage on an event without is the whole answer's."""
 
-    __slots__ = (
-        "_choices", "_ended", "_index", "_last", "_prompt", "_prompts", "_several", "_whole", "apart", "each", "events", "frame", "passed",
-        "usage",
-    )  # fmt: skip
+    __slots__ = ("_ended", "_index", "_last", "_several", "apart", "each", "events", "frame", "passed", "usage")
 
     def __init__(self) -> None:
-        self._several = False
-        self._choices: dict[object, Json] = {}  # of an answer with more than one
-        self._whole: Json = {}
-        self._prompts: dict[int, int] = {}
-        self._prompt = 0
+        self._several: _Several | None = None  # once there are
         self._index: object = None
         self._last = b""
         self._ended: list[object] = []
@@ -65,35 +85,20 @@ class Tally:
 
     def adds_up(self, index: object) -> bool:
         """Whether what this choice tells next is added to what others have told: then it counts what it told before, too."""
-        return self._several or (index != self._index and self._last != b"")
+        return self._several is not None or (index != self._index and self._last != b"")
 
     def note(self, usage: bytes, index: object) -> None:
         """index: whose usage it is; None = the whole answer's."""
         self.usage = usage
         if index is None:
             return
-        if not self._several and self.adds_up(index):
-            self._several = True
-            self._add(self._last, self._index)
-        if self._several:
-            self._add(usage, index)
-            self.usage = _encoder.encode(self._whole)
+        if self._several is None and self.adds_up(index):
+            self._several = _Several()
+            self._several.add(self._last, self._index, self.each)
+        if self._several is not None:
+            self._several.add(usage, index, self.each)
+            self.usage = _encoder.encode(self._several.whole)
         self._index, self._last = index, usage
-
-    def _add(self, usage: bytes, index: object) -> None:
-        """The newest of one of several choices. Each has its own completion; its prompt is its own, or that of all of them."""
-        whole, value = self._whole, decode(usage)
-        _changed(whole, self._choices.get(index) or {}, value)
-        self._choices[index] = value
-        prompt, completion = value.get("prompt_tokens"), whole.get("completion_tokens")
-        if self.each and isinstance(index, int) and isinstance(prompt, int):
-            place = index // self.each
-            self._prompt += prompt - self._prompts.get(place, 0)
-            self._prompts[place] = prompt
-            whole["prompt_tokens"] = self._prompt
-        prompt = whole.get("prompt_tokens")
-        if isinstance(prompt, int) and isinstance(completion, int):
-            whole["total_tokens"] = prompt + completion
 
     def settle(self) -> None:
         """No more events will be decoded, or few: of the last one only what a usage chunk needs is kept."""
