@@ -25,6 +25,9 @@ from gateway.words import End
 NO_STREAM: Final = -200
 """Stands for the status of a whole answer where a stream was asked for: its body is read as an error."""
 
+SOON: Final = 1.0
+"""Seconds after which is looked whether an answer has begun."""
+
 HELD_MOST: Final = 32 * 1024 * 1024
 """Bytes of events without content that are held back until commit: room for the largest event, and the events of all choices' roles."""
 
@@ -138,7 +141,6 @@ class StreamDelivery(Delivery):
         x.status = 200
         if not self.outlet.head_sent:
             self.outlet.begin_stream(identity(x))
-        self._forget_what_led_here()
         if self.held:
             out = b"".join([*self.held, out])
             self.held.clear()
@@ -147,7 +149,8 @@ class StreamDelivery(Delivery):
         return out
 
     def _forget_what_led_here(self) -> None:
-        """A stream may be long, and there may be thousands: it keeps nothing that nobody needs any more."""
+        """A stream may be long, and there may be thousands: it keeps nothing that nobody needs any more. Not done at commit, because the
+        first tokens of others wait for what this one does then."""
         x = self.x
         x.request = b""
         if x.so_far is None and self._told() is not None:  # else another engine may be asked, or its prompt have to be counted
@@ -231,6 +234,14 @@ class StreamDelivery(Delivery):
         return tokens_of(self.tally.usage) if self.hop.channel.usage != "count" else None
 
     # -- clocks ---------------------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> float:
+        again = super().look(now)
+        if not self.committed:
+            return min(again, now + SOON)
+        if self.x.request:
+            self._forget_what_led_here()
+        return again
 
     def _deadline(self) -> float:
         timeouts = self.hop.channel.timeouts
