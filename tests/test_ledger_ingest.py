@@ -362,7 +362,8 @@ async def test_what_it_holds_is_known_without_a_look_at_all_of_it(kept, journal,
     await rows(ledger, 2)
     write(journal, "0-a-000002", done())
     await rows(ledger, 3)
-    assert len(looks) == before == 1 and (ledger.told()["quarantined"], ledger.facts.sources) == (1, 2)
+    await eventually(lambda: (ledger.told()["quarantined"], ledger.facts.sources) == (1, 2))
+    assert len(looks) == before == 1
 
 
 async def test_it_loads_what_comes_and_says_how_it_is(kept, journal):
