@@ -34,7 +34,7 @@ class Exchange:
     memory: Any = None
     """The worker's memory for bodies (accept.request.Memory)."""
     request: bytes = b""
-    """What the present engine is sent, until it has begun to answer."""
+    """What the present engine is sent, until soon after its stream has begun."""
     model: str = ""
     virtual: Any = None
     stream: bool = False

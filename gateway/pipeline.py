@@ -119,8 +119,8 @@ class Pipeline:
         if snapshot is None or (path not in APIS and surface.is_health(path)):
             surface.answer_health(caller.outlet, message, self._live.draining, snapshot is not None)
             return None
-        x = caller.exchange = accept(caller, message, snapshot)
-        return x
+        caller.exchange = accept(caller, message, snapshot)
+        return caller.exchange
 
     async def refuse_parse(self, caller: Caller, no: Refusal, known: CIMultiDictProxy[str]) -> None:
         """Bytes that are no acceptable request: refused, and recorded like every other. known: what could be read of its head."""

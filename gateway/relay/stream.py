@@ -25,8 +25,8 @@ from gateway.words import End
 NO_STREAM: Final = -200
 """Stands for the status of a whole answer where a stream was asked for: its body is read as an error."""
 
-SOON: Final = 1.0
-"""Seconds after which is looked whether an answer has begun."""
+BEGUN_EVERY: Final = 1.0
+"""Seconds after which is looked again whether an answer has begun."""
 
 HELD_MOST: Final = 32 * 1024 * 1024
 """Bytes of events without content that are held back until commit: room for the largest event, and the events of all choices' roles."""
@@ -238,7 +238,7 @@ class StreamDelivery(Delivery):
     def look(self, now: float) -> float:
         again = super().look(now)
         if not self.committed:
-            return min(again, now + SOON)
+            return min(again, now + BEGUN_EVERY)
         if self.x.request:
             self._forget_what_led_here()
         return again

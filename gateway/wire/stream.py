@@ -161,7 +161,7 @@ class Stream:
         usage = self.tally.of_last()
         if pasted is not None and decode(pasted[6:]) == decode(shown[6:]) and (not told or decode(told) == decode(usage)):
             made.tally = self.tally
-            self.tally.settle()
+            self.tally.slim()
             self._templates.insert(0, made)
             del self._templates[TEMPLATES:]
 

@@ -100,7 +100,7 @@ class Tally:
             self.usage = _encoder.encode(self._several.whole)
         self._index, self._last = index, usage
 
-    def settle(self) -> None:
+    def slim(self) -> None:
         """No more events will be decoded, or few: of the last one only what a usage chunk needs is kept."""
         self.frame = self._own()
 
